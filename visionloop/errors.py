@@ -1,0 +1,48 @@
+"""Errors that tell a person what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+
+class VisionloopError(Exception):
+    """The work failed. Exit status 1.
+
+    Args:
+        what: One sentence that names the problem.
+        where: The file, field, table, task or address that it was met at.
+        remedy: One sentence that says what to do.
+    """
+
+    exit_status = 1
+
+    def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        """Return the one paragraph that is shown to a person."""
+        parts = [self.what.rstrip(".") + (f" ({self.where})." if self.where else ".")]
+        if self.remedy:
+            parts.append(self.remedy.rstrip(".") + ".")
+        return " ".join(parts)
+
+
+class InputError(VisionloopError):
+    """The input or the configuration is wrong. Exit status 2."""
+
+    exit_status = 2
+
+
+class UnreadableMedia(VisionloopError):
+    """One image or video cannot be decoded; it is counted, never dropped.
+
+    Args:
+        reason: A stable machine-readable word, for example ``truncated``.
+        detail: The decoder's own words.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"unreadable: {reason}" + (f" ({detail})" if detail else ""))
+        self.reason = reason
+        self.detail = detail

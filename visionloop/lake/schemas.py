@@ -1,0 +1,233 @@
+"""The one place where the schema of every table of the lake is written.
+
+Rows are keyed by nature (a round, a sample, a model), never by run. Every row carries the round and
+the run that wrote it, so that any number in a report can be followed back.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from visionloop.errors import InputError
+
+SCHEMA_VERSION = 1
+
+TIME = pa.timestamp("us", tz="UTC")
+PROBABILITIES = pa.list_(pa.float32())
+# Full class scores of each box, before any threshold; coordinates in pixels of the stored image.
+BOXES = pa.list_(
+    pa.struct(
+        [
+            ("x_min", pa.float32()),
+            ("y_min", pa.float32()),
+            ("x_max", pa.float32()),
+            ("y_max", pa.float32()),
+            ("label", pa.string()),
+            ("scores", pa.list_(pa.float32())),
+        ]
+    )
+)
+
+WRITTEN_BY = [("round_id", pa.string()), ("run_id", pa.string())]
+
+TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
+    # What was found at a URI, also when it is empty, broken or a second copy.
+    "files": [
+        ("uri", pa.string()),
+        ("generation", pa.string()),  # object generation, or mtime in ns for a file
+        ("size", pa.int64()),
+        ("state", pa.string()),  # ok | unreadable | removed
+        ("reason", pa.string()),  # why it is unreadable, "" otherwise
+        ("detail", pa.string()),
+        ("sample_id", pa.string()),  # null when unreadable
+        ("source", pa.string()),
+        ("found_at", TIME),
+    ],
+    "samples": [
+        ("sample_id", pa.string()),
+        ("uri", pa.string()),  # where the bytes lie
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("format", pa.string()),
+        ("captured_at", TIME),
+        ("ingested_at", TIME),
+        ("source", pa.string()),
+        ("split", pa.string()),  # pool | holdout
+        ("group_key", pa.string()),
+        ("fingerprint", pa.binary(32)),  # 256-bit perceptual hash
+        ("sharpness", pa.float32()),
+        ("brightness", pa.float32()),
+        ("contrast", pa.float32()),
+    ],
+    # One typed column a sidecar name is added as it appears; `raw` keeps what was read.
+    "metadata": [("sample_id", pa.string()), ("raw", pa.string())],
+    "labels": [
+        ("sample_id", pa.string()),
+        ("task", pa.string()),
+        ("label", pa.string()),
+        ("boxes", BOXES),
+        ("annotator", pa.string()),
+        ("origin", pa.string()),  # import | oracle | csv | label-studio
+        ("created_at", TIME),
+    ],
+    "label_requests": [
+        ("sample_id", pa.string()),
+        ("purpose", pa.string()),  # training | holdout
+        ("provider", pa.string()),
+        ("external_id", pa.string()),
+        ("requested_at", TIME),
+    ],
+    "predictions": [
+        ("sample_id", pa.string()),
+        ("model_id", pa.string()),
+        ("label", pa.string()),
+        ("confidence", pa.float32()),
+        ("probabilities", PROBABILITIES),
+        ("boxes", BOXES),
+        ("predicted_at", TIME),
+    ],
+    "selections": [
+        ("sample_id", pa.string()),
+        ("rank", pa.int32()),
+        ("objectives", pa.string()),  # JSON: each objective's value at the step it was picked
+        ("arm", pa.string()),  # selected | random
+        ("propensity", pa.float64()),
+        ("nearest_chosen", pa.string()),
+        ("nearest_distance", pa.float64()),
+        ("model_id", pa.string()),
+        ("space", pa.string()),
+        ("selected_at", TIME),
+    ],
+    "experiments": [
+        ("model_id", pa.string()),
+        ("arm", pa.string()),  # loop | random
+        ("architecture", pa.string()),
+        ("classes", pa.list_(pa.string())),
+        ("parameters", pa.string()),  # JSON
+        ("training_set", pa.string()),  # digest of the training set's rows
+        ("n_labels", pa.int64()),
+        ("uri", pa.string()),
+        ("state", pa.string()),  # trained | passed | rejected | in_service
+        ("metrics", pa.string()),  # JSON: overall
+        ("slices", pa.string()),  # JSON: [{column, value, n, accuracy, ...}]
+        ("confusion", pa.string()),  # JSON: {classes, counts}
+        ("trained_at", TIME),
+    ],
+    # What a training set held, row by row, so that it can be rebuilt to the byte.
+    "training_sets": [
+        ("training_set", pa.string()),
+        ("sample_id", pa.string()),
+        ("label", pa.string()),
+        ("arm", pa.string()),
+        ("position", pa.int64()),
+    ],
+    "confidences": [
+        ("event_id", pa.string()),
+        ("row", pa.int32()),  # the image's place in its request
+        ("occurred_at", TIME),
+        ("namespace", pa.string()),
+        ("endpoint", pa.string()),  # the InferenceService's name
+        ("model_name", pa.string()),
+        ("model_id", pa.string()),
+        ("protocol", pa.string()),
+        ("sample_id", pa.string()),  # SHA-256 of the image bytes sent, null when tensors were sent
+        ("tensor_sha256", pa.string()),
+        ("label", pa.string()),
+        ("confidence", pa.float32()),
+        ("probabilities", PROBABILITIES),
+        ("boxes", BOXES),
+        ("least_confidence", pa.float32()),
+        ("margin", pa.float32()),
+        ("entropy", pa.float32()),
+        ("request_sha256", pa.string()),
+        ("response_sha256", pa.string()),
+        ("note", pa.string()),
+    ],
+    # The harvest's ledger: what was read of which object, and what became of each event.
+    "harvest_ledger": [
+        ("uri", pa.string()),
+        ("bytes_read", pa.int64()),
+        ("lines_read", pa.int64()),
+        ("harvested_at", TIME),
+    ],
+    "harvest_events": [
+        ("event_id", pa.string()),
+        ("kind", pa.string()),  # request | response | unknown
+        ("state", pa.string()),  # pending | harvested | duplicate | rejected | orphan | ignored
+        ("reason", pa.string()),
+        ("uri", pa.string()),
+        ("line", pa.int64()),
+        ("line_sha256", pa.string()),
+        ("occurred_at", TIME),
+    ],
+    # The state of each check of each subject: ok | flagged | unreadable | unchecked.
+    "checks": [
+        ("subject", pa.string()),  # sample_id, or the URI of what cannot be read
+        ("state", pa.string()),
+        ("checked_at", TIME),
+    ],
+    "flags": [
+        ("subject", pa.string()),
+        ("subject_type", pa.string()),  # sample | file | model | endpoint | round
+        ("stage", pa.string()),
+        ("kind", pa.string()),
+        ("score", pa.float64()),
+        ("threshold", pa.float64()),
+        ("evidence", pa.string()),  # JSON
+        ("flagged_at", TIME),
+    ],
+    "rounds": [
+        ("state", pa.string()),  # running | waiting | done
+        ("outcome", pa.string()),  # "" | published | kept
+        ("holder", pa.string()),  # JSON: who holds the round's lease
+        ("opened_at", TIME),
+        ("updated_at", TIME),
+        ("counts", pa.string()),  # JSON
+    ],
+    "decisions": [
+        ("decision", pa.string()),  # gate | publish | watch
+        ("subject", pa.string()),
+        ("outcome", pa.string()),
+        ("reason", pa.string()),
+        ("inputs", pa.string()),  # JSON
+        ("decided_at", TIME),
+    ],
+    # The version row is written last: what has none is invisible.
+    "stage_runs": [
+        ("sequence", pa.int64()),
+        ("version", pa.string()),
+        ("tables", pa.string()),  # JSON: {table: snapshot id}
+        ("stage", pa.string()),
+        ("base_version", pa.string()),
+        ("started_at", TIME),
+        ("finished_at", TIME),
+        ("inputs", pa.string()),  # JSON
+        ("outputs", pa.string()),  # JSON
+        ("counts", pa.string()),  # JSON: in = ok + flagged + unreadable + skipped
+    ],
+}
+
+EMBEDDINGS_PREFIX = "embeddings_"
+
+
+def arrow_schema(table: str, *, dimension: int | None = None) -> pa.Schema:
+    """Return the Arrow schema of a table.
+
+    Args:
+        table: A name of `TABLES`, or ``embeddings_<space>``.
+        dimension: Number of float32 components, needed for an embeddings table.
+
+    Raises:
+        InputError: The lake has no table of that name.
+    """
+    if table.startswith(EMBEDDINGS_PREFIX):
+        if dimension is None:
+            raise InputError(f"table {table!r} needs the dimension of its vectors")
+        columns = [("sample_id", pa.string()), ("vector", pa.binary(4 * dimension))]
+    elif table in TABLES:
+        columns = list(TABLES[table])
+    else:
+        raise InputError(
+            f"the lake has no table {table!r}", remedy=f"Use one of {', '.join(sorted(TABLES))}"
+        )
+    return pa.schema([*columns, *WRITTEN_BY])
