@@ -1,0 +1,49 @@
+"""The one place where environment variables are read.
+
+Secrets (the catalog's password, Label Studio's token) reach a process only through these or through
+a mounted file: never through YAML, a log or an artifact.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+def image() -> str:
+    """Container image of the components, when it is overridden at compile time."""
+    return os.environ.get("VISIONLOOP_IMAGE", "")
+
+
+def catalog_uri() -> str:
+    """Catalog of the lake, with its password: wins over the configuration's ``catalog``."""
+    return os.environ.get("VISIONLOOP_CATALOG", "")
+
+
+def storage_emulator() -> str:
+    """Address of a Cloud Storage emulator (``http://host:port``), as google-cloud-storage reads it."""
+    return os.environ.get("STORAGE_EMULATOR_HOST", "")
+
+
+def progress_file() -> str:
+    """File that a task appends its progress to, set by the runner that started it."""
+    return os.environ.get("VISIONLOOP_PROGRESS_FILE", "")
+
+
+def error_file() -> str:
+    """File that a failing task writes its error to, set by the runner that started it."""
+    return os.environ.get("VISIONLOOP_ERROR_FILE", "")
+
+
+def timings_file() -> str:
+    """File that a task appends its timings to, set by a benchmark."""
+    return os.environ.get("VISIONLOOP_TIMINGS_FILE", "")
+
+
+def runner_pid() -> int:
+    """Process of the local runner that a task belongs to; 0 on a cluster."""
+    return int(os.environ.get("VISIONLOOP_RUNNER_PID", "0") or 0)
+
+
+def debug() -> bool:
+    """Whether tracebacks are wanted."""
+    return os.environ.get("VISIONLOOP_DEBUG", "") not in ("", "0")
