@@ -1,0 +1,71 @@
+"""From a decoded image to a network's input: one function for training, inference and serving."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from visionloop.errors import InputError
+
+# Written into every model card: a model is only right with the preprocessing it was trained with.
+PREPROCESSING = "rgb/255; shorter side resized (bilinear, antialiased); centre crop"
+
+
+def to_input(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+    """Resize the shorter side to `size`, crop the centre, and scale to 0..1.
+
+    Pillow's bilinear filter widens with the reduction, so a large photograph is not aliased.
+    Normalisation by mean and deviation is inside the network, not here.
+
+    Args:
+        image: uint8 [H, W, 3], [H, W, 1] or [H, W]; gray becomes RGB of three equal channels.
+        size: Side of the square, in pixels.
+
+    Returns:
+        float32 [3, size, size], RGB, in 0..1.
+
+    Raises:
+        InputError: The array is no uint8 image with one or three channels.
+    """
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8:
+        raise InputError(
+            f"an image must be uint8, this one is {pixels.dtype}",
+            remedy="Pass the decoded image, not one that is already scaled",
+        )
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3) or not pixels.size:
+        raise InputError(
+            f"an image must have shape [H, W, 3] or [H, W], this one is {list(pixels.shape)}",
+            remedy="Decode it with visionloop.media.decode.decode_rgb",
+        )
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    if (height, width) != (size, size):
+        # Cropping and resizing in one step resamples only the pixels that are kept.
+        left, top = (width - side) / 2, (height - side) / 2
+        resized = Image.fromarray(np.ascontiguousarray(pixels)).resize(
+            (size, size),
+            resample=Image.Resampling.BILINEAR,
+            box=(left, top, left + side, top + side),
+        )
+        pixels = np.asarray(resized)
+    if pixels.ndim == 2:
+        pixels = np.broadcast_to(pixels[:, :, None], (size, size, 3))
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+
+
+def to_batch(images: Sequence[NDArray[np.uint8]], size: int) -> NDArray[np.float32]:
+    """Stack `to_input` of each image.
+
+    Returns:
+        float32 [n, 3, size, size]; n may be 0.
+    """
+    batch = np.empty((len(images), 3, size, size), dtype=np.float32)
+    for row, image in enumerate(images):
+        batch[row] = to_input(image, size)
+    return batch
