@@ -1,0 +1,1 @@
+"""Media: decode, verify, fingerprint and measure images; read the metadata beside them."""

@@ -1,0 +1,159 @@
+"""What bytes are, told from the bytes alone, and whether they stop before their own end.
+
+A file's name proves nothing, and a decoder that has seen the last pixel does not look whether the
+file goes on to its end marker: a PNG cut in its last 20 bytes and a JPEG whose second half was
+filled with zeros both decode without complaint.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# In entropy-coded JPEG data a marker is 0xFF followed by anything but a stuffed zero, a restart
+# marker or a fill byte.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"}
+
+# What `kind` answers for images that are decoded, for images that are not, and for videos.
+DECODABLE = frozenset({"jpeg", "png", "gif", "bmp", "tiff", "webp", "ppm", "jpeg2000", "avif"})
+UNSUPPORTED_IMAGES = frozenset({"heif", "psd", "svg", "jpeg-xl", "ico"})
+VIDEOS = frozenset({"mp4", "matroska", "avi", "mpeg", "flv"})
+
+
+def kind(data: bytes) -> str:
+    """Return what the bytes begin as, or ``""`` when they begin as no known medium.
+
+    Args:
+        data: The encoded bytes, or at least the first 32 of them.
+
+    Returns:
+        A member of `DECODABLE`, `UNSUPPORTED_IMAGES` or `VIDEOS`, or ``""``.
+    """
+    for magic, name in (
+        (b"\xff\xd8\xff", "jpeg"),
+        (PNG_SIGNATURE, "png"),
+        (b"GIF87a", "gif"),
+        (b"GIF89a", "gif"),
+        (b"II*\x00", "tiff"),
+        (b"MM\x00*", "tiff"),
+        (b"II+\x00", "tiff"),
+        (b"MM\x00+", "tiff"),
+        (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "jpeg2000"),
+        (b"\xff\x4f\xff\x51", "jpeg2000"),
+        (b"8BPS", "psd"),
+        (b"\x00\x00\x01\x00", "ico"),
+        (b"\xff\x0a", "jpeg-xl"),
+        (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "jpeg-xl"),
+        (b"\x1aE\xdf\xa3", "matroska"),
+        (b"\x00\x00\x01\xba", "mpeg"),
+        (b"\x00\x00\x01\xb3", "mpeg"),
+        (b"FLV\x01", "flv"),
+    ):
+        if data.startswith(magic):
+            return name
+    if data[:2] == b"BM" and len(data) >= 18 and _number(data, "<I", 14) < 256:
+        return "bmp"
+    if data[:1] == b"P" and data[1:2] in b"123456" and data[2:3].isspace():
+        return "ppm"
+    if data[:4] == b"RIFF":
+        return {b"WEBP": "webp", b"AVI ": "avi"}.get(data[8:12], "")
+    if data[4:8] == b"ftyp":
+        brand = data[8:12]
+        if brand in _AVIF_BRANDS:
+            return "avif"
+        return "heif" if brand in _HEIF_BRANDS else "mp4"
+    if b"<svg" in data[:512].lower():
+        return "svg"
+    return ""
+
+
+def is_cut(data: bytes) -> bool:
+    """Return whether an image's bytes stop before the end that its format declares.
+
+    False says that no cut was found, not that there is none: PPM and most of TIFF do not say where
+    they end; there the decoder's own complaint has to do.
+    """
+    match kind(data):
+        case "jpeg":
+            return not _jpeg_reaches_end(data)
+        case "png":
+            return not _png_reaches_end(data)
+        case "gif":
+            return not data.rstrip(b"\x00").endswith(b";")
+        case "webp":
+            return len(data) < 8 + _number(data, "<I", 4)
+        case "bmp":
+            return len(data) < _number(data, "<I", 2)
+        case "tiff":
+            return not _tiff_has_directory(data)
+        case "jpeg2000":
+            return b"\xff\xd9" not in data
+        case "avif":
+            return not _boxes_reach_end(data)
+        case _:
+            return False
+
+
+def _number(data: bytes, form: str, offset: int) -> int:
+    return int(struct.unpack_from(form, data, offset)[0])
+
+
+def _jpeg_reaches_end(data: bytes) -> bool:
+    """Walk the segments of the first image to its end marker; what follows may be anything."""
+    position = 2
+    while True:
+        match = _JPEG_MARKER.search(data, position)
+        if match is None:
+            return False
+        marker = data[match.start() + 1]
+        if marker == 0xD9:
+            return True
+        if len(data) < match.end() + 2:
+            return False
+        # Every other marker is followed by its segment's length; after a scan's header comes
+        # entropy-coded data, in which the search goes on.
+        position = match.end() + _number(data, ">H", match.end())
+
+
+def _png_reaches_end(data: bytes) -> bool:
+    position = len(PNG_SIGNATURE)
+    while position + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        position += 12 + length
+        if name == b"IEND":
+            return bool(position <= len(data))
+    return False
+
+
+def _tiff_has_directory(data: bytes) -> bool:
+    if len(data) < 16:
+        return False
+    order = "<" if data[:2] == b"II" else ">"
+    big = _number(data, order + "H", 2) == 43
+    offset = _number(data, order + ("Q" if big else "I"), 8 if big else 4)
+    width, entry = ("Q", 20) if big else ("H", 12)
+    if offset + struct.calcsize(width) > len(data):
+        return False
+    entries = _number(data, order + width, offset)
+    return offset + struct.calcsize(width) + entries * entry <= len(data)
+
+
+def _boxes_reach_end(data: bytes) -> bool:
+    position = 0
+    while position < len(data):
+        if position + 8 > len(data):
+            return False
+        length = _number(data, ">I", position)
+        if length == 1:
+            if position + 16 > len(data):
+                return False
+            length = _number(data, ">Q", position + 8)
+        elif length == 0:  # the last box goes on to the end of the file
+            return True
+        if length < 8:
+            return False
+        position += length
+    return position == len(data)
