@@ -1,0 +1,144 @@
+"""Turn any exception into an error that a person can act on, and carry it between processes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import traceback
+from pathlib import Path
+from typing import Any
+
+from visionloop.errors import InputError, UnreadableMedia, VisionloopError
+
+_EXTRAS = {
+    "torch": "engine",
+    "torchvision": "engine",
+    "pyiceberg": "engine",
+    "pyarrow": "engine",
+    "numpy": "engine",
+    "onnx": "engine",
+    "onnxruntime": "engine",
+    "PIL": "engine",
+    "jinja2": "engine",
+    "orjson": "engine",
+    "google": "engine",
+    "kserve": "serve",
+    "uvicorn": "serve",
+    "httpx": "serve",
+    "sklearn": "demo",
+    "label_studio_sdk": "labelstudio",
+}
+
+
+def explain(error: BaseException, *, during: str = "") -> VisionloopError:
+    """Say what an exception means to a person.
+
+    Args:
+        error: What was raised.
+        during: Words for what was being done, for example ``the stage ingest``.
+
+    Returns:
+        The error itself when it already is one of ours; otherwise one that names what happened,
+        where, and what to do.
+    """
+    if isinstance(error, VisionloopError) and not isinstance(error, UnreadableMedia):
+        return error
+    where = getattr(error, "filename", None) or _last_frame(error)
+    if during:
+        where = f"{during}, {where}" if where else during
+    match error:
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return VisionloopError(
+                "No space is left on the device",
+                where=where,
+                remedy="Free some space or choose another folder, then start the same command "
+                "again: what was finished is kept",
+            )
+        case OSError(errno=errno.EROFS | errno.EACCES | errno.EPERM):
+            return VisionloopError(
+                f"The file system refuses to write or read: {error.strerror}",
+                where=where,
+                remedy="Give this user the right to that path, or choose another one",
+            )
+        case ModuleNotFoundError(name=str(name)):
+            top = name.split(".")[0]
+            extra = _EXTRAS.get(top)
+            return VisionloopError(
+                f"The package {top} is not installed",
+                where=where,
+                remedy=f"Install it with: pip install 'visionloop[{extra}]'"
+                if extra
+                else f"Install it with: pip install {top}",
+            )
+        case MemoryError():
+            return VisionloopError(
+                "The process ran out of memory",
+                where=where,
+                remedy="Lower training.batch_size in the configuration or use a larger machine",
+            )
+        case KeyboardInterrupt():
+            return VisionloopError(
+                "Stopped by the keyboard",
+                where=during,
+                remedy="Start the same command again to go on: what was finished is kept",
+            )
+    text = str(error).strip()
+    return VisionloopError(
+        f"{type(error).__name__}: {text}" if text else type(error).__name__,
+        where=where,
+        remedy="Run again with --debug for the traceback; if the input is right, please report it",
+    )
+
+
+def write_failure(path: str, error: BaseException, *, stage: str) -> None:
+    """Leave an error where the process that started this one looks for it.
+
+    Args:
+        path: File to write, replaced whole.
+        error: What was raised.
+        stage: Name of the stage that raised it.
+    """
+    known = explain(error, during=f"stage {stage}")
+    record = {
+        "stage": stage,
+        "what": known.what,
+        "where": known.where,
+        "remedy": known.remedy,
+        "exit_status": known.exit_status,
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+    partial = Path(f"{path}.{os.getpid()}")
+    try:
+        partial.write_text(json.dumps(record), encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        # A full disk must not hide the error that it caused; the log still has it.
+        partial.unlink(missing_ok=True)
+
+
+def read_failure(path: str | Path) -> tuple[VisionloopError, dict[str, Any]] | None:
+    """Read what `write_failure` left.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The error, of the class that gives its exit status, and the whole record (``stage``,
+        ``traceback``, …); None when there is no such file.
+    """
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    kind = InputError if record["exit_status"] == InputError.exit_status else VisionloopError
+    return kind(record["what"], where=record["where"], remedy=record["remedy"]), record
+
+
+def _last_frame(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f for f in frames if f"{os.sep}visionloop{os.sep}" in f.filename] or frames
+    if not ours:
+        return ""
+    name = ours[-1].filename.rpartition(f"{os.sep}visionloop{os.sep}")[2]
+    return f"{name}:{ours[-1].lineno}"

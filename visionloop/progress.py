@@ -1,0 +1,227 @@
+"""Progress of long work: drawn on a terminal, sent to the parent of a pipeline task, or logged.
+
+```python
+with progress("infer", total=len(images), unit="images") as bar:
+    for batch in batches:
+        ...
+        bar.advance(len(batch))
+    bar.note("accuracy 0.91")
+```
+
+Three ways to show the same thing, chosen by where the process runs: a task that `visionloop run`
+started appends JSON lines to the file that the runner watches; a command on a terminal draws a bar;
+everything else (a pod's log, a file) gets a plain line now and then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from visionloop import environment
+
+# Seconds between two events of one piece of work.
+_FILE_PACE = 0.1
+_LOG_PACE = 10.0
+
+
+class Progress:
+    """What has been done of one piece of work.
+
+    Args:
+        stage: Name of the work.
+        total: How many units there are; None when that is not known.
+        unit: What is counted, in the plural.
+        sink: Where it is shown.
+    """
+
+    def __init__(self, stage: str, total: int | None, unit: str, sink: _Sink) -> None:
+        self.stage = stage
+        self.total = total
+        self.unit = unit
+        self.done = 0
+        self.text = ""
+        self.started = time.monotonic()
+        self._sink = sink
+
+    def advance(self, n: int = 1) -> None:
+        """Count ``n`` more units as done."""
+        self.done += n
+        self._sink.update(self)
+
+    def note(self, text: str) -> None:
+        """Show a few words beside the count, for example an accuracy so far."""
+        self.text = text
+        self._sink.update(self)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the work began."""
+        return time.monotonic() - self.started
+
+    @property
+    def rate(self) -> float:
+        """Units a second so far."""
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+    def __str__(self) -> str:
+        """Return ``1,200 of 5,000 images, 310/s, note``."""
+        count = f"{self.done:,}" + (f" of {self.total:,}" if self.total is not None else "")
+        words = [f"{count} {self.unit}"]
+        if self.done and self.seconds >= 0.5:
+            words.append(f"{self.rate:,.0f}/s" if self.rate >= 10 else f"{self.rate:.1f}/s")
+        if self.text:
+            words.append(self.text)
+        return ", ".join(words)
+
+
+@contextmanager
+def progress(stage: str, total: int | None = None, unit: str = "items") -> Iterator[Progress]:
+    """Show the progress of the work inside the ``with`` block.
+
+    Args:
+        stage: Name of the work, one word.
+        total: How many units there are; None when that is not known.
+        unit: What is counted, in the plural.
+
+    Yields:
+        The object to count on.
+    """
+    sink: _Sink
+    if environment.progress_file():
+        sink = _FileSink(environment.progress_file())
+    elif sys.stderr.isatty():
+        sink = _TerminalSink()
+    else:
+        sink = _LogSink()
+    work = Progress(stage, total, unit, sink)
+    sink.begin(work)
+    try:
+        yield work
+    finally:
+        sink.end(work)
+
+
+def emit(event: str, **fields: Any) -> None:
+    """Append one event to the runner's file; does nothing where no runner listens.
+
+    Args:
+        event: Kind of event: ``started``, ``progress``, ``finished`` or ``failed``.
+        **fields: What belongs to it; must be plain values.
+    """
+    path = environment.progress_file()
+    if path:
+        _append(path, {"event": event, "time": time.time(), "pid": os.getpid(), **fields})
+
+
+def log(text: str) -> None:
+    """Write one line for the log of a pod or a file: time in UTC, then the text."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    print(f"{stamp} {text}", file=sys.stderr, flush=True)
+
+
+def listening() -> bool:
+    """Whether nobody draws this process's progress, so that log lines are wanted."""
+    return not environment.progress_file() and not sys.stderr.isatty()
+
+
+def _append(path: str, record: dict[str, Any]) -> None:
+    line = json.dumps(record, default=str) + "\n"
+    # One write to a file opened for appending: lines of several tasks never mix.
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, line.encode())
+    except OSError:
+        # Losing a line of progress to a full disk must not be what stops the work.
+        pass
+    finally:
+        os.close(descriptor)
+
+
+class _Sink(Protocol):
+    def begin(self, work: Progress) -> None: ...
+
+    def update(self, work: Progress) -> None: ...
+
+    def end(self, work: Progress) -> None: ...
+
+
+class _FileSink:
+    """Sends events to the runner that started this task."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._next = 0.0
+
+    def begin(self, work: Progress) -> None:
+        self._send(work)
+
+    def update(self, work: Progress) -> None:
+        if time.monotonic() >= self._next:
+            self._send(work)
+
+    def end(self, work: Progress) -> None:
+        self._send(work)
+
+    def _send(self, work: Progress) -> None:
+        self._next = time.monotonic() + _FILE_PACE
+        emit(
+            "progress",
+            stage=work.stage,
+            done=work.done,
+            total=work.total,
+            unit=work.unit,
+            note=work.text,
+            text=str(work),
+        )
+
+
+class _LogSink:
+    """Writes a line every ten seconds, and one at the end."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _LOG_PACE
+
+    def begin(self, work: Progress) -> None:
+        pass
+
+    def update(self, work: Progress) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _LOG_PACE
+            log(f"{work.stage}: {work}")
+
+    def end(self, work: Progress) -> None:
+        log(f"{work.stage}: {work}, {work.seconds:.1f} s")
+
+
+class _TerminalSink:
+    """Draws one bar."""
+
+    def begin(self, work: Progress) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        self._bars = Bars(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[words]}"),
+            TimeRemainingColumn(compact=True),
+            console=Console(stderr=True),
+        )
+        self._bars.start()
+        self._task = self._bars.add_task(work.stage, total=work.total, words=str(work))
+
+    def update(self, work: Progress) -> None:
+        self._bars.update(self._task, completed=work.done, words=str(work))
+
+    def end(self, work: Progress) -> None:
+        self._bars.update(
+            self._task, completed=work.done, total=work.done or 1, words=str(work), refresh=True
+        )
+        self._bars.stop()

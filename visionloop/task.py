@@ -1,0 +1,110 @@
+"""What every stage does besides its work: tell when it starts and ends, and why it failed.
+
+A stage runs in a process of its own, a pod on a cluster or a child of the local runner. The
+decorator `stage` is the one place where that process speaks to whoever started it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from visionloop import environment, failures
+from visionloop.progress import emit, listening, log
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def stage(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a function a stage: its start, end, counts, timings and errors reach its starter.
+
+    The decorated function behaves as before: same signature, same result, same exceptions. Where a
+    runner listens (`visionloop.environment.progress_file`, `error_file`, `timings_file`), it
+    also leaves there
+
+    - an event ``started`` and an event ``finished`` with the plain values that it returned and the
+      paths of its artifacts, or ``failed``;
+    - the error as what, where and remedy, so that the parent shows a sentence and not a traceback;
+    - how long the process took to start and import, and to work.
+
+    Args:
+        function: The stage, named as it is shown.
+
+    Returns:
+        The stage, wrapped.
+    """
+    name = function.__name__
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        entered = time.time()
+        began = _process_started()
+        emit("started", stage=name, process_started=began)
+        if listening():
+            log(f"{name}: started")
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            emit("failed", stage=name, seconds=time.time() - began)
+            if environment.error_file():
+                failures.write_failure(environment.error_file(), error, stage=name)
+            raise
+        work_seconds = time.time() - entered
+        outputs = _plain_outputs(result)
+        emit(
+            "finished",
+            stage=name,
+            imports_seconds=entered - began,
+            work_seconds=work_seconds,
+            outputs=outputs,
+            artifacts=_artifacts(kwargs),
+        )
+        if listening():
+            counts = ", ".join(f"{key}={value}" for key, value in outputs.items())
+            log(f"{name}: finished in {work_seconds:.1f} s: {counts}")
+        if environment.timings_file():
+            _append_timings(
+                environment.timings_file(),
+                {
+                    "stage": name,
+                    "process_start": began,
+                    "imports_s": entered - began,
+                    "work_s": work_seconds,
+                },
+            )
+        return result
+
+    return run
+
+
+def _plain_outputs(result: Any) -> dict[str, Any]:
+    """Return the fields of a stage's NamedTuple, as JSON can hold them."""
+    fields = result._asdict() if hasattr(result, "_asdict") else {}
+    return {k: v for k, v in fields.items() if isinstance(v, (str, int, float, bool))}
+
+
+def _artifacts(arguments: dict[str, Any]) -> dict[str, str]:
+    """Return the local path of every artifact among a stage's arguments."""
+    return {name: str(value.path) for name, value in arguments.items() if hasattr(value, "path")}
+
+
+def _append_timings(path: str, record: dict[str, Any]) -> None:
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def _process_started() -> float:
+    """Return when this process began, in seconds since 1970; good to 10 ms."""
+    try:
+        fields = Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        since_boot = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return time.time()
+    return time.time() - (uptime - since_boot)
