@@ -1,0 +1,182 @@
+"""Drift of what a deployed model says, without labels.
+
+Every comparison asks two questions and flags only when both answers are yes: is the difference
+*large* (a threshold on the size of the effect, which does not shrink as traffic grows) and is it
+*real* (a significance level, which keeps small windows from crying wolf)?
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.monitoring.config import MonitoringConfig
+from visionloop.monitoring.intervals import Rate
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What one comparison of two windows found.
+
+    Attributes:
+        kind: ``confidence_drift`` or ``class_mix_drift``.
+        score: Size of the difference: a Kolmogorov-Smirnov distance or a stability index.
+        threshold: The score above which the comparison counts as drift at these sample sizes.
+        p_value: Probability of a score this large without drift.
+        n_reference: Samples in the reference window.
+        n_current: Samples in the current window.
+        state: ``drift``, ``stable``, or ``too few to say``.
+    """
+
+    kind: str
+    score: float
+    threshold: float
+    p_value: float
+    n_reference: int
+    n_current: int
+    state: str
+
+
+def ks_distance(reference: NDArray[np.floating], current: NDArray[np.floating]) -> float:
+    """Return the two-sample Kolmogorov-Smirnov distance, in [0, 1].
+
+    The largest vertical distance between the two empirical distribution functions. Costs
+    O((n + m) log(n + m)).
+
+    Args:
+        reference: Values of the reference window, shape [n].
+        current: Values of the current window, shape [m].
+    """
+    a, b = np.sort(reference), np.sort(current)
+    if not len(a) or not len(b):
+        return 0.0
+    both = np.concatenate([a, b])
+    cdf_a = np.searchsorted(a, both, side="right") / len(a)
+    cdf_b = np.searchsorted(b, both, side="right") / len(b)
+    return float(np.abs(cdf_a - cdf_b).max())
+
+
+def ks_p_value(distance: float, n: int, m: int) -> float:
+    """Return the asymptotic probability of a Kolmogorov-Smirnov distance this large.
+
+    Kolmogorov's series with Stephens' correction for finite samples (Stephens, Use of the
+    Kolmogorov-Smirnov, Cramer-von Mises and related statistics without extensive tables, 1970).
+    """
+    effective = math.sqrt(n * m / (n + m))
+    x = (effective + 0.12 + 0.11 / effective) * distance
+    if x < 0.2:  # the series converges slowly there, and its value is 1 to twelve digits
+        return 1.0
+    terms = (2 * (-1) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 101))
+    return min(1.0, max(0.0, sum(terms)))
+
+
+def stability_index(
+    reference: NDArray[np.integer], current: NDArray[np.integer]
+) -> float:
+    """Return the population stability index between two tables of counts.
+
+    The symmetrised Kullback-Leibler divergence of the two mixes; 0 for equal mixes, by custom
+    0.1 is moderate and 0.2 large. Half a count is added to every cell, so that a class that is
+    absent on one side gives a large but finite value.
+
+    Args:
+        reference: Counts of each class in the reference window, shape [C].
+        current: Counts of each class in the current window, shape [C], in the same order.
+    """
+    p = (reference + 0.5) / (reference.sum() + 0.5 * len(reference))
+    q = (current + 0.5) / (current.sum() + 0.5 * len(current))
+    return float(np.sum((q - p) * np.log(q / p)))
+
+
+def stability_p_value(index: float, n: int, m: int, n_classes: int) -> float:
+    """Return the probability of a stability index this large without drift.
+
+    Without drift the index is distributed as (1/n + 1/m) times chi-square with C - 1 degrees of
+    freedom (Yurdakul, Statistical Properties of Population Stability Index, 2018). The
+    chi-square tail is Wilson and Hilferty's cube-root normal approximation, which is within
+    0.001 for the tail that matters and needs no SciPy.
+    """
+    freedom = n_classes - 1
+    if freedom < 1:
+        return 1.0
+    chi_square = index / (1 / n + 1 / m)
+    spread = 2 / (9 * freedom)
+    z = ((chi_square / freedom) ** (1 / 3) - (1 - spread)) / math.sqrt(spread)
+    return 1 - NormalDist().cdf(z)
+
+
+def confidence_drift(
+    reference: NDArray[np.floating], current: NDArray[np.floating], thresholds: MonitoringConfig
+) -> Drift:
+    """Compare the confidences of two windows of one model.
+
+    Confidences of two models differ by training alone: compare windows of one model only.
+
+    Args:
+        reference: Largest probability of each inference of the reference window, shape [n].
+        current: The same of the current window, shape [m].
+        thresholds: ``confidence_drift_above``, ``drift_significance``, ``drift_min_events``.
+    """
+    n, m = len(reference), len(current)
+    threshold = thresholds.confidence_drift_above
+    score = ks_distance(reference, current)
+    if min(n, m) < thresholds.drift_min_events:
+        return Drift("confidence_drift", score, threshold, 1.0, n, m, "too few to say")
+    p_value = ks_p_value(score, n, m)
+    drifted = score > threshold and p_value < thresholds.drift_significance
+    state = "drift" if drifted else "stable"
+    return Drift("confidence_drift", score, threshold, p_value, n, m, state)
+
+
+def class_mix_drift(
+    reference: Sequence[str], current: Sequence[str], thresholds: MonitoringConfig
+) -> Drift:
+    """Compare the mix of predicted classes of two windows of one model.
+
+    Args:
+        reference: Predicted class of each inference of the reference window.
+        current: The same of the current window.
+        thresholds: ``class_mix_drift_above``, ``drift_significance``, ``drift_min_events``.
+    """
+    n, m = len(reference), len(current)
+    threshold = thresholds.class_mix_drift_above
+    classes = sorted(set(reference) | set(current))
+    before, after = _counts(reference, classes), _counts(current, classes)
+    score = stability_index(before, after) if classes else 0.0
+    if min(n, m) < thresholds.drift_min_events:
+        return Drift("class_mix_drift", score, threshold, 1.0, n, m, "too few to say")
+    p_value = stability_p_value(score, n, m, len(classes))
+    drifted = score > threshold and p_value < thresholds.drift_significance
+    state = "drift" if drifted else "stable"
+    return Drift("class_mix_drift", score, threshold, p_value, n, m, state)
+
+
+def expected_accuracy(confidences: NDArray[np.floating], *, z: float = 1.96) -> Rate:
+    """Return the accuracy that calibrated confidences promise, without labels.
+
+    The confidence-based estimate (CBPE) of a classifier's accuracy: the mean of the largest
+    probabilities, each the chance that its inference is right. The interval is that of a sum of
+    independent trials with these chances. It holds as far as the model is calibrated on this
+    traffic; shifted traffic usually gets less than promised.
+
+    Args:
+        confidences: Largest calibrated probability of each inference, shape [n], in [0, 1].
+        z: Half-width of the interval in standard errors.
+    """
+    n = len(confidences)
+    if n == 0:
+        return Rate(math.nan, 0.0, 1.0, 0)
+    values = np.asarray(confidences, dtype=np.float64)
+    mean = float(values.mean())
+    error = math.sqrt(float((values * (1 - values)).sum())) / n
+    return Rate(mean, max(0.0, mean - z * error), min(1.0, mean + z * error), n)
+
+
+def _counts(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:
+    place: Mapping[str, int] = {name: i for i, name in enumerate(classes)}
+    return np.bincount([place[label] for label in labels], minlength=len(classes)).astype(np.int64)

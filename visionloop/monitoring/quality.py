@@ -1,0 +1,112 @@
+"""Blurred, dark, bright and flat pictures, told apart from pictures that are merely different.
+
+What is blurred among photographs is sharp among digits of 32 x 32 pixels, so a limit is set by the
+population: the modified z-score of a logarithm, with the median and the median absolute deviation
+(MAD) in place of mean and standard deviation, which planted or real defects would inflate
+(Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993). The logarithm makes a lost factor
+of light or sharpness count the same at every level. An absolute limit holds beside it, for the
+first few samples and for populations that are mostly defective.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.monitoring.config import MonitoringConfig
+
+Values = NDArray[np.float64]
+
+# 0.6745 is the third quartile of the normal distribution: the MAD of normal data in deviations.
+_MAD_TO_DEVIATION = 0.6745
+# Below this the logarithm would blow up the noise of nearly black pictures.
+_TINY = 1e-6
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The limit that one measure was held to in one population.
+
+    Attributes:
+        kind: ``blurred``, ``dark``, ``bright`` or ``low_contrast``.
+        measure: What was measured.
+        value: The limit, in units of the measure.
+        above: Whether values above the limit are flagged, otherwise those below.
+        median: Median of the population, in units of the measure.
+        population: Number of samples in the population.
+        rule: ``absolute`` or ``outlier``, whichever set the limit.
+    """
+
+    kind: str
+    measure: str
+    value: float
+    above: bool
+    median: float
+    population: int
+    rule: str
+
+    def flags(self, values: Values) -> NDArray[np.bool_]:
+        """Return which values lie beyond the limit."""
+        return values > self.value if self.above else values < self.value
+
+
+def limits(
+    sharpness: Values, brightness: Values, contrast: Values, thresholds: MonitoringConfig
+) -> list[Limit]:
+    """Return the limit of each kind for a population.
+
+    Args:
+        sharpness: Sharpness of each sample of the population, shape [n].
+        brightness: Mean brightness of each sample in [0, 1], shape [n].
+        contrast: Standard deviation of brightness of each sample, shape [n].
+        thresholds: Absolute limits, ``outlier_deviations`` and ``min_population``.
+    """
+    return [
+        _limit("blurred", "sharpness", sharpness, thresholds.blurred_below, thresholds),
+        _limit("dark", "brightness", brightness, thresholds.dark_below, thresholds),
+        _limit(
+            "bright", "brightness", brightness, thresholds.bright_above, thresholds, above=True
+        ),
+        _limit("low_contrast", "contrast", contrast, thresholds.low_contrast_below, thresholds),
+    ]
+
+
+def _limit(
+    kind: str,
+    measure: str,
+    values: Values,
+    absolute: float,
+    thresholds: MonitoringConfig,
+    *,
+    above: bool = False,
+) -> Limit:
+    known = values[np.isfinite(values)]
+    # Brightness that is too high is light that lacks nothing but shade: the logarithm of what is
+    # missing from white, so that both ends are treated alike.
+    to_log: Callable[[Values], Values] = (
+        (lambda x: -np.log(np.maximum(1 - x, _TINY)))
+        if above
+        else (lambda x: np.log(np.maximum(x, _TINY)))
+    )
+    median = float(np.median(known)) if len(known) else math.nan
+    if len(known) < thresholds.min_population:
+        return Limit(kind, measure, absolute, above, median, len(known), "absolute")
+    logs = to_log(known)
+    centre = float(np.median(logs))
+    # The material difference: a factor of two at least. Where most samples are alike (studio
+    # light, one camera) the MAD is nearly 0, and every ordinary difference would be an outlier.
+    reach = max(
+        thresholds.outlier_deviations * float(np.median(np.abs(logs - centre))) / _MAD_TO_DEVIATION,
+        math.log(2),
+    )
+    if above:
+        outlier = 1 - math.exp(-(centre + reach))
+        rule = "outlier" if outlier < absolute else "absolute"
+        return Limit(kind, measure, min(outlier, absolute), above, median, len(known), rule)
+    outlier = math.exp(centre - reach)
+    rule = "outlier" if outlier > absolute else "absolute"
+    return Limit(kind, measure, max(outlier, absolute), above, median, len(known), rule)

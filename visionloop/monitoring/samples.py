@@ -1,0 +1,314 @@
+"""The checks of what was ingested: every file found gets exactly one state, flags say why.
+
+The subjects are files. A file that carries a sample first is checked as that sample; a further
+copy of the same bytes is a flagged file; a file that cannot be read is checked under its URI. So
+the states add up to the files that came in, and none is counted twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from visionloop.lake.schemas import arrow_schema
+from visionloop.media.fingerprint import NEAR_DUPLICATE_BITS
+from visionloop.monitoring.config import MonitoringConfig
+from visionloop.monitoring.duplicates import nearest_earlier
+from visionloop.monitoring.metadata import metadata_problems
+from visionloop.monitoring.quality import Limit, limits
+
+STATES = ("ok", "flagged", "unreadable", "unchecked")
+MEASURES = ("sharpness", "brightness", "contrast")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The outcome of the checks of a batch of files.
+
+    Attributes:
+        checks: Rows of the table ``checks``, one a file that could be checked.
+        flags: Rows of the table ``flags``.
+        states: Number of files in each of the four states.
+        kinds: Number of flags of each kind.
+    """
+
+    checks: pa.Table
+    flags: pa.Table
+    states: dict[str, int]
+    kinds: dict[str, int]
+
+    @property
+    def n_in(self) -> int:
+        """Number of files that came in: the sum of the four states."""
+        return sum(self.states.values())
+
+
+@dataclass
+class _Rows:
+    """Rows of ``checks`` and ``flags`` as they are found."""
+
+    now: datetime
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    flags: list[dict[str, Any]] = field(default_factory=list)
+
+    def check(self, subject: str, generation: str, state: str) -> None:
+        self.checks.append(
+            {
+                "subject": subject,
+                "generation": generation,
+                "state": state,
+                "checked_at": self.now,
+            }
+        )
+
+    def flag(
+        self,
+        subject: str,
+        kind: str,
+        *,
+        score: float | None = None,
+        threshold: float | None = None,
+        subject_type: str = "sample",
+        **evidence: Any,
+    ) -> None:
+        self.flags.append(
+            {
+                "subject": subject,
+                "subject_type": subject_type,
+                "stage": "monitor",
+                "kind": kind,
+                "score": score,
+                "threshold": threshold,
+                "evidence": json.dumps(evidence, sort_keys=True),
+                "flagged_at": self.now,
+            }
+        )
+
+
+def check_samples(
+    files: pa.Table,
+    samples: pa.Table,
+    metadata: pa.Table | None,
+    checks: pa.Table,
+    thresholds: MonitoringConfig,
+    *,
+    now: datetime,
+) -> Checked:
+    """Check every file that has no check yet, against all samples of earlier rounds too.
+
+    Args:
+        files: Table ``files`` (uri, generation, state, reason, detail, sample_id), all rows.
+        samples: Table ``samples`` (sample_id, uri, source, captured_at, fingerprint, sharpness,
+            brightness, contrast), all rows.
+        metadata: Table ``metadata`` (sample_id, raw and typed columns), or None.
+        checks: Table ``checks`` (subject, generation), what was checked before.
+        thresholds: What counts as odd.
+        now: Time that is written as ``checked_at`` and ``flagged_at``, in UTC.
+    """
+    done = set(
+        zip(
+            checks.column("subject").to_pylist(),
+            (value or "" for value in checks.column("generation").to_pylist()),
+            strict=True,
+        )
+    )
+    rows = _Rows(now)
+    carriers = dict(
+        zip(
+            samples.column("sample_id").to_pylist(), samples.column("uri").to_pylist(), strict=True
+        )
+    )
+    new, unknown = _check_files(files, carriers, done, rows)
+    new.update(s for s in carriers if (s, "") not in done)
+    unmeasured = _check_new_samples(samples, metadata, new, thresholds, rows)
+
+    states = Counter({state: 0 for state in STATES})
+    states.update(row["state"] for row in rows.checks)
+    states["unchecked"] += unknown + unmeasured
+    kinds = Counter(row["kind"] for row in rows.flags)
+    return Checked(
+        _table("checks", rows.checks), _table("flags", rows.flags), dict(states), dict(kinds)
+    )
+
+
+def _check_files(
+    files: pa.Table, carriers: Mapping[str, str], done: set[tuple[str, str]], rows: _Rows
+) -> tuple[set[str], int]:
+    """Check what is a matter of files; return the samples to check and the files left unchecked."""
+    wanted = ["uri", "generation", "state", "reason", "detail", "sample_id"]
+    found = sorted(
+        files.select(wanted).to_pylist(), key=lambda f: (f["uri"], f["generation"] or "")
+    )
+    new: set[str] = set()
+    carried: set[str] = set()
+    unknown = 0
+    for file in found:
+        uri, generation, sample = file["uri"], file["generation"] or "", file["sample_id"]
+        if file["state"] == "unreadable":
+            if (uri, generation) not in done:
+                rows.check(uri, generation, "unreadable")
+                rows.flag(
+                    uri,
+                    "unreadable",
+                    subject_type="file",
+                    reason=file["reason"],
+                    detail=file["detail"],
+                )
+        elif file["state"] != "ok":
+            continue
+        elif sample not in carriers:
+            # Ingest wrote the file but not its sample: it stays visible and is tried again.
+            unknown += 1
+        elif uri == carriers[sample] and sample not in carried:
+            carried.add(sample)
+            if (sample, "") not in done:
+                new.add(sample)
+        elif (uri, generation) not in done:
+            # The same bytes found again at their own place (a new generation) are no copy.
+            same_place = uri == carriers[sample]
+            rows.check(uri, generation, "ok" if same_place else "flagged")
+            if not same_place:
+                rows.flag(
+                    uri,
+                    "exact_duplicate",
+                    subject_type="file",
+                    sample_id=sample,
+                    original=carriers[sample],
+                )
+    return new, unknown
+
+
+def _check_new_samples(
+    samples: pa.Table,
+    metadata: pa.Table | None,
+    new: set[str],
+    thresholds: MonitoringConfig,
+    rows: _Rows,
+) -> int:
+    """Check the new samples; return how many lack a measure and stay unchecked."""
+    if not new:
+        return 0
+    ids = samples.column("sample_id").to_pylist()
+    is_new = np.array([sample in new for sample in ids])
+    measures = {name: _floats(samples, name) for name in MEASURES}
+    prints = samples.column("fingerprint").to_pylist()
+    measured = np.array([p is not None for p in prints]) & np.all(
+        [np.isfinite(values) for values in measures.values()], axis=0
+    )
+    first = len(rows.flags)
+    _flag_quality(ids, samples.column("source").to_pylist(), measures, is_new, thresholds, rows)
+    _flag_near_duplicates(ids, carriers_of(samples), prints, measured, is_new, thresholds, rows)
+    for sample, problem in metadata_problems(metadata, samples, new, now=rows.now):
+        rows.flag(sample, "bad_metadata", **problem)
+    flagged = {flag["subject"] for flag in rows.flags[first:]}
+    unmeasured = 0
+    for row in np.flatnonzero(is_new):
+        sample = ids[row]
+        if sample in flagged:
+            rows.check(sample, "", "flagged")
+        elif measured[row]:
+            rows.check(sample, "", "ok")
+        else:
+            unmeasured += 1
+    return unmeasured
+
+
+def _flag_quality(
+    ids: list[str],
+    sources: list[str | None],
+    measures: Mapping[str, NDArray[np.float64]],
+    is_new: NDArray[np.bool_],
+    thresholds: MonitoringConfig,
+    rows: _Rows,
+) -> None:
+    names = np.array([source or "" for source in sources], dtype=object)
+    found: dict[int, list[tuple[Limit, float]]] = {}
+    for source in sorted(set(names)):
+        own = names == source
+        # A source too small to be a population of its own is judged among all samples.
+        population = own if own.sum() >= thresholds.min_population else np.ones_like(own)
+        for limit in limits(
+            measures["sharpness"][population],
+            measures["brightness"][population],
+            measures["contrast"][population],
+            thresholds,
+        ):
+            values = measures[limit.measure]
+            for row in np.flatnonzero(own & is_new & limit.flags(values)):
+                found.setdefault(int(row), []).append((limit, float(values[row])))
+    for row in sorted(found, key=lambda r: ids[r]):
+        kinds = {limit.kind for limit, _ in found[row]}
+        for limit, value in found[row]:
+            # One cause, one flag: too little light or focus explains the lack of contrast.
+            if limit.kind == "low_contrast" and kinds & {"dark", "bright", "blurred"}:
+                continue
+            rows.flag(
+                ids[row],
+                limit.kind,
+                score=value,
+                threshold=limit.value,
+                measure=limit.measure,
+                median=limit.median,
+                population=limit.population,
+                rule=limit.rule,
+            )
+
+
+def _flag_near_duplicates(
+    ids: list[str],
+    uris: list[str],
+    prints: list[bytes | None],
+    measured: NDArray[np.bool_],
+    is_new: NDArray[np.bool_],
+    thresholds: MonitoringConfig,
+    rows: _Rows,
+) -> None:
+    reach = thresholds.near_duplicate_distance
+    if reach is None:
+        reach = NEAR_DUPLICATE_BITS
+    # Arrival: known samples first, then the new ones by name. Clocks and thread timing have no say.
+    known = [r for r in range(len(ids)) if measured[r] and not is_new[r]]
+    fresh = [r for r in range(len(ids)) if measured[r] and is_new[r]]
+    if not fresh:
+        return
+    order = [
+        *sorted(known, key=lambda r: (uris[r], ids[r])),
+        *sorted(fresh, key=lambda r: (uris[r], ids[r])),
+    ]
+    matrix = np.frombuffer(b"".join(prints[r] or b"" for r in order), np.uint8)
+    nearest, distance = nearest_earlier(matrix.reshape(len(order), 32), len(known))
+    for row, other, bits in zip(order[len(known) :], nearest, distance, strict=True):
+        if other >= 0 and bits <= reach:
+            rows.flag(
+                ids[row],
+                "near_duplicate",
+                score=float(bits),
+                threshold=float(reach),
+                original=ids[order[other]],
+                original_uri=uris[order[other]],
+            )
+
+
+def carriers_of(samples: pa.Table) -> list[str]:
+    """Return the URI of each sample, "" where none is written."""
+    return [uri or "" for uri in samples.column("uri").to_pylist()]
+
+
+def _floats(table: pa.Table, column: str) -> NDArray[np.float64]:
+    values: Iterable[float | None] = table.column(column).to_pylist()
+    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+
+
+def _table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
+    schema = arrow_schema(name)
+    written_later = {"round_id", "run_id"}
+    columns = pa.schema([f for f in schema if f.name not in written_later])
+    return pa.Table.from_pylist(rows, schema=columns)
