@@ -1,0 +1,281 @@
+"""One stage's run: reads the lake at one version, writes, and records a new version last."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from visionloop.errors import InputError, VisionloopError
+from visionloop.lake import rounds, tables, versions
+from visionloop.lake.catalog import catalog_errors
+from visionloop.lake.lock import writer_lock
+from visionloop.lake.schemas import EMBEDDINGS_PREFIX, arrow_schema
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+    from visionloop.lake.lake import Lake
+
+HEARTBEAT_SECONDS = 30.0
+
+
+class Run(AbstractContextManager["Run"]):
+    """What a stage does to the lake, all of it visible or none.
+
+    Made by `Lake.run`. Nothing is visible to anyone until `commit`; leaving the ``with`` block
+    without it leaves the lake as it was. The writer's lock is taken at the first write, so that a
+    stage computes without keeping others waiting.
+
+    Attributes:
+        round_id: The round that the rows belong to.
+        run_id: The run that wrote them.
+        base: The version that the stage reads at.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        *,
+        stage: str,
+        round_id: str = "",
+        run_id: str = "",
+        base_version: str | None = None,
+        inputs: dict[str, Any] | None = None,
+    ) -> None:
+        self._lake = lake
+        self._stage = stage
+        self._inputs = inputs or {}
+        self._written: dict[str, Table] = {}
+        self._lock: AbstractContextManager[None] | None = None
+        self._head = versions.NOTHING
+        self._done = False
+        self._started_at = datetime.now(UTC)
+        self._heart = threading.Event()
+        self.base = lake.version() if not base_version else base_version
+        self.round_id = round_id or lake.rounds.current_or_next()
+        held = lake.rounds.get(self.round_id)
+        self.run_id = run_id or (held.run_id if held else "")
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._beat, daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._heart.set()
+        if self._lock is not None:
+            self._lock.__exit__(None, None, None)
+            self._lock = None
+
+    def _beat(self) -> None:
+        # A long stage shows that its round is alive; a short one never gets to write.
+        while not self._heart.wait(HEARTBEAT_SECONDS):
+            rounds.heartbeat(self._lake, self.round_id, self.run_id, self._stage)
+
+    def read(self, table: str, *, columns: list[str] | None = None, where: Any = None) -> pa.Table:
+        """Read a table at the run's base version; see `Lake.read`."""
+        return self._lake.read(table, columns=columns, where=where, version=self.base)
+
+    def append(self, table: str, rows: pa.Table) -> None:
+        """Add rows; missing columns become null, round and run are filled in.
+
+        Raises:
+            InputError: Rows do not fit the table's schema.
+            VisionloopError: The lake cannot be written.
+        """
+        if rows.num_rows:
+            self._write(table, rows, None)
+
+    def replace(self, table: str, rows: pa.Table, where: str) -> None:
+        """Put rows in the place of those that a filter names.
+
+        Args:
+            table: Table name.
+            rows: The new rows, possibly none.
+            where: A row filter by the rows' nature, for example ``"round_id == '0002'"``.
+        """
+        if table in self._written or table in self._latest().tables or rows.num_rows:
+            self._write(table, rows, where)
+
+    def append_embeddings(self, space: str, ids: list[str], vectors: np.ndarray) -> None:
+        """Add vectors to an embedding space.
+
+        Args:
+            space: Name of the space; its table is ``embeddings_<space>``.
+            ids: Sample ids, length n.
+            vectors: float32 ``[n, d]``; every space has one d.
+
+        Raises:
+            InputError: A vector is not finite, or has another dimension than the space.
+        """
+        if not len(ids):
+            return
+        vectors = np.ascontiguousarray(vectors, dtype="<f4")
+        if vectors.ndim != 2 or len(ids) != len(vectors):
+            raise InputError(
+                f"{len(ids)} sample ids for vectors of shape {vectors.shape}", where=f"space {space}"
+            )
+        bad = [ids[i] for i in np.flatnonzero(~np.isfinite(vectors).all(axis=1))]
+        if bad:
+            raise InputError(
+                f"{len(bad)} embeddings hold NaN or infinity",
+                where=f"space {space}, samples {', '.join(bad[:3])}{'…' if len(bad) > 3 else ''}",
+                remedy="Check the model or the weights that made them; nothing was stored",
+            )
+        width = 4 * vectors.shape[1]
+        column = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(width), len(ids), [None, pa.py_buffer(vectors)]
+        )
+        self._write(
+            EMBEDDINGS_PREFIX + space,
+            pa.table({"sample_id": pa.array(ids, pa.string()), "vector": column}),
+            None,
+        )
+
+    def set_round(
+        self,
+        *,
+        state: str | None = None,
+        outcome: str | None = None,
+        counts: dict[str, Any] | None = None,
+    ) -> None:
+        """Change the state of this run's round, as part of this run.
+
+        Args:
+            state: ``running``, ``waiting`` or ``done``.
+            outcome: ``published`` or ``kept`` once it is done.
+            counts: Merged into the round's counts.
+        """
+        held = self._lake.rounds.get(self.round_id)
+        if held is None:
+            return  # a stage run by hand, outside any round
+        changed = held.changed(state=state, outcome=outcome, counts=counts)
+        self.replace("rounds", changed.row(), f"round_id == '{self.round_id}'")
+
+    def commit(
+        self, *, outputs: dict[str, Any] | None = None, counts: dict[str, int] | None = None
+    ) -> str:
+        """Record the version that makes this run's rows visible, and return it.
+
+        The version equals the base when nothing was written.
+
+        Args:
+            outputs: What the stage returns.
+            counts: What the stage counted.
+        """
+        if self._done:
+            raise VisionloopError(f"stage {self._stage} committed twice")
+        self._begin()
+        mapping = dict(self._head.tables)
+        for name, table in self._written.items():
+            snapshot = tables.snapshot_of(table)
+            if snapshot is not None:
+                mapping[name] = snapshot
+        base = versions.find(self._stage_runs, self.base)
+        # A stage that wrote nothing hands on what it read at, so that what follows can be cached.
+        version = versions.version_id(mapping) if self._written else base.id
+        row = {
+            "sequence": self._head.sequence + 1,
+            "version": version,
+            "tables": json.dumps(mapping),
+            "stage": self._stage,
+            "base_version": self.base,
+            "started_at": self._started_at,
+            "finished_at": datetime.now(UTC),
+            "inputs": json.dumps(self._inputs, default=str),
+            "outputs": json.dumps(outputs or {}, default=str),
+            "counts": json.dumps(counts or {}),
+            "round_id": self.round_id,
+            "run_id": self.run_id,
+        }
+        recorded = versions.Version(versions.version_id(mapping), mapping, self._head.sequence + 1)
+        with catalog_errors(self._lake.catalog_uri):
+            stage_runs = self._stage_runs or tables.create_table(
+                self._lake.catalog, self._lake.loop, "stage_runs", arrow_schema("stage_runs")
+            )
+            stage_runs.append(
+                pa.Table.from_pylist([row], schema=arrow_schema("stage_runs")),
+                snapshot_properties=versions.summary(recorded),
+            )
+        self._done = True
+        self.__exit__(None, None, None)
+        return version
+
+    @property
+    def _stage_runs(self) -> Table | None:
+        return tables.load_table(self._lake.catalog, self._lake.loop, "stage_runs")
+
+    def _latest(self) -> versions.Version:
+        return self._head if self._lock else versions.newest(self._stage_runs)
+
+    def _begin(self) -> None:
+        if self._lock is not None:
+            return
+        lock = writer_lock(self._lake.catalog_uri, self._lake.loop)
+        with catalog_errors(self._lake.catalog_uri):
+            lock.__enter__()
+        self._lock = lock
+        with catalog_errors(self._lake.catalog_uri):
+            self._head = versions.newest(self._stage_runs)
+
+    def _write(self, name: str, rows: pa.Table, where: str | None) -> None:
+        self._begin()
+        lake = self._lake
+        with catalog_errors(f"table {name} of {lake.uri}"):
+            table = self._written.get(name) or tables.load_table(lake.catalog, lake.loop, name)
+            rows = tables.conform(name, self._signed(rows), table)
+            if table is None:
+                table = tables.create_table(lake.catalog, lake.loop, name, rows.schema)
+            if name not in self._written:
+                tables.reset(table, self._head.tables.get(name))
+                table.refresh()
+            if name in tables.EVOLVING:
+                tables.evolve(name, table, rows.schema)
+            elif name.startswith(EMBEDDINGS_PREFIX):
+                self._check_dimension(name, table, rows)
+            if where is None:
+                table.append(rows)
+            else:
+                tables.overwrite(table, rows, where)
+            self._written[name] = table
+
+    def _signed(self, rows: pa.Table) -> pa.Table:
+        for column, value in (("round_id", self.round_id), ("run_id", self.run_id)):
+            if column not in rows.column_names:
+                rows = rows.append_column(column, pa.array([value] * rows.num_rows, pa.string()))
+        return rows
+
+    @staticmethod
+    def _check_dimension(name: str, table: Table, rows: pa.Table) -> None:
+        held = tables.vector_dimension(table)
+        given = rows.schema.field("vector").type.byte_width // 4
+        if held != given:
+            raise InputError(
+                f"vectors of {given} components in a space of {held}",
+                where=f"table {name}",
+                remedy="One space holds the vectors of one model: give the other model's a space "
+                "of its own",
+            )
+
+
+def process_identity() -> dict[str, Any]:
+    """Return what tells this machine's processes apart: host and boot."""
+    boot = "/proc/sys/kernel/random/boot_id"
+    try:
+        with open(boot, encoding="ascii") as file:
+            started = file.read().strip()
+    except OSError:
+        started = ""
+    return {"host": os.uname().nodename, "boot": started}
