@@ -1,0 +1,52 @@
+"""Measure a model on the frozen holdout and decide whether it may serve."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from visionloop.components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def evaluate(
+    config: str,
+    lake: str,
+    lake_version: str,
+    round_id: str,
+    model_id: str,
+    model: dsl.Input[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
+    page: dsl.Output[dsl.Markdown],
+) -> NamedTuple("Outputs", [("lake_version", str), ("passed", bool), ("accuracy", float)]):
+    """Evaluate a model overall and by metadata slice, and apply the gates.
+
+    Args:
+        config: Text of loop.yaml, or the URI of one.
+        lake: URI of the lake; empty takes the configuration's.
+        lake_version: Version of the lake that is read.
+        round_id: The round that this belongs to.
+        model_id: The trained model's id.
+        model: The trained model's folder.
+        metrics: Accuracy overall and by slice, as fractions of 1.
+        confusion: Confusion matrix on the holdout.
+        page: Slices, gates, and the comparison with the model in service.
+
+    Returns:
+        lake_version: Version of the lake after this stage; the one read if nothing was written.
+        passed: Whether every gate was passed.
+        accuracy: Accuracy on the holdout, as a fraction of 1.
+    """
+    from visionloop.stages.evaluate import evaluate as run_stage
+
+    return run_stage(
+        config=config,
+        lake=lake,
+        lake_version=lake_version,
+        round_id=round_id,
+        model_id=model_id,
+        model=model,
+        metrics=metrics,
+        confusion=confusion,
+        page=page,
+    )

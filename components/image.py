@@ -1,0 +1,6 @@
+"""The one image that every component runs in."""
+
+from visionloop import __version__, environment
+
+# The release's own image; VISIONLOOP_IMAGE or `visionloop compile --image` names another.
+IMAGE = environment.image() or f"ghcr.io/visionloop/visionloop:{__version__}"

@@ -1,0 +1,56 @@
+"""Embed every sample and predict it with the model in service."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from visionloop.components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def infer(
+    config: str,
+    lake: str,
+    lake_version: str,
+    round_id: str,
+    metrics: dsl.Output[dsl.Metrics],
+    page: dsl.Output[dsl.Markdown],
+) -> NamedTuple(
+    "Outputs",
+    [
+        ("lake_version", str),
+        ("model_id", str),
+        ("space", str),
+        ("n_embedded", int),
+        ("n_predicted", int),
+    ],
+):
+    """Embed and predict the samples that lack either.
+
+    Without a trained model (a cold start) only the embedding is computed.
+
+    Args:
+        config: Text of loop.yaml, or the URI of one.
+        lake: URI of the lake; empty takes the configuration's.
+        lake_version: Version of the lake that is read.
+        round_id: The round that this belongs to.
+        metrics: Counts, and images per second.
+        page: Which model and which embedding were used, and the predicted classes.
+
+    Returns:
+        lake_version: Version of the lake after this stage; the one read if nothing was written.
+        model_id: The model that predicted; empty on a cold start.
+        space: Name of the embedding space.
+        n_embedded: Samples newly embedded.
+        n_predicted: Samples newly predicted.
+    """
+    from visionloop.stages.infer import infer as run_stage
+
+    return run_stage(
+        config=config,
+        lake=lake,
+        lake_version=lake_version,
+        round_id=round_id,
+        metrics=metrics,
+        page=page,
+    )

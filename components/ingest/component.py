@@ -1,0 +1,68 @@
+"""Find what is new at the sources: read, verify, fingerprint and record it once."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from visionloop.components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def ingest(
+    config: str,
+    lake: str,
+    files: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+    page: dsl.Output[dsl.Markdown],
+    round_id: str = "",
+    run_id: str = "",
+    open_round: bool = False,
+    take_over: bool = False,
+) -> NamedTuple(
+    "Outputs",
+    [
+        ("lake_version", str),
+        ("round_id", str),
+        ("n_files", int),
+        ("n_new", int),
+        ("n_unreadable", int),
+        ("n_skipped", int),
+    ],
+):
+    """Ingest the files that the lake does not know yet.
+
+    A file is known by its URI and generation. Unreadable files are recorded with their reason,
+    never dropped: n_files = n_new + n_unreadable + n_skipped.
+
+    Args:
+        config: Text of loop.yaml, or the URI of one.
+        lake: URI of the lake; empty takes the configuration's.
+        files: Parquet table of the files found: uri, state, reason, sample_id.
+        metrics: Counts of files by state, and images per second.
+        page: What was found at each source.
+        round_id: The round that this belongs to; empty takes the current one.
+        run_id: The run, written on every row; empty outside a pipeline.
+        open_round: Open the next round, or resume the open one.
+        take_over: Take an open round from a run that no longer lives.
+
+    Returns:
+        lake_version: Version of the lake after this stage; the one read if nothing was written.
+        round_id: The round opened or resumed; the coming one where none was opened.
+        n_files: Files found at the sources.
+        n_new: Files newly recorded as readable.
+        n_unreadable: Files newly recorded as unreadable.
+        n_skipped: Files known before.
+    """
+    from visionloop.stages.ingest import ingest as run_stage
+
+    return run_stage(
+        config=config,
+        lake=lake,
+        round_id=round_id,
+        run_id=run_id,
+        open_round=open_round,
+        take_over=take_over,
+        files=files,
+        metrics=metrics,
+        page=page,
+    )

@@ -1,0 +1,52 @@
+"""Put a model that passed its gates into service."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from visionloop.components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def publish(
+    config: str,
+    lake: str,
+    lake_version: str,
+    round_id: str,
+    model_id: str,
+    model_uri: str,
+    passed: bool,
+    page: dsl.Output[dsl.Markdown],
+    run_id: str = "",
+) -> NamedTuple("Outputs", [("lake_version", str), ("published", bool), ("in_service", str)]):
+    """Move the endpoint to the model if it passed, and leave it alone if not.
+
+    Args:
+        config: Text of loop.yaml, or the URI of one.
+        lake: URI of the lake; empty takes the configuration's.
+        lake_version: Version of the lake that is read.
+        round_id: The round that this belongs to.
+        model_id: The trained model's id.
+        model_uri: URI of the serving bundle.
+        passed: Whether every gate was passed.
+        page: What serves now, and why.
+        run_id: The run, written on every row; empty outside a pipeline.
+
+    Returns:
+        lake_version: Version of the lake after this stage; the one read if nothing was written.
+        published: Whether this model serves now.
+        in_service: Id of the model that serves now; empty if none.
+    """
+    from visionloop.stages.publish import publish as run_stage
+
+    return run_stage(
+        config=config,
+        lake=lake,
+        lake_version=lake_version,
+        round_id=round_id,
+        model_id=model_id,
+        model_uri=model_uri,
+        passed=passed,
+        run_id=run_id,
+        page=page,
+    )

@@ -1,0 +1,38 @@
+"""Write the page that shows the health of all stages."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from visionloop.components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def report(
+    config: str,
+    lake: str,
+    page: dsl.Output[dsl.HTML],
+    round_id: str = "",
+    run_id: str = "",
+) -> NamedTuple("Outputs", [("n_rounds", int)]):
+    """Write the report over all rounds, also when the run failed.
+
+    Args:
+        config: Text of loop.yaml, or the URI of one.
+        lake: URI of the lake; empty takes the configuration's.
+        page: The report, one self-contained page.
+        round_id: The round that this belongs to; empty takes the current one.
+        run_id: The run, written on every row; empty outside a pipeline.
+
+    Returns:
+        n_rounds: Rounds that the report covers.
+    """
+    from visionloop.stages.report import report as run_stage
+
+    return run_stage(
+        config=config,
+        lake=lake,
+        round_id=round_id,
+        run_id=run_id,
+        page=page,
+    )

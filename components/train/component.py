@@ -1,0 +1,51 @@
+"""Train a model on everything labelled so far."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from visionloop.components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def train(
+    config: str,
+    lake: str,
+    lake_version: str,
+    round_id: str,
+    model: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+    architecture: str = "",
+    epochs: int = 0,
+) -> NamedTuple("Outputs", [("lake_version", str), ("model_id", str), ("n_labels", int)]):
+    """Train and calibrate a model, and record the experiment.
+
+    The same training set with the same parameters returns the recorded model.
+
+    Args:
+        config: Text of loop.yaml, or the URI of one.
+        lake: URI of the lake; empty takes the configuration's.
+        lake_version: Version of the lake that is read.
+        round_id: The round that this belongs to.
+        model: Folder with model.onnx, card.json, state.pt and reference.npz.
+        metrics: Loss, accuracy on the validation part, temperature, seconds.
+        architecture: Name of the architecture; empty takes the configuration's.
+        epochs: Passes over the training set; 0 takes the configuration's.
+
+    Returns:
+        lake_version: Version of the lake after this stage; the one read if nothing was written.
+        model_id: The model's id.
+        n_labels: Labels trained on.
+    """
+    from visionloop.stages.train import train as run_stage
+
+    return run_stage(
+        config=config,
+        lake=lake,
+        lake_version=lake_version,
+        round_id=round_id,
+        architecture=architecture,
+        epochs=epochs,
+        model=model,
+        metrics=metrics,
+    )
