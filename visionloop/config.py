@@ -1,0 +1,306 @@
+"""One `loop.yaml`: what a team decides about its loop, checked field by field."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from visionloop.errors import InputError
+from visionloop.monitoring.config import MonitoringConfig
+from visionloop.selection.config import SelectionConfig
+from visionloop.training.parameters import TrainingConfig
+from visionloop.validation import validate
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceConfig(_Section):
+    """Where images come from."""
+
+    uri: str = Field(description="folder or bucket prefix: a path, file://… or gs://…")
+    copy_media: bool = Field(
+        False,
+        alias="copy",
+        description="copy the bytes into the lake; otherwise they are referenced where they lie",
+    )
+    metadata: Literal["sidecar", "none"] = Field(
+        "sidecar", description="sidecar: `photo.jpg.json` or `photo.json` beside an image"
+    )
+    labels: str = Field(
+        "none",
+        description="labels that are known already: `none`, `folder` (the name of an image's "
+        "folder), or the URI of a CSV file with columns file,label or sample_id,label",
+    )
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class HoldoutConfig(_Section):
+    """The part of the samples that every model is judged on, chosen once and then frozen."""
+
+    fraction: float = Field(0.2, ge=0, lt=1, description="share of the first intake's samples")
+    max_samples: int = Field(500, ge=0, description="no more than so many")
+    group_by: str = Field(
+        "",
+        description="metadata key whose samples stay together (camera, patient, video); empty: none",
+    )
+    seed: int = Field(0, ge=0, description="seed of the choice")
+
+
+class EmbeddingConfig(_Section):
+    """What a sample is embedded with before and beside the trained model."""
+
+    weights: str = Field(
+        "",
+        description="an .onnx file, a .pt or .pth state dict (path, file:// or gs://), or "
+        "`torchvision` for the architecture's published weights (needs a network); empty: the "
+        "pixel descriptor, which needs none",
+    )
+    architecture: str = Field("resnet18", description="network of a state dict or of torchvision")
+    image_size: int = Field(0, ge=0, le=1024, description="side in pixels; 0: the source's default")
+    dimensions: int = Field(64, ge=2, le=1024, description="components of the pixel descriptor")
+
+
+class LabelingConfig(_Section):
+    """Who labels what was selected."""
+
+    provider: Literal["oracle", "csv"] = Field(
+        "csv",
+        description="oracle: true labels are known and answer at once (demonstrations, "
+        "benchmarks); csv: requests are written to a CSV file, and read back when people filled it",
+    )
+    labels: str = Field(
+        "",
+        description="oracle: `folder` (the name of an image's folder is its label) or the URI of a "
+        "CSV file with columns file,label or sample_id,label; csv: URI of the answers, by default "
+        "the request file itself",
+    )
+
+    @model_validator(mode="after")
+    def _oracle_knows(self) -> LabelingConfig:
+        if self.provider == "oracle" and not self.labels:
+            raise ValueError("the provider `oracle` needs `labels`: `folder`, or a CSV file's URI")
+        return self
+
+
+class GatesConfig(_Section):
+    """What a candidate must reach on the holdout before it replaces the model in service."""
+
+    min_accuracy: float = Field(0.0, ge=0, le=1, description="least accuracy on the holdout")
+    max_drop: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="accuracy that a candidate may lose against the model in service",
+    )
+    allow_unevaluated: bool = Field(
+        False, description="publish a model even where the holdout has no labels to judge it by"
+    )
+
+
+class ServingConfig(_Section):
+    """The endpoint."""
+
+    endpoint: str = Field(
+        "", pattern=r"^([a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$", description="its name; the loop's name"
+    )
+    url: str = Field(
+        "",
+        description="address of the predictor, such as http://127.0.0.1:8080: publishing then waits "
+        "until it answers with the new model; empty: only the pointer is moved",
+    )
+    timeout_s: float = Field(60.0, gt=0, description="seconds to wait for the endpoint")
+    events: str = Field(
+        "", description="where the logged events lie; empty: the lake's own `events` folder"
+    )
+    pending_hours: float = Field(
+        24.0,
+        gt=0,
+        description="a request without a response (or the reverse) waits so long for its "
+        "counterpart before it is counted as an orphan",
+    )
+
+
+class RoundsConfig(_Section):
+    """How rounds are held."""
+
+    lease_minutes: float = Field(
+        30.0, gt=0, description="a run on another machine counts as alive so long after its last sign"
+    )
+
+
+class ClusterConfig(_Section):
+    """Where GPU stages are placed; each is a pipeline parameter with this value as its default."""
+
+    accelerator_type: str = Field("", description="for example nvidia.com/gpu; empty: no GPU")
+    accelerator_count: int = Field(1, ge=0, description="accelerators a task")
+    node_selector: dict[str, str] = Field(
+        default_factory=dict, description="labels of the GPU node pool"
+    )
+    tolerations: list[dict[str, Any]] = Field(
+        default_factory=list, description="tolerations of the GPU node pool's taints"
+    )
+
+
+class LoopConfig(_Section):
+    """A loop: the whole of `loop.yaml`."""
+
+    name: str = Field(
+        "default",
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
+        description="the loop's name: the namespace of its tables in the lake",
+    )
+    task: Literal["classification"] = Field("classification", description="what is predicted")
+    classes: list[str] = Field(
+        default_factory=list,
+        description="names of the classes, in the order of the probabilities; empty: those of the "
+        "labels that are there when the first model is trained, then frozen",
+    )
+    lake: str = Field(description="root of the lake: a path, file://… or gs://…")
+    catalog: str = Field(
+        "",
+        description="empty: SQLite in a file lake; or postgresql+psycopg2://user@host/db, https://… "
+        "(Iceberg REST). A password belongs into VISIONLOOP_CATALOG, not here",
+    )
+    sources: list[SourceConfig] = Field(default_factory=list, description="where images come from")
+    holdout: HoldoutConfig = Field(default_factory=HoldoutConfig, description="see there")
+    embedding: EmbeddingConfig = Field(default_factory=EmbeddingConfig, description="see there")
+    selection: SelectionConfig = Field(
+        default_factory=lambda: SelectionConfig(), description="see there"
+    )
+    labeling: LabelingConfig = Field(
+        default_factory=lambda: LabelingConfig(), description="see there"
+    )
+    training: TrainingConfig = Field(
+        default_factory=lambda: TrainingConfig(), description="see there"
+    )
+    gates: GatesConfig = Field(default_factory=lambda: GatesConfig(), description="see there")
+    serving: ServingConfig = Field(default_factory=lambda: ServingConfig(), description="see there")
+    monitoring: MonitoringConfig = Field(
+        default_factory=lambda: MonitoringConfig(), description="see there"
+    )
+    rounds: RoundsConfig = Field(default_factory=lambda: RoundsConfig(), description="see there")
+    cluster: ClusterConfig = Field(default_factory=lambda: ClusterConfig(), description="see there")
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, names: list[str]) -> list[str]:
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"named twice: {', '.join(twice)}")
+        return names
+
+    @model_validator(mode="after")
+    def _control_arm_needs_an_oracle(self) -> LoopConfig:
+        if self.training.control_arm and self.labeling.provider != "oracle":
+            raise ValueError(
+                "`training.control_arm` needs the labels of samples that nobody selected, which "
+                "only `labeling.provider: oracle` can give"
+            )
+        return self
+
+    @property
+    def endpoint(self) -> str:
+        """Name of the endpoint: its own, or the loop's."""
+        return self.serving.endpoint or self.name
+
+    def text(self) -> str:
+        """Return the configuration as JSON text, as it is handed to a pipeline."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True, exclude_unset=True))
+
+
+def load_config(source: str | Path, *, overrides: dict[str, Any] | None = None) -> LoopConfig:
+    """Read a configuration.
+
+    Args:
+        source: Path or URI of a YAML file, or YAML or JSON text. Relative paths in a file are
+            taken from the file's folder.
+        overrides: Values by dotted path, for example ``{"selection.n_samples": 50}``.
+
+    Raises:
+        InputError: The file cannot be read, is not YAML, or a field is unknown or wrong.
+    """
+    text, where, folder = _text_of(source)
+    import yaml
+
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise InputError(
+            f"not valid YAML: {getattr(error, 'problem', error)}", where=f"{where}{line}"
+        ) from None
+    if data is None:
+        raise InputError("the configuration is empty", where=where, remedy="Set at least `lake:`")
+    for path, value in (overrides or {}).items():
+        _set(data, path.split("."), value)
+    config = validate(LoopConfig, data, where=where)
+    return _resolve_paths(config, folder) if folder else config
+
+
+def _text_of(source: str | Path) -> tuple[str, str, Path | None]:
+    text = str(source)
+    if "\n" in text or text.lstrip().startswith("{"):
+        return text, "config", None
+    from visionloop.lake.storage import StorageError, local_path, name_of, open_storage
+
+    if not text:
+        raise InputError("no configuration", remedy="Give --config loop.yaml")
+    try:
+        data = open_storage(text).read(text)
+    except StorageError as error:
+        raise InputError(
+            "cannot read the configuration",
+            where=error.where or text,
+            remedy="Give the path of a loop.yaml with --config",
+        ) from error
+    folder = None if text.startswith("gs://") else local_path(text).parent
+    try:
+        return data.decode(), name_of(text), folder
+    except UnicodeDecodeError:
+        raise InputError("the configuration is not UTF-8 text", where=text) from None
+
+
+def _set(data: Any, path: list[str], value: Any) -> None:
+    for part in path[:-1]:
+        if not isinstance(data, dict):
+            return
+        data = data.setdefault(part, {})
+    if isinstance(data, dict):
+        data[path[-1]] = value
+
+
+def _resolve_paths(config: LoopConfig, folder: Path) -> LoopConfig:
+    """Make the relative paths of a file absolute: its stages run in other folders than its author."""
+
+    def absolute(uri: str) -> str:
+        plain = bool(uri) and "://" not in uri and not uri.startswith(("/", "~"))
+        return str((folder / uri).resolve()) if plain else uri
+
+    def labels(uri: str) -> str:
+        return uri if uri in ("none", "folder") else absolute(uri)
+
+    def weights(uri: str) -> str:
+        return uri if uri == "torchvision" else absolute(uri)
+
+    data = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    data["lake"] = absolute(config.lake)
+    for section, name, resolve in (
+        ("labeling", "labels", labels),
+        ("embedding", "weights", weights),
+        ("training", "weights", weights),
+        ("serving", "events", absolute),
+    ):
+        if name in data.get(section, {}):
+            data[section][name] = resolve(data[section][name])
+    for source in data.get("sources", []):
+        source["uri"] = absolute(source["uri"])
+        if "labels" in source:
+            source["labels"] = labels(source["labels"])
+    return LoopConfig.model_validate(data)
