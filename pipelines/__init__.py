@@ -1,0 +1,1 @@
+"""Compositions of the components, where their tasks run, and the registry of them."""

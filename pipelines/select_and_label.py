@@ -1,0 +1,69 @@
+"""The first half of a round: choose samples and have them labelled."""
+
+from typing import Any
+
+from kfp import dsl
+
+from visionloop.components.collect_labels.component import collect_labels
+from visionloop.components.request_labels.component import request_labels
+from visionloop.components.select.component import select
+from visionloop.pipelines.placement import cached_by_version, never_cached
+
+
+@dsl.pipeline(
+    name="select-and-label", description="Select samples, request their labels, collect them."
+)
+def select_and_label(
+    config: str,
+    lake_version: str,
+    round_id: str,
+    lake: str = "",
+    n_samples: int = 0,
+    strategy: str = "",
+) -> str:
+    """Select samples, request their labels, collect those that are finished.
+
+    It has one output on purpose: under the local runner a condition on one of several named
+    outputs is always false, and nothing says so.
+
+    Args:
+        config: Text of loop.yaml, or the URI of one.
+        lake_version: Version of the lake to select from.
+        round_id: The round.
+        lake: URI of the lake; empty takes the configuration's.
+        n_samples: Budget in samples; 0 takes the configuration's.
+        strategy: Name of the strategy; empty takes the configuration's.
+
+    Returns:
+        Version of the lake to train on; empty while the round waits for labels.
+    """
+    selected = select(
+        config=config,
+        lake=lake,
+        lake_version=lake_version,
+        round_id=round_id,
+        n_samples=n_samples,
+        strategy=strategy,
+    )
+    cached_by_version(selected)
+
+    requested = request_labels(
+        config=config,
+        lake=lake,
+        lake_version=selected.outputs["lake_version"],
+        round_id=round_id,
+        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+    )
+    never_cached(requested)
+
+    collected = collect_labels(
+        config=config,
+        lake=lake,
+        lake_version=requested.outputs["lake_version"],
+        round_id=round_id,
+        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+    )
+    never_cached(collected)
+
+    output: Any = collected.outputs["trainable_version"]
+    return output
