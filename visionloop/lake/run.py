@@ -252,9 +252,12 @@ class Run(AbstractContextManager["Run"]):
             self._written[name] = table
 
     def _signed(self, rows: pa.Table) -> pa.Table:
-        for column, value in (("round_id", self.round_id), ("run_id", self.run_id)):
-            if column not in rows.column_names:
-                rows = rows.append_column(column, pa.array([value] * rows.num_rows, pa.string()))
+        for name, value in (("round_id", self.round_id), ("run_id", self.run_id)):
+            if name not in rows.column_names:
+                rows = rows.append_column(name, pa.array([value] * rows.num_rows, pa.string()))
+            elif rows[name].null_count:
+                place = rows.schema.get_field_index(name)
+                rows = rows.set_column(place, name, rows[name].fill_null(value))
         return rows
 
     @staticmethod

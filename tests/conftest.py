@@ -1,0 +1,32 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from visionloop.lake import Lake
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure() -> None:
+    """Run children on this checkout, and keep numerical libraries from fighting over two cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder of real photographs, CRDs and recorded events, where there is one."""
+    folder = Path(os.environ.get("VISIONLOOP_TEST_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no recorded events and photographs at {folder} (VISIONLOOP_TEST_SHARED)")
+    return folder
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """Return an empty lake on a local disk."""
+    return Lake.open(str(tmp_path / "lake"), loop="test")

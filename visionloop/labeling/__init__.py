@@ -1,0 +1,1 @@
+"""Labels: who is asked, and what was answered."""

@@ -1,0 +1,54 @@
+"""An oracle: someone who knows every label already, in demonstrations and benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from visionloop.labeling.tables import folder_label, labels_of_files
+
+if TYPE_CHECKING:
+    from visionloop.config import LoopConfig
+    from visionloop.lake import Lake
+
+
+class Oracle:
+    """Knows labels by sample id."""
+
+    def __init__(self, known: dict[str, str], where: str) -> None:
+        self._known = known
+        self.where = where
+
+    def labels(self, sample_ids: Iterable[str]) -> dict[str, str]:
+        """Return the labels that are known among some samples."""
+        return {wanted: self._known[wanted] for wanted in sample_ids if wanted in self._known}
+
+    def classes(self) -> list[str]:
+        """Return the names of all classes that the oracle uses, in order."""
+        return sorted(set(self._known.values()))
+
+
+def open_oracle(config: LoopConfig, lake: Lake, *, version: str | None = None) -> Oracle:
+    """Open the oracle that `labeling.labels` names.
+
+    Args:
+        config: The loop's configuration.
+        lake: Its lake, which tells where each sample's file lies.
+        version: Lake version to read at.
+
+    Raises:
+        InputError: The labels cannot be understood.
+        StorageError: They cannot be read.
+    """
+    uris = sample_uris(lake, version=version)
+    if config.labeling.labels == "folder":
+        return Oracle({sample: folder_label(uri) for uri, sample in uris.items()}, "folder names")
+    known, _ = labels_of_files(config.labeling.labels, uris)
+    return Oracle(known, config.labeling.labels)
+
+
+def sample_uris(lake: Lake, *, version: str | None = None) -> dict[str, str]:
+    """Return the sample id of every readable file, by its URI."""
+    files = lake.read("files", columns=["uri", "sample_id"], version=version)
+    pairs = zip(files["uri"].to_pylist(), files["sample_id"].to_pylist(), strict=True)
+    return {uri: sample_id for uri, sample_id in sorted(pairs, key=str) if sample_id}

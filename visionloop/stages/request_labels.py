@@ -1,0 +1,85 @@
+"""Stage `request_labels`: ask for the labels of what was selected, and once of the holdout."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from visionloop.stages.opening import open_stage
+from visionloop.task import stage
+
+
+class RequestLabelsOutputs(NamedTuple):
+    """What `request_labels` returns.
+
+    Attributes:
+        lake_version: Lake version with the requests.
+        n_requested: Samples of this round that people or the oracle are asked about.
+    """
+
+    lake_version: str
+    n_requested: int
+
+
+@stage
+def request_labels(
+    *, config: str, lake: str = "", lake_version: str = "", round_id: str = "", run_id: str = ""
+) -> RequestLabelsOutputs:
+    """Request labels for the round's picks and for holdout samples that have none.
+
+    Each sample is asked about once, however often the stage runs.
+
+    Args:
+        config: Text or URI of a ``loop.yaml``.
+        lake: Root of the lake; empty for the configuration's.
+        lake_version: Version to read at; empty for the newest.
+        round_id: The round; empty for the open one.
+        run_id: The run that asks.
+    """
+    import pyarrow as pa
+
+    from visionloop.labeling.requests import write_requests
+    from visionloop.lake.schemas import arrow_schema
+
+    loop, opened = open_stage(config, lake)
+    with opened.run(
+        stage="request_labels", round_id=round_id, run_id=run_id, base_version=lake_version
+    ) as run:
+        this_round = f"round_id == '{run.round_id}'"
+        picks = run.read("selections", columns=["sample_id", "rank"], where=this_round)
+        labelled = set(run.read("labels", columns=["sample_id"])["sample_id"].to_pylist())
+        asked = run.read("label_requests", columns=["sample_id", "purpose", "round_id"]).to_pylist()
+        before = {row["sample_id"] for row in asked if row["round_id"] != run.round_id}
+        holdout = run.read("samples", columns=["sample_id"], where="split == 'holdout'")
+        ranked = picks.sort_by("rank")["sample_id"].to_pylist()
+        wanted = [(sample, "training") for sample in ranked]
+        wanted += [
+            (sample, "holdout")
+            for sample in sorted(holdout["sample_id"].to_pylist())
+            if sample not in before and sample not in labelled
+        ]
+        # Answers of this round's own requests stay part of it when the stage runs again.
+        mine = {row["sample_id"]: row["purpose"] for row in asked if row["round_id"] == run.round_id}
+        listed = {sample for sample, _ in wanted}
+        wanted += [(sample, why) for sample, why in sorted(mine.items()) if sample not in listed]
+        if set(mine) != {sample for sample, _ in wanted}:
+            now = datetime.now(UTC)
+            rows = [
+                {
+                    "sample_id": sample,
+                    "purpose": purpose,
+                    "provider": loop.labeling.provider,
+                    "external_id": "",
+                    "requested_at": now,
+                }
+                for sample, purpose in wanted
+            ]
+            requests = pa.Table.from_pylist(rows, schema=arrow_schema("label_requests"))
+            run.replace("label_requests", requests, this_round)
+        if loop.labeling.provider == "csv" and wanted:
+            samples = [sample for sample, _ in wanted]
+            write_requests(
+                opened, run.round_id, wanted, opened.media(samples, version=run.base or None)
+            )
+        version = run.commit(counts={"requested": len(wanted)})
+    return RequestLabelsOutputs(version, len(wanted))
