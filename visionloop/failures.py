@@ -94,11 +94,15 @@ def explain(error: BaseException, *, during: str = "") -> VisionloopError:
 def write_failure(path: str, error: BaseException, *, stage: str) -> None:
     """Leave an error where the process that started this one looks for it.
 
+    The first error of a run is its cause: one that is there already stays.
+
     Args:
-        path: File to write, replaced whole.
+        path: File to write.
         error: What was raised.
         stage: Name of the stage that raised it.
     """
+    if Path(path).exists():
+        return
     known = explain(error, during=f"stage {stage}")
     record = {
         "stage": stage,
@@ -137,6 +141,8 @@ def read_failure(path: str | Path) -> tuple[VisionloopError, dict[str, Any]] | N
 
 def _last_frame(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
+    # The decorator of stages is on every stage's way and never the place.
+    frames = [frame for frame in frames if not frame.filename.endswith("visionloop/task.py")]
     ours = [f for f in frames if f"{os.sep}visionloop{os.sep}" in f.filename] or frames
     if not ours:
         return ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,7 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         entered = time.time()
         began = _process_started()
+        _end_with(environment.runner_pid())
         emit("started", stage=name, process_started=began)
         if listening():
             log(f"{name}: started")
@@ -81,6 +83,24 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
         return result
 
     return run
+
+
+def _end_with(runner: int) -> None:
+    """End this process soon after its runner: a killed run leaves no task at work behind it."""
+
+    def watch() -> None:
+        while True:
+            try:
+                os.kill(runner, 0)
+            except ProcessLookupError:
+                # As abrupt as a kill -9, which every stage must survive anyway.
+                os._exit(1)
+            except PermissionError:
+                return
+            time.sleep(0.5)
+
+    if runner and runner != os.getpid():
+        threading.Thread(target=watch, name="follows the runner", daemon=True).start()
 
 
 def _plain_outputs(result: Any) -> dict[str, Any]:
