@@ -47,7 +47,7 @@ class HoldoutConfig(_Section):
     max_samples: int = Field(500, ge=0, description="no more than so many")
     group_by: str = Field(
         "",
-        description="metadata key whose samples stay together (camera, patient, video); empty: none",
+        description="metadata key whose samples stay together (camera, patient, video)",
     )
     seed: int = Field(0, ge=0, description="seed of the choice")
 
@@ -111,8 +111,8 @@ class ServingConfig(_Section):
     )
     url: str = Field(
         "",
-        description="address of the predictor, such as http://127.0.0.1:8080: publishing then waits "
-        "until it answers with the new model; empty: only the pointer is moved",
+        description="address of the predictor, as http://127.0.0.1:8080: publishing waits until "
+        "it answers with the new model; empty: only the pointer is moved",
     )
     timeout_s: float = Field(60.0, gt=0, description="seconds to wait for the endpoint")
     events: str = Field(
@@ -130,7 +130,9 @@ class RoundsConfig(_Section):
     """How rounds are held."""
 
     lease_minutes: float = Field(
-        30.0, gt=0, description="a run on another machine counts as alive so long after its last sign"
+        30.0,
+        gt=0,
+        description="a run on another machine counts as alive so long after its last sign",
     )
 
 
@@ -164,28 +166,20 @@ class LoopConfig(_Section):
     lake: str = Field(description="root of the lake: a path, file://… or gs://…")
     catalog: str = Field(
         "",
-        description="empty: SQLite in a file lake; or postgresql+psycopg2://user@host/db, https://… "
-        "(Iceberg REST). A password belongs into VISIONLOOP_CATALOG, not here",
+        description="empty: SQLite in a file lake; or postgresql+psycopg2://user@host/db, or "
+        "https://… (Iceberg REST). A password belongs into VISIONLOOP_CATALOG, not here",
     )
     sources: list[SourceConfig] = Field(default_factory=list, description="where images come from")
     holdout: HoldoutConfig = Field(default_factory=HoldoutConfig, description="see there")
     embedding: EmbeddingConfig = Field(default_factory=EmbeddingConfig, description="see there")
-    selection: SelectionConfig = Field(
-        default_factory=lambda: SelectionConfig(), description="see there"
-    )
-    labeling: LabelingConfig = Field(
-        default_factory=lambda: LabelingConfig(), description="see there"
-    )
-    training: TrainingConfig = Field(
-        default_factory=lambda: TrainingConfig(), description="see there"
-    )
-    gates: GatesConfig = Field(default_factory=lambda: GatesConfig(), description="see there")
-    serving: ServingConfig = Field(default_factory=lambda: ServingConfig(), description="see there")
-    monitoring: MonitoringConfig = Field(
-        default_factory=lambda: MonitoringConfig(), description="see there"
-    )
-    rounds: RoundsConfig = Field(default_factory=lambda: RoundsConfig(), description="see there")
-    cluster: ClusterConfig = Field(default_factory=lambda: ClusterConfig(), description="see there")
+    selection: SelectionConfig = Field(default_factory=SelectionConfig, description="see there")
+    labeling: LabelingConfig = Field(default_factory=LabelingConfig, description="see there")
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description="see there")
+    gates: GatesConfig = Field(default_factory=GatesConfig, description="see there")
+    serving: ServingConfig = Field(default_factory=ServingConfig, description="see there")
+    monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig, description="see there")
+    rounds: RoundsConfig = Field(default_factory=RoundsConfig, description="see there")
+    cluster: ClusterConfig = Field(default_factory=ClusterConfig, description="see there")
 
     @field_validator("classes")
     @classmethod
@@ -277,7 +271,7 @@ def _set(data: Any, path: list[str], value: Any) -> None:
 
 
 def _resolve_paths(config: LoopConfig, folder: Path) -> LoopConfig:
-    """Make the relative paths of a file absolute: its stages run in other folders than its author."""
+    """Make the relative paths of a file absolute: its stages run in other folders."""
 
     def absolute(uri: str) -> str:
         plain = bool(uri) and "://" not in uri and not uri.startswith(("/", "~"))

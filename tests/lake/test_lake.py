@@ -63,7 +63,7 @@ def test_a_stage_that_writes_nothing_hands_its_base_version_on(lake: Lake) -> No
         version = run.commit()
     with lake.run(stage="monitor", base_version=version) as run:
         assert run.commit(counts={"in": 0}) == version
-    assert lake.versions()["stage"].to_pylist() == ["ingest", "monitor"]
+    assert lake.history()["stage"].to_pylist() == ["ingest", "monitor"]
 
 
 def test_what_a_failed_run_wrote_is_neither_seen_nor_kept(lake: Lake) -> None:
@@ -146,9 +146,9 @@ def test_embeddings_that_are_not_finite_or_of_another_space_are_refused_by_id(la
     with lake.run(stage="infer") as run:
         run.append_embeddings("pixels", ["a"], np.ones((1, 4), np.float32))
         run.commit()
-    with lake.run(stage="infer") as run, pytest.raises(InputError, match="NaN.*samples b"):
+    with lake.run(stage="infer") as run, pytest.raises(InputError, match=r"NaN.*samples b"):
         run.append_embeddings("pixels", ["a", "b"], np.array([[0, 0, 0, 1], [0, np.nan, 0, 0]]))
-    with lake.run(stage="infer") as run, pytest.raises(InputError, match="5 components.* 4"):
+    with lake.run(stage="infer") as run, pytest.raises(InputError, match=r"5 components.* 4"):
         run.append_embeddings("pixels", ["c"], np.ones((1, 5), np.float32))
     assert lake.embeddings("pixels")[0] == ["a"]
 
@@ -203,7 +203,7 @@ def test_writers_at_the_same_time_lose_nothing_and_double_nothing(lake: Lake) ->
     ]
     assert [child.wait(timeout=120) for child in children] == [0, 0, 0]
     assert uris(lake) == sorted(f"{writer}-{i}" for writer in range(3) for i in range(4))
-    assert lake.versions()["sequence"].to_pylist() == list(range(12))
+    assert lake.history()["sequence"].to_pylist() == list(range(12))
 
 
 def test_spark_and_others_can_read_the_same_tables(lake: Lake) -> None:

@@ -53,7 +53,7 @@ def test_a_holder_elsewhere_counts_as_alive_until_its_lease_ends(
     monkeypatch.setattr("visionloop.lake.rounds._holder", lambda: {"host": "far", "pid": 0})
     lake.rounds.open("far-run")
     monkeypatch.undo()
-    with pytest.raises(VisionloopError, match="'far-run' on far, last seen .* UTC"):
+    with pytest.raises(VisionloopError, match=r"'far-run' on far, last seen .* UTC"):
         lake.rounds.open("here")
     assert lake.rounds.open("here", lease_minutes=1e-9).run_id == "here"
 

@@ -1,4 +1,4 @@
-"""Reads tables of labels that people write: CSV files with ``file,label`` or ``sample_id,label``."""
+"""Reads labels that people write: CSV files with ``file,label`` or ``sample_id,label``."""
 
 from __future__ import annotations
 

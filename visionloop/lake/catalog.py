@@ -58,7 +58,7 @@ def catalog_uri(root: str, catalog: str) -> str:
         raise InputError(
             f"catalog kind {kind!r} is not supported",
             where=without_password(uri),
-            remedy="Use sqlite:///path, postgresql+psycopg2://user@host/db or https://… (Iceberg REST)",
+            remedy="Use sqlite:///path, postgresql+psycopg2://user@host/db or https://… (REST)",
         )
     return uri
 
@@ -80,7 +80,9 @@ def open_catalog(root: str, catalog: str) -> Catalog:
         VisionloopError: The catalog does not answer.
     """
     uri = catalog_uri(root, catalog)
-    properties = {"warehouse": normalise(root), "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO"}
+    # pyiceberg takes a file's path as it stands: a quoted one would become another folder.
+    warehouse = f"file://{local_path(root)}" if scheme_of(root) == "file" else normalise(root)
+    properties = {"warehouse": warehouse, "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO"}
     properties |= _storage_properties(root)
     with catalog_errors(uri):
         if uri.startswith("http"):
@@ -99,7 +101,11 @@ def open_catalog(root: str, catalog: str) -> Catalog:
                     where=str(path.parent),
                     remedy="Choose a folder that may be written, with `lake:` or --lake",
                 ) from error
-            uri = f"sqlite:///{path}?timeout={SQLITE_TIMEOUT_SECONDS}"
+            # SQLAlchemy's own form: whether it unquotes a path depends on its version.
+            from sqlalchemy import URL
+
+            options = {"timeout": str(SQLITE_TIMEOUT_SECONDS)}
+            uri = URL.create("sqlite", database=str(path), query=options).render_as_string()
         return SqlCatalog("visionloop", uri=uri, **properties)
 
 
@@ -107,7 +113,7 @@ def _storage_properties(root: str) -> dict[str, str]:
     emulator = environment.storage_emulator()
     if scheme_of(root) != "gs" or not emulator:
         return {}
-    # Without a token pyarrow asks the metadata server of a machine that is not in the cloud, and hangs.
+    # Without a token pyarrow asks the metadata server of a machine outside the cloud, and hangs.
     return {
         "gcs.service.host": emulator,
         "gcs.oauth2.token": "emulated",

@@ -79,7 +79,7 @@ class Lake:
         """Return the newest version, empty for a lake that holds nothing."""
         return self._version(None).id
 
-    def versions(self) -> pa.Table:
+    def history(self) -> pa.Table:
         """Return every stage run with the version that it made, the oldest first."""
         return self.stage_runs().sort_by("sequence")
 
@@ -120,9 +120,7 @@ class Lake:
                 return arrow_schema("stage_runs").empty_table()
             return tables.read(found, snapshot, where=where)
 
-    def embeddings(
-        self, space: str, *, version: str | None = None
-    ) -> tuple[list[str], np.ndarray]:
+    def embeddings(self, space: str, *, version: str | None = None) -> tuple[list[str], np.ndarray]:
         """Read an embedding space.
 
         Returns:

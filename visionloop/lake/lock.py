@@ -21,9 +21,7 @@ TIMEOUT_SECONDS = 600.0
 
 
 @contextlib.contextmanager
-def writer_lock(
-    catalog_uri: str, loop: str, *, timeout: float = TIMEOUT_SECONDS
-) -> Iterator[None]:
+def writer_lock(catalog_uri: str, loop: str, *, timeout: float = TIMEOUT_SECONDS) -> Iterator[None]:
     """Hold the writer's lock of a loop.
 
     Args:
@@ -36,6 +34,7 @@ def writer_lock(
     Raises:
         VisionloopError: Another process held the lock for all of that time.
     """
+    holder: contextlib.AbstractContextManager[None]
     if catalog_uri.startswith("sqlite:///"):
         database = local_path(catalog_uri.removeprefix("sqlite:///").split("?")[0])
         holder = _file_lock(database.with_name(f".{loop}.lock"), timeout)

@@ -135,7 +135,7 @@ class Rounds:
         return opened
 
     def release(self, run_id: str) -> None:
-        """Let go of the round that a run holds and did not finish, so that the next run resumes it."""
+        """Let go of the round that a run holds and did not finish: the next run resumes it."""
         held = self.current()
         if held is None or held.run_id != run_id or not held.holder:
             return

@@ -59,7 +59,7 @@ class Run(AbstractContextManager["Run"]):
         self._done = False
         self._started_at = datetime.now(UTC)
         self._heart = threading.Event()
-        self.base = lake.version() if not base_version else base_version
+        self.base = base_version or lake.version()
         self.round_id = round_id or lake.rounds.current_or_next()
         held = lake.rounds.get(self.round_id)
         self.run_id = run_id or (held.run_id if held else "")
@@ -125,7 +125,8 @@ class Run(AbstractContextManager["Run"]):
         vectors = np.ascontiguousarray(vectors, dtype="<f4")
         if vectors.ndim != 2 or len(ids) != len(vectors):
             raise InputError(
-                f"{len(ids)} sample ids for vectors of shape {vectors.shape}", where=f"space {space}"
+                f"{len(ids)} sample ids for vectors of shape {vectors.shape}",
+                where=f"space {space}",
             )
         bad = [ids[i] for i in np.flatnonzero(~np.isfinite(vectors).all(axis=1))]
         if bad:

@@ -162,7 +162,8 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
     ],
     # The state of each check of each subject: ok | flagged | unreadable | unchecked.
     "checks": [
-        ("subject", pa.string()),  # sample_id, or the URI of what cannot be read
+        ("subject", pa.string()),  # sample_id, or the URI of what cannot be read or is a copy
+        ("generation", pa.string()),  # of that URI, "" for a sample
         ("state", pa.string()),
         ("checked_at", TIME),
     ],

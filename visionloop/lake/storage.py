@@ -180,9 +180,9 @@ class FileStorage:
         found = []
         for folder, _, names in os.walk(root, onerror=refuse, followlinks=True):
             found += [os.path.join(folder, name) for name in names]
-        for path in sorted(found):
+        for uri in sorted(map(normalise, found)):
             try:
-                yield self._info(Path(path))
+                yield self._info(local_path(uri))
             except FileNotFoundError:
                 continue  # removed since it was listed
 
@@ -268,7 +268,8 @@ class GoogleCloudStorage:
 
             try:
                 if environment.storage_emulator():
-                    self._client = gcs.Client("emulated", credentials=AnonymousCredentials())
+                    anonymous = AnonymousCredentials()  # type: ignore[no-untyped-call]
+                    self._client = gcs.Client("emulated", credentials=anonymous)
                 else:
                     self._client = gcs.Client()
             except DefaultCredentialsError as error:

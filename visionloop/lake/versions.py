@@ -75,7 +75,7 @@ def find(stage_runs: Table | None, wanted: str) -> Version:
             return version
     raise InputError(
         f"the lake has no version {wanted!r}",
-        remedy="Leave the version empty to use the newest one, or look the versions up in `stage_runs`",
+        remedy="Leave the version empty for the newest one, or look it up in `stage_runs`",
     )
 
 

@@ -1,4 +1,4 @@
-"""Stage `collect_labels`: bring answered labels into the lake, and say whether a round can go on."""
+"""Stage `collect_labels`: bring labels into the lake, and say whether the round can go on."""
 
 from __future__ import annotations
 
@@ -145,7 +145,8 @@ def _page(wanted: dict[str, str], missing: list[str], where: str, provider: str)
         open_ones = len(set(asked) & set(missing))
         rows.append([purpose, len(asked), len(asked) - open_ones, open_ones])
     state = (
-        f"**Waiting** for {len(missing)} labels in `{where}`. Start the round again when they are there."
+        f"**Waiting** for {len(missing)} labels in `{where}`. Start the round again when they "
+        "are there."
         if missing
         else "Every requested label is there."
     )

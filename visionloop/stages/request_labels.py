@@ -59,7 +59,9 @@ def request_labels(
             if sample not in before and sample not in labelled
         ]
         # Answers of this round's own requests stay part of it when the stage runs again.
-        mine = {row["sample_id"]: row["purpose"] for row in asked if row["round_id"] == run.round_id}
+        mine = {
+            row["sample_id"]: row["purpose"] for row in asked if row["round_id"] == run.round_id
+        }
         listed = {sample for sample, _ in wanted}
         wanted += [(sample, why) for sample, why in sorted(mine.items()) if sample not in listed]
         if set(mine) != {sample for sample, _ in wanted}:

@@ -1,0 +1,97 @@
+"""Real servers that tests start and stop: a Cloud Storage emulator, PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def storage_emulator() -> Iterator[str]:
+    """Run a Cloud Storage emulator in memory, and yield its address."""
+    port = free_port()
+    program = (
+        "from gcp_storage_emulator.server import create_server\n"
+        f"create_server('127.0.0.1', {port}, in_memory=True).run()"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait(lambda: urllib.request.urlopen(f"{address}/storage/v1/b?project=p").read())
+        yield address
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def postgresql_programs() -> Path | None:
+    """Return the folder of PostgreSQL's server programs, None where it is not installed."""
+    found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb"))
+    return Path(found[-1]).parent if found else None
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[str]:
+    """Run a PostgreSQL server of its own, and yield the address of an empty database."""
+    programs = postgresql_programs()
+    assert programs is not None
+    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
+    port = free_port()
+    user = pwd.getpwnam("postgres") if os.getuid() == 0 else pwd.getpwuid(os.getuid())
+    os.chown(folder, user.pw_uid, user.pw_gid)
+
+    def run(*arguments: str) -> None:
+        subprocess.run(
+            arguments,
+            check=True,
+            user=user.pw_uid,
+            group=user.pw_gid,
+            extra_groups=[],
+            cwd=folder,
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    data, log = folder / "data", folder / "log"
+    run(str(programs / "initdb"), "-D", str(data), "-A", "trust", "-U", "lake", "--no-sync")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+    run(str(programs / "pg_ctl"), "-D", str(data), "-l", str(log), "-w", "-o", options, "start")
+    try:
+        yield f"postgresql+psycopg2://lake@127.0.0.1:{port}/postgres"
+    finally:
+        run(str(programs / "pg_ctl"), "-D", str(data), "-m", "immediate", "-w", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait(attempt: object, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            attempt()  # type: ignore[operator]
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
