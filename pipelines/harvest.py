@@ -14,7 +14,7 @@ def harvest(
     config: str,
     lake: str = "",
     events: str = "",
-):
+) -> None:
     """Bring back the confidences of the deployed model, and write the report.
 
     Args:

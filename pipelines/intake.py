@@ -25,8 +25,8 @@ def intake(
     take_over: bool = False,
     accelerator_type: str = "",
     accelerator_count: int = 1,
-    node_selector: dict = {},  # noqa: B006 - kfp reads the default, nothing mutates it
-    tolerations: list = [],  # noqa: B006
+    node_selector: dict[str, str] = {},  # noqa: B006 - kfp reads the default, nothing mutates it
+    tolerations: list[dict[str, str]] = [],  # noqa: B006
 ) -> Intake:
     """Ingest what is new, embed and predict it, check it.
 

@@ -25,9 +25,9 @@ def round(
     take_over: bool = False,
     accelerator_type: str = "",
     accelerator_count: int = 1,
-    node_selector: dict = {},  # noqa: B006 - kfp reads the default, nothing mutates it
-    tolerations: list = [],  # noqa: B006
-):
+    node_selector: dict[str, str] = {},  # noqa: B006 - kfp reads the default, nothing mutates it
+    tolerations: list[dict[str, str]] = [],  # noqa: B006
+) -> None:
     """One turn of the loop, opened or resumed; the report is written however the turn ends.
 
     A round whose labels are not finished succeeds and waits: started again, it goes on from there.

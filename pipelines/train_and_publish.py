@@ -22,9 +22,9 @@ def train_and_publish(
     epochs: int = 0,
     accelerator_type: str = "",
     accelerator_count: int = 1,
-    node_selector: dict = {},  # noqa: B006 - kfp reads the default, nothing mutates it
-    tolerations: list = [],  # noqa: B006
-):
+    node_selector: dict[str, str] = {},  # noqa: B006 - kfp reads the default, nothing mutates it
+    tolerations: list[dict[str, str]] = [],  # noqa: B006
+) -> None:
     """Train a model, evaluate it, export it, and publish it if it passes its gates.
 
     Args:

@@ -47,3 +47,20 @@ def runner_pid() -> int:
 def debug() -> bool:
     """Whether tracebacks are wanted."""
     return os.environ.get("VISIONLOOP_DEBUG", "") not in ("", "0")
+
+
+def kfp_endpoint() -> str:
+    """Address of the Kubeflow Pipelines API, as kfp's own client reads it."""
+    return os.environ.get("KF_PIPELINES_ENDPOINT", "")
+
+
+def kfp_token() -> str:
+    """Bearer token for the Kubeflow Pipelines API, for machines outside the cluster."""
+    return os.environ.get("VISIONLOOP_KFP_TOKEN", "")
+
+
+def kfp_token_file() -> str:
+    """File with the token that a pod's service account has for the Kubeflow Pipelines API."""
+    return os.environ.get(
+        "KF_PIPELINES_SA_TOKEN_PATH", "/var/run/secrets/kubeflow/pipelines/token"
+    )

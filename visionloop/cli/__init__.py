@@ -1,0 +1,99 @@
+"""The command line. One module a command, imported only when its command is given."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from visionloop import __version__
+from visionloop.cli.parser import Parser
+from visionloop.errors import InputError
+
+# What `visionloop --help` lists: the module of each command, and what it does.
+COMMANDS = {
+    "demo": "the whole loop on real digits: no cluster, no account",
+    "run": "run a pipeline on this machine",
+    "compile": "write every pipeline and component as YAML",
+    "submit": "start a run on a Kubeflow Pipelines server",
+    "schedule": "start runs on a Kubeflow Pipelines server again and again",
+    "ingest": "bring a folder or bucket prefix of images into a lake",
+    "select": "choose the samples that are worth a label",
+    "harvest": "bring the logged confidences of an endpoint into a lake",
+    "serve": "answer requests with the model in service",
+    "collect": "keep the events that an endpoint logs",
+    "report": "write the health of all stages as one page",
+    "doctor": "check this machine, a lake and a cluster, with the remedy for each finding",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments without the program's name; those of the process by default.
+
+    Returns:
+        Exit status: 0 done, 1 the work failed, 2 the input or the configuration is wrong.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    if debug:
+        arguments.remove("--debug")
+        os.environ["VISIONLOOP_DEBUG"] = "1"
+    try:
+        return _dispatch(arguments)
+    except BrokenPipeError:
+        # The reader of a pipe (`| head`) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        from visionloop.failures import explain
+
+        known = explain(error)
+        print(f"error: {known}", file=sys.stderr)
+        return known.exit_status
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"visionloop {__version__}")
+        return 0
+    name = arguments[0]
+    if name not in COMMANDS:
+        from visionloop.validation import nearest
+
+        raise InputError(
+            f"unknown command `{name}`{nearest(name, list(COMMANDS))}",
+            remedy="See visionloop --help",
+        )
+    module = importlib.import_module(f"visionloop.cli.{name}")
+    parser = Parser(prog=f"visionloop {name}", description=module.__doc__)
+    module.add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    status: int = module.run(parser.parse_args(arguments[1:]))
+    return status
+
+
+def _overview() -> str:
+    lines = [
+        "usage: visionloop COMMAND [--help] …",
+        "",
+        "A closed loop for computer vision on Kubeflow: what the deployed model is unsure of is",
+        "labelled next.",
+        "",
+        "commands:",
+        *(f"  {name:<10} {does}" for name, does in COMMANDS.items()),
+        "",
+        "Exit status: 0 done, 1 the work failed, 2 the input or the configuration is wrong.",
+        "options: --help, --version, --debug (show tracebacks)",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,43 @@
+"""An argument parser whose errors are our errors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any, NoReturn
+
+from visionloop.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """An `argparse.ArgumentParser` that raises `InputError` instead of printing a usage text."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong with the arguments.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(message, where=self.prog, remedy=f"See {self.prog} --help")
+
+
+def show(result: dict[str, Any], *, as_json: bool, text: str) -> None:
+    """Print a command's result on the standard output.
+
+    Args:
+        result: The result for programs.
+        as_json: Whether a program reads it.
+        text: The result for people.
+    """
+    print(json.dumps(result, default=str) if as_json else text)
+
+
+def say(text: str) -> None:
+    """Print something for a person that is not the result: it goes to the standard error stream."""
+    print(text, file=sys.stderr, flush=True)

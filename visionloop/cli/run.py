@@ -1,0 +1,46 @@
+"""Run a pipeline on this machine, under KFP's local runner: one process a task, no cluster."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from visionloop import environment
+from visionloop.cli.configuration import add_pipeline_options, fill_from_lake, start_arguments
+from visionloop.cli.parser import say, show
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_pipeline_options(parser)
+    parser.add_argument(
+        "--output",
+        default="local_outputs",
+        metavar="DIR",
+        help="folder for logs and artifacts (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    pipeline, config, arguments = start_arguments(args)
+    fill_from_lake(pipeline, config, arguments)
+
+    from visionloop.runner.local import run_pipeline
+
+    result = run_pipeline(pipeline, arguments, args.output)
+    if result.error is None:
+        state = "waits for labels" if result.waiting else "done"
+        text = f"{pipeline}: {state} in {result.seconds:.1f} s, log {result.log}"
+        if result.waiting:
+            text += "\nStart the same command again when the labels are there: the round goes on."
+        show(result.summary(), as_json=args.json, text=text)
+        return 0
+    if args.json:
+        show(result.summary(), as_json=True, text="")
+    if environment.debug() and result.traceback:
+        say(result.traceback.rstrip())
+    task = f"task {result.failed_task} failed: " if result.failed_task else ""
+    print(f"error: {task}{result.error} The log is {result.log}", file=sys.stderr)
+    return result.error.exit_status
