@@ -71,13 +71,11 @@ def ks_p_value(distance: float, n: int, m: int) -> float:
     x = (effective + 0.12 + 0.11 / effective) * distance
     if x < 0.2:  # the series converges slowly there, and its value is 1 to twelve digits
         return 1.0
-    terms = (2 * (-1) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 101))
+    terms = (2.0 * (-1.0) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 101))
     return min(1.0, max(0.0, sum(terms)))
 
 
-def stability_index(
-    reference: NDArray[np.integer], current: NDArray[np.integer]
-) -> float:
+def stability_index(reference: NDArray[np.integer], current: NDArray[np.integer]) -> float:
     """Return the population stability index between two tables of counts.
 
     The symmetrised Kullback-Leibler divergence of the two mixes; 0 for equal mixes, by custom

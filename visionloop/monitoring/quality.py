@@ -68,9 +68,7 @@ def limits(
     return [
         _limit("blurred", "sharpness", sharpness, thresholds.blurred_below, thresholds),
         _limit("dark", "brightness", brightness, thresholds.dark_below, thresholds),
-        _limit(
-            "bright", "brightness", brightness, thresholds.bright_above, thresholds, above=True
-        ),
+        _limit("bright", "brightness", brightness, thresholds.bright_above, thresholds, above=True),
         _limit("low_contrast", "contrast", contrast, thresholds.low_contrast_below, thresholds),
     ]
 

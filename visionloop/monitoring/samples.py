@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from visionloop.lake.schemas import arrow_schema
-from visionloop.media.fingerprint import NEAR_DUPLICATE_BITS
+from visionloop.media.fingerprint import NEAR_DUPLICATE_BITS, as_words
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.duplicates import nearest_earlier
 from visionloop.monitoring.metadata import metadata_problems
@@ -49,6 +49,64 @@ class Checked:
     def n_in(self) -> int:
         """Number of files that came in: the sum of the four states."""
         return sum(self.states.values())
+
+
+CARRIER, COPY, AGAIN, UNREADABLE, UNKNOWN = "carrier", "copy", "again", "unreadable", "unknown"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What one row of `files` is checked as.
+
+    Attributes:
+        row: Its row in the table.
+        role: ``carrier`` of a sample, further ``copy`` of one, the carrier found ``again``
+            (rewritten with the same bytes), ``unreadable``, or ``unknown`` without its sample.
+        subject: Key in `checks`: the sample's id for a carrier, otherwise the URI.
+        generation: Second part of that key, "" for a carrier.
+    """
+
+    row: int
+    role: str
+    subject: str
+    generation: str
+
+
+def subjects(files: pa.Table, carriers: Mapping[str, str]) -> list[Subject]:
+    """Return what each file is checked as, in the order of URI and generation.
+
+    Rows in state ``removed`` are no files any more and are left out.
+
+    Args:
+        files: Table ``files`` with uri, generation, state and sample_id.
+        carriers: The URI that each sample was first found at.
+    """
+    columns = (
+        files.column(name).to_pylist() for name in ("uri", "generation", "state", "sample_id")
+    )
+    found = sorted(
+        (
+            (uri, generation or "", row, state, sample)
+            for row, (uri, generation, state, sample) in enumerate(zip(*columns, strict=True))
+            if state != "removed"
+        ),
+        key=lambda file: file[:3],
+    )
+    carried: set[str] = set()
+    result = []
+    for uri, generation, row, state, sample in found:
+        if state == "unreadable":
+            result.append(Subject(row, UNREADABLE, uri, generation))
+        elif sample not in carriers:
+            result.append(Subject(row, UNKNOWN, uri, generation))
+        elif uri != carriers[sample]:
+            result.append(Subject(row, COPY, uri, generation))
+        elif sample in carried:
+            result.append(Subject(row, AGAIN, uri, generation))
+        else:
+            carried.add(sample)
+            result.append(Subject(row, CARRIER, sample, ""))
+    return result
 
 
 @dataclass
@@ -122,9 +180,7 @@ def check_samples(
     )
     rows = _Rows(now)
     carriers = dict(
-        zip(
-            samples.column("sample_id").to_pylist(), samples.column("uri").to_pylist(), strict=True
-        )
+        zip(samples.column("sample_id").to_pylist(), samples.column("uri").to_pylist(), strict=True)
     )
     new, unknown = _check_files(files, carriers, done, rows)
     new.update(s for s in carriers if (s, "") not in done)
@@ -143,46 +199,39 @@ def _check_files(
     files: pa.Table, carriers: Mapping[str, str], done: set[tuple[str, str]], rows: _Rows
 ) -> tuple[set[str], int]:
     """Check what is a matter of files; return the samples to check and the files left unchecked."""
-    wanted = ["uri", "generation", "state", "reason", "detail", "sample_id"]
-    found = sorted(
-        files.select(wanted).to_pylist(), key=lambda f: (f["uri"], f["generation"] or "")
-    )
+    reasons = files.select(["reason", "detail", "sample_id"]).to_pylist()
     new: set[str] = set()
-    carried: set[str] = set()
     unknown = 0
-    for file in found:
-        uri, generation, sample = file["uri"], file["generation"] or "", file["sample_id"]
-        if file["state"] == "unreadable":
-            if (uri, generation) not in done:
-                rows.check(uri, generation, "unreadable")
-                rows.flag(
-                    uri,
-                    "unreadable",
-                    subject_type="file",
-                    reason=file["reason"],
-                    detail=file["detail"],
-                )
-        elif file["state"] != "ok":
-            continue
-        elif sample not in carriers:
+    for found in subjects(files, carriers):
+        if found.role == UNKNOWN:
             # Ingest wrote the file but not its sample: it stays visible and is tried again.
             unknown += 1
-        elif uri == carriers[sample] and sample not in carried:
-            carried.add(sample)
-            if (sample, "") not in done:
-                new.add(sample)
-        elif (uri, generation) not in done:
-            # The same bytes found again at their own place (a new generation) are no copy.
-            same_place = uri == carriers[sample]
-            rows.check(uri, generation, "ok" if same_place else "flagged")
-            if not same_place:
-                rows.flag(
-                    uri,
-                    "exact_duplicate",
-                    subject_type="file",
-                    sample_id=sample,
-                    original=carriers[sample],
-                )
+        elif (found.subject, found.generation) in done:
+            continue
+        elif found.role == CARRIER:
+            new.add(found.subject)
+        elif found.role == AGAIN:
+            rows.check(found.subject, found.generation, "ok")
+        elif found.role == COPY:
+            sample = reasons[found.row]["sample_id"]
+            rows.check(found.subject, found.generation, "flagged")
+            rows.flag(
+                found.subject,
+                "exact_duplicate",
+                subject_type="file",
+                sample_id=sample,
+                original=carriers[sample],
+            )
+        else:
+            said = reasons[found.row]
+            rows.check(found.subject, found.generation, "unreadable")
+            rows.flag(
+                found.subject,
+                "unreadable",
+                subject_type="file",
+                reason=said["reason"],
+                detail=said["detail"],
+            )
     return new, unknown
 
 
@@ -210,7 +259,7 @@ def _check_new_samples(
         rows.flag(sample, "bad_metadata", **problem)
     flagged = {flag["subject"] for flag in rows.flags[first:]}
     unmeasured = 0
-    for row in np.flatnonzero(is_new):
+    for row in np.flatnonzero(is_new).tolist():
         sample = ids[row]
         if sample in flagged:
             rows.check(sample, "", "flagged")
@@ -242,8 +291,8 @@ def _flag_quality(
             thresholds,
         ):
             values = measures[limit.measure]
-            for row in np.flatnonzero(own & is_new & limit.flags(values)):
-                found.setdefault(int(row), []).append((limit, float(values[row])))
+            for row in np.flatnonzero(own & is_new & limit.flags(values)).tolist():
+                found.setdefault(row, []).append((limit, float(values[row])))
     for row in sorted(found, key=lambda r: ids[r]):
         kinds = {limit.kind for limit, _ in found[row]}
         for limit, value in found[row]:
@@ -283,8 +332,7 @@ def _flag_near_duplicates(
         *sorted(known, key=lambda r: (uris[r], ids[r])),
         *sorted(fresh, key=lambda r: (uris[r], ids[r])),
     ]
-    matrix = np.frombuffer(b"".join(prints[r] or b"" for r in order), np.uint8)
-    nearest, distance = nearest_earlier(matrix.reshape(len(order), 32), len(known))
+    nearest, distance = nearest_earlier(as_words([prints[r] or b"" for r in order]), len(known))
     for row, other, bits in zip(order[len(known) :], nearest, distance, strict=True):
         if other >= 0 and bits <= reach:
             rows.flag(

@@ -1,0 +1,234 @@
+"""What the report shows, as plain values: the loader fills them, the page draws them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from visionloop.monitoring.intervals import Rate
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """What became of the files of one round; the four states add up to ``found``.
+
+    Attributes:
+        found: Files that the round's intake found for the first time.
+        ok: Files whose sample passed every check.
+        flagged: Files with at least one flag, further copies of a sample among them.
+        unreadable: Files that could not be decoded.
+        unchecked: Files without a check so far.
+        skipped: Files that earlier rounds had taken in; not part of ``found``.
+        pool: Samples to choose from after this intake, less holdout and labelled; None if unknown.
+        selected: Samples chosen.
+        labelled: Chosen samples that have a label.
+        trained: Samples in the round's training set; None where nothing was trained.
+    """
+
+    found: int = 0
+    ok: int = 0
+    flagged: int = 0
+    unreadable: int = 0
+    unchecked: int = 0
+    skipped: int = 0
+    pool: int | None = None
+    selected: int = 0
+    labelled: int = 0
+    trained: int | None = None
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the states add up to what was found."""
+        return self.found == self.ok + self.flagged + self.unreadable + self.unchecked
+
+
+@dataclass(frozen=True)
+class Round:
+    """One turn of the loop.
+
+    Attributes:
+        round_id: Zero-padded number.
+        state: ``running``, ``waiting`` or ``done``.
+        outcome: ``published``, ``kept`` or "".
+        funnel: What became of the round's files.
+        labels: Labels that the round's model learned from; None where nothing was trained.
+        accuracy: Accuracy on the frozen holdout.
+        random_accuracy: The same of a model trained on as many labels chosen at random.
+        model_id: The model that the round trained, "" for none.
+        gate: ``passed``, ``rejected`` or "".
+        gate_reason: The gate's own words.
+        missing_labels: Labels that a waiting round still waits for.
+        space: The embedding space that the round's selection used.
+        space_source: Where that space comes from, in words.
+        seconds: Seconds of work of each stage, in the order of their first run.
+        opened_at: When the round was opened.
+    """
+
+    round_id: str
+    state: str = ""
+    outcome: str = ""
+    funnel: Funnel = field(default_factory=Funnel)
+    labels: int | None = None
+    accuracy: Rate | None = None
+    random_accuracy: Rate | None = None
+    model_id: str = ""
+    gate: str = ""
+    gate_reason: str = ""
+    missing_labels: int = 0
+    space: str = ""
+    space_source: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+    opened_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A sample as it is shown: thumbnail and the words under it.
+
+    Attributes:
+        name: File name.
+        thumbnail: ``data:`` URI of a small image, "" where the media cannot be read.
+        title: The first line: a label, or what was measured.
+        lines: Further lines, for example why it was chosen.
+        small: Whether the picture has so few pixels that they are drawn as squares.
+    """
+
+    name: str
+    thumbnail: str = ""
+    title: str = ""
+    lines: tuple[str, ...] = ()
+    small: bool = False
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures under one heading; ``total`` counts those that are not shown too."""
+
+    heading: str
+    total: int
+    pictures: tuple[Picture, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class FlagKind:
+    """One kind of flag over all rounds.
+
+    Attributes:
+        kind: The flag's kind.
+        found: Number of flags in each round, by round id.
+        planted: Number that was put in on purpose in each round, None where nobody says.
+        gallery: Examples.
+    """
+
+    kind: str
+    found: dict[str, int]
+    planted: dict[str, int] | None
+    gallery: Gallery
+
+    @property
+    def total(self) -> int:
+        """Flags of this kind over all rounds."""
+        return sum(self.found.values())
+
+    @property
+    def total_planted(self) -> int | None:
+        """Planted defects of this kind over all rounds, None where nobody says."""
+        return None if self.planted is None else sum(self.planted.values())
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Accuracy where one metadata column has one value (or lies in one range)."""
+
+    column: str
+    value: str
+    accuracy: Rate
+    small: bool
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts on the holdout: ``counts[i][j]`` samples of class i were called class j."""
+
+    classes: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Deployed confidences of one model at one endpoint, harvested in one round.
+
+    Attributes:
+        round_id: Round whose harvest brought them.
+        endpoint: Name of the endpoint.
+        model_id: Model that answered.
+        n: Number of inferences.
+        expected: Accuracy that the calibrated confidences promise.
+        histogram: Share of the inferences in each of 20 equal bins of [0, 1].
+        reference: The same of the model's own holdout, () where unknown.
+        flags: Drift that was found, in words.
+    """
+
+    round_id: str
+    endpoint: str
+    model_id: str
+    n: int
+    expected: Rate
+    histogram: tuple[float, ...]
+    reference: tuple[float, ...] = ()
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class HarvestCount:
+    """How many events of the endpoint's logger ended in one state, and why."""
+
+    state: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All that one report shows.
+
+    Attributes:
+        loop: Name of the loop.
+        lake: URI of the lake.
+        version: Lake version that the report describes, "" for an empty lake.
+        as_of: Time of the newest work in the lake, so that one version gives one report.
+        rounds: Rounds, oldest first.
+        in_service: Model in service, "" for none.
+        in_service_accuracy: Its accuracy on the holdout.
+        n_samples: Samples in the lake.
+        n_holdout: Samples of the frozen holdout.
+        n_labels: Labels bought for training (holdout labels not counted).
+        selections: What the last rounds chose.
+        flags: Flags by kind.
+        confusion: Confusion matrix of the newest evaluated model.
+        slices: Accuracy by metadata of the newest evaluated model.
+        evaluated: The model that ``confusion`` and ``slices`` belong to.
+        windows: Deployed confidences.
+        harvest: What became of the logged events.
+        failures: Stages that stopped early, in words.
+    """
+
+    loop: str = ""
+    lake: str = ""
+    version: str = ""
+    as_of: datetime | None = None
+    rounds: tuple[Round, ...] = ()
+    in_service: str = ""
+    in_service_accuracy: Rate | None = None
+    n_samples: int = 0
+    n_holdout: int = 0
+    n_labels: int = 0
+    selections: tuple[Gallery, ...] = ()
+    flags: tuple[FlagKind, ...] = ()
+    confusion: Confusion | None = None
+    slices: tuple[Slice, ...] = ()
+    evaluated: str = ""
+    windows: tuple[Window, ...] = ()
+    harvest: tuple[HarvestCount, ...] = ()
+    failures: tuple[str, ...] = ()

@@ -1,0 +1,52 @@
+"""Stage `report`: the health of all stages on one page, also of a run that failed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from visionloop.stages.artifacts import Artifact, write_page
+from visionloop.stages.opening import open_stage
+from visionloop.task import stage
+
+
+class ReportOutputs(NamedTuple):
+    """What `report` returns.
+
+    Attributes:
+        n_rounds: Rounds that the report covers.
+    """
+
+    n_rounds: int
+
+
+@stage
+def report(
+    *,
+    config: str,
+    lake: str = "",
+    round_id: str = "",
+    run_id: str = "",
+    page: Artifact | None = None,
+) -> ReportOutputs:
+    """Write the report over all rounds, to the page and to ``report.html`` in the lake.
+
+    It reads the newest version and writes no table, so it works on an empty lake, beside a round
+    that waits for labels, and after a stage that failed.
+
+    Args:
+        config: Text or URI of a ``loop.yaml``.
+        lake: Root of the lake; empty for the configuration's.
+        round_id: Unused; every round is covered.
+        run_id: Unused.
+        page: Receives the page as HTML.
+    """
+    from visionloop.monitoring.report.build import read_planted
+    from visionloop.monitoring.report.load import load_report
+    from visionloop.monitoring.report.page import render
+
+    loop, opened = open_stage(config, lake)
+    data = load_report(opened, planted=read_planted(opened), thresholds=loop.monitoring)
+    html = render(data)
+    write_page(page, html)
+    opened.storage.write(opened.path("report.html"), html.encode())
+    return ReportOutputs(len(data.rounds))
