@@ -76,11 +76,11 @@ def wait_for_model(
         waited = time.monotonic() - began
         if waited > timeout:
             raise VisionloopError(
-                f"the endpoint {name!r} did not come up with model {model_id} within {timeout:g} s: "
-                f"{state}",
+                f"the endpoint {name!r} did not come up with model {model_id} within "
+                f"{timeout:g} s: {state}",
                 where=url,
-                remedy="Start it with `visionloop serve --model <pointer>` or look at its log, then "
-                "run the round again; the model that was in service is in service again",
+                remedy="Start it with `visionloop serve --model <pointer>` or look at its log, "
+                "then run the round again; the model that was in service is in service again",
             )
         on_wait(waited)
         time.sleep(POLL_SECONDS)

@@ -12,7 +12,7 @@ from visionloop.task import stage
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
-    from visionloop.lake import Lake, Run
+    from visionloop.lake import Run
 
 
 class PublishOutputs(NamedTuple):
