@@ -36,8 +36,8 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("uri", pa.string()),
         ("generation", pa.string()),  # object generation, or mtime in ns for a file
         ("size", pa.int64()),
-        ("state", pa.string()),  # ok | unreadable | removed
-        ("reason", pa.string()),  # why it is unreadable, "" otherwise
+        ("state", pa.string()),  # ok | unreadable | skipped (not to be had, tried again) | removed
+        ("reason", pa.string()),  # why it is unreadable or skipped, "" otherwise
         ("detail", pa.string()),
         ("sample_id", pa.string()),  # null when unreadable
         ("source", pa.string()),
@@ -46,13 +46,14 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
     "samples": [
         ("sample_id", pa.string()),
         ("uri", pa.string()),  # where the bytes lie
+        ("source_uri", pa.string()),  # where it was found first: another place when it was copied
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("format", pa.string()),
         ("captured_at", TIME),
         ("ingested_at", TIME),
         ("source", pa.string()),
-        ("split", pa.string()),  # pool | holdout
+        ("split", pa.string()),  # pool | holdout | reserved (came later, of a holdout group)
         ("group_key", pa.string()),
         ("fingerprint", pa.binary(32)),  # 256-bit perceptual hash
         ("sharpness", pa.float32()),

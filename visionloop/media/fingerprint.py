@@ -30,6 +30,8 @@ bits digits look-alike same frame cropped clothing look-alike same frame cropped
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -156,11 +158,11 @@ def near_duplicates(
     return pairs[order], exact[order]
 
 
-def groups(pairs: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
+def groups(pairs: Iterable[Sequence[int]], n: int) -> npt.NDArray[np.int64]:
     """Return the group of each fingerprint: what is joined by pairs, directly or through others.
 
     Args:
-        pairs: int64 [m, 2] as from `near_duplicates`.
+        pairs: Pairs of indices, as from `near_duplicates`.
         n: Number of fingerprints.
 
     Returns:
@@ -174,7 +176,7 @@ def groups(pairs: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:
             i = int(parent[i])
         return i
 
-    for i, j in pairs.tolist():
+    for i, j in pairs:
         a, b = root(i), root(j)
         parent[max(a, b)] = min(a, b)
     return np.array([root(i) for i in range(n)], dtype=np.int64)
