@@ -217,7 +217,7 @@ class Schedule(_Section):
     """
 
     typicality_until: float = Field(
-        5.0, ge=0, description="Up to this many labels a class: typicality alone"
+        2.0, ge=0, description="Up to this many labels a class: typicality alone"
     )
     uncertainty_from: float = Field(
         10.0, ge=0, description="From this many labels a class: uncertainty alone"
@@ -258,7 +258,7 @@ class SelectionConfig(_Section):
         le=1,
         description="Share of each batch drawn at random, from the first trained model on",
     )
-    schedule: Schedule = Field(default_factory=Schedule, description="How auto moves its weight")
+    schedule: Schedule = Field(Schedule.model_validate({}), description="How auto moves its weight")
     seed: int = Field(0, ge=0, description="Seed of everything that is drawn")
     copy_distance: int = Field(
         10,

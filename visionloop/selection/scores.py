@@ -40,10 +40,11 @@ def least_confidence(p: NDArray[Any]) -> NDArray[np.float64]:
     """
     values = _probabilities(p)
     classes = values.shape[1]
-    top = values.max(axis=1)  # propagates NaN
+    top: NDArray[np.float64] = values.max(axis=1)  # propagates NaN
     if classes == 1:
-        return np.where(np.isnan(top), np.nan, 0.0)
-    return np.clip((1.0 - top) * classes / (classes - 1), 0.0, 1.0)
+        return np.asarray(np.where(np.isnan(top), np.nan, 0.0))
+    score: NDArray[np.float64] = (1.0 - top) * classes / (classes - 1)
+    return np.clip(score, 0.0, 1.0)
 
 
 def margin(p: NDArray[Any]) -> NDArray[np.float64]:

@@ -1,0 +1,117 @@
+"""Who may be picked at all, and how many are left after each filter."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.errors import InputError
+from visionloop.selection.config import Objective, SelectionConfig
+from visionloop.selection.inputs import column_of, score_of
+from visionloop.selection.neighbours import copies_of
+from visionloop.selection.pool import Pool, Reference
+
+_OPERATIONS = {
+    "SMALLER": np.less,
+    "SMALLER_EQUAL": np.less_equal,
+    "BIGGER": np.greater,
+    "BIGGER_EQUAL": np.greater_equal,
+}
+
+
+@dataclass(frozen=True)
+class Eligibility:
+    """What the filters left.
+
+    Args:
+        rows: The eligible rows of the pool, ascending.
+        removed: How many each filter removed, in the order in which they were applied. A sample is
+            counted by the first filter that removes it, so pool = eligible + Σ removed.
+        pool: Number of samples before any filter.
+    """
+
+    rows: NDArray[np.intp]
+    removed: dict[str, int]
+    pool: int
+
+    def describe(self) -> str:
+        """Return one line: what is left after each filter."""
+        left, parts = self.pool, [f"{self.pool} in the pool"]
+        for reason, number in self.removed.items():
+            if number:
+                left -= number
+                parts.append(f"{left} without {number} {reason}")
+        return ", ".join(parts)
+
+
+def eligible(
+    pool: Pool,
+    config: SelectionConfig,
+    *,
+    labelled: Reference,
+    holdout: Reference,
+    taken: Collection[str],
+) -> Eligibility:
+    """Apply the guards and then the thresholds of the configuration.
+
+    Args:
+        pool: What there is.
+        config: What counts as a copy, flags that exclude, thresholds.
+        labelled: Samples with a label; neither they nor copies of them are picked again.
+        holdout: Samples that nobody may train on, nor on copies of them.
+        taken: Ids that were selected or sent to labelling already.
+
+    Raises:
+        InputError: A threshold names what the pool does not have.
+    """
+    keep = np.ones(len(pool), dtype=np.bool_)
+    removed: dict[str, int] = {}
+
+    def drop(reason: str, mask: NDArray[np.bool_]) -> None:
+        removed[reason] = removed.get(reason, 0) + int((mask & keep).sum())
+        keep[mask] = False
+
+    drop("labelled already", _among(pool.sample_ids, labelled.sample_ids))
+    drop("selected already", _among(pool.sample_ids, taken))
+    drop("in the holdout", _among(pool.sample_ids, holdout.sample_ids))
+    for kind in config.exclude_flags:
+        if kind in pool.flags:
+            drop(f"flagged {kind}", pool.flags[kind])
+    if pool.fingerprints is not None:
+        for reason, other in (("copies of the holdout", holdout), ("copies of labelled", labelled)):
+            if other.fingerprints is not None:
+                who, _ = copies_of(pool.fingerprints, other.fingerprints, config.copy_distance)
+                drop(reason, who >= 0)
+    for objective in config.strategies:
+        if objective.strategy.type == "THRESHOLD":
+            values, text = _threshold(pool, objective)
+            drop(f"unknown to {text}", np.isnan(values))
+            with np.errstate(invalid="ignore"):
+                passes = _OPERATIONS[str(objective.strategy.operation)](
+                    values, float(objective.strategy.threshold or 0.0)
+                )
+            drop(f"failing {text}", ~passes)
+    return Eligibility(np.flatnonzero(keep), removed, len(pool))
+
+
+def _among(sample_ids: Sequence[str], others: Collection[str]) -> NDArray[np.bool_]:
+    members = others if isinstance(others, set | frozenset) else set(others)
+    return np.fromiter((s in members for s in sample_ids), dtype=np.bool_, count=len(sample_ids))
+
+
+def _threshold(pool: Pool, objective: Objective) -> tuple[NDArray[np.float64], str]:
+    source, strategy = objective.input, objective.strategy
+    if source.type == "SCORES":
+        name, values = source.score_name(), score_of(pool, source.score_name())
+    else:
+        name, values = str(source.key), column_of(pool, str(source.key))
+        if values.dtype == object:
+            raise InputError(
+                f"the metadata column {name!r} holds text; a THRESHOLD needs numbers",
+                where="selection.strategies",
+            )
+    operation = str(strategy.operation).lower().replace("_", " or ")
+    return values, f"the threshold on {name} ({operation} {strategy.threshold:g})"

@@ -1,0 +1,66 @@
+"""Why a sample was picked, in one short sentence for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_SAYINGS = {
+    "coverage": "typical of a group of images with few labels",
+    "typicality": "typical of many other images",
+    "diversity": "unlike what is labelled or chosen already",
+    "similarity": "like the query images",
+    "margin": "the model hesitates between two classes",
+    "least_confidence": "the model is not confident of its best class",
+    "entropy": "the model's probabilities are spread over many classes",
+    "deployed_margin": "the deployed model hesitated between two classes on it",
+    "deployed_least_confidence": "the deployed model was not confident on it",
+    "deployed_entropy": "the deployed model's probabilities were spread out on it",
+    "random": "drawn at random",
+}
+
+
+def explain(objectives: Mapping[str, float | None], *, arm: str = "selected") -> str:
+    """Return one sentence that says why a sample was picked.
+
+    Args:
+        objectives: Each objective's value at the step of the pick, as in the table `selections`;
+            None where it was not known.
+        arm: `selected` or `random`.
+
+    Returns:
+        For example ``Picked because the model hesitates between two classes (margin 0.93).``
+    """
+    if arm == "random":
+        return "Drawn at random, so that estimates stay unbiased."
+    known = [(name, value) for name, value in objectives.items() if value is not None]
+    if not known:
+        return "Nothing was known of it that sets it apart; the smallest sample id came first."
+    # Coverage halves with each label of the group, so it is weighed by what it is, not by its size.
+    ranked = sorted(known, key=lambda item: (item[0] != "coverage", -item[1], item[0]))
+    (name, value), rest = ranked[0], ranked[1:3]
+    sentence = f"Picked because {_say(name)} ({_label(name)} {value:.2f}"
+    sentence += "".join(f", {_label(other)} {number:.2f}" for other, number in rest)
+    return sentence + ")."
+
+
+def strongest(objectives: Mapping[str, float | None]) -> str:
+    """Return the name of the objective that an explanation would put first; "" without one."""
+    known = [(name, value) for name, value in objectives.items() if value is not None]
+    ranked = sorted(known, key=lambda item: (item[0] != "coverage", -item[1], item[0]))
+    return ranked[0][0] if ranked else ""
+
+
+def _say(name: str) -> str:
+    if name in _SAYINGS:
+        return "it is " + _SAYINGS[name] if _is_trait(name) else _SAYINGS[name]
+    if name.startswith("balance_"):
+        return f"its value of {name.removeprefix('balance_')} is missing from what was chosen"
+    return f"its value of {name} is high"
+
+
+def _is_trait(name: str) -> bool:
+    return name in {"coverage", "typicality", "diversity", "similarity", "random"}
+
+
+def _label(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,100 @@
+"""One sample at a time: the largest product of the objectives, each to the power of its strength.
+
+Source: the combination rule that LightlyOne documents, `argmax Π objective^strength`, here as a sum
+of logarithms. Cost of k picks out of m: O(k·m·(objectives + d)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.selection.objectives import Diversity, Fixed, Objective
+
+# Totals closer than this are equal, and equals go to the smaller sample id: float32 products differ
+# by their last bits between processors and thread counts, and must not decide.
+TIE_DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class Picked:
+    """One pick of the greedy rule.
+
+    Args:
+        candidate: Row of the candidate.
+        values: Each objective's value at this step; None where it was not known.
+    """
+
+    candidate: int
+    values: dict[str, float | None]
+
+
+def greedy(
+    objectives: Sequence[Objective],
+    allowed: NDArray[np.bool_],
+    k: int,
+    *,
+    accept: Callable[[int], bool],
+) -> tuple[list[Picked], str]:
+    """Pick up to k candidates.
+
+    Args:
+        objectives: At least one, all over the same m candidates in the order of their ids.
+        allowed: bool [m], who may be picked at all; not changed.
+        k: How many.
+        accept: Asked at the moment of the pick; refuses a near duplicate of a chosen sample. A
+            candidate that was refused is not asked about again.
+
+    Returns:
+        The picks in order, and why it stopped before k ("" when it did not): `minimum_distance`
+        or `exhausted`.
+    """
+    open_to = allowed.copy()
+    floors = [o for o in objectives if isinstance(o, Diversity) and o.minimum_distance is not None]
+    moving = [o for o in objectives if not isinstance(o, Fixed)]
+    still = _total([o for o in objectives if isinstance(o, Fixed)], len(allowed))
+    picked: list[Picked] = []
+    while len(picked) < k:
+        possible = open_to.copy()
+        for diversity in floors:
+            possible &= diversity.allowed()
+        total = np.round(still + _total(moving, len(allowed)), TIE_DECIMALS)
+        # Whoever is refused here is refused for good, so the totals hold until something is chosen.
+        candidate = _first_accepted(np.where(possible, total, -np.inf), open_to, accept)
+        if candidate is None:
+            return picked, "minimum_distance" if open_to.any() else "exhausted"
+        picked.append(Picked(candidate, values_at(objectives, candidate)))
+        for objective in objectives:
+            objective.choose(candidate)
+    return picked, ""
+
+
+def values_at(objectives: Sequence[Objective], candidate: int) -> dict[str, float | None]:
+    """Return each objective's value of one candidate as things stand; None where not known."""
+    return {
+        o.name: float(o.values()[candidate]) if o.known(candidate) else None for o in objectives
+    }
+
+
+def _first_accepted(
+    total: NDArray[np.float64], open_to: NDArray[np.bool_], accept: Callable[[int], bool]
+) -> int | None:
+    while True:
+        candidate = int(total.argmax())
+        if total[candidate] == -np.inf:
+            return None
+        open_to[candidate] = False
+        total[candidate] = -np.inf
+        if accept(candidate):
+            return candidate
+
+
+def _total(objectives: Sequence[Objective], m: int) -> NDArray[np.float64]:
+    total = np.zeros(m)
+    for objective in objectives:
+        if objective.strength:
+            total += objective.strength * np.log(objective.values())
+    return total

@@ -1,0 +1,109 @@
+"""Distances between embeddings and between fingerprints, in blocks that fit the cache and memory.
+
+Embeddings have length 1, so the Euclidean distance is `√(2 - 2·cos)` and a block of distances is
+one matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+_BLOCK_VALUES = 1 << 24  # 64 MiB of float32 a block
+
+
+def squared_distances(a: Floats, b: Floats) -> Floats:
+    """Return the squared distances of every row of a to every row of b, float32 [n, m].
+
+    Rows need not have length 1 (a zero vector is allowed). Cost O(n·m·d).
+    """
+    result: Floats = a @ b.T
+    result *= -2.0
+    result += np.einsum("ij,ij->i", a, a)[:, None]
+    result += np.einsum("ij,ij->i", b, b)[None, :]
+    return np.maximum(result, 0.0, out=result)
+
+
+def blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Yield slices of rows such that a block of `rows x columns` values fits the memory limit."""
+    step = max(1, _BLOCK_VALUES // max(1, columns))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def nearest(a: Floats, b: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """Return for each row of a the nearest row of b: its index and its squared distance.
+
+    Equals go to the smaller index. Without rows in b the index is -1 and the distance infinite.
+    Cost O(n·m·d).
+    """
+    who = np.full(len(a), -1, dtype=np.intp)
+    distance = np.full(len(a), np.inf, dtype=np.float32)
+    if len(b):
+        for rows in blocks(len(a), len(b)):
+            block = squared_distances(a[rows], b)
+            who[rows] = block.argmin(axis=1)
+            distance[rows] = block[np.arange(len(block)), who[rows]]
+    return who, distance
+
+
+def mean_neighbour_distances(x: Floats, k: int) -> NDArray[np.float64]:
+    """Return each row's mean distance to its k nearest other rows, float64 [n].
+
+    With fewer than k other rows all of them count; a row alone has distance 0. Cost O(n²·d).
+    """
+    return knn_distances(x, k).mean(axis=1, dtype=np.float64) if len(x) > 1 else np.zeros(len(x))
+
+
+def knn_distances(x: Floats, k: int) -> Floats:
+    """Return each row's distances to its k nearest other rows, ascending, float32 [n, min(k, n-1)].
+
+    Cost O(n²·d).
+    """
+    n = len(x)
+    k = min(k, n - 1)
+    result = np.zeros((n, max(k, 0)), dtype=np.float32)
+    if k < 1:
+        return result
+    for rows in blocks(n, n):
+        block = squared_distances(x[rows], x)
+        block[np.arange(len(block)), np.arange(n)[rows]] = np.inf  # a row is no neighbour of itself
+        result[rows] = np.sqrt(np.sort(np.partition(block, k - 1, axis=1)[:, :k], axis=1))
+    return result
+
+
+def hamming(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.int32]:
+    """Return the number of differing bits of fingerprints, int32 [n, m].
+
+    A fingerprint of zeros belongs to no picture (it is missing, or the picture is blank) and is
+    unlike everything. Cost O(n·m).
+    """
+    result = np.zeros((len(a), len(b)), dtype=np.int32)
+    for word in range(a.shape[1]):
+        result += np.bitwise_count(a[:, word, None] ^ b[None, :, word])
+    result[~a.any(axis=1)] = 64 * a.shape[1]
+    result[:, ~b.any(axis=1)] = 64 * a.shape[1]
+    return result
+
+
+def copies_of(
+    a: NDArray[np.uint64], b: NDArray[np.uint64], distance: int
+) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+    """Return for each fingerprint of a the closest of b within `distance` bits.
+
+    Returns:
+        Its index (-1 where none is that close), and the number of differing bits. Cost O(n·m).
+    """
+    who = np.full(len(a), -1, dtype=np.intp)
+    bits = np.full(len(a), 64 * a.shape[1], dtype=np.int32)
+    if len(b) and distance >= 0:
+        for rows in blocks(len(a), len(b)):
+            block = hamming(a[rows], b)
+            closest = block.argmin(axis=1)
+            bits[rows] = block[np.arange(len(block)), closest]
+            who[rows] = np.where(bits[rows] <= distance, closest, -1)
+    return who, bits

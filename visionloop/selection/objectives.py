@@ -1,0 +1,285 @@
+"""Objectives: what each candidate would add, a number in (0, 1], at every step of the greedy pick.
+
+An objective's values multiply with those of the others (each to the power of its strength), as in
+LightlyOne, so only ratios matter. What an objective does not know of a candidate is neutral: the
+median of what it knows, never 0. The smallest value is `FLOOR`, so that one objective alone cannot
+veto a candidate for good.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.selection.neighbours import (
+    Floats,
+    blocks,
+    knn_distances,
+    mean_neighbour_distances,
+    nearest,
+    squared_distances,
+)
+
+FLOOR = 1e-6
+
+Values = NDArray[np.float64]
+
+
+class Objective(Protocol):
+    """One objective over m candidates."""
+
+    name: str
+    strength: float
+
+    def values(self) -> Values:
+        """Return float64 [m] in (0, 1], as things stand now."""
+        ...
+
+    def known(self, candidate: int) -> bool:
+        """Tell whether the candidate's value was known rather than neutral."""
+        ...
+
+    def choose(self, candidate: int) -> None:
+        """Take note that the candidate was chosen."""
+        ...
+
+
+class Fixed:
+    """Values that do not depend on what was chosen: scores, weights, typicality, similarity.
+
+    `informed` tells whether any value is known; without one the objective has no say.
+
+    Args:
+        name: Shown in the explanation.
+        values: float64 [m] from 0 to any positive number; NaN is unknown. Divided by the largest.
+        strength: Multiplies the log-objective.
+        scale: Divide by this instead of the largest; 1.0 for scores that are in [0, 1] already.
+    """
+
+    def __init__(
+        self, name: str, values: Values, strength: float = 1.0, *, scale: float | None = None
+    ) -> None:
+        self.name = name
+        self.strength = strength
+        self._known: NDArray[np.bool_] = ~np.isnan(values)
+        self.informed = bool(self._known.any())
+        some = values[self._known]
+        if len(some) == 0:
+            filled = np.ones(len(values))
+        else:
+            top = scale if scale is not None else max(float(some.max()), FLOOR)
+            filled = np.where(self._known, values, np.median(some)) / top
+        self._values = np.clip(filled, FLOOR, 1.0)
+
+    def values(self) -> Values:
+        """Return float64 [m]."""
+        return self._values
+
+    def known(self, candidate: int) -> bool:
+        """Tell whether the candidate had a value of its own."""
+        return bool(self._known[candidate])
+
+    def choose(self, candidate: int) -> None:
+        """Nothing changes."""
+
+
+class Diversity:
+    """Half the distance to the nearest chosen or labelled sample (k-center greedy).
+
+    Alone it is the farthest-point heuristic of Gonzalez (1985), a 2-approximation of the k-center
+    problem, as used by Sener & Savarese, "Core-set" (2018). Before anything is chosen or labelled
+    every candidate is as good as any other. Cost O(m·d) a step, O(m·L·d) to start from L labelled.
+
+    Args:
+        x: float32 [m, d], length 1.
+        already: float32 [L, d], what is labelled or chosen already.
+        strength: Multiplies the log-objective.
+        minimum_distance: Candidates nearer than this to a chosen one are out of the question.
+        name: Shown in the explanation.
+    """
+
+    def __init__(
+        self,
+        x: Floats,
+        already: Floats,
+        strength: float = 1.0,
+        *,
+        minimum_distance: float | None = None,
+        name: str = "diversity",
+    ) -> None:
+        self.name = name
+        self.strength = strength
+        self.minimum_distance = minimum_distance
+        self._x = x
+        self._squared = nearest(x, already)[1]
+
+    def values(self) -> Values:
+        """Return float64 [m]."""
+        distance = np.sqrt(self._squared, dtype=np.float64) / 2.0
+        return np.clip(np.where(np.isinf(distance), 1.0, distance), FLOOR, 1.0)
+
+    def known(self, candidate: int) -> bool:
+        """Tell whether there is anything to be far from."""
+        return bool(np.isfinite(self._squared[candidate]))
+
+    def choose(self, candidate: int) -> None:
+        """Shorten the distances to the chosen sample's."""
+        fresh = squared_distances(self._x, self._x[candidate : candidate + 1])[:, 0]
+        np.minimum(self._squared, fresh, out=self._squared)
+
+    def allowed(self) -> NDArray[np.bool_]:
+        """Return bool [m]: who is not nearer than the minimum distance to a chosen sample."""
+        if self.minimum_distance is None:
+            return np.ones(len(self._x), dtype=np.bool_)
+        return np.asarray(np.sqrt(self._squared) >= self.minimum_distance)
+
+
+class Coverage:
+    """The most typical sample of the largest cluster that has the fewest labels (TypiClust).
+
+    Source: Hacohen, Dekel & Weinshall, "Active Learning on a Budget: Opposite Strategies Suit High
+    and Low Budgets" (2022), algorithm 1. The order there is lexicographic: fewest labels, then the
+    size of the cluster, then typicality. Here the same order is one number,
+    `2^-labels · (1 + size/largest)/2 · typicality/(its cluster's best that is left)`, so that it
+    combines with other objectives; alone it picks the same samples. Clusters of up to 5 samples
+    are left for last.
+
+    Args:
+        cluster: intp [m], each candidate's cluster.
+        sizes: Number of samples of each cluster, candidates or not.
+        labels: Number of labelled samples of each cluster.
+        typicality: float64 [m], positive.
+        strength: Multiplies the log-objective.
+    """
+
+    def __init__(
+        self,
+        cluster: NDArray[np.intp],
+        sizes: NDArray[np.intp],
+        labels: NDArray[np.intp],
+        typicality: Values,
+        strength: float = 1.0,
+    ) -> None:
+        self.name = "coverage"
+        self.strength = strength
+        self._cluster = cluster
+        self._labels = labels.astype(np.float64)
+        self._typicality = typicality
+        self._left = np.ones(len(cluster), dtype=np.bool_)
+        share = sizes / max(1, int(sizes.max(initial=1)))
+        self._weight = np.where(sizes > SMALLEST_CLUSTER, (1.0 + share) / 2.0, FLOOR)
+        self._best = np.zeros(len(sizes))
+        np.maximum.at(self._best, cluster, typicality)
+
+    def values(self) -> Values:
+        """Return float64 [m]."""
+        tier = np.exp2(-self._labels) * self._weight
+        best = np.maximum(self._best, np.finfo(np.float64).tiny)
+        relative = np.minimum(self._typicality / best[self._cluster], 1.0)
+        values: Values = np.maximum(tier[self._cluster] * relative, np.finfo(np.float64).tiny)
+        return values
+
+    def known(self, candidate: int) -> bool:
+        """Tell that every candidate lies in some cluster."""
+        return True
+
+    def choose(self, candidate: int) -> None:
+        """Count one more label in the cluster; its next best candidate becomes the best."""
+        group = self._cluster[candidate]
+        self._labels[group] += 1
+        self._left[candidate] = False
+        left = np.flatnonzero(self._left & (self._cluster == group))
+        self._best[group] = self._typicality[left].max(initial=0.0)
+
+
+SMALLEST_CLUSTER = 5
+
+
+class Balance:
+    """How much a candidate's value is missing from what was chosen, against wanted shares.
+
+    A value's need is `share wanted / (count so far + 1)`, the highest-averages rule of
+    apportionment: alone it fills the shares in exact proportion. A candidate with a distribution
+    over the values (a prediction) needs their mean.
+
+    Args:
+        name: Shown in the explanation.
+        membership: float64 [m, V], rows that sum to 1; NaN rows are unknown.
+        target: float64 [V], wanted shares.
+        counts: float64 [V], what is labelled already.
+        strength: Multiplies the log-objective.
+    """
+
+    def __init__(
+        self, name: str, membership: Values, target: Values, counts: Values, strength: float = 1.0
+    ) -> None:
+        self.name = name
+        self.strength = strength
+        self._known: NDArray[np.bool_] = np.asarray(np.isfinite(membership).all(axis=1))
+        self._membership = np.where(self._known[:, None], membership, 0.0)
+        self._target = target
+        self._counts = counts.astype(np.float64).copy()
+
+    def values(self) -> Values:
+        """Return float64 [m]."""
+        need = self._target / (self._counts + 1.0)
+        top = float(need.max(initial=0.0))
+        if top <= 0 or not self._known.any():
+            return np.ones(len(self._membership))
+        values: Values = self._membership @ (need / top)
+        neutral = float(np.median(values[self._known]))
+        filled: Values = np.where(self._known, values, neutral)
+        return np.clip(filled, FLOOR, 1.0)
+
+    def known(self, candidate: int) -> bool:
+        """Tell whether the candidate's value is known."""
+        return bool(self._known[candidate])
+
+    def choose(self, candidate: int) -> None:
+        """Count the chosen sample's value."""
+        self._counts += self._membership[candidate]
+
+
+def local_typicality(x: Floats, cluster: NDArray[np.intp], clusters: int) -> Values:
+    """Return TypiClust's typicality `1 / (mean distance to K neighbours in its cluster + 1e-5)`.
+
+    K is min(20, half the cluster). Cost O(Σ cluster²·d).
+    """
+    values = np.ones(len(x))
+    order = np.argsort(cluster, kind="stable")
+    bounds = np.searchsorted(cluster[order], np.arange(clusters + 1))
+    for start, end in pairwise(bounds):
+        rows = order[start:end]
+        if len(rows) > 1:
+            k = max(1, min(20, len(rows) // 2))
+            values[rows] = 1.0 / (mean_neighbour_distances(x[rows], k) + 1e-5)
+    return values
+
+
+def density_typicality(x: Floats, k: int = 20) -> Values:
+    """Return `mean over k neighbours of exp(-d/c)`, c being the mean of all those distances.
+
+    This is LightlyOne's typicality, in (0, 1]. Cost O(n²·d).
+    """
+    if len(x) < 2:
+        return np.ones(len(x))
+    distances = knn_distances(x, k).astype(np.float64)
+    scale = float(distances.mean())
+    if scale <= 0:
+        return np.ones(len(x))
+    return np.asarray(np.exp(-distances / scale).mean(axis=1))
+
+
+def query_similarity(x: Floats, query: Floats) -> Values:
+    """Return `exp(-d/c)`, d the distance to the nearest query, c its mean over all samples.
+
+    This is LightlyOne's similarity, in (0, 1]. Cost O(n·q·d).
+    """
+    distance = np.zeros(len(x))
+    for rows in blocks(len(x), len(query)):
+        distance[rows] = np.sqrt(nearest(x[rows], query)[1])
+    scale = float(distance.mean()) if len(x) else 0.0
+    return np.exp(-distance / scale) if scale > 0 else np.ones(len(x))
