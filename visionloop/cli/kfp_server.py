@@ -6,7 +6,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
         help="address of the Kubeflow Pipelines API (default: KF_PIPELINES_ENDPOINT, else the "
         "cluster that this runs in or kubectl points at)",
     )
-    parser.add_argument("--namespace", default="kubeflow", help="namespace (default: %(default)s)")
+    parser.add_argument(
+        "--namespace", default="", help="your namespace, on a server that many users share"
+    )
     parser.add_argument("--experiment", default="visionloop", help="default: %(default)s")
     parser.add_argument("--service-account", default=None, help="Kubernetes service account")
     parser.add_argument("--pipeline-root", default=None, metavar="URI", help="for artifacts")
@@ -79,12 +81,11 @@ def plain_errors(host: str) -> Iterator[None]:
         ) from error
 
 
-def connect(host: str, namespace: str) -> Any:
+def connect(host: str) -> Any:
     """Return a client.
 
     Args:
         host: Address of the API; empty finds one as kfp does.
-        namespace: Namespace of runs on a server for many users.
 
     Returns:
         The `kfp.Client`.
@@ -94,7 +95,7 @@ def connect(host: str, namespace: str) -> Any:
     """
     from kfp import client
 
-    options: dict[str, Any] = {"namespace": namespace}
+    options: dict[str, Any] = {}
     host = host or environment.kfp_endpoint()
     if host:
         options["host"] = host
@@ -105,7 +106,8 @@ def connect(host: str, namespace: str) -> Any:
         options["credentials"] = client.ServiceAccountTokenVolumeCredentials(
             path=environment.kfp_token_file()
         )
-    with plain_errors(host), warnings.catch_warnings():
+    # The client prints what it could not find; the standard output is for results.
+    with plain_errors(host), warnings.catch_warnings(), redirect_stdout(None):
         warnings.simplefilter("ignore")
         return client.Client(**options)
 
@@ -116,12 +118,13 @@ def experiment_id(client: Any, name: str, namespace: str) -> str:
     Args:
         client: The client.
         name: Name of the experiment.
-        namespace: Namespace, used where the server is for many users.
+        namespace: Namespace on a server that many users share, empty elsewhere: a server for one
+            refuses any.
 
     Returns:
         The id.
     """
-    experiment = client.create_experiment(name=name, namespace=namespace)
+    experiment = client.create_experiment(name=name, namespace=namespace or None)
     return str(experiment.experiment_id)
 
 

@@ -50,11 +50,12 @@ def run(args: argparse.Namespace) -> int:
         )
     if not args.local_lake:
         kfp_server.refuse_local_lake(arguments["lake"])
-    client = kfp_server.connect(args.host, args.namespace)
+    client = kfp_server.connect(args.host)
     name = args.name or f"{config.name}-{pipeline}".replace("_", "-")
     with (
         tempfile.TemporaryDirectory() as folder,
         kfp_server.plain_errors(args.host),
+        # The client prints a link; the standard output is for the result.
         contextlib.redirect_stdout(None),
     ):
         experiment = kfp_server.experiment_id(client, args.experiment, args.namespace)
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
             experiment_id=experiment,
             job_name=name,
             cron_expression=cron,
-            # A round that is missed while another runs is not made up for: the next one does its work.
+            # What a missed start would have done, the next one does.
             no_catchup=True,
             max_concurrency=1,
             pipeline_package_path=str(package),

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.local_lake:
         kfp_server.refuse_local_lake(arguments["lake"])
     fill_from_lake(pipeline, config, arguments)
-    client = kfp_server.connect(args.host, args.namespace)
+    client = kfp_server.connect(args.host)
     name = args.run_name or f"{pipeline} {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())}"
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -87,5 +87,5 @@ def run(args: argparse.Namespace) -> int:
     raise VisionloopError(
         f"The run ended as {state}" + (f" in {', '.join(failed)}" if failed else ""),
         where=f"run {run_id}",
-        remedy="Open the run in the Kubeflow Pipelines UI: the log of the failed task's pod says why",
+        remedy="Open the run in the Kubeflow Pipelines UI: the failed task's log says why",
     )

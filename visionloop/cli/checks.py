@@ -1,0 +1,267 @@
+"""Checks of this machine and of a lake: what was found, and the remedy where it is not right."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from visionloop.config import LoopConfig
+
+GIGABYTE = 1 << 30
+_LEAST_DISK = 2 * GIGABYTE
+_LEAST_SHARED_MEMORY = 1 * GIGABYTE
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: What was looked at.
+        state: ``ok``; ``warn``, something will not work or be slow; ``fail``, nothing will work.
+        found: What there is, in a few words.
+        remedy: What to do; empty when all is well.
+    """
+
+    check: str
+    state: Literal["ok", "warn", "fail"]
+    found: str
+    remedy: str = ""
+
+
+def machine(folder: Path) -> Iterator[Finding]:
+    """Check this machine.
+
+    Args:
+        folder: Where runs will write.
+
+    Yields:
+        One finding a check.
+    """
+    yield _python()
+    yield from _packages()
+    yield _torch_pair()
+    yield _disk(folder)
+    yield _writable(folder)
+    yield _processors()
+    yield _shared_memory()
+    yield _accelerator()
+
+
+def lake(config: LoopConfig) -> Iterator[Finding]:
+    """Check the lake and the sources of a loop.
+
+    Args:
+        config: The loop's configuration.
+
+    Yields:
+        One finding a check.
+    """
+    from visionloop.lake.storage import local_path, scheme_of
+
+    if scheme_of(config.lake) == "file" and not local_path(config.lake).exists():
+        # A check must not make what it looks for: the path may be a slip of the hand.
+        yield Finding(
+            f"lake {config.lake}",
+            "warn",
+            "does not exist yet",
+            "The first ingest makes it; if there should be one, check the path",
+        )
+    else:
+        yield attempt(f"lake {config.lake}", lambda: _lake_answers(config))
+        yield attempt("write to the lake", lambda: _lake_takes(config))
+    for source in config.sources:
+        yield attempt(f"source {source.uri}", functools.partial(_source, source.uri))
+    if config.serving.url:
+        yield attempt(f"endpoint {config.serving.url}", lambda: _endpoint(config.serving.url))
+
+
+def attempt(check: str, look: Callable[[], Finding | str]) -> Finding:
+    """Run a check; whatever it raises is its finding.
+
+    Args:
+        check: What is looked at.
+        look: Returns what it found, as a finding or as words that mean all is well.
+
+    Returns:
+        The finding.
+    """
+    from visionloop.failures import explain
+
+    try:
+        found = look()
+    except Exception as error:
+        known = explain(error)
+        where = f" ({known.where})" if known.where else ""
+        return Finding(check, "fail", f"{known.what}{where}", known.remedy)
+    return found if isinstance(found, Finding) else Finding(check, "ok", found)
+
+
+def _python() -> Finding:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    if (3, 11) <= sys.version_info[:2] <= (3, 13):
+        return Finding("Python", "ok", version)
+    return Finding("Python", "fail", version, "Use Python 3.11, 3.12 or 3.13")
+
+
+def _packages() -> Iterator[Finding]:
+    """Look at what each extra of the package asks for."""
+    groups = {
+        "base": ("kfp", "kfp-kubernetes", "pydantic", "pyyaml"),
+        "engine": ("pyarrow", "pyiceberg", "pillow", "onnxruntime", "torch", "torchvision"),
+        "serve": ("kserve", "uvicorn"),
+        "demo": ("scikit-learn",),
+    }
+    for extra, names in groups.items():
+        versions, absent = [], []
+        for name in names:
+            try:
+                versions.append(f"{name} {importlib.metadata.version(name)}")
+            except importlib.metadata.PackageNotFoundError:
+                absent.append(name)
+        if not absent:
+            yield Finding(f"packages: {extra}", "ok", ", ".join(versions))
+        else:
+            yield Finding(
+                f"packages: {extra}",
+                "fail" if extra == "base" else "warn",
+                f"missing {', '.join(absent)}",
+                f"pip install 'visionloop[{extra}]'"
+                if extra != "base"
+                else "pip install visionloop",
+            )
+
+
+def _torch_pair() -> Finding:
+    """Look whether torch and torchvision come from the same build."""
+    try:
+        torch = importlib.metadata.version("torch")
+        vision = importlib.metadata.version("torchvision")
+    except importlib.metadata.PackageNotFoundError:
+        return Finding("torch build", "ok", "not installed: this machine does not train")
+    build, vision_build = torch.partition("+")[2], vision.partition("+")[2]
+    if (build == "cpu") != (vision_build == "cpu"):
+        return Finding(
+            "torch build",
+            "fail",
+            f"torch {torch} beside torchvision {vision}: torchvision does not import",
+            "Install both from the same index: pip install --force-reinstall torch torchvision",
+        )
+    return Finding("torch build", "ok", f"torch {torch}, torchvision {vision}")
+
+
+def _disk(folder: Path) -> Finding:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    found = f"{free / GIGABYTE:.1f} GiB free at {there}"
+    if free < _LEAST_DISK:
+        return Finding("disk", "warn", found, "Free some space, or choose another folder")
+    return Finding("disk", "ok", found)
+
+
+def _writable(folder: Path) -> Finding:
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+
+    def look() -> str:
+        with tempfile.NamedTemporaryFile(dir=there):
+            return str(there)
+
+    return attempt("write to the folder", look)
+
+
+def _processors() -> Finding:
+    cores = len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIGABYTE
+    return Finding("processor", "ok", f"{cores} cores, {memory:.0f} GiB of memory")
+
+
+def _shared_memory() -> Finding:
+    path = Path("/dev/shm")
+    if not path.is_dir():
+        return Finding("shared memory", "warn", "no /dev/shm", "Mount one: data loaders use it")
+    total = shutil.disk_usage(path).total
+    found = f"{total / GIGABYTE:.1f} GiB"
+    if total < _LEAST_SHARED_MEMORY:
+        return Finding(
+            "shared memory",
+            "warn",
+            found,
+            "Give a container more with --shm-size=2g; training with several loaders needs it",
+        )
+    return Finding("shared memory", "ok", found)
+
+
+def _accelerator() -> Finding:
+    program = shutil.which("nvidia-smi")
+    if not program:
+        return Finding("accelerator", "ok", "none: everything runs on the processor")
+    answer = subprocess.run(
+        [program, "-L"], capture_output=True, text=True, timeout=20, check=False
+    )
+    if answer.returncode:
+        said = (answer.stdout + answer.stderr).strip().splitlines()
+        return Finding(
+            "accelerator",
+            "warn",
+            f"nvidia-smi fails: {said[0] if said else answer.returncode}",
+            "Repair the driver, or train on the processor",
+        )
+    cards = answer.stdout.strip().splitlines()
+    return Finding("accelerator", "ok", "; ".join(card.partition(" (UUID")[0] for card in cards))
+
+
+def _lake_answers(config: LoopConfig) -> str:
+    from visionloop.lake import Lake
+
+    opened = Lake.open(config.lake, catalog=config.catalog, loop=config.name)
+    version = opened.version()
+    return f"version {version}, {len(opened.rounds.all())} rounds" if version else "empty"
+
+
+def _lake_takes(config: LoopConfig) -> str:
+    from visionloop.lake import Lake
+
+    opened = Lake.open(config.lake, catalog=config.catalog, loop=config.name)
+    probe = opened.path("tmp", f"doctor-{os.getpid()}")
+    opened.storage.write(probe, b"visionloop doctor")
+    read = opened.storage.read(probe)
+    opened.storage.delete(probe)
+    return f"wrote, read and deleted {len(read)} bytes"
+
+
+def _source(uri: str) -> Finding | str:
+    from visionloop.lake.storage import open_storage
+
+    for found in open_storage(uri).list(uri):
+        return f"for example {found.uri}"
+    return Finding(f"source {uri}", "warn", "no files", "Check the path, or add files")
+
+
+def _endpoint(url: str) -> Finding | str:
+    import urllib.error
+    import urllib.request
+
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/v2/health/ready", timeout=5) as answer:
+            return f"ready ({answer.status})"
+    except urllib.error.HTTPError as error:
+        return Finding(
+            f"endpoint {url}", "warn", f"answers {error.code}", "Publish a model, then look again"
+        )
+    except OSError as error:
+        return Finding(
+            f"endpoint {url}",
+            "warn",
+            f"does not answer: {error}",
+            "Start one with: visionloop serve --model URI",
+        )

@@ -1,0 +1,55 @@
+"""Check this machine, a lake (with --lake or --config) and a cluster (with --cluster)."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from visionloop.cli import checks
+from visionloop.cli.configuration import add_lake_options, lake_config
+from visionloop.cli.parser import show
+
+_MARKS = {"ok": "✓", "warn": "!", "fail": "✗"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_lake_options(parser)
+    parser.add_argument("--cluster", action="store_true", help="check the cluster too")
+    parser.add_argument(
+        "--host", default="", metavar="URL", help="address of the Kubeflow Pipelines API"
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    findings = []
+    for finding in _findings(args):
+        findings.append(finding)
+        if not args.json:
+            print(f"{_MARKS[finding.state]} {finding.check}: {finding.found}", flush=True)
+            if finding.remedy:
+                print(f"    {finding.remedy.rstrip('.')}.")
+    failed = sum(finding.state == "fail" for finding in findings)
+    warned = sum(finding.state == "warn" for finding in findings)
+    show(
+        {"findings": [asdict(finding) for finding in findings], "failed": failed, "warned": warned},
+        as_json=args.json,
+        text=f"{len(findings)} checks: {failed} failed, {warned} with a warning",
+    )
+    return 1 if failed else 0
+
+
+def _findings(args: argparse.Namespace) -> Iterator[checks.Finding]:
+    yield from checks.machine(Path.cwd())
+    if args.lake or args.config:
+        config = lake_config(args)
+        yield checks.Finding("configuration", "ok", f"loop {config.name}")
+        yield from checks.lake(config)
+    if args.cluster:
+        from visionloop.cli.cluster_checks import cluster
+
+        yield from cluster(args.host)

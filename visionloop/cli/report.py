@@ -1,0 +1,31 @@
+"""Write the health of all stages as one self-contained page."""
+
+from __future__ import annotations
+
+import argparse
+
+from visionloop.cli.configuration import add_lake_options, lake_config
+from visionloop.cli.parser import show
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    add_lake_options(parser)
+    parser.add_argument(
+        "--output", default="report.html", metavar="FILE", help="default: %(default)s"
+    )
+    parser.add_argument("--version", default=None, metavar="ID", help="lake version to describe")
+    parser.add_argument("--json", action="store_true", help="print the path as one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    config = lake_config(args)
+
+    from visionloop.lake import Lake
+    from visionloop.monitoring.report import write_report
+
+    lake = Lake.open(config.lake, catalog=config.catalog, loop=config.name)
+    path = write_report(lake, args.output, version=args.version, thresholds=config.monitoring)
+    show({"report": str(path), "lake": lake.uri}, as_json=args.json, text=str(path))
+    return 0
