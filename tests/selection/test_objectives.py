@@ -1,0 +1,186 @@
+"""Each objective against a plain reference written from its formula."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from visionloop.selection.clusters import kmeans
+from visionloop.selection.config import parse_selection_config
+from visionloop.selection.engine import select
+from visionloop.selection.neighbours import copies_of, hamming, knn_distances, nearest
+from visionloop.selection.objectives import (
+    Balance,
+    Coverage,
+    Fixed,
+    density_typicality,
+    local_typicality,
+    query_similarity,
+)
+from visionloop.selection.pool import Pool, Reference, fingerprint_words
+
+
+def vectors(n: int, d: int = 6, seed: int = 0) -> np.ndarray:
+    x = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def blobs(n: int, k: int, d: int = 16, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(k, d))[rng.integers(k, size=n)] + 0.2 * rng.normal(size=(n, d))
+    return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), dtype=np.float32)
+
+
+def plain_k_center(x: np.ndarray, already: np.ndarray, k: int) -> list[int]:
+    """Farthest point first, in float64 and without tricks."""
+    chosen: list[int] = []
+    centres = [c.astype(np.float64) for c in already]
+    for _ in range(k):
+        distance = [
+            min(np.linalg.norm(row - c) for c in centres) if i not in chosen else -1.0
+            for i, row in enumerate(x.astype(np.float64))
+        ]
+        chosen.append(int(np.argmax(distance)))
+        centres.append(x[chosen[-1]].astype(np.float64))
+    return chosen
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_diversity_alone_is_k_center_greedy_pick_for_pick(seed: int) -> None:
+    x, already = blobs(150, 10, seed=seed), blobs(5, 3, seed=seed + 50)
+    names = [f"{i:04d}" for i in range(len(x))]
+    selection = select(
+        Pool.build(names, embeddings={"e": x}),
+        parse_selection_config({"strategy": "diversity"}),
+        25,
+        labelled=Reference.build([f"z{i}" for i in range(5)], embeddings={"e": already}),
+    )
+    assert [int(s) for s in selection.sample_ids] == plain_k_center(x, already, 25)
+    radius = [p.objectives["diversity"] for p in selection.picks]
+    assert radius == sorted(radius, reverse=True)  # type: ignore[type-var]
+    assert radius[0] == pytest.approx(selection.picks[0].nearest_distance / 2, abs=1e-5)
+
+
+def test_density_typicality_equals_its_formula() -> None:
+    x = vectors(60)
+    distance = np.linalg.norm(x[:, None].astype(np.float64) - x[None], axis=2)
+    knn = np.sort(distance + np.diag(np.full(60, np.inf)), axis=1)[:, :20]
+    expected = np.exp(-knn / knn.mean()).mean(axis=1)
+    np.testing.assert_allclose(density_typicality(x, 20), expected, atol=1e-5)
+
+
+def test_similarity_equals_its_formula() -> None:
+    x, query = vectors(50), vectors(4, seed=3)
+    least = np.linalg.norm(x[:, None].astype(np.float64) - query[None], axis=2).min(axis=1)
+    np.testing.assert_allclose(query_similarity(x, query), np.exp(-least / least.mean()), atol=1e-5)
+
+
+def test_local_typicality_equals_its_formula() -> None:
+    x = vectors(30)
+    cluster = np.repeat([0, 1, 2], [20, 9, 1])
+    values = local_typicality(x, cluster, 3)
+    for number, size in enumerate([20, 9]):
+        rows = np.flatnonzero(cluster == number)
+        distance = np.linalg.norm(x[rows][:, None].astype(np.float64) - x[rows][None], axis=2)
+        knn = np.sort(distance, axis=1)[:, 1 : 1 + size // 2]
+        np.testing.assert_allclose(values[rows], 1 / (knn.mean(axis=1) + 1e-5), rtol=1e-4)
+    assert values[29] == 1.0
+
+
+def test_coverage_picks_in_typiclusts_order() -> None:
+    """Fewest labels first, then the largest cluster, then the most typical; tiny clusters last."""
+    rng = np.random.default_rng(1)
+    sizes = np.array([30, 12, 20, 4])
+    cluster = np.repeat(np.arange(4), sizes)
+    typicality = rng.random(len(cluster)) + 0.1
+    labels = np.array([1, 0, 0, 0])
+    coverage = Coverage(cluster, sizes, labels, typicality)
+    counts, left, expected, got = labels.astype(int).copy(), set(range(len(cluster))), [], []
+    for _ in range(40):
+        best = max(
+            left,
+            key=lambda i: (
+                sizes[cluster[i]] > 5,
+                -counts[cluster[i]],
+                sizes[cluster[i]],
+                typicality[i],
+            ),
+        )
+        values = np.where(np.isin(np.arange(len(cluster)), list(left)), coverage.values(), 0)
+        got.append(int(values.argmax()))
+        expected.append(best)
+        coverage.choose(best)
+        counts[cluster[best]] += 1
+        left.discard(best)
+    assert got == expected
+
+
+def test_balance_apportions_like_the_highest_averages() -> None:
+    membership = np.eye(3)[np.repeat([0, 1, 2], 40)].astype(float)
+    balance = Balance("b", membership, np.array([0.5, 0.3, 0.2]), np.array([5.0, 0.0, 0.0]))
+    open_to = np.ones(120, dtype=bool)
+    for _ in range(15):  # 20 with the 5 that were there
+        pick = int(np.where(open_to, balance.values(), -1).argmax())
+        open_to[pick] = False
+        balance.choose(pick)
+    chosen = np.bincount(np.repeat([0, 1, 2], 40)[~open_to], minlength=3)
+    assert chosen.tolist() == [5, 6, 4]
+
+
+def test_unknown_values_are_the_median_of_the_known() -> None:
+    fixed = Fixed("score", np.array([0.2, np.nan, 0.4, 0.9]), scale=1.0)
+    assert fixed.values().tolist() == [0.2, 0.4, 0.4, 0.9]
+    assert [fixed.known(i) for i in range(4)] == [True, False, True, True]
+    nothing = Fixed("score", np.full(3, np.nan))
+    assert nothing.values().tolist() == [1.0, 1.0, 1.0]
+    assert not nothing.informed
+
+
+@given(n=st.integers(1, 40), m=st.integers(1, 40), seed=st.integers(0, 20))
+@settings(max_examples=30, deadline=None)
+def test_nearest_equals_the_plain_distances(n: int, m: int, seed: int) -> None:
+    a, b = vectors(n, seed=seed), vectors(m, seed=seed + 100)
+    plain = np.linalg.norm(a[:, None].astype(np.float64) - b[None], axis=2)
+    who, squared = nearest(a, b)
+    np.testing.assert_allclose(np.sqrt(squared), plain.min(axis=1), atol=1e-3)
+    np.testing.assert_allclose(plain[np.arange(n), who], plain.min(axis=1), atol=1e-3)
+
+
+def test_neighbours_are_ascending_and_exclude_the_row_itself() -> None:
+    x = vectors(30)
+    x[5] = x[4]
+    distances = knn_distances(x, 7)
+    assert distances.shape == (30, 7)
+    assert (np.diff(distances, axis=1) >= 0).all()
+    assert distances[4, 0] == pytest.approx(0, abs=1e-3)
+    assert (distances[np.arange(30) != 4][:4, 0] > 0.01).all()
+    assert knn_distances(x[:3], 7).shape == (3, 2)
+
+
+def test_hamming_counts_differing_bits() -> None:
+    rng = np.random.default_rng(0)
+    a = [rng.bytes(32) for _ in range(6)]
+    b = [rng.bytes(32) for _ in range(5)]
+    plain = [
+        [(int.from_bytes(p, "big") ^ int.from_bytes(q, "big")).bit_count() for q in b] for p in a
+    ]
+    assert hamming(fingerprint_words(a), fingerprint_words(b)).tolist() == plain
+    who, bits = copies_of(fingerprint_words([*a, b[3]]), fingerprint_words(b), 10)
+    assert who.tolist() == [-1] * 6 + [3]
+    assert bits[-1] == 0
+
+
+def test_k_means_finds_separate_groups_and_repeats_itself() -> None:
+    rng = np.random.default_rng(2)
+    truth = rng.integers(8, size=400)
+    x = np.asarray(5 * np.eye(8, 12)[truth] + 0.1 * rng.normal(size=(400, 12)), dtype=np.float32)
+    found = kmeans(x, 8, seed=0)
+    assert len({(t, f) for t, f in zip(truth, found, strict=True)}) == 8
+    np.testing.assert_array_equal(found, kmeans(x, 8, seed=0))
+
+
+def test_k_means_takes_fewer_distinct_points_than_clusters() -> None:
+    x = np.repeat(vectors(3), 10, axis=0)
+    assert len(set(kmeans(x, 8, seed=0).tolist())) == 3
