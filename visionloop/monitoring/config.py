@@ -36,9 +36,10 @@ class MonitoringConfig(BaseModel):
         "absolute deviations) beyond which a sample is an outlier.",
     )
     blurred_below: float = Field(
-        default=1e-4,
+        default=3e-4,
         ge=0,
-        description="Sharpness below which a sample is blurred whatever the others look like.",
+        description="Sharpness (variance of the Laplacian over that of the grey values, without "
+        "rounding noise; photographs have 0.01 to 1) below which a sample is blurred whatever the others look like.",
     )
     dark_below: float = Field(
         default=0.02,

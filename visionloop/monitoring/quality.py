@@ -23,6 +23,12 @@ Values = NDArray[np.float64]
 
 # 0.6745 is the third quartile of the normal distribution: the MAD of normal data in deviations.
 _MAD_TO_DEVIATION = 0.6745
+# Rounding to 256 grey values adds noise of variance (1/255)^2 / 12 to each pixel, of which the
+# Laplacian's weights (4, -1, -1, -1, -1) make 20 times as much. In a strongly blurred or a dim
+# picture that noise is most of what looks sharp.
+_ROUNDING = 20 / 12 / 255**2
+# With fewer than about ten grey levels in use, sharpness says nothing.
+_COARSE = 0.04
 # Below this the logarithm would blow up the noise of nearly black pictures.
 _TINY = 1e-6
 
@@ -54,13 +60,23 @@ class Limit:
         return values > self.value if self.above else values < self.value
 
 
+def net_sharpness(sharpness: Values, contrast: Values) -> Values:
+    """Return sharpness without the part that rounding to 256 grey values puts there, at least 0.
+
+    Args:
+        sharpness: Variance of the Laplacian over the variance of the grey values, shape [n].
+        contrast: Standard deviation of the grey values in [0, 1], shape [n].
+    """
+    return np.maximum(0.0, sharpness - _ROUNDING / np.maximum(contrast, 1e-3) ** 2)
+
+
 def limits(
     sharpness: Values, brightness: Values, contrast: Values, thresholds: MonitoringConfig
 ) -> list[Limit]:
     """Return the limit of each kind for a population.
 
     Args:
-        sharpness: Sharpness of each sample of the population, shape [n].
+        sharpness: Sharpness of each sample of the population, see `net_sharpness`, shape [n].
         brightness: Mean brightness of each sample in [0, 1], shape [n].
         contrast: Standard deviation of brightness of each sample, shape [n].
         thresholds: Absolute limits, ``outlier_deviations`` and ``min_population``.
@@ -71,6 +87,22 @@ def limits(
         _limit("bright", "brightness", brightness, thresholds.bright_above, thresholds, above=True),
         _limit("low_contrast", "contrast", contrast, thresholds.low_contrast_below, thresholds),
     ]
+
+
+def telling(kinds: set[str], contrast: float) -> set[str]:
+    """Return the kinds that name the cause, without those that follow from it.
+
+    Too little or too much light takes contrast and detail with it, and blur takes contrast.
+
+    Args:
+        kinds: Kinds whose limit a sample is beyond.
+        contrast: Its contrast.
+    """
+    if kinds & {"dark", "bright"}:
+        return kinds & {"dark", "bright"}
+    if {"blurred", "low_contrast"} <= kinds:
+        return kinds - ({"blurred"} if contrast < _COARSE else {"low_contrast"})
+    return kinds
 
 
 def _limit(

@@ -23,7 +23,8 @@ from visionloop.media.fingerprint import NEAR_DUPLICATE_BITS, as_words
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.duplicates import nearest_earlier
 from visionloop.monitoring.metadata import metadata_problems
-from visionloop.monitoring.quality import Limit, limits
+from visionloop.monitoring.quality import Limit, limits, net_sharpness, telling
+from visionloop.monitoring.subjects import AGAIN, CARRIER, COPY, UNKNOWN, subjects
 
 STATES = ("ok", "flagged", "unreadable", "unchecked")
 MEASURES = ("sharpness", "brightness", "contrast")
@@ -49,64 +50,6 @@ class Checked:
     def n_in(self) -> int:
         """Number of files that came in: the sum of the four states."""
         return sum(self.states.values())
-
-
-CARRIER, COPY, AGAIN, UNREADABLE, UNKNOWN = "carrier", "copy", "again", "unreadable", "unknown"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What one row of `files` is checked as.
-
-    Attributes:
-        row: Its row in the table.
-        role: ``carrier`` of a sample, further ``copy`` of one, the carrier found ``again``
-            (rewritten with the same bytes), ``unreadable``, or ``unknown`` without its sample.
-        subject: Key in `checks`: the sample's id for a carrier, otherwise the URI.
-        generation: Second part of that key, "" for a carrier.
-    """
-
-    row: int
-    role: str
-    subject: str
-    generation: str
-
-
-def subjects(files: pa.Table, carriers: Mapping[str, str]) -> list[Subject]:
-    """Return what each file is checked as, in the order of URI and generation.
-
-    Rows in state ``removed`` are no files any more and are left out.
-
-    Args:
-        files: Table ``files`` with uri, generation, state and sample_id.
-        carriers: The URI that each sample was first found at.
-    """
-    columns = (
-        files.column(name).to_pylist() for name in ("uri", "generation", "state", "sample_id")
-    )
-    found = sorted(
-        (
-            (uri, generation or "", row, state, sample)
-            for row, (uri, generation, state, sample) in enumerate(zip(*columns, strict=True))
-            if state != "removed"
-        ),
-        key=lambda file: file[:3],
-    )
-    carried: set[str] = set()
-    result = []
-    for uri, generation, row, state, sample in found:
-        if state == "unreadable":
-            result.append(Subject(row, UNREADABLE, uri, generation))
-        elif sample not in carriers:
-            result.append(Subject(row, UNKNOWN, uri, generation))
-        elif uri != carriers[sample]:
-            result.append(Subject(row, COPY, uri, generation))
-        elif sample in carried:
-            result.append(Subject(row, AGAIN, uri, generation))
-        else:
-            carried.add(sample)
-            result.append(Subject(row, CARRIER, sample, ""))
-    return result
 
 
 @dataclass
@@ -163,7 +106,8 @@ def check_samples(
     """Check every file that has no check yet, against all samples of earlier rounds too.
 
     Args:
-        files: Table ``files`` (uri, generation, state, reason, detail, sample_id), all rows.
+        files: Table ``files`` (uri, generation, state, reason, detail, sample_id, round_id,
+            found_at), all rows.
         samples: Table ``samples`` (sample_id, uri, source, captured_at, fingerprint, sharpness,
             brightness, contrast), all rows.
         metadata: Table ``metadata`` (sample_id, raw and typed columns), or None.
@@ -196,13 +140,16 @@ def check_samples(
 
 
 def _check_files(
-    files: pa.Table, carriers: Mapping[str, str], done: set[tuple[str, str]], rows: _Rows
+    files: pa.Table, samples: pa.Table, done: set[tuple[str, str]], rows: _Rows
 ) -> tuple[set[str], int]:
     """Check what is a matter of files; return the samples to check and the files left unchecked."""
     reasons = files.select(["reason", "detail", "sample_id"]).to_pylist()
+    uris = files["uri"].to_pylist()
+    found_all = subjects(files, samples)
+    originals = {f.subject: uris[f.row] for f in found_all if f.role == CARRIER}
     new: set[str] = set()
     unknown = 0
-    for found in subjects(files, carriers):
+    for found in found_all:
         if found.role == UNKNOWN:
             # Ingest wrote the file but not its sample: it stays visible and is tried again.
             unknown += 1
@@ -220,7 +167,7 @@ def _check_files(
                 "exact_duplicate",
                 subject_type="file",
                 sample_id=sample,
-                original=carriers[sample],
+                original=originals[sample],
             )
         else:
             said = reasons[found.row]
@@ -248,6 +195,7 @@ def _check_new_samples(
     ids = samples.column("sample_id").to_pylist()
     is_new = np.array([sample in new for sample in ids])
     measures = {name: _floats(samples, name) for name in MEASURES}
+    measures["sharpness"] = net_sharpness(measures["sharpness"], measures["contrast"])
     prints = samples.column("fingerprint").to_pylist()
     measured = np.array([p is not None for p in prints]) & np.all(
         [np.isfinite(values) for values in measures.values()], axis=0
@@ -294,10 +242,9 @@ def _flag_quality(
             for row in np.flatnonzero(own & is_new & limit.flags(values)).tolist():
                 found.setdefault(row, []).append((limit, float(values[row])))
     for row in sorted(found, key=lambda r: ids[r]):
-        kinds = {limit.kind for limit, _ in found[row]}
+        kept = telling({limit.kind for limit, _ in found[row]}, float(measures["contrast"][row]))
         for limit, value in found[row]:
-            # One cause, one flag: too little light or focus explains the lack of contrast.
-            if limit.kind == "low_contrast" and kinds & {"dark", "bright", "blurred"}:
+            if limit.kind not in kept:
                 continue
             rows.flag(
                 ids[row],

@@ -76,9 +76,7 @@ def monitor(
         now = datetime.now(UTC)
         with progress("monitor", unit="files") as bar:
             checked = check_samples(
-                run.read(
-                    "files", columns=["uri", "generation", "state", "reason", "detail", "sample_id"]
-                ),
+                run.read("files"),
                 run.read("samples"),
                 run.read("metadata"),
                 run.read("checks", columns=["subject", "generation"]),

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from visionloop.monitoring.report.data import Funnel
-from visionloop.monitoring.samples import UNKNOWN, subjects
+from visionloop.monitoring.subjects import UNKNOWN, subjects
 
 
 def file_states(files: pa.Table, samples: pa.Table, checks: pa.Table) -> dict[str, Counter[str]]:
@@ -19,11 +19,10 @@ def file_states(files: pa.Table, samples: pa.Table, checks: pa.Table) -> dict[st
     A file counts in the round that found it, whenever its check came.
 
     Args:
-        files: Table ``files`` (uri, generation, state, sample_id, round_id).
+        files: Table ``files`` (uri, generation, state, sample_id, round_id, found_at).
         samples: Table ``samples`` (sample_id, uri).
         checks: Table ``checks`` (subject, generation, state).
     """
-    carriers = dict(zip(samples["sample_id"].to_pylist(), samples["uri"].to_pylist(), strict=True))
     states = {
         (subject, generation or ""): state
         for subject, generation, state in zip(
@@ -35,7 +34,7 @@ def file_states(files: pa.Table, samples: pa.Table, checks: pa.Table) -> dict[st
     }
     rounds = files["round_id"].to_pylist()
     counted: dict[str, Counter[str]] = {}
-    for found in subjects(files, carriers):
+    for found in subjects(files, samples):
         state = states.get((found.subject, found.generation), "unchecked")
         if found.role == UNKNOWN:
             state = "unchecked"

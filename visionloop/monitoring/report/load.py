@@ -77,7 +77,7 @@ def load_report(
     n_holdout = len(holdout & set(known_labels))
 
     states = file_states(
-        read("files", "uri", "generation", "state", "sample_id", "round_id"),
+        read("files", "uri", "generation", "state", "sample_id", "round_id", "found_at"),
         samples,
         read("checks", "subject", "generation", "state"),
     )
