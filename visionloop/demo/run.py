@@ -103,20 +103,19 @@ def _configure(folder: Path, world: World) -> LoopConfig:
     from visionloop.config import load_config
 
     path = folder / "loop.yaml"
-    if not path.exists():
-        settings = {
-            "name": NAME,
-            "classes": world.classes,
-            "lake": "lake",
-            "sources": [{"uri": "bucket", "metadata": "sidecar"}],
-            "holdout": {"fraction": 0.3, "group_by": world.group_key, "seed": SEED},
-            "selection": {"n_samples": BUDGET, "strategy": "auto", "seed": SEED},
-            "labeling": {"provider": "oracle", "labels": "truth.csv"},
-            "training": {"architecture": "small_cnn", "image_size": 32, "control_arm": True},
-            "gates": {"max_drop": 0.02},
-            "serving": {"url": f"http://127.0.0.1:{free_port()}", "pending_hours": 24},
-        }
-        path.write_text(yaml.safe_dump(settings, sort_keys=False))
+    settings = {
+        "name": NAME,
+        "classes": world.classes,
+        "lake": "lake",
+        "sources": [{"uri": "bucket", "metadata": "sidecar"}],
+        "holdout": {"fraction": 0.3, "group_by": world.group_key, "seed": SEED},
+        "selection": {"n_samples": BUDGET, "strategy": "auto", "seed": SEED},
+        "labeling": {"provider": "oracle", "labels": "truth.csv"},
+        "training": {"architecture": "small_cnn", "image_size": 32, "control_arm": True},
+        "gates": {"max_drop": 0.02},
+        "serving": {"url": f"http://127.0.0.1:{free_port()}"},
+    }
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))
     return load_config(path)
 
 
@@ -175,8 +174,12 @@ def _turn(
     console.print(f"\n[bold]Round {number}[/]  {delivered} files arrive; put in: {planted}")
     console_on = not console.quiet
     predictor.wait_until_up("/")
-    turn = run_pipeline("round", pipeline_arguments(config, "round"), folder, progress=console_on)
-    turn.raise_for_failure()
+    held = _lake(config).rounds.get(f"{number:04d}")
+    if held is None or held.state != "done":  # a stopped demo may have ended after the round
+        turn = run_pipeline(
+            "round", pipeline_arguments(config, "round"), folder, progress=console_on
+        )
+        turn.raise_for_failure()
     sent = send_traffic(
         config.serving.url,
         config.endpoint,
@@ -187,15 +190,15 @@ def _turn(
         log=folder / "traffic" / f"{number:04d}.jsonl",
     )
     console.print(
-        f"  traffic         {sent.seconds:6.1f} s  {sent.requests} requests, {sent.answered} images "
-        f"answered, {sent.failed} failed"
+        f"  traffic         {sent.seconds:6.1f} s  {sent.requests} requests, "
+        f"{sent.answered} images answered, {sent.failed} failed"
     )
     harvest = run_pipeline(
         "harvest", pipeline_arguments(config, "harvest"), folder, progress=console_on
     )
     harvest.raise_for_failure()
     seconds = time.monotonic() - began
-    told = round_summary(_lake(config), number, turn, harvest, sent.answered, seconds)
+    told = round_summary(_lake(config), number, sent.answered, seconds)
     random = f", random {told['random_accuracy']:.3f}" if told["random_accuracy"] else ""
     console.print(
         f"  [bold]{told['labels']} labels: accuracy {told['accuracy']:.3f}[/]{random}; "
@@ -253,8 +256,8 @@ def _say_end(console: Console, summary: dict[str, Any], folder: Path) -> None:
             str(told["round"]),
             str(told["labels"]),
             f"{told['accuracy']:.3f}",
-            f"{random:.3f}" if random is not None else "–",
-            f"{told['accuracy'] - random:+.3f}" if random is not None else "–",
+            f"{random:.3f}" if random is not None else "",
+            f"{told['accuracy'] - random:+.3f}" if random is not None else "",
             f"{told['events_harvested']} of {told['events_logged']}",
             f"{told['seconds']:.1f}",
         )

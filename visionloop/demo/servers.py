@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import signal
 import socket
 import subprocess
 import sys
@@ -46,10 +48,9 @@ class Server:
             if self.process.poll() is not None:
                 raise self._failure(f"ended with status {self.process.returncode}")
             with contextlib.suppress(OSError):
-                try:
+                # An error status is an answer too: it is up.
+                with contextlib.suppress(urllib.error.HTTPError):
                     urllib.request.urlopen(self.url + path, timeout=2).read()
-                except urllib.error.HTTPError:
-                    pass  # it answers
                 return
             time.sleep(0.05)
         raise self._failure(f"did not answer within {START_SECONDS:.0f} s")
@@ -71,6 +72,12 @@ class Server:
             where=str(self.log),
             remedy="Look at its log, then start the demo again: it goes on where it stopped",
         )
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to end this process when the demo is killed: a server nobody knows of would stay."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def free_port() -> int:
@@ -98,6 +105,7 @@ def running(name: str, url: str, log: Path, *arguments: str) -> Iterator[Server]
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            preexec_fn=_end_with_parent,
         )
     server = Server(name, url, log, process)
     try:

@@ -8,19 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
-    from visionloop.runner import RunResult
 
 
-def round_summary(
-    lake: Lake, number: int, turn: RunResult, harvest: RunResult, events_logged: int, seconds: float
-) -> dict[str, Any]:
+def round_summary(lake: Lake, number: int, events_logged: int, seconds: float) -> dict[str, Any]:
     """Return a round's entry of ``summary.json``.
 
     Args:
         lake: The demo's lake.
         number: The round, from 0.
-        turn: The run of the pipeline `round`.
-        harvest: The run of the pipeline `harvest` after the round's traffic.
         events_logged: Images that the endpoint answered.
         seconds: How long the round took.
     """
@@ -29,17 +24,20 @@ def round_summary(
     models = {row["arm"]: row for row in lake.read("experiments", where=where).to_pylist()}
     loop, random = models.get("loop"), models.get("random")
     flags = Counter(lake.read("flags", columns=["kind"], where=where)["kind"].to_pylist())
-    published = turn.task("publish")
-    harvested = harvest.task("harvest")
+    decided = lake.read("decisions", where=f"{where} and decision == 'publish'").to_pylist()
+    # What is harvested after a round belongs to the next one: it feeds that selection.
+    harvested = lake.read(
+        "confidences", columns=["event_id"], where=f"round_id == '{number + 1:04d}'"
+    )
     return {
         "round": number,
         "labels": int(loop["n_labels"]) if loop else 0,
         "accuracy": _accuracy(loop),
         "random_accuracy": _accuracy(random),
-        "model_id": published.outputs.get("in_service", "") if published else "",
-        "published": bool(published and published.outputs.get("published")),
+        "model_id": loop["model_id"] if loop else "",
+        "published": any(row["outcome"] == "published" for row in decided),
         "events_logged": events_logged,
-        "events_harvested": harvested.outputs.get("n_confidences", 0) if harvested else 0,
+        "events_harvested": harvested.num_rows,
         "flags": dict(sorted(flags.items())),
         "seconds": round(seconds, 1),
     }
