@@ -75,7 +75,7 @@ class Server:
 
 
 def _end_with_parent() -> None:
-    """Ask Linux to end this process when the demo is killed: a server nobody knows of would stay."""
+    """Ask Linux to end this process when the demo is killed: nobody would know of it."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
