@@ -11,7 +11,6 @@ import csv
 import hashlib
 import io
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,18 +20,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageEnhance
+from PIL import Image
 
-SIDE = 32
+from visionloop.demo.pictures import broken, near_copy, png, render
+
 CLASSES = tuple(str(digit) for digit in range(10))
 KINDS = ("unreadable", "exact_duplicate", "near_duplicate", "blurred", "dark")
 
 FIRST_BATCH = 900
-LATER_BATCH = 250
+LATER_BATCH = 200
 # Never delivered: what production sees and the loop does not.
 HELD_BACK = 300
 
-_EPOCH = datetime(2026, 3, 2, tzinfo=UTC)
+_FIRST_DAY = datetime(2026, 3, 2, tzinfo=UTC)
 # Share of a batch that is planted, by kind; the rest of it is sound.
 _PLANTED_SHARE = {
     "unreadable": 0.012,
@@ -107,16 +107,23 @@ class _Batch:
 class World:
     """Real digits arriving in a bucket, batch by batch; the same for the same seed.
 
+    The first batch has 900 digits, the next two 200, and each later one half of what is left, so
+    that the digits last for some ten rounds; then nothing more arrives.
+
     Args:
         directory: Folder of the world; the bucket is ``<directory>/bucket``.
         seed: Seed of everything that is drawn.
-        rounds: Number of batches that the digits are to last for; later rounds deliver nothing.
+
+    Attributes:
+        classes: Names of the classes.
+        group_key: Metadata key of what was photographed together.
     """
 
-    def __init__(self, directory: str | Path, *, seed: int = 0, rounds: int = 3) -> None:
+    def __init__(self, directory: str | Path, *, seed: int = 0) -> None:
+        self.classes = list(CLASSES)
+        self.group_key = "session"
         self.directory = Path(directory)
         self.seed = seed
-        self.rounds = max(1, rounds)
 
     @property
     def bucket(self) -> Path:
@@ -152,7 +159,7 @@ class World:
         """Return the files of a round's batch."""
         return self._batch(number).files
 
-    def production(self, number: int) -> list[Picture]:
+    def traffic(self, number: int) -> list[Picture]:
         """Return what production sees after a round: pictures that the loop has not ingested.
 
         One half will arrive in the bucket with the next batch, with the same bytes, so that the
@@ -160,7 +167,7 @@ class World:
         never delivered.
         """
         coming = self._batch(number + 1).sound
-        rng = self._rng("production", number)
+        rng = self._rng("traffic", number)
         never = [self._held_back[i] for i in rng.permutation(len(self._held_back))]
         half = min(len(never), max(len(coming), LATER_BATCH // 2))
         mixed = [coming[i] for i in rng.permutation(len(coming))[:half]] + never[:half]
@@ -179,17 +186,18 @@ class World:
     @cached_property
     def _batches(self) -> list[_Batch]:
         """All batches; a copy may be of a picture of any batch so far, so they are made in turn."""
-        n = len(self._digits[1]) - HELD_BACK
-        sizes = [min(FIRST_BATCH, n)]
-        later = min(LATER_BATCH, (n - sizes[0]) // max(1, self.rounds - 1))
-        sizes += [later] * (self.rounds - 1)
+        left = len(self._digits[1]) - HELD_BACK
         batches: list[_Batch] = []
         start = 0
         before: list[Picture] = []
-        for number, size in enumerate(sizes):
-            batch = self._make_batch(number, range(start, start + size), before)
+        size = min(FIRST_BATCH, left)
+        while size:
+            digits = range(start, start + size)
+            batch = self._make_batch(len(batches), digits, before)
             before += batch.sound
             start += size
+            left -= size
+            size = min(LATER_BATCH, (left + 1) // 2)
             batches.append(batch)
         return batches
 
@@ -197,7 +205,7 @@ class World:
     def _held_back(self) -> list[Picture]:
         n = len(self._digits[1])
         rng = self._rng("held back", 0)
-        return [self._photograph(i, self.rounds, rng) for i in range(n - HELD_BACK, n)]
+        return [self._photograph(i, 0, rng) for i in range(n - HELD_BACK, n)]
 
     def _batch(self, number: int) -> _Batch:
         return self._batches[number] if 0 <= number < len(self._batches) else _Batch()
@@ -205,7 +213,7 @@ class World:
     def _make_batch(self, number: int, digits: Sequence[int], before: Sequence[Picture]) -> _Batch:
         rng = self._rng("batch", number)
         counts = {
-            kind: max(_LEAST_PLANTED, round(share * len(digits)))
+            kind: min(max(_LEAST_PLANTED, round(share * len(digits))), len(digits) // 10)
             for kind, share in _PLANTED_SHARE.items()
         }
         batch = _Batch()
@@ -224,11 +232,11 @@ class World:
             kind = "exact_duplicate" if turn < counts["exact_duplicate"] else "near_duplicate"
             data = original.data
             if kind == "near_duplicate":
-                data = _near_copy(data, turn % 4, rng)
+                data = near_copy(data, turn % 4, rng)
             batch.planted[kind].append(self._copy(original, data, number, rng))
         for turn in range(counts["unreadable"]):
             source = batch.sound[int(rng.integers(len(batch.sound)))]
-            data = _broken(source.data, turn % 6, rng)
+            data = broken(source.data, turn % 6, rng)
             batch.planted["unreadable"].append(self._copy(source, data, number, rng, label=""))
         return batch
 
@@ -237,9 +245,10 @@ class World:
     ) -> Picture:
         """Photograph a digit: camera, place and time are drawn, and show in the picture."""
         # From round to round the noisy dock takes a larger share: the world drifts.
-        shares = np.array([camera.share for camera in CAMERAS]) + [0, 0, 0.06 * number, 0]
+        drift = 0.06 * number
+        shares = np.array([c.share + drift * (c.name == "dock") for c in CAMERAS])
         camera = CAMERAS[rng.choice(len(CAMERAS), p=shares / shares.sum())]
-        taken = _EPOCH + timedelta(days=7 * number, seconds=float(rng.uniform(0, 7 * 86_400)))
+        taken = _FIRST_DAY + timedelta(days=7 * number, seconds=float(rng.uniform(0, 7 * 86_400)))
         taken = taken.replace(microsecond=0)
         hour = taken.hour
         lighting = "day" if 7 <= hour < 18 else "dusk" if hour in (5, 6, 18, 19) else "night"
@@ -251,15 +260,16 @@ class World:
         if fault == "dark":
             gain *= float(rng.uniform(0.1, 0.28))
         images, labels = self._digits
-        pixels = _render(images[digit], camera.tint, gain, noise, blur, rng)
+        pixels = render(images[digit], camera.tint, gain, noise, blur, rng)
         sidecar = {
             "camera": camera.name,
             "place": camera.places[int(rng.integers(len(camera.places)))],
             "lighting": lighting,
-            "captured_at": taken.isoformat().replace("+00:00", "Z"),
+            "captured_at": _time(taken),
+            "session": _session(camera.name, taken),
             "sensor": {"iso": {"day": 100, "dusk": 400, "night": 1600}[lighting]},
         }
-        data = _png(Image.fromarray(pixels))
+        data = png(Image.fromarray(pixels))
         return Picture(data, labels[digit], _name(camera.name, taken, data, rng), sidecar)
 
     def _copy(
@@ -273,10 +283,11 @@ class World:
     ) -> Picture:
         """Return other bytes under the name of another moment of the same camera."""
         sidecar = dict(original.sidecar or {})
-        taken = _EPOCH + timedelta(days=7 * number, seconds=float(rng.uniform(0, 7 * 86_400)))
+        taken = _FIRST_DAY + timedelta(days=7 * number, seconds=float(rng.uniform(0, 7 * 86_400)))
         taken = taken.replace(microsecond=0)
-        sidecar["captured_at"] = taken.isoformat().replace("+00:00", "Z")
-        name = _name(str(sidecar["camera"]), taken, data, rng)
+        camera = str(sidecar["camera"])
+        sidecar |= {"captured_at": _time(taken), "session": _session(camera, taken)}
+        name = _name(camera, taken, data, rng)
         return Picture(data, original.label if label is None else label, name, sidecar)
 
     def _write_truth(self) -> None:
@@ -294,97 +305,19 @@ class World:
         return np.random.Generator(np.random.PCG64(int.from_bytes(words, "big")))
 
 
-def class_counts(pictures: Sequence[Picture]) -> dict[str, int]:
-    """Return how many pictures of each class there are."""
-    return dict(sorted(Counter(picture.label for picture in pictures if picture.label).items()))
-
-
-def _render(
-    digit: npt.NDArray[np.float32],
-    tint: tuple[float, float, float],
-    gain: float,
-    noise: float,
-    blur: float,
-    rng: np.random.Generator,
-) -> npt.NDArray[np.uint8]:
-    """Return a picture of dark ink on light paper, lit from one side.
-
-    Args:
-        digit: float32 [8, 8], 1 is full ink.
-        tint: Gain of each channel.
-        gain: Exposure.
-        noise: Standard deviation of the sensor's noise.
-        blur: Standard deviation of the defocus in pixels, before the sensor.
-        rng: Source of light and noise.
-
-    Returns:
-        uint8 [32, 32, 3].
-    """
-    margin = 2
-    ink = Image.fromarray(digit).resize(
-        (SIDE - 2 * margin, SIDE - 2 * margin), Image.Resampling.BICUBIC
-    )
-    # The steepened ramp turns the blurred 8 x 8 grid back into strokes with an edge.
-    strokes = np.clip((np.asarray(ink) - 0.12) / 0.72, 0, 1)
-    strokes = np.pad(strokes, margin)
-    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
-    angle = rng.uniform(0, 2 * np.pi)
-    light = 1 + 0.07 * (np.cos(angle) * x + np.sin(angle) * y)
-    scene = (0.86 - 0.7 * strokes) * light
-    if blur:
-        from scipy.ndimage import gaussian_filter
-
-        scene = gaussian_filter(scene, blur, mode="nearest")
-    exposed = scene[..., None] * np.array(tint) * gain
-    exposed = exposed + rng.normal(0, noise, (SIDE, SIDE, 3))
-    return (np.clip(exposed, 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
-def _near_copy(data: bytes, way: int, rng: np.random.Generator) -> bytes:
-    """Return the same picture in other bytes: re-encoded, resized, cropped, or brightened."""
-    with Image.open(io.BytesIO(data)) as opened:
-        image = opened.convert("RGB")
-    if way == 0:
-        return _jpeg(image, int(rng.integers(60, 90)))
-    if way == 1:
-        side = int(rng.choice([24, 26, 40, 48, 64]))
-        return _png(image.resize((side, side), Image.Resampling.BICUBIC))
-    if way == 2:
-        left, top = (int(v) for v in rng.integers(0, 2, 2))
-        right, bottom = (int(v) for v in rng.integers(0, 2, 2))
-        right = right or int(left + top + bottom == 0)
-        return _jpeg(image.crop((left, top, SIDE - right, SIDE - bottom)), 88)
-    factor = float(rng.choice([0.85, 0.9, 1.08, 1.14]))
-    return _png(ImageEnhance.Brightness(image).enhance(factor))
-
-
-def _broken(data: bytes, way: int, rng: np.random.Generator) -> bytes:
-    """Return what a transfer or a person left under an image's name."""
-    if way in (0, 1, 2):
-        return data[: int(len(data) * rng.uniform(0.2, 0.95))]
-    if way == 3:
-        return b""
-    if way == 4:
-        return b"%PDF-1.4\n1 0 obj <</Type /Catalog>> endobj\n%%EOF" + rng.bytes(64)
-    return f"<Error><Code>AccessDenied</Code><Id>{rng.integers(1e9)}</Id></Error>".encode()
-
-
-def _png(image: Image.Image) -> bytes:
-    text = io.BytesIO()
-    image.save(text, "PNG")
-    return text.getvalue()
-
-
-def _jpeg(image: Image.Image, quality: int) -> bytes:
-    text = io.BytesIO()
-    image.save(text, "JPEG", quality=quality)
-    return text.getvalue()
-
-
 def _name(camera: str, taken: datetime, data: bytes, rng: np.random.Generator) -> str:
     ending = "jpg" if data.startswith(b"\xff\xd8") else "png"
     number = int(rng.integers(0, 10**6))
     return f"{taken:%Y-%m-%d}/{camera}/{taken:%H%M%S}-{number:06d}.{ending}"
+
+
+def _time(taken: datetime) -> str:
+    return taken.isoformat().replace("+00:00", "Z")
+
+
+def _session(camera: str, taken: datetime) -> str:
+    """Return what is photographed in one go: a camera's pictures of six hours."""
+    return f"{camera}/{taken:%Y%m%d}/{taken.hour // 6}"
 
 
 def _json(value: dict[str, Any]) -> bytes:

@@ -95,7 +95,7 @@ def ingest(
     inputs = {"sources": [source.uri for source in loop.sources]}
     with opened.run(stage="ingest", round_id=round_id, run_id=run_id, inputs=inputs) as run:
         known = _known_files(run)
-        held = run.read("samples", columns=["sample_id", "split", "group_key"])
+        held = run.read("samples", columns=["sample_id", "split", "group_key", "round_id"])
         sources = list_sources(loop.sources, known, _label_files(loop))
         total = sum(len(listed.fresh) for listed in sources)
         with progress("ingest", total=total, unit="files") as bar:
@@ -105,7 +105,10 @@ def ingest(
             rate = bar.rate
         extras = _write(run, loop, intake, known, held)
         counts = _counts(intake)
-        run.set_round(counts={"files": counts["in"], "new": counts["ok"]})
+        if intake.found:
+            # A resumed round counts what it had taken in before it was interrupted, too.
+            before = held["round_id"].to_pylist().count(run.round_id)
+            run.set_round(counts={"files": counts["in"], "new": before + counts["ok"]})
         version = run.commit(counts=counts, outputs=extras)
         round_id = run.round_id
     names = {"in": "n_files", "ok": "n_new"}
