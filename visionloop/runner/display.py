@@ -115,7 +115,13 @@ class Terminal:
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console
         from rich.live import Live
+        from rich.spinner import Spinner
 
+        # The live display asks what to draw as soon as it is made.
+        self._name = ""
+        self._began = 0.0
+        self._event: dict[str, Any] = {}
+        self._spinner = Spinner("dots")
         self._console = Console(file=stream, highlight=False)
         # Standard streams are the runner's to redirect while KFP runs.
         self._live = Live(
@@ -126,9 +132,6 @@ class Terminal:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._name = ""
-        self._began = 0.0
-        self._event: dict[str, Any] = {}
 
     def task_started(self, name: str) -> None:
         """Begin to draw a task."""
@@ -157,7 +160,6 @@ class Terminal:
 
     def _render(self) -> Any:
         from rich.progress_bar import ProgressBar
-        from rich.spinner import Spinner
         from rich.table import Table
         from rich.text import Text
 
@@ -166,7 +168,7 @@ class Terminal:
         seconds = time.monotonic() - self._began
         row = Table.grid(padding=(0, 1))
         cells: list[Any] = [
-            Spinner("dots"),
+            self._spinner,
             Text(f"{self._name:<15}", style="bold"),
             Text(f"{seconds:6.1f} s", style="dim"),
         ]

@@ -1,0 +1,246 @@
+"""What the compiled pipelines say to a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from visionloop.components import registry as components
+from visionloop.components.image import IMAGE
+from visionloop.errors import InputError
+from visionloop.pipelines import registry as pipelines
+from visionloop.pipelines.compiling import compile_all, compile_component, compile_pipeline
+
+# What reads or changes the world outside the lake must run every time.
+NEVER_CACHED = {"ingest", "harvest", "request_labels", "collect_labels", "publish", "report"}
+ON_ACCELERATOR = {"exec-infer", "exec-train"}
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("compiled")
+    compile_all(folder)
+    return folder
+
+
+def spec_and_platform(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    return documents[0], documents[1] if len(documents) > 1 else {}
+
+
+def all_tasks(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every executed task of a pipeline, however deep, by the name of its stage."""
+    found = {}
+    dags = [spec["root"]["dag"]] + [c["dag"] for c in spec["components"].values() if "dag" in c]
+    for dag in dags:
+        for name, task in dag["tasks"].items():
+            component = spec["components"][task["componentRef"]["name"]]
+            if "executorLabel" in component:
+                found[name.replace("-", "_")] = task
+    return found
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_compiling_twice_writes_the_same_bytes(tmp_path: Path) -> None:
+    for seed in ("1", "2"):
+        subprocess.run(
+            [sys.executable, "-m", "visionloop", "compile", "--output", str(tmp_path / seed)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+        )
+    first, second = tree(tmp_path / "1"), tree(tmp_path / "2")
+    assert set(first) == {
+        *(f"pipelines/{name}.yaml" for name in pipelines.NAMES),
+        *(f"components/{name}/component.yaml" for name in components.NAMES),
+    }
+    assert first == second
+
+
+def test_no_compiled_file_says_where_it_was_compiled(compiled: Path) -> None:
+    here = str(Path(__file__).resolve().parents[2]).encode()
+    for name, data in tree(compiled).items():
+        assert here not in data, name
+
+
+@pytest.mark.parametrize("name", pipelines.NAMES)
+def test_caching_is_off_where_a_task_meets_the_world_and_on_elsewhere(
+    compiled: Path, name: str
+) -> None:
+    spec, _ = spec_and_platform(compiled / "pipelines" / f"{name}.yaml")
+    for stage, task in all_tasks(spec).items():
+        cached = task["cachingOptions"].get("enableCache", False)
+        assert cached == (stage not in NEVER_CACHED), stage
+
+
+def test_a_cached_task_is_keyed_on_the_lake_version_that_it_reads(compiled: Path) -> None:
+    spec, _ = spec_and_platform(compiled / "pipelines" / "round.yaml")
+    for stage, task in all_tasks(spec).items():
+        if stage not in NEVER_CACHED:
+            source = task["inputs"]["parameters"]["lake_version"]
+            assert "runtimeValue" not in source, f"{stage} reads a constant version"
+            assert "run_id" not in task["inputs"]["parameters"], f"{stage} is keyed on its run"
+
+
+def test_training_and_inference_are_placed_by_parameters(compiled: Path) -> None:
+    spec, platform = spec_and_platform(compiled / "pipelines" / "round.yaml")
+    executors = spec["deploymentSpec"]["executors"]
+    placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(placed) == ON_ACCELERATOR
+    for label, executor in executors.items():
+        resources = executor["container"].get("resources", {})
+        assert ("accelerator" in resources) == (label in ON_ACCELERATOR), label
+    for label in ON_ACCELERATOR:
+        accelerator = executors[label]["container"]["resources"]["accelerator"]
+        assert "accelerator_type" in accelerator["resourceType"]
+        assert "accelerator_count" in accelerator["resourceCount"]
+        node = placed[label]["nodeSelector"]["nodeSelectorJson"]
+        assert node == {"componentInputParameter": "node_selector"}
+        toleration = placed[label]["tolerations"][0]["tolerationJson"]
+        assert toleration == {"componentInputParameter": "tolerations"}
+        memory = placed[label]["emptyDirMounts"][0]
+        assert (memory["mountPath"], memory["medium"]) == ("/dev/shm", "Memory")
+    tasks = all_tasks(spec)
+    for stage in ("infer", "train"):
+        policy = tasks[stage]["retryPolicy"]
+        assert policy["maxRetryCount"] >= 1 and policy["backoffFactor"] > 1
+
+
+def test_the_report_is_written_however_the_round_ends(compiled: Path) -> None:
+    spec, _ = spec_and_platform(compiled / "pipelines" / "round.yaml")
+    report = spec["root"]["dag"]["tasks"]["report"]
+    assert report["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    assert report["dependentTasks"] == ["exit-handler-1"]
+
+
+def test_a_round_trains_only_when_its_labels_are_finished(compiled: Path) -> None:
+    spec, _ = spec_and_platform(compiled / "pipelines" / "round.yaml")
+    conditions = [
+        task
+        for component in spec["components"].values()
+        for task in component.get("dag", {}).get("tasks", {}).values()
+        if task.get("triggerPolicy", {}).get("condition")
+    ]
+    assert len(conditions) == 1
+    # One output of a nested pipeline: on one of several the local runner finds every condition
+    # false and says nothing.
+    assert "select-and-label-Output'] != ''" in conditions[0]["triggerPolicy"]["condition"]
+    labelled = spec["components"]["comp-select-and-label"]["outputDefinitions"]
+    assert list(labelled["parameters"]) == ["Output"]
+
+
+def test_every_parameter_is_described_and_all_but_the_needed_have_defaults(compiled: Path) -> None:
+    needed = {
+        "intake": {"config"},
+        "harvest": {"config"},
+        "round": {"config"},
+        "select_and_label": {"config", "lake_version", "round_id"},
+        "train_and_publish": {"config", "lake_version", "round_id"},
+    }
+    for name in pipelines.NAMES:
+        spec, _ = spec_and_platform(compiled / "pipelines" / f"{name}.yaml")
+        inputs = spec["root"]["inputDefinitions"]["parameters"]
+        assert {key for key, value in inputs.items() if not value.get("isOptional")} == needed[name]
+        assert all(value.get("description") for value in inputs.values())
+
+
+def test_another_image_replaces_every_image(tmp_path: Path) -> None:
+    compile_all(tmp_path, image="registry.example/loop:7")
+    for name, data in tree(tmp_path).items():
+        assert IMAGE.encode() not in data, name
+        assert b"image: registry.example/loop:7" in data, name
+
+
+def test_the_image_can_be_named_by_the_environment() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", "from visionloop.components.image import IMAGE; print(IMAGE)"],
+        env={**os.environ, "VISIONLOOP_IMAGE": "registry.example/loop:8"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert answer.stdout.strip() == "registry.example/loop:8"
+
+
+def test_a_configuration_becomes_the_defaults_of_the_form(tmp_path: Path) -> None:
+    config = tmp_path / "loop.yaml"
+    config.write_text(
+        "lake: gs://bucket/lake\n"
+        "selection: {n_samples: 33, strategy: diversity}\n"
+        "training: {architecture: resnet18, epochs: 7}\n"
+        "cluster:\n"
+        "  accelerator_type: nvidia.com/gpu\n"
+        "  accelerator_count: 2\n"
+        "  node_selector: {pool: gpu}\n"
+        "  tolerations: [{key: nvidia.com/gpu, operator: Exists}]\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "visionloop", "compile", "--config", str(config)]
+    subprocess.run(
+        [*command, "--output", str(tmp_path / "out")],
+        check=True,
+        capture_output=True,
+    )
+    spec, _ = spec_and_platform(tmp_path / "out" / "pipelines" / "round.yaml")
+    inputs = spec["root"]["inputDefinitions"]["parameters"]
+    defaults = {key: value.get("defaultValue") for key, value in inputs.items()}
+    text = json.loads(defaults.pop("config"))
+    assert text["training"] == {"architecture": "resnet18", "epochs": 7}
+    assert defaults == {
+        "lake": "gs://bucket/lake",
+        "n_samples": 33,
+        "strategy": "diversity",
+        "architecture": "resnet18",
+        "epochs": 7,
+        "events": "",
+        "take_over": False,
+        "accelerator_type": "nvidia.com/gpu",
+        "accelerator_count": 2,
+        "node_selector": {"pool": "gpu"},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+    }
+
+
+def test_an_unknown_default_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="n_sample"):
+        compile_pipeline("round", tmp_path / "round.yaml", arguments={"n_sample": 3})
+
+
+def test_kubernetes_manifests_carry_a_version_that_follows_the_content(tmp_path: Path) -> None:
+    names = []
+    for folder, image in (("a", ""), ("b", "registry.example/loop:7"), ("c", "")):
+        path = compile_pipeline(
+            "intake",
+            tmp_path / folder / "intake.yaml",
+            image=image,
+            kubernetes_manifests=True,
+            namespace="team",
+        )
+        pipeline, version = yaml.safe_load_all(path.read_text(encoding="utf-8"))
+        assert pipeline["apiVersion"] == version["apiVersion"] == "pipelines.kubeflow.org/v2beta1"
+        assert (pipeline["kind"], version["kind"]) == ("Pipeline", "PipelineVersion")
+        assert pipeline["metadata"]["namespace"] == version["metadata"]["namespace"] == "team"
+        assert version["spec"]["pipelineName"] == pipeline["metadata"]["name"]
+        names.append(version["metadata"]["name"])
+    # A PipelineVersion that was applied cannot change: another image is another version.
+    assert names[0] == names[2] != names[1]
+
+
+def test_a_compiled_component_loads_again(tmp_path: Path) -> None:
+    from kfp.components import load_component_from_file
+
+    for name in components.NAMES:
+        loaded = load_component_from_file(str(compile_component(name, tmp_path / f"{name}.yaml")))
+        ours = components.load(name)
+        assert set(loaded.component_spec.inputs) == set(ours.component_spec.inputs)
+        assert set(loaded.component_spec.outputs) == set(ours.component_spec.outputs)
