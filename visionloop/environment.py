@@ -44,6 +44,11 @@ def runner_pid() -> int:
     return int(os.environ.get("VISIONLOOP_RUNNER_PID", "0") or 0)
 
 
+def in_task() -> bool:
+    """Whether this process is a pipeline's task and nothing else."""
+    return os.environ.get("_KFP_RUNTIME", "") == "true"
+
+
 def debug() -> bool:
     """Whether tracebacks are wanted."""
     return os.environ.get("VISIONLOOP_DEBUG", "") not in ("", "0")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from visionloop import environment, failures
+from visionloop.lean import keep_pandas_out_of_pyarrow
 from visionloop.progress import emit, listening, log
 
 P = ParamSpec("P")
@@ -50,6 +51,8 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
         emit("started", stage=name, process_started=began)
         if listening():
             log(f"{name}: started")
+        if environment.in_task():
+            keep_pandas_out_of_pyarrow()
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
