@@ -7,14 +7,13 @@ its name: a key that is silently ignored would select something else than was as
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from visionloop.errors import InputError
+from visionloop.validation import validate
 
 InputType = Literal["EMBEDDINGS", "SCORES", "METADATA", "PREDICTIONS", "RANDOM"]
 StrategyType = Literal[
@@ -59,7 +58,11 @@ LIGHTLY_SCORES = {
 
 class _Section(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True
+        extra="forbid",
+        frozen=True,
+        alias_generator=AliasGenerator(validation_alias=to_camel),
+        validate_by_name=True,
+        loc_by_alias=False,
     )
 
 
@@ -299,7 +302,7 @@ class SelectionConfig(_Section):
         return data
 
 
-def parse_selection_config(data: Mapping[str, Any], *, where: str = "selection") -> SelectionConfig:
+def parse_selection_config(data: Any, *, where: str = "selection") -> SelectionConfig:
     """Read a selection configuration, LightlyOne's included.
 
     Args:
@@ -311,37 +314,8 @@ def parse_selection_config(data: Mapping[str, Any], *, where: str = "selection")
         InputError: A key is unknown, a value is wrong, or something is not supported; all of them
             are named, each with its place.
     """
-    if not isinstance(data, Mapping):
-        raise InputError("a selection configuration is a mapping of keys to values", where=where)
-    for wrapper in ("selection", "selection_config", "selectionConfig"):
-        if set(data) == {wrapper} and isinstance(data[wrapper], Mapping):
+    if isinstance(data, Mapping) and len(data) == 1:
+        (wrapper,) = data
+        if wrapper in {"selection", "selection_config", "selectionConfig"}:
             data = data[wrapper]
-    try:
-        return SelectionConfig.model_validate(data)
-    except ValidationError as error:
-        problems = [_say(e) for e in error.errors(include_url=False)]
-        raise InputError(
-            "; ".join(problems), where=where, remedy="Correct or remove what is named"
-        ) from None
-
-
-def _say(error: Any) -> str:
-    path = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(error["loc"][-1]), _known_keys(error["loc"]), n=1)
-        return f"unknown key `{path}`" + (f" (did you mean `{near[0]}`?)" if near else "")
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return f"`{path}`: {message}" if path else message
-
-
-def _known_keys(path: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = SelectionConfig
-    nested: dict[str, type[BaseModel]] = {
-        "strategies": Objective,
-        "input": SelectionInput,
-        "strategy": SelectionStrategy,
-        "schedule": Schedule,
-    }
-    for part in path[:-1]:
-        model = nested.get(str(part), model)
-    return list(model.model_fields)
+    return validate(SelectionConfig, data, where=where)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,7 @@ def eligible(
     labelled: Reference,
     holdout: Reference,
     taken: Collection[str],
+    excluded: Mapping[str, int],
 ) -> Eligibility:
     """Apply the guards and then the thresholds of the configuration.
 
@@ -63,12 +64,13 @@ def eligible(
         labelled: Samples with a label; neither they nor copies of them are picked again.
         holdout: Samples that nobody may train on, nor on copies of them.
         taken: Ids that were selected or sent to labelling already.
+        excluded: Samples that did not come into the pool at all, by reason.
 
     Raises:
         InputError: A threshold names what the pool does not have.
     """
     keep = np.ones(len(pool), dtype=np.bool_)
-    removed: dict[str, int] = {}
+    removed = dict(excluded)
 
     def drop(reason: str, mask: NDArray[np.bool_]) -> None:
         removed[reason] = removed.get(reason, 0) + int((mask & keep).sum())
@@ -94,7 +96,7 @@ def eligible(
                     values, float(objective.strategy.threshold or 0.0)
                 )
             drop(f"failing {text}", ~passes)
-    return Eligibility(np.flatnonzero(keep), removed, len(pool))
+    return Eligibility(np.flatnonzero(keep), removed, len(pool) + sum(excluded.values()))
 
 
 def _among(sample_ids: Sequence[str], others: Collection[str]) -> NDArray[np.bool_]:

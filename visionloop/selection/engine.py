@@ -90,6 +90,7 @@ def select(
     holdout: Reference | None = None,
     taken: Collection[str] = frozenset(),
     n_classes: int | None = None,
+    excluded: Mapping[str, int] | None = None,
     unattended: bool = False,
 ) -> Selection:
     """Pick n samples of the pool. Pure: the same input gives the same picks.
@@ -105,6 +106,7 @@ def select(
         holdout: The frozen holdout: never picked, nor copies of it.
         taken: Ids that were selected or sent to labelling before.
         n_classes: Number of classes; None takes the pool's.
+        excluded: Samples that are no part of the pool, by reason, for the counts.
         unattended: When fewer than n are left, take them and flag it instead of failing.
 
     Raises:
@@ -115,7 +117,9 @@ def select(
     """
     labelled, holdout = labelled or Reference(), holdout or Reference()
     seed = config.seed if seed is None else seed
-    found = eligible(pool, config, labelled=labelled, holdout=holdout, taken=taken)
+    found = eligible(
+        pool, config, labelled=labelled, holdout=holdout, taken=taken, excluded=excluded or {}
+    )
     wanted = _wanted(config, n, len(found.rows))
     flags: list[str] = []
     if len(found.rows) < wanted:
@@ -179,7 +183,7 @@ def select(
         wanted,
         len(found.rows),
         {reason: number for reason, number in found.removed.items() if number},
-        len(pool),
+        found.pool,
         strengths,
         batch.space,
         tuple(dict.fromkeys(flags)),

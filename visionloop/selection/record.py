@@ -1,0 +1,140 @@
+"""A selection as rows of the lake's table, as a table for a person, and read back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from visionloop.errors import InputError
+from visionloop.selection.config import SelectionConfig
+from visionloop.selection.engine import Selection, select
+from visionloop.selection.explain import explain
+from visionloop.selection.material import Material, read_material
+
+if TYPE_CHECKING:
+    from visionloop.lake import Lake
+
+
+def selection_rows(selection: Selection, *, model_id: str) -> pa.Table:
+    """Return the picks as rows of the table `selections`."""
+    from visionloop.lake.schemas import arrow_schema
+
+    now = datetime.now(UTC)
+    schema = arrow_schema("selections")
+    rows = [
+        {
+            "sample_id": pick.sample_id,
+            "rank": pick.rank,
+            "objectives": json.dumps(dict(pick.objectives)),
+            "arm": pick.arm,
+            "propensity": pick.propensity,
+            "nearest_chosen": pick.nearest_chosen,
+            "nearest_distance": None
+            if math.isnan(pick.nearest_distance)
+            else pick.nearest_distance,
+            "model_id": model_id,
+            "space": selection.space,
+            "selected_at": now,
+        }
+        for pick in selection.picks
+    ]
+    return pa.Table.from_pylist(rows, schema=schema).drop_columns(["round_id", "run_id"])
+
+
+def picks_table(rows: pa.Table) -> pa.Table:
+    """Return rows of `selections` with each objective as a column of its own, and why, by rank.
+
+    Columns: sample_id, rank, arm, propensity, one float64 for each objective (null where unknown),
+    nearest_chosen, nearest_distance, why.
+    """
+    picks = sorted(rows.to_pylist(), key=lambda row: row["rank"])
+    values = [json.loads(row["objectives"] or "{}") for row in picks]
+    names = list(dict.fromkeys(name for each in values for name in each))
+    columns: dict[str, Any] = {
+        "sample_id": pa.array([row["sample_id"] for row in picks], pa.string()),
+        "rank": pa.array([row["rank"] for row in picks], pa.int32()),
+        "arm": pa.array([row["arm"] for row in picks], pa.string()),
+        "propensity": pa.array([row["propensity"] for row in picks], pa.float64()),
+    }
+    for name in names:
+        columns[name] = pa.array([each.get(name) for each in values], pa.float64())
+    columns["nearest_chosen"] = pa.array([row["nearest_chosen"] for row in picks], pa.string())
+    columns["nearest_distance"] = pa.array([row["nearest_distance"] for row in picks], pa.float64())
+    why = [explain(each, arm=row["arm"]) for each, row in zip(values, picks, strict=True)]
+    columns["why"] = pa.array(why, pa.string())
+    return pa.table(columns)
+
+
+def select_from_lake(
+    lake: Lake,
+    config: SelectionConfig,
+    n: int | None = None,
+    *,
+    classes: Sequence[str] = (),
+    version: str = "",
+    seed: int | None = None,
+) -> tuple[Selection, pa.Table, list[str]]:
+    """Select from a lake once, for a person. Writes nothing.
+
+    Args:
+        lake: The lake.
+        config: How to select.
+        n: How many; it wins over the configuration's number or proportion, with a warning.
+        classes: Classes of the loop; empty takes those of the model or of the labels.
+        version: Lake version; empty for the newest.
+        seed: None takes the configuration's.
+
+    Returns:
+        The selection, its picks as of `picks_table`, and warnings.
+
+    Raises:
+        InputError: Fewer than n can be selected (said after each filter), the lake is empty, or the
+            configuration names what the lake does not have.
+    """
+    warnings = []
+    explicit = {"n_samples", "proportion_samples"} & config.model_fields_set
+    if n is not None and explicit:
+        given = explicit.pop()
+        if getattr(config, given) != n:
+            warnings.append(
+                f"{n} samples were asked for; the configuration's {given}: "
+                f"{getattr(config, given)} is not used"
+            )
+    material = read_material(lake, config, classes=classes, version=version)
+    if not len(material.pool) and not material.excluded:
+        raise InputError(
+            "the lake has no samples to select from",
+            where=lake.uri,
+            remedy="Ingest a source first: visionloop ingest --lake URI --source URI",
+        )
+    selection = select_material(material, config, n, seed=seed)
+    rows = selection_rows(selection, model_id=material.model_id)
+    return selection, picks_table(rows), warnings
+
+
+def select_material(
+    material: Material,
+    config: SelectionConfig,
+    n: int | None,
+    *,
+    seed: int | None = None,
+    unattended: bool = False,
+) -> Selection:
+    """Select from what was read of a lake; see `visionloop.selection.engine.select`."""
+    return select(
+        material.pool,
+        config,
+        n,
+        seed=seed,
+        labelled=material.labelled,
+        holdout=material.holdout,
+        taken=material.taken,
+        n_classes=material.n_classes,
+        excluded=material.excluded,
+        unattended=unattended,
+    )

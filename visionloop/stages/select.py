@@ -1,0 +1,195 @@
+"""Stage `select`: choose the samples that are worth a label, and say why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from visionloop.errors import InputError
+from visionloop.stages.artifacts import (
+    Artifact,
+    MetricsArtifact,
+    log_metrics,
+    markdown_table,
+    write_dataset,
+    write_page,
+)
+from visionloop.stages.opening import open_stage
+from visionloop.task import stage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from visionloop.selection.config import SelectionConfig
+    from visionloop.selection.engine import Selection
+
+# A page is for reading; the Parquet table holds all picks.
+PAGE_ROWS = 200
+_NOTES = {
+    "budget_exceeds_pool": "The budget was larger than what was left; the rest was taken.",
+    "minimum_distance": "The minimum distance between samples ended the selection.",
+    "cold_start": "There are no predictions yet, so typical samples were taken.",
+}
+
+
+class SelectOutputs(NamedTuple):
+    """What `select` returns.
+
+    Attributes:
+        lake_version: Lake version with the picks.
+        n_selected: Samples selected in this round.
+    """
+
+    lake_version: str
+    n_selected: int
+
+
+@stage
+def select(
+    *,
+    config: str,
+    lake: str = "",
+    lake_version: str = "",
+    round_id: str = "",
+    n_samples: int = 0,
+    strategy: str = "",
+    selected: Artifact | None = None,
+    metrics: MetricsArtifact | None = None,
+    page: Artifact | None = None,
+) -> SelectOutputs:
+    """Select samples under the budget; a round that has selected already returns its picks.
+
+    Args:
+        config: Text or URI of a ``loop.yaml``.
+        lake: Root of the lake; empty for the configuration's.
+        lake_version: Version to read at; empty for the newest.
+        round_id: The round; empty for the open one.
+        n_samples: Budget in samples; 0 takes the configuration's.
+        strategy: Name of a strategy; empty takes the configuration's.
+        selected: Receives the picks as Parquet, see `visionloop.selection.record.picks_table`.
+        metrics: Receives counts.
+        page: Receives a Markdown page of the picks and why.
+
+    Raises:
+        InputError: The strategy is unknown, or the configuration names what the lake does not have.
+    """
+    from visionloop.selection.material import read_material
+    from visionloop.selection.record import picks_table, select_material, selection_rows
+
+    loop, opened = open_stage(config, lake)
+    wanted = _configured(loop.selection, n_samples, strategy)
+    with opened.run(
+        stage="select",
+        round_id=round_id,
+        base_version=lake_version,
+        inputs={"n_samples": wanted.n_samples, "strategy": wanted.strategy},
+    ) as run:
+        this_round = f"round_id == '{run.round_id}'"
+        rows = run.read("selections", where=this_round)
+        selection = None
+        if rows.num_rows == 0:
+            material = read_material(
+                opened, wanted, classes=loop.classes, version=run.base, round_id=run.round_id
+            )
+            selection = select_material(
+                material, wanted, None, seed=round_seed(wanted.seed, run.round_id), unattended=True
+            )
+            rows = selection_rows(selection, model_id=material.model_id)
+            run.replace("selections", rows, this_round)
+            run.set_round(counts={"selected": rows.num_rows, "selection": _summary(selection)})
+        version = run.commit(
+            outputs=_summary(selection) if selection else {"resumed": True},
+            counts={"selected": rows.num_rows},
+        )
+    table = picks_table(rows)
+    write_dataset(selected, table)
+    log_metrics(metrics, _numbers(table, selection))
+    write_page(page, _page(table, selection, run.round_id))
+    return SelectOutputs(version, table.num_rows)
+
+
+def round_seed(seed: int, round_id: str) -> int:
+    """Return a seed that differs from round to round and is the same when a round runs again."""
+    import numpy as np
+
+    return int(np.random.SeedSequence([seed, int(round_id)]).generate_state(1)[0])
+
+
+def _configured(config: SelectionConfig, n_samples: int, strategy: str) -> SelectionConfig:
+    from visionloop.selection.config import parse_selection_config
+
+    if n_samples < 0:
+        raise InputError(f"n_samples is {n_samples}", where="select", remedy="Give 1 or more")
+    data: dict[str, Any] = config.model_dump(exclude_unset=True)
+    if n_samples:
+        data.pop("proportion_samples", None)
+        data["n_samples"] = n_samples
+    if strategy and strategy != config.strategy:
+        data["strategy"] = strategy
+        if strategy != "custom":
+            data.pop("strategies", None)
+    return parse_selection_config(data, where="select")
+
+
+def _summary(selection: Selection) -> dict[str, Any]:
+    return {
+        "requested": selection.requested,
+        "eligible": selection.eligible,
+        "pool": selection.pool,
+        "removed": dict(selection.removed),
+        "strengths": dict(selection.strengths),
+        "space": selection.space,
+        "flags": list(selection.flags),
+    }
+
+
+def _numbers(table: pa.Table, selection: Selection | None) -> dict[str, Any]:
+    arms = table["arm"].to_pylist()
+    numbers: dict[str, Any] = {"n_selected": len(arms), "n_random": arms.count("random")}
+    if selection is not None:
+        numbers |= {"n_eligible": selection.eligible, "n_pool": selection.pool}
+    return numbers
+
+
+def _page(table: pa.Table, selection: Selection | None, round_id: str) -> str:
+    parts = [f"# Selection of round {round_id}", f"{table.num_rows} samples were selected."]
+    if selection is None:
+        parts.append("The round had selected before; these are its picks.")
+    else:
+        left = [["in the pool", "", selection.pool]]
+        rest = selection.pool
+        for reason, number in selection.removed.items():
+            rest -= number
+            left.append([reason, -number, rest])
+        parts.append(markdown_table(["filter", "removed", "left"], left))
+        weights = ", ".join(f"{name} {value:.2g}" for name, value in selection.strengths.items())
+        parts.append(f"Objectives and their strengths: {weights or 'none, drawn at random'}.")
+        parts += [_NOTES.get(flag, f"Note: {flag.replace('_', ' ')}.") for flag in selection.flags]
+    parts.append(_picks(table))
+    return "\n\n".join(parts) + "\n"
+
+
+def _picks(table: pa.Table) -> str:
+    from visionloop.selection.explain import strongest
+
+    fixed = {"sample_id", "rank", "arm", "propensity", "nearest_chosen", "nearest_distance", "why"}
+    names = [name for name in table.column_names if name not in fixed]
+    header = ["rank", "sample", "strongest", *names, "nearest chosen", "distance", "why"]
+    rows = []
+    for row in table.slice(0, PAGE_ROWS).to_pylist():
+        values = {name: row[name] for name in names}
+        distance = row["nearest_distance"]
+        rows.append(
+            [
+                row["rank"] + 1,
+                f"`{row['sample_id'][:12]}`",
+                "random" if row["arm"] == "random" else strongest(values).replace("_", " "),
+                *("unknown" if value is None else f"{value:.3f}" for value in values.values()),
+                f"`{row['nearest_chosen'][:12]}`" if row["nearest_chosen"] else "none",
+                "" if distance is None else f"{distance:.3f}",
+                row["why"],
+            ]
+        )
+    text = markdown_table(header, rows)
+    if table.num_rows > PAGE_ROWS:
+        text += f"\n\nThe first {PAGE_ROWS} are shown; the table `selected` holds all."
+    return text
