@@ -20,7 +20,7 @@ def catalog_uri() -> str:
 
 
 def storage_emulator() -> str:
-    """Address of a Cloud Storage emulator (``http://host:port``), as google-cloud-storage reads it."""
+    """Address of a Cloud Storage emulator, as google-cloud-storage reads it."""
     return os.environ.get("STORAGE_EMULATOR_HOST", "")
 
 
