@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from visionloop.demo.pictures import broken, near_copy, png, render
+from visionloop.demo.pictures import broken, load_digits, near_copy, png, render
 
 CLASSES = tuple(str(digit) for digit in range(10))
 KINDS = ("unreadable", "exact_duplicate", "near_duplicate", "blurred", "dark")
@@ -175,13 +175,10 @@ class World:
 
     @cached_property
     def _digits(self) -> tuple[npt.NDArray[np.float32], list[str]]:
-        # Slow to import, and needed by nobody but the demo.
-        from sklearn.datasets import load_digits
-
-        found = load_digits()
-        order = self._rng("order", 0).permutation(len(found.target))
-        images = (found.images[order] / 16.0).astype(np.float32)
-        return images, [str(target) for target in found.target[order]]
+        pixels, targets = load_digits()
+        order = self._rng("order", 0).permutation(len(targets))
+        images = (pixels[order] / 16.0).astype(np.float32)
+        return images, [str(target) for target in targets[order]]
 
     @cached_property
     def _batches(self) -> list[_Batch]:
