@@ -119,10 +119,10 @@ class ServingConfig(_Section):
         "", description="where the logged events lie; empty: the lake's own `events` folder"
     )
     pending_hours: float = Field(
-        24.0,
+        0.25,
         gt=0,
         description="a request without a response (or the reverse) waits so long for its "
-        "counterpart before it is counted as an orphan",
+        "counterpart before it is counted as an orphan; one that comes later still is paired",
     )
 
 

@@ -124,10 +124,13 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
     ],
     "confidences": [
         ("event_id", pa.string()),
+        ("occurrence", pa.int32()),  # clients reuse ids: which inference with this id, by time
         ("row", pa.int32()),  # the image's place in its request
         ("occurred_at", TIME),
         ("namespace", pa.string()),
         ("endpoint", pa.string()),  # the InferenceService's name
+        ("component", pa.string()),  # predictor | transformer | explainer
+        ("route", pa.string()),  # the logger's own endpoint, such as default or canary
         ("model_name", pa.string()),
         ("model_id", pa.string()),
         ("protocol", pa.string()),
@@ -136,6 +139,7 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("label", pa.string()),
         ("confidence", pa.float32()),
         ("probabilities", PROBABILITIES),
+        ("classes", pa.list_(pa.string())),  # only where the reply itself names its columns
         ("boxes", BOXES),
         ("least_confidence", pa.float32()),
         ("margin", pa.float32()),
@@ -158,8 +162,10 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("reason", pa.string()),
         ("uri", pa.string()),
         ("line", pa.int64()),
-        ("line_sha256", pa.string()),
+        ("line_sha256", pa.string()),  # of what the event says: equal for each delivery of it
         ("occurred_at", TIME),
+        ("received_at", TIME),
+        ("decoded", pa.string()),  # JSON: what the event said, without pixels, to pair it later
     ],
     # The state of each check of each subject: ok | flagged | unreadable | unchecked.
     "checks": [

@@ -1,0 +1,162 @@
+"""What a logged body is: compressed or plain, JSON, or JSON with raw tensors after it.
+
+Bodies come from anyone who can reach the endpoint, so everything here is bounded in memory and
+answers with a reason instead of an exception of some library.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import zlib
+from typing import Any
+
+import orjson
+
+# A body that unpacks to more than this is refused: a decompression bomb, or no image request.
+MAX_BODY_BYTES = 256 * 1024 * 1024
+
+_ZLIB_HEADERS = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
+_DECODER = json.JSONDecoder()
+
+
+class Undecodable(Exception):
+    """A body cannot be used; `reason` is stable and machine-readable."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def unpack(body: bytes, *, limit: int = MAX_BODY_BYTES) -> bytes:
+    """Undo gzip, zlib or zstd, told by the body's first bytes.
+
+    The event does not carry the HTTP headers ``Content-Encoding`` or ``grpc-encoding``.
+
+    Args:
+        body: The bytes as they were logged.
+        limit: Most bytes to unpack to.
+
+    Raises:
+        Undecodable: ``compression_invalid`` or ``body_too_large``.
+    """
+    if body[:2] == b"\x1f\x8b":
+        return _inflate(body, 31, limit)
+    if body[:2] in _ZLIB_HEADERS:
+        return _inflate(body, 15, limit)
+    if body[:4] == b"\x28\xb5\x2f\xfd":
+        return _unzstd(body, limit)
+    return body
+
+
+def _inflate(body: bytes, window: int, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    rest = body
+    while rest:
+        stream = zlib.decompressobj(window)
+        try:
+            part = stream.decompress(rest, limit - size + 1)
+        except zlib.error:
+            raise Undecodable("compression_invalid") from None
+        size += len(part)
+        if size > limit:
+            raise Undecodable("body_too_large")
+        if not stream.eof:
+            raise Undecodable("compression_invalid")
+        parts.append(part)
+        rest = stream.unused_data
+    return b"".join(parts)
+
+
+def _unzstd(body: bytes, limit: int) -> bytes:
+    import pyarrow as pa
+
+    try:
+        with pa.input_stream(pa.BufferReader(body), compression="zstd") as stream:
+            plain = bytes(stream.read(limit + 1))
+    except (OSError, pa.ArrowException):
+        raise Undecodable("compression_invalid") from None
+    if len(plain) > limit:
+        raise Undecodable("body_too_large")
+    return plain
+
+
+def parse_json(body: bytes) -> tuple[Any, bytes]:
+    """Parse the JSON that a body begins with.
+
+    The V2 binary extension puts raw tensors after the JSON, and the length of the JSON stands in a
+    header that the event may lack: the end is found by parsing.
+
+    Args:
+        body: Plain bytes.
+
+    Returns:
+        The value, and what follows it.
+
+    Raises:
+        Undecodable: ``not_utf8``, ``nested_too_deep`` or ``not_json``.
+    """
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return orjson.loads(body), b""
+    except orjson.JSONDecodeError:
+        pass
+    # Latin-1 gives each byte one character, so that an offset in the text is one in the body.
+    text = body.decode("latin-1")
+    start = len(text) - len(text.lstrip(" \t\r\n"))
+    try:
+        _, end = _DECODER.raw_decode(text, start)
+    except RecursionError:
+        raise Undecodable("nested_too_deep") from None
+    except ValueError:
+        raise Undecodable(_why_not_json(body)) from None
+    head = body[:end]
+    try:
+        # The standard parser also takes NaN, Infinity, 1e400 and lone surrogates, which orjson
+        # refuses: what they mean is decided where the value is used.
+        value = json.loads(head.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise Undecodable("not_utf8") from None
+    except RecursionError:
+        raise Undecodable("nested_too_deep") from None
+    except ValueError:
+        raise Undecodable("not_json") from None
+    return value, body[end:].lstrip(b" \t\r\n") if body[end:].isspace() else body[end:]
+
+
+def _why_not_json(body: bytes) -> str:
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        return "not_utf8"
+    return "not_json"
+
+
+def base64_bytes(text: str | bytes) -> bytes | None:
+    """Decode base64 as lenient servers do: any alphabet, padding optional, spaces ignored.
+
+    Returns:
+        The bytes, or None where the text is no base64.
+    """
+    raw = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    if raw[:5] == b"data:":
+        raw = raw.partition(b",")[2]
+    raw = raw.translate(None, b" \t\r\n")
+    if b"-" in raw or b"_" in raw:
+        raw = raw.translate(bytes.maketrans(b"-_", b"+/"))
+    raw = raw.rstrip(b"=")
+    if not raw or _NOT_BASE64.search(raw):
+        return None
+    try:
+        return base64.b64decode(raw + b"=" * (-len(raw) % 4))
+    except binascii.Error:
+        return None
+
+
+def clean(text: object) -> str:
+    """Return text that can be stored: a lone surrogate becomes a question mark."""
+    return str(text).encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,270 @@
+"""Logged events: what KServe's payload logger, or a broker behind it, posted to a sink.
+
+An event comes as an HTTP request in CloudEvents binary mode (attributes in ``ce-*`` headers), in
+structured mode (one JSON object) or as a batch of those. Leniency: only ``ce-id`` and ``ce-type``
+are needed to use an event. A missing ``ce-specversion``, ``ce-source``, ``ce-time``, service or
+namespace loses what that header says, and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from visionloop.serving.bodies import Undecodable, base64_bytes, clean, parse_json
+
+TYPES = {
+    "org.kubeflow.serving.inference.request": "request",
+    "org.kubeflow.serving.inference.response": "response",
+}
+# Annotation of the predictor's pods that names the model which they serve.
+MODEL_ANNOTATION = "visionloop.dev/model-id"
+
+_MODEL_KEYS = ("modelid", "modelversion")
+_PAST, _FUTURE = timedelta(days=366), timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event.
+
+    Attributes:
+        event_id: ``ce-id``: the client's own, or the logger's; joins request and response.
+        kind: ``request``, ``response`` or ``unknown``.
+        problem: Why the event cannot be used; empty when it can.
+        digest: SHA-256 of what the event says, however often and wherever it was delivered.
+        occurred_at: When the request arrived or the reply ended; None where no plausible time is
+            known.
+        received_at: When the sink recorded it.
+        namespace: ``ce-namespace``.
+        service: ``ce-inferenceservicename``.
+        component: ``ce-component``: predictor, transformer, explainer.
+        route: ``ce-endpoint``.
+        source: ``ce-source``.
+        content_type: Content type of the request, on both of its events.
+        metadata: ``ce-metadata`` as text: the request's captured headers, on both of its events.
+        model_id: The model that annotations or metadata name.
+        body: The payload.
+        uri: The file that it was read from.
+        line: Its line in that file, from 1.
+    """
+
+    event_id: str
+    kind: str
+    problem: str = ""
+    digest: str = ""
+    occurred_at: datetime | None = None
+    received_at: datetime | None = None
+    namespace: str = ""
+    service: str = ""
+    component: str = ""
+    route: str = ""
+    source: str = ""
+    content_type: str = ""
+    metadata: str = ""
+    model_id: str = ""
+    body: bytes = field(default=b"", repr=False)
+    uri: str = ""
+    line: int = 0
+
+
+def parse_line(line: bytes, *, uri: str = "", number: int = 0) -> Iterator[Event]:
+    """Yield the events of one line ``{"received_at", "headers", "body_b64"}`` of a segment.
+
+    A line that cannot be read is one event with a problem: it is counted, never dropped.
+    """
+    try:
+        record, rest = parse_json(line)
+        headers = record["headers"] if isinstance(record, dict) else None
+        if rest.strip() or not isinstance(headers, dict):
+            raise Undecodable("line_invalid")
+        text = record.get("body_b64")
+        body = b"" if text in ("", None) else _strict_base64(text)
+    except (Undecodable, KeyError):
+        yield broken_event(line, "line_invalid", uri, number)
+        return
+    received = parse_time(record.get("received_at"))
+    named = {str(name).lower(): _header(value) for name, value in headers.items()}
+    yield from events_of(named, body, received_at=received, uri=uri, line=number)
+
+
+def events_of(
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    received_at: datetime | None,
+    uri: str = "",
+    line: int = 0,
+) -> Iterator[Event]:
+    """Yield the events of one delivery, in whichever mode it was sent.
+
+    Args:
+        headers: HTTP headers, names in lower case, values as text.
+        body: The body of the HTTP request.
+        received_at: When it was received.
+        uri: The file that it was read from.
+        line: Its line in that file.
+    """
+    content_type = headers.get("content-type", "").strip().lower()
+    if not content_type.startswith("application/cloudevents"):
+        yield _event(headers, body, received_at, uri, line)
+        return
+    batch = content_type.startswith("application/cloudevents-batch")
+    try:
+        value, rest = parse_json(body)
+    except Undecodable:
+        value, rest = None, b""
+    members = value if batch and isinstance(value, list) else [value]
+    for member in members:
+        if not isinstance(member, dict) or rest.strip():
+            yield broken_event(body, "structured_invalid", uri, line)
+        else:
+            yield _structured(member, received_at, uri, line)
+
+
+def _structured(
+    member: Mapping[str, Any], received_at: datetime | None, uri: str, line: int
+) -> Event:
+    headers: dict[str, str] = {}
+    for name, value in member.items():
+        key = str(name).lower()
+        if key == "datacontenttype":
+            headers["content-type"] = clean(value)
+        elif key not in ("data", "data_base64") and value is not None:
+            headers["ce-" + key] = clean(value) if isinstance(value, str) else compact_json(value)
+    body = b""
+    if isinstance(member.get("data_base64"), str):
+        body = base64_bytes(member["data_base64"]) or b""
+    elif isinstance(member.get("data"), str):
+        body = member["data"].encode("utf-8", "replace")
+    elif member.get("data") is not None:
+        body = compact_json(member["data"]).encode("utf-8", "replace")
+    return _event(headers, body, received_at, uri, line)
+
+
+def _event(
+    headers: Mapping[str, str], body: bytes, received_at: datetime | None, uri: str, line: int
+) -> Event:
+    event_id = headers.get("ce-id", "")
+    kind = TYPES.get(headers.get("ce-type", ""), "unknown")
+    problem = ""
+    if not event_id:
+        problem = "id_missing"
+    elif "ce-type" not in headers:
+        problem = "type_missing"
+    elif kind == "unknown":
+        problem = "type_unknown"
+    return Event(
+        event_id=event_id,
+        kind=kind,
+        problem=problem,
+        digest=_digest(headers, body),
+        occurred_at=_occurred(headers, received_at),
+        received_at=received_at,
+        namespace=headers.get("ce-namespace", ""),
+        service=headers.get("ce-inferenceservicename", ""),
+        component=headers.get("ce-component", ""),
+        route=headers.get("ce-endpoint", ""),
+        source=headers.get("ce-source", ""),
+        content_type=headers.get("content-type", "").strip().lower(),
+        metadata=headers.get("ce-metadata", ""),
+        model_id=_model_id(headers),
+        body=body,
+        uri=uri,
+        line=line,
+    )
+
+
+def broken_event(line: bytes | str, reason: str, uri: str, number: int) -> Event:
+    """Return the event that stands for what cannot be read.
+
+    Args:
+        line: The bytes, or their SHA-256 where they were too many to keep.
+        reason: Why they cannot be read.
+        uri: The file that they lie in.
+        number: Their line in it.
+    """
+    digest = line if isinstance(line, str) else hashlib.sha256(line).hexdigest()
+    return Event("", "unknown", problem=reason, digest=digest, uri=uri, line=number)
+
+
+def _digest(headers: Mapping[str, str], body: bytes) -> str:
+    said = hashlib.sha256()
+    for name in sorted(headers):
+        if name.startswith("ce-") or name == "content-type":
+            said.update(f"{name}\0{headers[name]}\0".encode("utf-8", "replace"))
+    said.update(hashlib.sha256(body).digest())
+    return said.hexdigest()
+
+
+def _header(value: object) -> str:
+    """Restore a header's text: its wire bytes were decoded as Latin-1, whatever they were."""
+    text = value if isinstance(value, str) else compact_json(value)
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return clean(text)
+
+
+def compact_json(value: object) -> str:
+    """Return a value as JSON without spaces."""
+    return clean(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
+
+
+def _strict_base64(text: object) -> bytes:
+    if not isinstance(text, str):
+        raise Undecodable("line_invalid")
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise Undecodable("line_invalid") from None
+
+
+def _model_id(headers: Mapping[str, str]) -> str:
+    """Return the model that the pod's annotations, else the captured headers, name."""
+    for name in ("ce-annotations", "ce-metadata"):
+        try:
+            held = json.loads(headers.get(name, "null"))
+        except (ValueError, RecursionError):
+            continue
+        if not isinstance(held, dict):
+            continue
+        keys = {
+            str(key).rsplit("/", 1)[-1].lower().replace("-", "").replace("_", ""): value
+            for key, value in held.items()
+        }
+        keys.update({key.removeprefix("x"): value for key, value in keys.items() if key[:1] == "x"})
+        for wanted in _MODEL_KEYS:
+            value = keys.get(wanted)
+            if isinstance(value, list) and value:
+                value = value[0]
+            if isinstance(value, str) and value:
+                return clean(value)
+    return ""
+
+
+def _occurred(headers: Mapping[str, str], received_at: datetime | None) -> datetime | None:
+    """Return the first plausible time; a clock that is years off tells nothing."""
+    for name in ("ce-time", "ce-recordedtime"):
+        time = parse_time(headers.get(name))
+        if time is None:
+            continue
+        if received_at is None or received_at - _PAST <= time <= received_at + _FUTURE:
+            return time
+    return received_at
+
+
+def parse_time(text: object) -> datetime | None:
+    """Parse RFC 3339; nanoseconds are cut to microseconds."""
+    if not isinstance(text, str) or len(text) > 64:
+        return None
+    try:
+        time = datetime.fromisoformat(text.strip())
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,415 @@
+"""From events to the tables `confidences` and `harvest_events`.
+
+Every event is a row of `harvest_events` in exactly one state, so that the counts reconcile:
+
+    events = harvested + pending + orphan + rejected + ignored + duplicate
+
+A row keeps what its event said (names, times, hashes and probabilities; no pixels), so that an
+event which comes in a later harvest is paired as if it had come with the others, even when its
+counterpart was counted as an orphan long ago.
+
+An answer whose request is not known (yet) is a row of `confidences` without a sample: its
+probabilities are known all the same. The row is replaced when the request turns up.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from visionloop.lake.schemas import arrow_schema
+from visionloop.selection.scores import entropy, least_confidence, margin
+from visionloop.serving.events import Event
+from visionloop.serving.pairing import Half, Inference, resolve
+from visionloop.serving.requests import Request, decode_request
+from visionloop.serving.responses import Response, decode_response
+
+STATES = ("harvested", "pending", "orphan", "rejected", "ignored", "duplicate")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One event as it is kept: what `harvest_events` holds of it.
+
+    Attributes:
+        half: What pairing needs; None where the event cannot be used.
+        event_id: ``ce-id``, empty where there is none.
+        kind: ``request``, ``response`` or ``unknown``.
+        digest: What tells this event from every other.
+        problem: Why the event cannot be used.
+        uri: The file that it was read from.
+        line: Its line in that file.
+        occurred_at: When it happened.
+        received_at: When the sink recorded it.
+        state: What became of it; ``""`` for one that was just read.
+        reason: Why.
+    """
+
+    half: Half | None
+    event_id: str
+    kind: str
+    digest: str
+    problem: str
+    uri: str
+    line: int
+    occurred_at: datetime | None
+    received_at: datetime | None
+    state: str = ""
+    reason: str = ""
+
+
+def see(event: Event) -> Seen:
+    """Decode one event; its body can be forgotten afterwards."""
+    half = None
+    if not event.problem:
+        decode: Any = decode_request if event.kind == "request" else decode_response
+        half = Half(
+            event_id=event.event_id,
+            digest=event.digest,
+            occurred_at=event.occurred_at,
+            received_at=event.received_at,
+            names=(event.namespace, event.service, event.component, event.route, event.source),
+            content_type=event.content_type,
+            metadata=event.metadata,
+            model_id=event.model_id,
+            body_sha256=hashlib.sha256(event.body).hexdigest(),
+            content=decode(event.body, event.content_type),
+        )
+    return Seen(
+        half=half,
+        event_id=event.event_id,
+        kind=event.kind,
+        digest=event.digest,
+        problem=event.problem,
+        uri=event.uri,
+        line=event.line,
+        occurred_at=event.occurred_at,
+        received_at=event.received_at,
+    )
+
+
+@dataclass(frozen=True)
+class Harvest:
+    """What one harvest writes.
+
+    Attributes:
+        new_events: Rows of `harvest_events` for what was just read, where nothing older changes.
+        new_confidences: Rows of `confidences` for those.
+        changed_ids: Event ids of which older rows change: their rows of both tables are replaced.
+        changed_events: All rows of `harvest_events` with those ids.
+        changed_confidences: All rows of `confidences` with those ids.
+        counts: Events just read by state, with ``events`` their number and ``inferences`` the
+            rows of confidences.
+        reasons: ``{(state, reason): events}``.
+    """
+
+    new_events: pa.Table
+    new_confidences: pa.Table
+    changed_ids: list[str]
+    changed_events: pa.Table
+    changed_confidences: pa.Table
+    counts: dict[str, int]
+    reasons: dict[tuple[str, str], int]
+
+
+def harvest_events(
+    new: Iterable[Seen],
+    held: Sequence[Seen],
+    *,
+    orphaned_before: datetime,
+    classes: Mapping[str, Sequence[str]] | None = None,
+) -> Harvest:
+    """Pair what was just read with what earlier harvests hold.
+
+    Args:
+        new: Events just read, in any order.
+        held: Rows of earlier harvests with the same event ids, and all that are pending.
+        orphaned_before: See `visionloop.serving.pairing.resolve`.
+        classes: Class names by model id, to name the label where the reply names none.
+
+    Returns:
+        The rows to write. Which rows they are depends on the set of all events alone, not on their
+        order, files or harvests.
+    """
+    known = {seen.digest for seen in held if seen.event_id}
+    fresh: list[Seen] = []
+    duplicates: list[Seen] = []
+    for seen in new:
+        if seen.event_id and seen.digest in known:
+            duplicates.append(_in_state(seen, "duplicate", "delivered_again"))
+            continue
+        if seen.event_id:
+            known.add(seen.digest)
+        fresh.append(seen)
+
+    groups: dict[str, list[Seen]] = defaultdict(list)
+    rejected: list[Seen] = []
+    for seen in fresh:
+        if seen.half is None:
+            rejected.append(_in_state(seen, "rejected", seen.problem))
+        else:
+            groups[seen.event_id].append(seen)
+    older: dict[str, list[Seen]] = defaultdict(list)
+    for seen in held:
+        older[seen.event_id].append(seen)
+
+    new_events = [*rejected, *duplicates]
+    changed_events: list[Seen] = []
+    new_rows: list[dict[str, Any]] = []
+    changed_rows: list[dict[str, Any]] = []
+    changed_ids: list[str] = []
+    for event_id in sorted({*groups, *older}):
+        before = [seen for seen in older[event_id] if seen.half and seen.state != "duplicate"]
+        members = [*before, *groups[event_id]]
+        if not members:
+            continue
+        outcome = resolve(
+            [seen.half for seen in members if seen.half], orphaned_before=orphaned_before
+        )
+        after = [_in_state(seen, *outcome.states[seen.digest]) for seen in members]
+        rows = [
+            row
+            for occurrence, inference in enumerate(outcome.inferences)
+            for row in _confidences(inference, occurrence, classes or {})
+        ]
+        if any(
+            (a.state, a.reason) != (b.state, b.reason) for a, b in zip(before, after, strict=False)
+        ):
+            changed_ids.append(event_id)
+            rest = [seen for seen in older[event_id] if seen not in before]
+            changed_events += [*after, *rest]
+            changed_rows += rows
+        elif groups[event_id] and before:
+            # The older events keep their states; their rows may be numbered anew.
+            changed_ids.append(event_id)
+            changed_events += [*after, *(s for s in older[event_id] if s not in before)]
+            changed_rows += rows
+        elif groups[event_id]:
+            new_events += after
+            new_rows += rows
+    fresh_keys = {(seen.digest, seen.uri, seen.line) for seen in [*fresh, *duplicates]}
+    every = [s for s in [*new_events, *changed_events] if (s.digest, s.uri, s.line) in fresh_keys]
+    states = Counter(seen.state for seen in every)
+    return Harvest(
+        new_events=_event_table(new_events),
+        new_confidences=_confidence_table(new_rows),
+        changed_ids=changed_ids,
+        changed_events=_event_table(changed_events),
+        changed_confidences=_confidence_table(changed_rows),
+        counts={
+            "events": len(every),
+            **{state: states[state] for state in STATES},
+            "inferences": len(new_rows) + len(changed_rows),
+        },
+        reasons=dict(Counter((seen.state, seen.reason) for seen in every)),
+    )
+
+
+def _in_state(seen: Seen, state: str, reason: str) -> Seen:
+    return Seen(**{**seen.__dict__, "state": state, "reason": reason})
+
+
+def _confidences(
+    inference: Inference, occurrence: int, classes: Mapping[str, Sequence[str]]
+) -> list[dict[str, Any]]:
+    response, request = inference.response, inference.request
+    answer = response.content
+    assert isinstance(answer, Response)
+    asked = request.content if request else Request()
+    assert isinstance(asked, Request)
+    namespace, service, component, route, _ = _merged_names(request, response)
+    model_id = answer.model_id or response.model_id or (request.model_id if request else "")
+    common = {
+        "event_id": response.event_id,
+        "occurrence": occurrence,
+        "occurred_at": (request.occurred_at if request else None) or response.occurred_at,
+        "namespace": namespace,
+        "endpoint": service,
+        "component": component,
+        "route": route,
+        "model_name": answer.model_name or asked.model_name or None,
+        "model_id": model_id or None,
+        "protocol": asked.protocol or answer.protocol,
+        "request_sha256": request.body_sha256 if request else None,
+        "response_sha256": response.body_sha256,
+        "note": inference.note,
+    }
+    identities = list(zip(asked.samples, asked.tensors, strict=True))
+    rows = []
+    for row in range(answer.rows or 0):
+        sample_id, tensor = identities[row] if identities else (None, None)
+        rows.append(
+            {
+                **common,
+                "row": row,
+                "sample_id": sample_id,
+                "tensor_sha256": tensor,
+                **_answered(answer, row, classes.get(model_id, ())),
+            }
+        )
+    return rows
+
+
+def _answered(answer: Response, row: int, names: Sequence[str]) -> dict[str, Any]:
+    if answer.probabilities is None:
+        boxes = answer.boxes[row] if answer.boxes else []
+        # An image without boxes is unknown, not certain: it has no confidence.
+        best = max((max(box["scores"], default=0.0) for box in boxes), default=None)
+        return {"boxes": boxes, "confidence": best}
+    values = answer.probabilities[row]
+    names = answer.classes or (names if len(names) == len(values) else ())
+    best = int(values.argmax())
+    label = answer.labels[row] if answer.labels else names[best] if names else None
+    return {
+        "probabilities": values,
+        "classes": list(answer.classes) or None,
+        "label": label,
+        "confidence": float(values[best]),
+    }
+
+
+def _merged_names(request: Half | None, response: Half) -> tuple[str, ...]:
+    if request is None:
+        return response.names
+    return tuple(a or b for a, b in zip(request.names, response.names, strict=True))
+
+
+def _confidence_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    schema = arrow_schema("confidences")
+    names = [name for name in schema.names if name not in ("round_id", "run_id")]
+    scores = _scores([row.get("probabilities") for row in rows])
+    columns = []
+    for name in names:
+        kind = schema.field(name).type
+        values: Any = scores[name] if name in scores else [row.get(name) for row in rows]
+        columns.append(pa.array(values, kind, from_pandas=True))
+    return pa.table(columns, schema=pa.schema([schema.field(name) for name in names]))
+
+
+def _scores(probabilities: Sequence[Any]) -> dict[str, np.ndarray]:
+    """Return the three uncertainties of each row, NaN (null in the table) where unknown."""
+    measures = {"least_confidence": least_confidence, "margin": margin, "entropy": entropy}
+    found = {name: np.full(len(probabilities), np.nan, np.float32) for name in measures}
+    by_width: dict[int, list[int]] = defaultdict(list)
+    for index, values in enumerate(probabilities):
+        if values is not None:
+            by_width[len(values)].append(index)
+    for indexes in by_width.values():
+        block = np.stack([probabilities[index] for index in indexes])
+        for name, measure in measures.items():
+            found[name][indexes] = measure(block).astype(np.float32)
+    return found
+
+
+# --- rows of harvest_events ---------------------------------------------------------------------
+
+
+def _event_table(rows: Sequence[Seen]) -> pa.Table:
+    schema = arrow_schema("harvest_events")
+    names = [name for name in schema.names if name not in ("round_id", "run_id")]
+    values: dict[str, list[Any]] = {
+        "event_id": [seen.event_id or None for seen in rows],
+        "kind": [seen.kind for seen in rows],
+        "state": [seen.state for seen in rows],
+        "reason": [seen.reason for seen in rows],
+        "uri": [seen.uri for seen in rows],
+        "line": [seen.line for seen in rows],
+        "line_sha256": [seen.digest for seen in rows],
+        "occurred_at": [seen.occurred_at for seen in rows],
+        "received_at": [seen.received_at for seen in rows],
+        "decoded": [_pack(seen) for seen in rows],
+    }
+    return pa.table(
+        [pa.array(values[name], schema.field(name).type) for name in names],
+        schema=pa.schema([schema.field(name) for name in names]),
+    )
+
+
+def seen_rows(rows: pa.Table) -> list[Seen]:
+    """Read rows of `harvest_events` back."""
+    return [_unpack(row) for row in rows.to_pylist()]
+
+
+def _pack(seen: Seen) -> str | None:
+    """Return what a half says as JSON; None for what is never paired."""
+    half = seen.half
+    if half is None or seen.state == "duplicate":
+        return None
+    content = half.content
+    held: dict[str, Any] = {
+        "names": half.names,
+        "content_type": half.content_type,
+        "metadata": half.metadata,
+        "model_id": half.model_id,
+        "body_sha256": half.body_sha256,
+    }
+    said = {key: value for key, value in content.__dict__.items() if value not in ("", (), None)} \
+        if isinstance(content, Request) else {
+            key: value
+            for key, value in content.__dict__.items()
+            if key != "probabilities" and value not in ("", (), None)
+        }  # fmt: skip
+    if isinstance(content, Response) and content.probabilities is not None:
+        values = content.probabilities
+        said["shape"] = list(values.shape)
+        said["values"] = base64.b64encode(np.ascontiguousarray(values, "<f4").tobytes()).decode()
+    held["request" if half.is_request else "response"] = said
+    return orjson.dumps(held).decode()
+
+
+def _unpack(row: Mapping[str, Any]) -> Seen:
+    half = None
+    if row["decoded"]:
+        held = orjson.loads(row["decoded"])
+        half = Half(
+            event_id=row["event_id"],
+            digest=row["line_sha256"],
+            occurred_at=row["occurred_at"],
+            received_at=row["received_at"],
+            names=tuple(held["names"]),
+            content_type=held["content_type"],
+            metadata=held["metadata"],
+            model_id=held["model_id"],
+            body_sha256=held["body_sha256"],
+            content=_request(held["request"]) if "request" in held else _response(held["response"]),
+        )
+    return Seen(
+        half=half,
+        event_id=row["event_id"] or "",
+        kind=row["kind"],
+        digest=row["line_sha256"],
+        problem="" if half else row["reason"],
+        uri=row["uri"],
+        line=row["line"],
+        occurred_at=row["occurred_at"],
+        received_at=row["received_at"],
+        state=row["state"],
+        reason=row["reason"],
+    )
+
+
+def _request(said: dict[str, Any]) -> Request:
+    for name in ("samples", "tensors"):
+        said[name] = tuple(said.get(name, ()))
+    return Request(**said)
+
+
+def _response(said: dict[str, Any]) -> Response:
+    values, shape = said.pop("values", None), said.pop("shape", None)
+    probabilities = None
+    if values is not None:
+        probabilities = np.frombuffer(base64.b64decode(values), "<f4").reshape(shape)
+    for name in ("labels", "classes"):
+        said[name] = tuple(said.get(name, ()))
+    if said.get("boxes") is not None:
+        said["boxes"] = tuple(said["boxes"])
+    return Response(probabilities=probabilities, **said)

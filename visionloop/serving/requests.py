@@ -1,0 +1,222 @@
+"""A logged request: which images or tensors it carried, told by their hashes.
+
+=================== ===========================================================================
+body                 identity of a row
+=================== ===========================================================================
+an image             SHA-256 of the bytes: the sample id
+base64 of an image   SHA-256 of the decoded bytes: the sample id
+V1 nested lists      `tensor_sha256`: uint8 bytes of the instance as it is nested (HWC), float32
+                     little-endian where a number is not a whole one in 0..255
+V2 tensor            `tensor_sha256` of the row's little-endian bytes, in the shape that was sent
+=================== ===========================================================================
+
+Pixels are never decoded: a truncated picture has a hash as well, and a decompression bomb is a few
+bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from visionloop.media import sniff
+from visionloop.serving.bodies import Undecodable, base64_bytes, clean, parse_json, unpack
+from visionloop.serving.protobuf import frames, looks_framed, parse_message
+from visionloop.serving.tensors import Tensor, grpc_tensors, json_tensors, numbers
+
+_IMAGES = sniff.DECODABLE | sniff.UNSUPPORTED_IMAGES
+_INSTANCE_DEPTH = 4
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a request asked about.
+
+    Attributes:
+        protocol: ``v1``, ``v1-image``, ``v2``, ``v2-binary`` or ``grpc``; ``""`` when unknown.
+        samples: For each row the SHA-256 of the image that was sent, None for a tensor.
+        tensors: For each row the SHA-256 of the tensor that was sent, None for an image.
+        v2_id: The id that the client gave inside a V2 request.
+        model_name: The model asked for, where the body names it (gRPC).
+        problem: Why the rows are not known; then there are none.
+    """
+
+    protocol: str = ""
+    samples: tuple[str | None, ...] = ()
+    tensors: tuple[str | None, ...] = ()
+    v2_id: str = ""
+    model_name: str = ""
+    problem: str = ""
+
+    @property
+    def rows(self) -> int | None:
+        """Number of rows, None when it is not known."""
+        return len(self.samples) if self.samples else None
+
+
+Row = tuple[str | None, str | None]  # sample id, tensor's hash
+
+
+def decode_request(body: bytes, content_type: str = "") -> Request:
+    """Read the body of a request event; never raises.
+
+    Args:
+        body: The body as it was logged.
+        content_type: Its content type: a hint only, since clients leave it out or lie.
+    """
+    if not body:
+        return Request(problem="request_empty")
+    try:
+        return _decode(unpack(body), content_type)
+    except Undecodable as error:
+        return Request(problem="request_" + error.reason)
+
+
+def _decode(body: bytes, content_type: str) -> Request:
+    if sniff.kind(body[:512]) in _IMAGES and not looks_framed(body):
+        return Request("v1-image", (_sha256(body),), (None,))
+    if content_type.startswith("application/grpc") or looks_framed(body):
+        return _grpc(body)
+    if body.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")[:1] not in (b"{", b"["):
+        raise Undecodable("not_an_image" if content_type.startswith("image/") else "not_json")
+    value, binary = parse_json(body)
+    if isinstance(value, dict) and isinstance(value.get("data"), dict) and "specversion" in value:
+        value = value["data"]  # a structured CloudEvent sent as the request itself
+    if not isinstance(value, dict):
+        raise Undecodable("not_an_object")
+    if "inputs" in value and isinstance(value["inputs"], list):
+        return _v2(value, binary)
+    if "instances" in value:
+        return _v1(value["instances"])
+    raise Undecodable("no_inputs")
+
+
+def _v1(instances: object) -> Request:
+    if not isinstance(instances, list) or not instances:
+        raise Undecodable("no_instances")
+    return _request("v1", [_instance(instance) for instance in instances])
+
+
+def _instance(instance: object) -> Row:
+    held = instance
+    for _ in range(_INSTANCE_DEPTH):
+        if not isinstance(held, dict):
+            break
+        if isinstance(held.get("b64"), str):
+            data = base64_bytes(held["b64"])
+            return _image(data, "base64_invalid"), None
+        held = next(iter(held.values())) if len(held) == 1 else _one_of_several(held)
+    if isinstance(held, str):
+        return _image(base64_bytes(held), "base64_invalid"), None
+    if not isinstance(held, list):
+        raise Undecodable("not_an_image")
+    array = numbers(held)
+    whole = array.dtype.kind in "iu" and array.min() >= 0 and array.max() <= 255
+    return None, _sha256(np.ascontiguousarray(array, "u1" if whole else "<f4").tobytes())
+
+
+def _one_of_several(values: dict[str, Any]) -> object:
+    """Return the one value of an instance with several keys that can be an image."""
+    images = [
+        value
+        for value in values.values()
+        if (isinstance(value, dict) and "b64" in value)
+        or (isinstance(value, list) and value and isinstance(value[0], list))
+    ]
+    if len(images) != 1:
+        raise Undecodable("several_inputs")
+    return images[0]
+
+
+def _v2(value: dict[str, Any], binary: bytes) -> Request:
+    tensors = json_tensors(value["inputs"], binary)
+    v2_id = value.get("id")
+    protocol = "v2-binary" if binary else "v2"
+    try:
+        return _request(protocol, _rows(tensors), v2_id="" if v2_id is None else clean(v2_id))
+    except Undecodable as error:
+        # The id still tells which response is this request's.
+        return Request(
+            protocol, v2_id="" if v2_id is None else clean(v2_id), problem="request_" + error.reason
+        )
+
+
+def _grpc(body: bytes) -> Request:
+    rows: list[Row] = []
+    v2_id = model_name = ""
+    for payload in frames(body):
+        message = parse_message(payload, request=True)
+        v2_id = v2_id or message.id.decode("utf-8", "replace")
+        model_name = model_name or message.model_name.decode("utf-8", "replace")
+        try:
+            rows += _rows(grpc_tensors(message))
+        except Undecodable as error:
+            return Request(
+                "grpc", v2_id=v2_id, model_name=model_name, problem="request_" + error.reason
+            )
+    if not rows:
+        raise Undecodable("no_inputs")
+    return _request("grpc", rows, v2_id=v2_id, model_name=model_name)
+
+
+def _request(protocol: str, rows: Sequence[Row], **names: str) -> Request:
+    return Request(protocol, tuple(row[0] for row in rows), tuple(row[1] for row in rows), **names)
+
+
+def _rows(tensors: Sequence[Tensor]) -> list[Row]:
+    """Return the rows of the tensor that holds the images: BYTES before numbers, in their order."""
+    if not tensors:
+        raise Undecodable("no_inputs")
+    problem = "not_an_image"
+    for wanted in (_bytes_rows, _array_rows):
+        for tensor in tensors:
+            try:
+                rows = wanted(tensor)
+            except Undecodable as error:
+                problem = error.reason
+                continue
+            if rows:
+                return rows
+    raise Undecodable(next((tensor.problem for tensor in tensors if tensor.problem), problem))
+
+
+def _bytes_rows(tensor: Tensor) -> list[Row]:
+    if tensor.elements is None:
+        return []
+    return [(_element(element), None) for element in tensor.elements]
+
+
+def _element(element: bytes | str) -> str:
+    """Return the hash of the image in one element of a BYTES tensor, plain or as base64 text."""
+    if isinstance(element, bytes) and sniff.kind(element[:512]) in _IMAGES:
+        return _sha256(element)
+    return _image(base64_bytes(element), "base64_invalid")
+
+
+def _array_rows(tensor: Tensor) -> list[Row]:
+    array = tensor.array
+    if array is None or not array.size:
+        return []
+    if array.ndim <= 2 and array.dtype == np.uint8:
+        # Encoded bytes as a UINT8 tensor, as DALI's decoders take them.
+        encoded = [row.tobytes() for row in (array if array.ndim == 2 else [array])]
+        if all(sniff.kind(data[:512]) in _IMAGES for data in encoded):
+            return [(_sha256(data), None) for data in encoded]
+    batch = array[None] if array.ndim == 3 else array
+    return [(None, _sha256(np.ascontiguousarray(row).tobytes())) for row in batch]
+
+
+def _image(data: bytes | None, otherwise: str) -> str:
+    if data is None:
+        raise Undecodable(otherwise)
+    if sniff.kind(data[:512]) not in _IMAGES:
+        raise Undecodable("not_an_image")
+    return _sha256(data)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
