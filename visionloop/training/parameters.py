@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class TrainingConfig(BaseModel):
-    """How a model is trained; every field takes part in the model's id."""
+    """How a model is trained; every field but `control_arm` takes part in the model's id."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,7 +27,7 @@ class TrainingConfig(BaseModel):
         description="a small training set is passed over again until there were at least so many "
         "optimiser steps; 0 counts epochs only",
     )
-    batch_size: int = Field(32, ge=1, le=65_536, description="images an optimiser step")
+    batch_size: int = Field(32, ge=2, le=65_536, description="images an optimiser step")
     learning_rate: float = Field(0.003, gt=0, le=10, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.05, ge=0, le=10, description="AdamW's decoupled weight decay")
     label_smoothing: float = Field(
@@ -41,6 +41,11 @@ class TrainingConfig(BaseModel):
     )
     augment: bool = Field(
         True, description="train on slightly shifted, rotated, scaled and re-lit copies"
+    )
+    flip: bool = Field(
+        False,
+        description="also train on mirrored images: right for most photographs, wrong for digits, "
+        "text and whatever has a left and a right",
     )
     calibrate: bool = Field(
         True,
@@ -56,5 +61,9 @@ class TrainingConfig(BaseModel):
         "auto", description="auto: the GPU where there is one, otherwise the CPU"
     )
     threads: int = Field(
-        0, ge=0, le=256, description="CPU threads of PyTorch; 0: as many as cores, at most 8"
+        0,
+        ge=0,
+        le=256,
+        description="CPU threads of PyTorch; 0: one for small_cnn, otherwise as many as cores, at "
+        "most 8. The number is part of what makes two trainings equal",
     )

@@ -1,0 +1,63 @@
+"""Makes PyTorch give the same bytes for the same input on one machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# The training stage shares its node with nobody; beyond this, small networks only get slower.
+MAX_THREADS = 8
+
+
+@contextmanager
+def deterministic(*, seed: int, threads: int = 0) -> Iterator[None]:
+    """Fix seeds, algorithms and the number of threads inside the ``with`` block.
+
+    The number of threads decides in which order float32 sums are taken, so it is part of what makes
+    two trainings equal.
+
+    Args:
+        seed: Seed of PyTorch's generators; what they were before comes back at the end.
+        threads: CPU threads; 0 for as many as this process may use, at most `MAX_THREADS`.
+    """
+    # cuBLAS reads this once, when the first handle is made.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    before = torch.get_num_threads()
+    was_strict = torch.are_deterministic_algorithms_enabled()
+    was_warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    was_benchmark = torch.backends.cudnn.benchmark
+    torch.set_num_threads(threads or min(len(os.sched_getaffinity(0)), MAX_THREADS))
+    # Some torchvision networks hold a CUDA operation without a deterministic form: they train all
+    # the same, and PyTorch warns which operation it is.
+    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+    torch.backends.cudnn.benchmark = False
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(was_strict, warn_only=was_warn_only)
+        torch.backends.cudnn.benchmark = was_benchmark
+
+
+def choose_device(wanted: str) -> str:
+    """Return ``cuda`` or ``cpu``.
+
+    Raises:
+        InputError: A GPU is asked for and there is none.
+    """
+    import torch
+
+    from visionloop.errors import InputError
+
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            "PyTorch sees no GPU",
+            where="training.device",
+            remedy="Set training.device: auto, or run the stage on a node with a GPU",
+        )
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
