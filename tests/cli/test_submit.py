@@ -1,0 +1,185 @@
+"""Runs on a server: what is sent, and when the exit status is 0."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.kfp_stub import KfpStub
+from visionloop.cli import main
+from visionloop.cli.schedule import with_seconds
+from visionloop.errors import InputError
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "loop.yaml"
+    path.write_text(
+        "name: digits\nlake: gs://bucket/lake\ncatalog: http://catalog.example\n"
+        "selection: {n_samples: 40}\n",
+        encoding="utf-8",
+    )
+    return str(path)
+
+
+def submit(stub: KfpStub, config: str, *more: str, pipeline: str = "round") -> int:
+    return main(
+        ["submit", pipeline, "--config", config, "--host", stub.url, "--poll", "0.02", *more]
+    )
+
+
+def test_a_submitted_run_carries_the_pipeline_and_the_configurations_values(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with KfpStub() as stub:
+        status = submit(
+            stub, config, "--set", "epochs=3", "--image", "registry.example/a:1", "--json"
+        )
+    assert status == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["run_id"], printed["state"]) == ("run-0", "PENDING")
+    run = stub.runs[0]
+    parameters = run["runtime_config"]["parameters"]
+    assert parameters["n_samples"] == 40
+    assert parameters["epochs"] == 3
+    assert parameters["lake"] == "gs://bucket/lake"
+    assert json.loads(parameters["config"])["name"] == "digits"
+    spec = run["pipeline_spec"]
+    # With placement the specification is two documents: the pipeline's and the platform's.
+    assert set(spec) == {"pipeline_spec", "platform_spec"}
+    executors = spec["pipeline_spec"]["deploymentSpec"]["executors"].values()
+    assert {e["container"]["image"] for e in executors} == {"registry.example/a:1"}
+    assert stub.experiments[0]["display_name"] == "visionloop"
+
+
+@pytest.mark.parametrize(
+    ("states", "status"),
+    [
+        (["PENDING", "RUNNING", "SUCCEEDED"], 0),
+        (["RUNNING", "FAILED"], 1),
+        (["RUNNING", "CANCELING", "CANCELED"], 1),
+        (["SKIPPED"], 1),
+    ],
+)
+def test_the_exit_status_is_0_only_when_the_run_succeeded(
+    config: str, states: list[str], status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with KfpStub(states, [("ingest", "SUCCEEDED"), ("train", "FAILED")]) as stub:
+        assert submit(stub, config, "--wait") == status
+    printed = capsys.readouterr()
+    if status:
+        last = printed.err.splitlines()[-1]
+        assert last.startswith(f"error: The run ended as {states[-1]} in train (run run-0).")
+    else:
+        assert "round: SUCCEEDED" in printed.out
+
+
+def test_a_round_that_waits_for_labels_succeeds_and_says_so(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = [("collect-labels", "SUCCEEDED"), ("labels-finished", "SKIPPED")]
+    with KfpStub(["SUCCEEDED"], tasks) as stub:
+        assert submit(stub, config, "--wait", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["waiting"] is True
+
+
+def test_a_server_that_restarts_does_not_end_the_wait(config: str) -> None:
+    with KfpStub(["RUNNING", "SUCCEEDED"]) as stub:
+        stub.drop_next = 3
+        assert submit(stub, config, "--wait") == 0
+
+
+def test_waiting_ends_at_the_timeout_with_status_1(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with KfpStub(["RUNNING"]) as stub:
+        assert submit(stub, config, "--wait", "--timeout", "0.1") == 1
+    assert "it goes on by itself" in capsys.readouterr().err
+
+
+def test_the_token_of_the_environment_is_sent(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISIONLOOP_KFP_TOKEN", "secret-1")
+    with KfpStub() as stub:
+        assert submit(stub, config) == 0
+    assert stub.tokens == {"Bearer secret-1"}
+
+
+def test_in_a_pod_the_service_accounts_token_is_sent(
+    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("secret-2", encoding="utf-8")
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
+    with KfpStub() as stub:
+        assert submit(stub, config) == 0
+    assert stub.tokens == {"Bearer secret-2"}
+
+
+def test_a_namespace_is_sent_only_when_it_is_given(config: str) -> None:
+    with KfpStub(single_user=True) as stub:
+        assert submit(stub, config) == 0
+    with KfpStub(single_user=False) as stub:
+        assert submit(stub, config, "--namespace", "team-a") == 0
+    assert stub.experiments[0]["namespace"] == "team-a"
+
+
+def test_refused_access_and_an_absent_server_are_told_with_a_remedy(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with KfpStub(refuse=403) as stub:
+        client_url = stub.url
+        assert submit(stub, config) == 1
+    assert "VISIONLOOP_KFP_TOKEN" in capsys.readouterr().err
+    # The stub is gone: nobody listens there any more.
+    assert main(["submit", "round", "--config", config, "--host", client_url]) == 1
+    told = capsys.readouterr().err
+    assert "cannot be reached" in told and client_url in told
+
+
+def test_a_lake_on_this_machines_disk_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "loop.yaml").write_text("lake: lake\n", encoding="utf-8")
+    with KfpStub() as stub:
+        assert submit(stub, str(tmp_path / "loop.yaml")) == 2
+        assert "pods do not see" in capsys.readouterr().err
+        assert submit(stub, str(tmp_path / "loop.yaml"), "--local-lake") == 0
+
+
+def schedule(stub: KfpStub, config: str, *more: str, cron: str = "0 6 * * *") -> int:
+    command = ["schedule", "intake", "--config", config, "--cron", cron, "--host", stub.url]
+    return main([*command, *more])
+
+
+def test_a_schedule_is_made_once_and_replaced_when_asked(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with KfpStub() as stub:
+        assert schedule(stub, config) == 0
+        made = stub.recurring[0]
+        assert made["display_name"] == "digits-intake"
+        assert made["trigger"]["cron_schedule"]["cron"] == "0 0 6 * * *"
+        assert int(made["max_concurrency"]) == 1 and made["no_catchup"] is True
+        assert schedule(stub, config) == 2
+        assert "--replace" in capsys.readouterr().err
+        assert schedule(stub, config, "--replace", cron="30 7 * * 1") == 0
+        assert [job["trigger"]["cron_schedule"]["cron"] for job in stub.recurring] == [
+            "0 30 7 * * 1"
+        ]
+
+
+def test_half_a_round_cannot_be_scheduled(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with KfpStub() as stub:
+        command = ["schedule", "train_and_publish", "--config", config, "--cron", "0 6 * * *"]
+        assert main([*command, "--host", stub.url]) == 2
+    assert "differ from run to run" in capsys.readouterr().err
+    assert stub.recurring == []
+
+
+def test_five_cron_fields_get_their_seconds_and_nonsense_is_refused() -> None:
+    assert with_seconds("*/5 * * * *") == "0 */5 * * * *"
+    assert with_seconds("30 0 6 ? * MON-FRI") == "30 0 6 ? * MON-FRI"
+    for wrong in ("daily at six", "* * *", "0 6 * * * * *", "0 6 * * !"):
+        with pytest.raises(InputError, match="cron expression"):
+            with_seconds(wrong)
