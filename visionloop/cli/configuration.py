@@ -32,13 +32,16 @@ def add_lake_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lake", metavar="URI", help="root of the lake: a path, file:// or gs://")
     parser.add_argument("--config", metavar="FILE", help="loop.yaml, path or URI")
     parser.add_argument("--loop", metavar="NAME", help="name of the loop in the lake")
+    parser.add_argument(
+        "--catalog", metavar="URI", help="PostgreSQL or Iceberg REST catalog of a gs:// lake"
+    )
 
 
 def lake_config(args: argparse.Namespace, overrides: dict[str, Any] | None = None) -> LoopConfig:
     """Return the configuration of a command that works on a lake.
 
     Args:
-        args: With ``lake``, ``config`` and ``loop``; ``lake`` and ``loop`` win over the file.
+        args: With ``lake``, ``config``, ``loop`` and ``catalog``, which win over the file's.
         overrides: More values by dotted path.
 
     Returns:
@@ -54,6 +57,8 @@ def lake_config(args: argparse.Namespace, overrides: dict[str, Any] | None = Non
         values["lake"] = absolute(args.lake)
     if args.loop:
         values["name"] = args.loop
+    if args.catalog:
+        values["catalog"] = args.catalog
     if args.config:
         return load_config(args.config, overrides=values)
     if not args.lake:

@@ -1,0 +1,156 @@
+"""Choose the samples of a lake that are worth a label; nothing is written to the lake.
+
+The configuration is a selection configuration (LightlyOne's are read too) or a whole loop.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionloop.cli.configuration import absolute
+from visionloop.cli.parser import say, show
+from visionloop.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from visionloop.selection.config import SelectionConfig
+
+_SHOWN = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("--lake", metavar="URI", help="root of the lake")
+    parser.add_argument("--config", metavar="FILE", help="selection.yaml or loop.yaml")
+    parser.add_argument("--loop", metavar="NAME", help="name of the loop in the lake")
+    parser.add_argument(
+        "--catalog", metavar="URI", help="PostgreSQL or Iceberg REST catalog of a gs:// lake"
+    )
+    parser.add_argument(
+        "-n", type=int, default=None, metavar="N", help="how many (default: the configuration's)"
+    )
+    parser.add_argument("--seed", type=int, default=None, help="default: the configuration's")
+    parser.add_argument(
+        "--version", default="", metavar="ID", help="lake version (default: newest)"
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", help="write the picks there: .csv or .parquet, by its ending"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    if args.output and Path(args.output).suffix not in (".csv", ".parquet"):
+        raise InputError("picks are written as .csv or .parquet", where=f"--output {args.output}")
+    if args.n is not None and args.n < 1:
+        raise InputError("at least one sample must be asked for", where=f"-n {args.n}")
+    settings = _Settings(args)
+
+    from visionloop.lake import Lake
+    from visionloop.selection.record import select_from_lake
+
+    lake = Lake.open(settings.lake, catalog=settings.catalog, loop=settings.loop)
+    selection, picks, warnings = select_from_lake(
+        lake,
+        settings.selection,
+        args.n,
+        classes=settings.classes,
+        version=args.version,
+        seed=args.seed,
+    )
+    for warning in warnings:
+        say(f"warning: {warning}")
+    if args.output:
+        _write(picks, Path(args.output))
+    result = {
+        "n_selected": len(selection.picks),
+        "requested": selection.requested,
+        "pool": selection.pool,
+        "eligible": selection.eligible,
+        "removed": dict(selection.removed),
+        "flags": list(selection.flags),
+        "warnings": warnings,
+        "picks": picks.to_pylist(),
+    }
+    show(result, as_json=args.json, text=_text(result, args.output))
+    return 0
+
+
+class _Settings:
+    """Lake, loop and selection, from a loop.yaml or from a selection configuration and options."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        from visionloop.config import load_config
+        from visionloop.selection.config import SelectionConfig, parse_selection_config
+
+        self.lake = absolute(args.lake) if args.lake else ""
+        self.loop: str = args.loop or "default"
+        self.catalog: str = args.catalog or ""
+        self.classes: list[str] = []
+        self.selection: SelectionConfig = SelectionConfig()
+        if args.config:
+            data = _read(args.config)
+            if "lake" in data:
+                config = load_config(args.config)
+                self.lake = self.lake or config.lake
+                self.loop = args.loop or config.name
+                self.catalog = self.catalog or config.catalog
+                self.classes = config.classes
+                self.selection = config.selection
+            else:
+                self.selection = parse_selection_config(data, where=args.config)
+        if not self.lake:
+            raise InputError("no lake was named", remedy="Give --lake URI")
+
+
+def _read(source: str) -> dict[str, Any]:
+    import yaml
+
+    from visionloop.lake.storage import StorageError, open_storage
+
+    try:
+        data = yaml.safe_load(open_storage(source).read(source))
+    except StorageError as error:
+        raise InputError(
+            "cannot read the configuration", where=source, remedy="Give the path of a YAML file"
+        ) from error
+    except yaml.YAMLError as error:
+        raise InputError(f"not valid YAML: {error}", where=source) from None
+    if not isinstance(data, dict):
+        raise InputError("a selection configuration is a mapping of keys to values", where=source)
+    return data
+
+
+def _write(picks: pa.Table, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        pq.write_table(picks, path)
+    else:
+        import csv
+
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, picks.column_names)
+            writer.writeheader()
+            writer.writerows(picks.to_pylist())
+
+
+def _text(result: dict[str, Any], output: str | None) -> str:
+    lines = [f"{'rank':>4}  {'sample':<16}  why"]
+    for pick in result["picks"][:_SHOWN]:
+        lines.append(f"{pick['rank']:>4}  {pick['sample_id'][:16]}  {pick['why']}")
+    if len(result["picks"]) > _SHOWN:
+        lines.append(f"  … and {len(result['picks']) - _SHOWN} more: see --json or --output")
+    removed = ", ".join(f"{count:,} {why}" for why, count in result["removed"].items() if count)
+    lines.append(
+        f"{result['n_selected']:,} selected of {result['eligible']:,} eligible"
+        f" ({result['pool']:,} in the lake" + (f"; removed: {removed})" if removed else ")")
+    )
+    if output:
+        lines.append(output)
+    return "\n".join(lines)
