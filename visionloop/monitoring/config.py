@@ -16,12 +16,19 @@ class MonitoringConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    near_duplicate_distance: int | None = Field(
-        default=None,
+    near_duplicate_distance: int = Field(
+        default=24,
         ge=0,
         le=256,
-        description="Bits of 256 by which two fingerprints may differ and still count as the same "
-        "picture; unset takes the distance that was measured for the fingerprint.",
+        description="Bits of 256 by which two fingerprints may differ for their pictures to be "
+        "compared pixel by pixel.",
+    )
+    near_duplicate_likeness: float = Field(
+        default=0.99,
+        ge=0,
+        le=1,
+        description="Correlation of the pixels, over small crops, from which on two pictures count "
+        "as the same.",
     )
     min_population: int = Field(
         default=50,
@@ -30,16 +37,18 @@ class MonitoringConfig(BaseModel):
         "from the first sample on.",
     )
     outlier_deviations: float = Field(
-        default=3.5,
+        default=4.5,
         gt=0,
         description="Modified z-score (0.6745 times the distance from the median, in median "
-        "absolute deviations) beyond which a sample is an outlier.",
+        "absolute deviations) beyond which a sample is an outlier; 3.5 finds more and flags about "
+        "5 in 1,000 sound ones.",
     )
     blurred_below: float = Field(
-        default=3e-4,
+        default=1e-3,
         ge=0,
         description="Sharpness (variance of the Laplacian over that of the grey values, without "
-        "rounding noise; photographs have 0.01 to 1) below which a sample is blurred whatever the others look like.",
+        "rounding noise; photographs have 0.003 to 0.3) below which a sample is blurred "
+        "whatever the others look like.",
     )
     dark_below: float = Field(
         default=0.02,

@@ -23,10 +23,10 @@ Values = NDArray[np.float64]
 
 # 0.6745 is the third quartile of the normal distribution: the MAD of normal data in deviations.
 _MAD_TO_DEVIATION = 0.6745
-# Rounding to 256 grey values adds noise of variance (1/255)^2 / 12 to each pixel, of which the
-# Laplacian's weights (4, -1, -1, -1, -1) make 20 times as much. In a strongly blurred or a dim
-# picture that noise is most of what looks sharp.
-_ROUNDING = 20 / 12 / 255**2
+# Rounding to 256 grey values adds noise of variance (1/255)^2 / 12 to each pixel. The measure's
+# filter (a binomial 3 x 3, then the Laplacian) has squared weights that sum to 13/32. In a strongly
+# blurred or a dim picture that noise is most of what looks sharp.
+_ROUNDING = 13 / 32 / 12 / 255**2
 # With fewer than about ten grey levels in use, sharpness says nothing.
 _COARSE = 0.04
 # Below this the logarithm would blow up the noise of nearly black pictures.

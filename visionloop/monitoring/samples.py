@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -22,9 +22,13 @@ from visionloop.lake.schemas import arrow_schema
 from visionloop.media.fingerprint import NEAR_DUPLICATE_BITS, as_words
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.duplicates import nearest_earlier
+from visionloop.monitoring.likeness import likeness
 from visionloop.monitoring.metadata import metadata_problems
 from visionloop.monitoring.quality import Limit, limits, net_sharpness, telling
 from visionloop.monitoring.subjects import AGAIN, CARRIER, COPY, UNKNOWN, subjects
+
+# Takes URIs; returns float64 [SIDE, SIDE] of those that can be read.
+ReadGreys = Callable[[list[str]], Mapping[str, NDArray[np.float64]]]
 
 STATES = ("ok", "flagged", "unreadable", "unchecked")
 MEASURES = ("sharpness", "brightness", "contrast")
@@ -102,6 +106,7 @@ def check_samples(
     thresholds: MonitoringConfig,
     *,
     now: datetime,
+    read_greys: ReadGreys = lambda uris: {},
 ) -> Checked:
     """Check every file that has no check yet, against all samples of earlier rounds too.
 
@@ -114,6 +119,8 @@ def check_samples(
         checks: Table ``checks`` (subject, generation), what was checked before.
         thresholds: What counts as odd.
         now: Time that is written as ``checked_at`` and ``flagged_at``, in UTC.
+        read_greys: Reads the grey pixels of pictures by URI, to confirm near duplicates, see
+            `visionloop.monitoring.pixels`; what it leaves out is judged by fingerprint alone.
     """
     done = set(
         zip(
@@ -123,12 +130,9 @@ def check_samples(
         )
     )
     rows = _Rows(now)
-    carriers = dict(
-        zip(samples.column("sample_id").to_pylist(), samples.column("uri").to_pylist(), strict=True)
-    )
-    new, unknown = _check_files(files, carriers, done, rows)
-    new.update(s for s in carriers if (s, "") not in done)
-    unmeasured = _check_new_samples(samples, metadata, new, thresholds, rows)
+    new, unknown = _check_files(files, samples, done, rows)
+    new.update(s for s in samples["sample_id"].to_pylist() if (s, "") not in done)
+    unmeasured = _check_new_samples(samples, metadata, new, thresholds, read_greys, rows)
 
     states = Counter({state: 0 for state in STATES})
     states.update(row["state"] for row in rows.checks)
@@ -187,6 +191,7 @@ def _check_new_samples(
     metadata: pa.Table | None,
     new: set[str],
     thresholds: MonitoringConfig,
+    read_greys: ReadGreys,
     rows: _Rows,
 ) -> int:
     """Check the new samples; return how many lack a measure and stay unchecked."""
@@ -202,7 +207,9 @@ def _check_new_samples(
     )
     first = len(rows.flags)
     _flag_quality(ids, samples.column("source").to_pylist(), measures, is_new, thresholds, rows)
-    _flag_near_duplicates(ids, carriers_of(samples), prints, measured, is_new, thresholds, rows)
+    _flag_near_duplicates(
+        ids, carriers_of(samples), prints, measured, is_new, thresholds, read_greys, rows
+    )
     for sample, problem in metadata_problems(metadata, samples, new, now=rows.now):
         rows.flag(sample, "bad_metadata", **problem)
     flagged = {flag["subject"] for flag in rows.flags[first:]}
@@ -265,11 +272,9 @@ def _flag_near_duplicates(
     measured: NDArray[np.bool_],
     is_new: NDArray[np.bool_],
     thresholds: MonitoringConfig,
+    read_greys: ReadGreys,
     rows: _Rows,
 ) -> None:
-    reach = thresholds.near_duplicate_distance
-    if reach is None:
-        reach = NEAR_DUPLICATE_BITS
     # Arrival: known samples first, then the new ones by name. Clocks and thread timing have no say.
     known = [r for r in range(len(ids)) if measured[r] and not is_new[r]]
     fresh = [r for r in range(len(ids)) if measured[r] and is_new[r]]
@@ -280,16 +285,27 @@ def _flag_near_duplicates(
         *sorted(fresh, key=lambda r: (uris[r], ids[r])),
     ]
     nearest, distance = nearest_earlier(as_words([prints[r] or b"" for r in order]), len(known))
-    for row, other, bits in zip(order[len(known) :], nearest, distance, strict=True):
-        if other >= 0 and bits <= reach:
-            rows.flag(
-                ids[row],
-                "near_duplicate",
-                score=float(bits),
-                threshold=float(reach),
-                original=ids[order[other]],
-                original_uri=uris[order[other]],
-            )
+    candidates = [
+        (row, order[other], int(bits))
+        for row, other, bits in zip(order[len(known) :], nearest, distance, strict=True)
+        if other >= 0 and bits <= thresholds.near_duplicate_distance
+    ]
+    greys = read_greys([uris[r] for row, other, _ in candidates for r in (row, other)])
+    for row, other, bits in candidates:
+        left, right = greys.get(uris[row]), greys.get(uris[other])
+        evidence = {"original": ids[other], "original_uri": uris[other], "bits": bits}
+        if left is not None and right is not None:
+            score, threshold = likeness(left, right), thresholds.near_duplicate_likeness
+            same = score >= threshold
+            # Flat pictures have nothing to correlate; equal fingerprints are all they can show.
+            same |= bits == 0 and min(float(left.std()), float(right.std())) < 1
+        else:
+            # Without the pixels only what the fingerprint alone is good for can be said.
+            score, threshold = float(bits), float(NEAR_DUPLICATE_BITS)
+            same = bits <= NEAR_DUPLICATE_BITS
+            evidence["unconfirmed"] = "the pictures' bytes could not be read"
+        if same:
+            rows.flag(ids[row], "near_duplicate", score=score, threshold=threshold, **evidence)
 
 
 def carriers_of(samples: pa.Table) -> list[str]:

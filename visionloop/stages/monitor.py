@@ -67,6 +67,7 @@ def monitor(
     """
     import pyarrow as pa
 
+    from visionloop.monitoring.pixels import read_greys
     from visionloop.monitoring.samples import check_samples
     from visionloop.progress import progress
 
@@ -82,6 +83,7 @@ def monitor(
                 run.read("checks", columns=["subject", "generation"]),
                 thresholds,
                 now=now,
+                read_greys=lambda uris: read_greys(opened, uris),
             )
             bar.advance(checked.n_in)
             bar.note(f"{checked.states['flagged']} flagged")

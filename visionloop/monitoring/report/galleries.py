@@ -74,13 +74,16 @@ def selection_galleries(
 
 def why(row: Mapping[str, Any]) -> tuple[str, ...]:
     """Return in words why a row of ``selections`` was chosen."""
-    lines = [f"choice {row['rank'] + 1}" if row["rank"] is not None else "chosen"]
-    if row["arm"] == "random":
-        return (*lines, "drawn at random")
-    for name, value in (json.loads(row["objectives"]) if row["objectives"] else {}).items():
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            lines.append(f"{name.replace('_', ' ')} {value:.3g}")
-    return tuple(lines)
+    from visionloop.selection.explain import explain
+
+    values = json.loads(row["objectives"]) if row["objectives"] else {}
+    known = {name: value for name, value in values.items() if _is_number(value)}
+    said = explain(known, arm=row["arm"] or "selected")
+    return (said,) if row["rank"] is None else (f"Choice {row['rank'] + 1}.", said)
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def flag_kinds(
@@ -159,8 +162,10 @@ def _evidence(row: Mapping[str, Any]) -> list[str]:
     if kind == "exact_duplicate":
         return ["same bytes as", file_name(str(evidence.get("original", "")))]
     if kind == "near_duplicate":
-        bits = int(row["score"] or 0)
-        return [f"{bits} of 256 bits from", file_name(str(evidence.get("original_uri", "")))]
+        lines = ["same picture as", file_name(str(evidence.get("original_uri", "")))]
+        if "unconfirmed" not in evidence:
+            lines.append(f"likeness {row['score']:.3f}, threshold {row['threshold']:.3f}")
+        return [*lines, f"{evidence.get('bits')} of 256 bits differ"]
     if kind == "bad_metadata":
         return [str(evidence.get("problem", "")), *_rest(evidence)]
     if row["score"] is None:

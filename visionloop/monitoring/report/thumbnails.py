@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from visionloop.errors import UnreadableMedia
+from visionloop.monitoring.media_reading import read_media
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
@@ -59,16 +60,11 @@ def thumbnails(lake: Lake, uris: Iterable[str]) -> dict[str, Thumbnail]:
         lake: The lake, whose own storage is used where a picture lies in it.
         uris: Where the pictures lie.
     """
-    from visionloop.lake.storage import StorageError, open_storage, scheme_of
+    from visionloop.lake.storage import StorageError
 
     found: dict[str, Thumbnail] = {}
-    by_scheme: dict[str, list[str]] = {}
-    for uri in sorted({uri for uri in uris if uri}):
-        by_scheme.setdefault(scheme_of(uri), []).append(uri)
-    for scheme, wanted in by_scheme.items():
-        storage = lake.storage if scheme == scheme_of(lake.uri) else open_storage(wanted[0])
-        for uri, data in storage.read_many(wanted):
-            made = None if isinstance(data, StorageError) else thumbnail(data)
-            if made is not None:
-                found[uri] = made
+    for uri, data in read_media(lake, uris):
+        made = None if isinstance(data, StorageError) else thumbnail(data)
+        if made is not None:
+            found[uri] = made
     return found

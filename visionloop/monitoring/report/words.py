@@ -174,8 +174,8 @@ def _flags(data: ReportData) -> str:
     )
     if any(f.planted is not None for f in data.flags):
         said += (
-            " In this lake defects were put in on purpose: beside each count stands how many. "
-            "Digits that look alike, and dim ones, are in the data by nature as well."
+            " In this lake defects were put in on purpose: beside each count stands how many. Some "
+            "pictures look alike or dim by nature, so a count may be higher than what was put in."
         )
     return said
 
