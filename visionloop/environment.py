@@ -1,4 +1,4 @@
-"""The one place where environment variables are read.
+"""The one place where environment variables are read and set.
 
 Secrets (the catalog's password, Label Studio's token) reach a process only through these or through
 a mounted file: never through YAML, a log or an artifact.
@@ -7,6 +7,8 @@ a mounted file: never through YAML, a log or an artifact.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 
 def image() -> str:
@@ -66,6 +68,28 @@ def kfp_token() -> str:
 
 def kfp_token_file() -> str:
     """File with the token that a pod's service account has for the Kubeflow Pipelines API."""
-    return os.environ.get(
-        "KF_PIPELINES_SA_TOKEN_PATH", "/var/run/secrets/kubeflow/pipelines/token"
-    )
+    return os.environ.get("KF_PIPELINES_SA_TOKEN_PATH", "/var/run/secrets/kubeflow/pipelines/token")
+
+
+def want_debug() -> None:
+    """Ask for tracebacks, here and in every child process."""
+    os.environ["VISIONLOOP_DEBUG"] = "1"
+
+
+@contextmanager
+def passed_on(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the child processes that are started inside the block, and put them back.
+
+    Args:
+        values: Value by name.
+    """
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

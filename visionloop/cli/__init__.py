@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from visionloop import __version__
+from visionloop import __version__, environment
 from visionloop.cli.parser import Parser
 from visionloop.errors import InputError
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     if debug:
         arguments.remove("--debug")
-        os.environ["VISIONLOOP_DEBUG"] = "1"
+        environment.want_debug()
     try:
         return _dispatch(arguments)
     except BrokenPipeError:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from visionloop import environment
 from visionloop.errors import VisionloopError
 from visionloop.failures import explain, read_failure
 from visionloop.runner.display import make_display
@@ -63,7 +64,7 @@ def run_pipeline(
     with (
         log.open("w", encoding="utf-8", buffering=1) as stream,
         contextlib.closing(display),
-        _surroundings(folder),
+        environment.passed_on(_surroundings(folder)),
         Watcher(folder / "events.jsonl", display) as watcher,
         _everything_into(stream),
     ):
@@ -129,26 +130,15 @@ def _new_folder(workdir: Path, name: str) -> Path:
     raise VisionloopError("Cannot name the run's folder", where=str(workdir))
 
 
-@contextlib.contextmanager
-def _surroundings(folder: Path) -> Iterator[None]:
-    """Set what the tasks inherit, and put it back."""
-    ours = {
+def _surroundings(folder: Path) -> dict[str, str]:
+    """Return what the tasks find in their environment."""
+    return {
         "VISIONLOOP_PROGRESS_FILE": str(folder / "events.jsonl"),
         "VISIONLOOP_ERROR_FILE": str(folder / "error.json"),
         "VISIONLOOP_RUNNER_PID": str(os.getpid()),
         # Otherwise a `visionloop`, `kfp` or `types.py` in the current folder shadows the real one.
         "PYTHONSAFEPATH": "1",
     }
-    before = {key: os.environ.get(key) for key in ours}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
 
 
 @contextlib.contextmanager
