@@ -71,6 +71,11 @@ def kfp_token_file() -> str:
     return os.environ.get("KF_PIPELINES_SA_TOKEN_PATH", "/var/run/secrets/kubeflow/pipelines/token")
 
 
+def fix_cublas_workspace() -> None:
+    """Let cuBLAS give the same sums each time; it reads this once, with its first handle."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
 def want_debug() -> None:
     """Ask for tracebacks, here and in every child process."""
     os.environ["VISIONLOOP_DEBUG"] = "1"

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from visionloop import environment
+
 # The training stage shares its node with nobody; beyond this, small networks only get slower.
 MAX_THREADS = 8
 
@@ -21,8 +23,7 @@ def deterministic(*, seed: int, threads: int = 0) -> Iterator[None]:
         seed: Seed of PyTorch's generators; what they were before comes back at the end.
         threads: CPU threads; 0 for as many as this process may use, at most `MAX_THREADS`.
     """
-    # cuBLAS reads this once, when the first handle is made.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    environment.fix_cublas_workspace()
     import torch
 
     before = torch.get_num_threads()
