@@ -1,0 +1,244 @@
+"""Every file that comes in ends in one state, and a flag says why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from visionloop.demo.world import KINDS, World
+from visionloop.errors import UnreadableMedia
+from visionloop.lake.schemas import arrow_schema
+from visionloop.media.inspect import inspect
+from visionloop.monitoring.config import MonitoringConfig
+from visionloop.monitoring.pixels import grey
+from visionloop.monitoring.samples import Checked, check_samples
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+CONFIG = MonitoringConfig()
+
+
+class Intake:
+    """Files as an ingest leaves them in the lake's tables, round by round."""
+
+    def __init__(self) -> None:
+        self.files: list[dict[str, Any]] = []
+        self.samples: dict[str, dict[str, Any]] = {}
+        self.metadata: list[dict[str, Any]] = []
+        self.checks = arrow_schema("checks").empty_table()
+        self.bytes: dict[str, bytes] = {}
+
+    def add(self, uri: str, data: bytes, *, generation: str = "1", round_id: str = "0000") -> str:
+        row = {"uri": uri, "generation": generation, "round_id": round_id, "found_at": NOW}
+        self.bytes[uri] = data
+        try:
+            found = inspect(data)
+        except UnreadableMedia as error:
+            self.files.append({**row, "state": "unreadable", "reason": error.reason})
+            return ""
+        self.files.append({**row, "state": "ok", "sample_id": found.sample_id})
+        measures = {
+            name: getattr(found, name)
+            for name in ("fingerprint", "sharpness", "brightness", "contrast", "captured_at")
+        }
+        self.samples.setdefault(
+            found.sample_id,
+            {"sample_id": found.sample_id, "uri": uri, "source": "bucket", **measures},
+        )
+        return found.sample_id
+
+    def check(self, config: MonitoringConfig = CONFIG, *, pixels: bool = True) -> Checked:
+        checked = check_samples(
+            pa.Table.from_pylist(self.files, schema=arrow_schema("files")),
+            pa.Table.from_pylist(list(self.samples.values()), schema=arrow_schema("samples")),
+            pa.Table.from_pylist(self.metadata) if self.metadata else None,
+            self.checks,
+            config,
+            now=NOW,
+            read_greys=self._greys if pixels else lambda uris: {},
+        )
+        self.checks = pa.concat_tables(
+            [self.checks.select(checked.checks.column_names), checked.checks]
+        )
+        return checked
+
+    def _greys(self, uris: list[str]) -> Mapping[str, np.ndarray]:
+        return {uri: grey(self.bytes[uri]) for uri in uris}
+
+
+def flags(checked: Checked, kind: str) -> list[dict[str, Any]]:
+    rows = [row for row in checked.flags.to_pylist() if row["kind"] == kind]
+    return [{**row, "evidence": json.loads(row["evidence"])} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("world"), seed=3)
+
+
+def png(seed: int) -> bytes:
+    import io
+
+    from PIL import Image
+
+    pixels = np.random.Generator(np.random.PCG64(seed)).integers(0, 255, (6, 6), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).resize((48, 48), Image.Resampling.BICUBIC).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_what_the_world_planted_is_found_over_rounds(world: World) -> None:
+    intake = Intake()
+    right = dict.fromkeys(KINDS, 0)
+    found = dict.fromkeys(KINDS, 0)
+    planted = dict.fromkeys(KINDS, 0)
+    for number in range(2):
+        batch = world._batch(number)
+        for picture in sorted(batch.files, key=lambda p: p.name):
+            intake.add(picture.name, picture.data, round_id=f"{number:04d}")
+        checked = intake.check()
+        assert checked.n_in == len(batch.files)
+        assert checked.states["unchecked"] == 0
+        for kind in KINDS:
+            names = {picture.name for picture in batch.planted[kind]}
+            planted[kind] += len(names)
+            for flag in flags(checked, kind):
+                found[kind] += 1
+                # A copy and its original are one pair: whichever came second by name is flagged.
+                pair = {
+                    flag["subject"],
+                    intake.samples.get(flag["subject"], {}).get("uri"),
+                    flag["evidence"].get("original"),
+                    flag["evidence"].get("original_uri"),
+                }
+                right[kind] += bool(pair & names)
+    for kind in ("unreadable", "exact_duplicate"):
+        assert right[kind] == found[kind] == planted[kind]
+    for kind in ("near_duplicate", "blurred", "dark"):
+        assert right[kind] >= 0.9 * planted[kind], f"recall of {kind}"
+        assert right[kind] >= 0.9 * found[kind], f"precision of {kind}"
+
+
+def test_states_add_up_and_a_second_check_finds_nothing_left(world: World) -> None:
+    intake = Intake()
+    for picture in world._batch(1).files:
+        intake.add(picture.name, picture.data)
+    first = intake.check()
+    assert first.n_in == len(intake.files) == first.checks.num_rows
+    assert first.n_in == sum(first.states.values())
+    second = intake.check()
+    assert (second.n_in, second.flags.num_rows) == (0, 0)
+
+
+def test_the_same_bytes_found_again_at_their_own_place_are_no_duplicate() -> None:
+    intake = Intake()
+    intake.add("a.png", png(1))
+    intake.check()
+    intake.add("a.png", png(1), generation="2")
+    assert intake.check().states == {"ok": 1, "flagged": 0, "unreadable": 0, "unchecked": 0}
+
+
+def test_an_exact_copy_is_a_flagged_file_that_names_its_original() -> None:
+    intake = Intake()
+    sample = intake.add("b.png", png(1))
+    intake.check()
+    # It sorts before the original and came later.
+    intake.add("a.png", png(1), round_id="0001")
+    checked = intake.check()
+    (flag,) = flags(checked, "exact_duplicate")
+    assert (flag["subject"], flag["subject_type"]) == ("a.png", "file")
+    assert flag["evidence"] == {"original": "b.png", "sample_id": sample}
+    assert checked.states["flagged"] == 1
+
+
+def test_a_sample_whose_bytes_were_copied_into_the_lake_is_still_one_file() -> None:
+    intake = Intake()
+    sample = intake.add("bucket/a.png", png(1))
+    intake.samples[sample]["uri"] = "lake/media/a.png"
+    intake.bytes["lake/media/a.png"] = png(1)
+    assert intake.check().states["ok"] == 1
+
+
+def test_a_file_that_could_not_be_had_is_unchecked_until_it_can() -> None:
+    intake = Intake()
+    missing = {"uri": "a.png", "generation": "1", "state": "skipped", "round_id": "0000"}
+    intake.files.append(missing)
+    assert intake.check().states["unchecked"] == 1
+    intake.add("a.png", png(1))
+    checked = intake.check()
+    assert (checked.n_in, checked.states["ok"]) == (1, 1)
+
+
+def test_an_unreadable_file_is_counted_with_its_reason_and_again_when_it_changed() -> None:
+    intake = Intake()
+    intake.add("a.png", b"")
+    (flag,) = flags(intake.check(), "unreadable")
+    assert flag["evidence"]["reason"] == "empty"
+    intake.add("a.png", b"not an image either", generation="2")
+    assert intake.check().states["unreadable"] == 1
+
+
+def test_a_sample_without_measures_stays_unchecked() -> None:
+    intake = Intake()
+    sample = intake.add("a.png", png(1))
+    intake.samples[sample]["sharpness"] = None
+    checked = intake.check()
+    assert checked.states == {"ok": 0, "flagged": 0, "unreadable": 0, "unchecked": 1}
+    assert checked.checks.num_rows == 0
+
+
+def test_a_near_copy_of_an_earlier_round_is_flagged_and_not_its_original() -> None:
+    import io
+
+    from PIL import Image
+
+    intake = Intake()
+    intake.add("z.png", png(1))
+    intake.check()
+    out = io.BytesIO()
+    Image.open(io.BytesIO(png(1))).save(out, "JPEG", quality=70)
+    copy = intake.add("a.jpg", out.getvalue(), round_id="0001")
+    (flag,) = flags(intake.check(), "near_duplicate")
+    assert flag["subject"] == copy
+    assert flag["evidence"]["original_uri"] == "z.png"
+    assert flag["score"] >= flag["threshold"] == CONFIG.near_duplicate_likeness
+
+
+def test_without_pixels_the_fingerprint_decides_and_the_flag_says_so() -> None:
+    import io
+
+    from PIL import Image
+
+    intake = Intake()
+    intake.add("a.png", png(1))
+    out = io.BytesIO()
+    Image.open(io.BytesIO(png(1))).save(out, "JPEG", quality=70)
+    intake.add("b.jpg", out.getvalue())
+    (flag,) = flags(intake.check(pixels=False), "near_duplicate")
+    assert "unconfirmed" in flag["evidence"]
+
+
+def test_metadata_that_cannot_be_true_is_flagged() -> None:
+    intake = Intake()
+    ids = [intake.add(f"{i}.png", png(i)) for i in range(4)]
+    intake.samples[ids[0]]["captured_at"] = NOW + timedelta(days=400)
+    intake.metadata = [
+        {"sample_id": ids[1], "raw": "{}", "latitude": 91.0},
+        {"sample_id": ids[2], "raw": "[1, 2]", "latitude": 45.0},
+        {"sample_id": ids[3], "raw": '{"a": 1}', "latitude": None},
+    ]
+    checked = intake.check()
+    problems = {
+        flag["subject"]: flag["evidence"]["problem"] for flag in flags(checked, "bad_metadata")
+    }
+    assert problems == {
+        ids[0]: "captured in the future",
+        ids[1]: "latitude lies off the globe",
+        ids[2]: "the sidecar is not a JSON object",
+    }
+    assert checked.states["ok"] == 1
