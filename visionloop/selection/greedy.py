@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from visionloop.selection.lazy import lazy_greedy
+from visionloop.selection.neighbours import Floats
 from visionloop.selection.objectives import Diversity, Fixed, Objective
 
 # Totals closer than this are equal, and equals go to the smaller sample id: float32 products differ
@@ -52,9 +54,66 @@ def greedy(
         The picks in order, and why it stopped before k ("" when it did not): `minimum_distance`
         or `exhausted`.
     """
-    open_to = allowed.copy()
-    floors = [o for o in objectives if isinstance(o, Diversity) and o.minimum_distance is not None]
     moving = [o for o in objectives if not isinstance(o, Fixed)]
+    if len(moving) == 1 and isinstance(moving[0], Diversity) and moving[0].strength > 0:
+        return _lazily(objectives, moving[0], allowed, k, accept)
+    return _step_by_step(objectives, moving, allowed, k, accept)
+
+
+def _lazily(
+    objectives: Sequence[Objective],
+    diversity: Diversity,
+    allowed: NDArray[np.bool_],
+    k: int,
+    accept: Callable[[int], bool],
+) -> tuple[list[Picked], str]:
+    """Pick with diversity as the only objective that changes from step to step."""
+    still = _total([o for o in objectives if isinstance(o, Fixed)], len(allowed))
+    still[~allowed] = -np.inf
+    floor = diversity.minimum_distance
+
+    def score(rows: NDArray[np.intp], squared: Floats) -> NDArray[np.float64]:
+        total = still[rows] + diversity.strength * np.log(diversity.value_of(squared))
+        if floor is not None:
+            total[np.sqrt(squared) < floor] = -np.inf
+        return np.round(total, TIE_DECIMALS)
+
+    picked = []
+    asked = 0
+
+    def count(candidate: int) -> bool:
+        nonlocal asked
+        asked += 1
+        return accept(candidate)
+
+    found = lazy_greedy(diversity.x, diversity.squared, k, score=score, accept=count)
+    for candidate, squared in found:
+        at_this_step = np.array([squared], dtype=np.float32)
+        values: dict[str, float | None] = {}
+        for objective in objectives:
+            if objective is diversity:
+                known = np.isfinite(squared)
+                values[objective.name] = (
+                    float(diversity.value_of(at_this_step)[0]) if known else None
+                )
+            else:
+                values[objective.name] = _value_at(objective, candidate)
+        picked.append(Picked(candidate, values))
+    if len(picked) == k:
+        return picked, ""
+    return picked, "minimum_distance" if asked < int(allowed.sum()) else "exhausted"
+
+
+def _step_by_step(
+    objectives: Sequence[Objective],
+    moving: Sequence[Objective],
+    allowed: NDArray[np.bool_],
+    k: int,
+    accept: Callable[[int], bool],
+) -> tuple[list[Picked], str]:
+    """Pick with any objectives, weighing every candidate anew at every step."""
+    open_to = allowed.copy()
+    floors = [o for o in moving if isinstance(o, Diversity) and o.minimum_distance is not None]
     still = _total([o for o in objectives if isinstance(o, Fixed)], len(allowed))
     picked: list[Picked] = []
     while len(picked) < k:
@@ -74,9 +133,11 @@ def greedy(
 
 def values_at(objectives: Sequence[Objective], candidate: int) -> dict[str, float | None]:
     """Return each objective's value of one candidate as things stand; None where not known."""
-    return {
-        o.name: float(o.values()[candidate]) if o.known(candidate) else None for o in objectives
-    }
+    return {o.name: _value_at(o, candidate) for o in objectives}
+
+
+def _value_at(objective: Objective, candidate: int) -> float | None:
+    return float(objective.values()[candidate]) if objective.known(candidate) else None
 
 
 def _first_accepted(

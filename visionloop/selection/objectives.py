@@ -20,7 +20,6 @@ from visionloop.selection.neighbours import (
     knn_distances,
     mean_neighbour_distances,
     nearest,
-    squared_distances,
 )
 
 FLOOR = 1e-6
@@ -99,6 +98,10 @@ class Diversity:
         strength: Multiplies the log-objective.
         minimum_distance: Candidates nearer than this to a chosen one are out of the question.
         name: Shown in the explanation.
+
+    Attributes:
+        x: The candidates.
+        squared: float32 [m], squared distance to the nearest chosen one, infinite without one.
     """
 
     def __init__(
@@ -113,28 +116,38 @@ class Diversity:
         self.name = name
         self.strength = strength
         self.minimum_distance = minimum_distance
-        self._x = x
-        self._squared = nearest(x, already)[1]
+        self.x = x
+        self.squared = nearest(x, already)[1]
+        self._norms = np.einsum("ij,ij->i", x, x)
+
+    @staticmethod
+    def value_of(squared: Floats) -> Values:
+        """Return the values of squared distances; 1 where nothing was chosen yet."""
+        distance = np.sqrt(squared, dtype=np.float64) / 2.0
+        values: Values = np.where(np.isinf(distance), 1.0, distance)
+        return np.clip(values, FLOOR, 1.0)
 
     def values(self) -> Values:
         """Return float64 [m]."""
-        distance = np.sqrt(self._squared, dtype=np.float64) / 2.0
-        return np.clip(np.where(np.isinf(distance), 1.0, distance), FLOOR, 1.0)
+        return self.value_of(self.squared)
 
     def known(self, candidate: int) -> bool:
         """Tell whether there is anything to be far from."""
-        return bool(np.isfinite(self._squared[candidate]))
+        return bool(np.isfinite(self.squared[candidate]))
 
     def choose(self, candidate: int) -> None:
         """Shorten the distances to the chosen sample's."""
-        fresh = squared_distances(self._x, self._x[candidate : candidate + 1])[:, 0]
-        np.minimum(self._squared, fresh, out=self._squared)
+        fresh = self.x @ self.x[candidate]
+        fresh *= -2.0
+        fresh += self._norms
+        fresh += self._norms[candidate]
+        np.minimum(self.squared, np.maximum(fresh, 0.0), out=self.squared)
 
     def allowed(self) -> NDArray[np.bool_]:
         """Return bool [m]: who is not nearer than the minimum distance to a chosen sample."""
         if self.minimum_distance is None:
-            return np.ones(len(self._x), dtype=np.bool_)
-        return np.asarray(np.sqrt(self._squared) >= self.minimum_distance)
+            return np.ones(len(self.x), dtype=np.bool_)
+        return np.asarray(np.sqrt(self.squared) >= self.minimum_distance)
 
 
 class Coverage:
