@@ -171,3 +171,19 @@ def torchvision_trunk(
             remedy="Use another one, such as resnet18 or mobilenet_v3_small",
         )
     return network, int(last.in_features)
+
+
+def published_state(architecture: str, *, image_size: int) -> dict[str, torch.Tensor]:
+    """Download the published weights of a torchvision network, without its last layer.
+
+    Raises:
+        InputError: There are none, or they cannot be downloaded.
+    """
+    if architecture == SMALL_CNN:
+        raise InputError(
+            "small_cnn has no published weights",
+            where="architecture",
+            remedy="Leave weights empty, or choose a torchvision architecture",
+        )
+    trunk, _ = torchvision_trunk(architecture, image_size=image_size, published=True)
+    return dict(trunk.state_dict())

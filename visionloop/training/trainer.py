@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from visionloop.errors import InputError, VisionloopError
 from visionloop.training.calibration import SINGLE_FIT_LABELS, fit_temperature, held_out_rows
 from visionloop.training.determinism import choose_device, deterministic
-from visionloop.training.network import SMALL_CNN, build_network, torchvision_trunk
+from visionloop.training.network import SMALL_CNN, build_network, published_state
 from visionloop.training.parameters import TrainingConfig
 from visionloop.training.weights import load_trunk, read_state_dict
 
@@ -146,16 +146,8 @@ def _new_network(n_classes: int, parameters: TrainingConfig, weights: bytes | No
         parameters.architecture, n_classes=n_classes, image_size=parameters.image_size
     )
     if parameters.weights == "torchvision":
-        if parameters.architecture == SMALL_CNN:
-            raise InputError(
-                "small_cnn has no published weights",
-                where="training.weights",
-                remedy="Leave training.weights empty, or choose a torchvision architecture",
-            )
-        trunk, _ = torchvision_trunk(
-            parameters.architecture, image_size=parameters.image_size, published=True
-        )
-        trunk_of(network).load_state_dict(trunk.state_dict())
+        state = published_state(parameters.architecture, image_size=parameters.image_size)
+        trunk_of(network).load_state_dict(state)
     elif weights is not None:
         state = read_state_dict(weights, where=parameters.weights)
         load_trunk(trunk_of(network), state, where=parameters.weights)

@@ -1,0 +1,119 @@
+"""Reads samples' bytes, checks that they are the sample's, decodes and reduces them, in threads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from visionloop.errors import UnreadableMedia, VisionloopError
+from visionloop.lake.schemas import arrow_schema
+from visionloop.lake.storage import StorageError, open_storage, scheme_of
+from visionloop.media.decode import decode_rgb
+
+T = TypeVar("T")
+
+# Encoded bytes of so many images are in memory at once; a large photograph has 10 MB.
+WINDOW = 64
+READ_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[T]):
+    """One sample, read or not.
+
+    Attributes:
+        sample_id: The sample.
+        uri: Where its bytes lie.
+        value: What was made of the decoded image; None when it cannot be read.
+        reason: Why not, a word: ``missing``, ``changed``, or a decoder's reason; empty if read.
+        detail: The storage's or the decoder's own words.
+    """
+
+    sample_id: str
+    uri: str
+    value: T | None
+    reason: str = ""
+    detail: str = ""
+
+
+def load_images(
+    media: Mapping[str, str], transform: Callable[[NDArray[np.uint8]], T]
+) -> Iterator[Loaded[T]]:
+    """Read, decode and transform samples, in the order of their ids.
+
+    Args:
+        media: URI by sample id.
+        transform: Makes of a decoded image, uint8 [H, W, 3], what is kept; called in threads.
+
+    Yields:
+        Every sample once. One whose bytes are gone, broken, or no longer those that its id was made
+        of is yielded with a reason: predictions about other bytes would be filed under its name.
+    """
+    order = sorted(media)
+
+    def make(entry: tuple[str, bytes | StorageError]) -> Loaded[T]:
+        sample_id, data = entry
+        uri = media[sample_id]
+        if isinstance(data, VisionloopError):
+            return Loaded(sample_id, uri, None, "missing", data.what)
+        if hashlib.sha256(data).hexdigest() != sample_id:
+            return Loaded(sample_id, uri, None, "changed", "the file was replaced after its ingest")
+        try:
+            return Loaded(sample_id, uri, transform(decode_rgb(data)))
+        except UnreadableMedia as error:
+            return Loaded(sample_id, uri, None, error.reason, error.detail)
+
+    with ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), 8)) as pool:
+        for start in range(0, len(order), WINDOW):
+            window = order[start : start + WINDOW]
+            yield from pool.map(make, _read({name: media[name] for name in window}))
+
+
+def _read(media: Mapping[str, str]) -> list[tuple[str, bytes | StorageError]]:
+    # A lake on a disk may hold samples that lie in a bucket, and the reverse.
+    by_scheme: dict[str, list[str]] = defaultdict(list)
+    for sample_id, uri in media.items():
+        by_scheme[scheme_of(uri)].append(sample_id)
+    found: dict[str, bytes | StorageError] = {}
+    for sample_ids in by_scheme.values():
+        uris = [media[sample_id] for sample_id in sample_ids]
+        read = open_storage(uris[0]).read_many(uris, threads=READ_THREADS)
+        found |= {sample_id: data for sample_id, (_, data) in zip(sample_ids, read, strict=True)}
+    return [(sample_id, found[sample_id]) for sample_id in media]
+
+
+def unreadable_flags(unreadable: Iterable[Loaded[Any]], *, stage: str) -> pa.Table:
+    """Return rows of the table `flags` for samples that could not be read.
+
+    Args:
+        unreadable: What `load_images` yielded with a reason.
+        stage: The stage that met them.
+    """
+    now = datetime.now(UTC)
+    rows = [
+        {
+            "subject": loaded.sample_id,
+            "subject_type": "sample",
+            "stage": stage,
+            "kind": "unreadable",
+            "score": 1.0,
+            "threshold": 1.0,
+            "evidence": json.dumps(
+                {"uri": loaded.uri, "reason": loaded.reason, "detail": loaded.detail}
+            ),
+            "flagged_at": now,
+        }
+        for loaded in unreadable
+    ]
+    return pa.Table.from_pylist(rows, schema=arrow_schema("flags"))
