@@ -56,8 +56,9 @@ def first_splits(
         ``pool`` or ``holdout`` for each sample id.
     """
     splits = {member.sample_id: POOL for member in members}
-    target = min(round(fraction * len(members)), max_samples)
-    if not target:
+    # The pool is never left empty.
+    target = min(round(fraction * len(members)), max_samples, len(members) - 1)
+    if target < 1:
         return splits
     ordered = sorted(members, key=lambda m: (_hash(seed, m.group_key or m.sample_id), m.sample_id))
     words = as_words([member.fingerprint for member in ordered])

@@ -1,0 +1,100 @@
+"""The holdout: drawn once, by what is in it, with everything that belongs together."""
+
+from __future__ import annotations
+
+import hashlib
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from visionloop.media.holdout import HOLDOUT, POOL, RESERVED, Member, first_splits, later_split
+
+
+def member(name: str, group: str = "", copy_of: str = "") -> Member:
+    like = hashlib.sha256((copy_of or name).encode()).digest()
+    if copy_of:  # one bit apart
+        like = bytes([like[0] ^ 1]) + like[1:]
+    return Member(hashlib.sha256(name.encode()).hexdigest(), group, like)
+
+
+def held(members: list[Member], **options: float) -> set[str]:
+    chosen = {"fraction": 0.2, "max_samples": 500, "seed": 0} | options
+    splits = first_splits(members, **chosen)  # type: ignore[arg-type]
+    assert set(splits) == {m.sample_id for m in members}
+    assert set(splits.values()) <= {POOL, HOLDOUT}
+    return {sample_id for sample_id, split in splits.items() if split == HOLDOUT}
+
+
+SINGLES = [member(f"m{i}") for i in range(200)]
+
+
+def test_the_share_and_the_most_are_kept() -> None:
+    assert len(held(SINGLES)) == 40
+    assert len(held(SINGLES, max_samples=7)) == 7
+    assert held(SINGLES, fraction=0.0) == set()
+    assert held([]) == set()
+
+
+def test_the_choice_depends_on_the_samples_and_the_seed_alone() -> None:
+    chosen = held(SINGLES)
+    assert held(list(reversed(SINGLES))) == chosen
+    assert held(SINGLES, seed=1) != chosen
+
+
+def test_groups_are_never_divided() -> None:
+    members = [member(f"m{i}", group=f"camera {i % 17}") for i in range(200)]
+    chosen = held(members)
+    groups = {m.group_key for m in members if m.sample_id in chosen}
+    assert chosen == {m.sample_id for m in members if m.group_key in groups}
+    assert 0 < len(chosen) <= 40
+
+
+def test_copies_stay_on_the_side_of_their_original() -> None:
+    members = SINGLES + [member(f"copy {i}", copy_of=f"m{i}") for i in range(100)]
+    chosen = held(members)
+    by_id = {m.sample_id: i for i, m in enumerate(members)}
+    for i in range(100):
+        original, copy = members[i].sample_id, members[200 + i].sample_id
+        assert (original in chosen) == (copy in chosen)
+    assert len(chosen) <= 60 and by_id
+
+
+def test_copies_tie_their_groups_together() -> None:
+    members = [member(f"m{i}", group=f"g{i % 4}") for i in range(40)]
+    members.append(member("copy", group="g3", copy_of="m0"))  # m0 is of g0
+    for seed in range(8):
+        chosen = held(members, fraction=0.6, seed=seed)
+        sides = {m.group_key: m.sample_id in chosen for m in members}
+        assert sides["g0"] == sides["g3"]
+
+
+def test_where_every_group_is_too_large_the_smallest_is_taken_unless_it_is_all() -> None:
+    members = [member(f"a{i}", "big") for i in range(60)] + [
+        member(f"b{i}", "small") for i in range(40)
+    ]
+    assert held(members, fraction=0.1) == {m.sample_id for m in members[60:]}
+    assert held(members[:60], fraction=0.1) == set()
+
+
+def test_a_later_sample_of_a_holdout_group_is_neither_trained_on_nor_held_out() -> None:
+    assert later_split(member("x", "camera 1"), {"camera 1"}) == RESERVED
+    assert later_split(member("x", "camera 2"), {"camera 1"}) == POOL
+    assert later_split(member("x"), {"camera 1"}) == POOL
+    assert later_split(member("x"), set()) == POOL
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5)), max_size=40, unique=True),
+    st.floats(0, 0.9),
+    st.integers(0, 50),
+)
+def test_whatever_comes_nothing_that_belongs_together_is_divided(
+    drawn: list[tuple[int, int]], fraction: float, most: int
+) -> None:
+    members = [member(f"{i}/{g}", f"g{g}" if g else "") for i, g in drawn]
+    chosen = held(members, fraction=fraction, max_samples=most)
+    for group in range(1, 6):
+        sides = {m.sample_id in chosen for m in members if m.group_key == f"g{group}"}
+        assert len(sides) <= 1
+    assert len(chosen) < len(members) or not members
