@@ -211,7 +211,6 @@ class ReportData:
         evaluated: The model that ``confusion`` and ``slices`` belong to.
         windows: Deployed confidences.
         harvest: What became of the logged events.
-        failures: Stages that stopped early, in words.
     """
 
     loop: str = ""
@@ -231,4 +230,3 @@ class ReportData:
     evaluated: str = ""
     windows: tuple[Window, ...] = ()
     harvest: tuple[HarvestCount, ...] = ()
-    failures: tuple[str, ...] = ()

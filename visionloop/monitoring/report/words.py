@@ -102,14 +102,18 @@ def _notices(data: ReportData) -> tuple[str, ...]:
                 "Once they are there, run the round again: it goes on where it stopped."
             )
         elif held.state == "running":
-            notices.append(f"Round {held.round_id} is not finished.")
+            reached = next(reversed(held.seconds), "")
+            after = (
+                f"; the last stage that ended was {reached.replace('_', ' ')}" if reached else ""
+            )
+            notices.append(f"Round {held.round_id} is not finished{after}.")
         if not held.funnel.adds_up:
             f = held.funnel
             notices.append(
                 f"Round {held.round_id}: the states of its files add up to "
                 f"{f.ok + f.flagged + f.unreadable + f.unchecked:,}, not to the {f.found:,} found."
             )
-    return (*notices, *data.failures)
+    return tuple(notices)
 
 
 def _figures(data: ReportData) -> tuple[Figure, ...]:
