@@ -1,0 +1,146 @@
+"""Publishing: the pointer, the endpoint that has to come up, the round that is closed."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tests.servers import free_port
+from visionloop.errors import VisionloopError
+from visionloop.lake import Lake
+from visionloop.serving.pointer import pointer_uri, read_pointer
+from visionloop.stages.publish import publish
+
+
+@contextmanager
+def endpoint(pointer: str, *, refuses: bool = False, after: int = 0) -> Iterator[str]:
+    """Serve V2 model metadata over HTTP, following a pointer as a predictor does."""
+    asked = 0
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            nonlocal asked
+            asked += 1
+            held = read_pointer(pointer)
+            if held is None or refuses or asked <= after:
+                self.send_error(404)
+                return
+            body = json.dumps({"name": "test", "versions": [held.model_id]}).encode()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+
+
+def config(lake: Lake, **serving: object) -> str:
+    return json.dumps({"name": lake.loop, "lake": lake.uri, "serving": serving})
+
+
+def trained(lake: Lake, *models: str) -> None:
+    for model in models:
+        opened = lake.rounds.open("run", take_over=True)
+        with lake.run(stage="evaluate", round_id=opened.round_id) as run:
+            run.append(
+                "experiments", pa.table({"model_id": [model], "arm": ["loop"], "state": ["passed"]})
+            )
+            run.commit()
+
+
+def states(lake: Lake) -> dict[str, str]:
+    rows = lake.read("experiments").to_pylist()
+    return {row["model_id"]: row["state"] for row in rows}
+
+
+def test_a_model_that_passed_goes_into_service_and_closes_its_round(
+    lake: Lake, tmp_path: Path
+) -> None:
+    trained(lake, "m1")
+    place = pointer_uri(lake, "test")
+    with endpoint(place, after=2) as url:
+        setting = config(lake, url=url)
+        done = publish(config=setting, model_id="m1", model_uri="file:///m1", passed=True)
+    assert done[1:] == (True, "m1")
+    held = read_pointer(place)
+    assert held is not None and (held.model_id, held.previous) == ("m1", "")
+    assert states(lake) == {"m1": "in_service"}
+    closed = lake.rounds.get("0000")
+    assert closed is not None and (closed.state, closed.outcome) == ("done", "published")
+    assert lake.read("decisions")["outcome"].to_pylist() == ["published"]
+
+
+def test_a_model_that_did_not_pass_leaves_the_one_in_service_where_it_is(lake: Lake) -> None:
+    trained(lake, "m1")
+    publish(config=config(lake), model_id="m1", model_uri="file:///m1", passed=True)
+    trained(lake, "m2")
+    done = publish(config=config(lake), model_id="m2", model_uri="file:///m2", passed=False)
+    assert done[1:] == (False, "m1")
+    held = read_pointer(pointer_uri(lake, "test"))
+    assert held is not None and held.model_id == "m1"
+    assert states(lake) == {"m1": "in_service", "m2": "passed"}
+    assert [r.outcome for r in lake.rounds.all()] == ["published", "kept"]
+
+
+def test_a_new_model_retires_the_old_one(lake: Lake) -> None:
+    for model in ("m1", "m2"):
+        trained(lake, model)
+        publish(config=config(lake), model_id=model, model_uri=f"file:///{model}", passed=True)
+    assert states(lake) == {"m1": "retired", "m2": "in_service"}
+    held = read_pointer(pointer_uri(lake, "test"))
+    assert held is not None and (held.model_id, held.previous) == ("m2", "m1")
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_an_endpoint_that_does_not_come_up_gets_the_old_model_back(lake: Lake, up: bool) -> None:
+    trained(lake, "m1")
+    publish(config=config(lake), model_id="m1", model_uri="file:///m1", passed=True)
+    trained(lake, "m2")
+    place = pointer_uri(lake, "test")
+    with endpoint(place, refuses=True) as url:
+        address = url if up else f"http://127.0.0.1:{free_port()}"
+        setting = config(lake, url=address, timeout_s=0.5)
+        says = "no model yet" if up else "does not answer: .*refused"
+        with pytest.raises(VisionloopError, match=f"did not come up with model m2.*{says}"):
+            publish(config=setting, model_id="m2", model_uri="file:///m2", passed=True)
+    held = read_pointer(place)
+    assert held is not None and held.model_id == "m1"
+    assert states(lake) == {"m1": "in_service", "m2": "passed"}
+    again = lake.rounds.get("0001")
+    assert again is not None and again.state == "running"
+    with endpoint(place) as url:
+        done = publish(
+            config=config(lake, url=url), model_id="m2", model_uri="file:///m2", passed=True
+        )
+    assert done.in_service == "m2"
+
+
+def test_publishing_twice_is_publishing_once(lake: Lake) -> None:
+    trained(lake, "m1")
+    place = pointer_uri(lake, "test")
+    for _ in range(2):
+        publish(
+            config=config(lake),
+            round_id="0000",
+            model_id="m1",
+            model_uri="file:///m1",
+            passed=True,
+        )
+    assert lake.read("decisions").num_rows == 1
+    assert lake.read("experiments").num_rows == 1
+    held = read_pointer(place)
+    assert held is not None and held.previous == ""
