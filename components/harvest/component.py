@@ -29,7 +29,8 @@ def harvest(
 ):
     """Read the events that the endpoint logged and record each inference once.
 
-    n_events = events joined into confidences + n_rejected + n_orphans + n_pending, by event.
+    Every event that was read is harvested, pending, an orphan, rejected, ignored or a duplicate;
+    these six counts add up to n_events, and the page lists them.
 
     Args:
         config: Text of loop.yaml, or the URI of one.

@@ -32,7 +32,7 @@ def ingest(
     """Ingest the files that the lake does not know yet.
 
     A file is known by its URI and generation. Unreadable files are recorded with their reason,
-    never dropped: n_files = n_new + n_unreadable + n_skipped.
+    never dropped: n_files = n_new + n_unreadable + n_skipped + copies of other files.
 
     Args:
         config: Text of loop.yaml, or the URI of one.

@@ -1,0 +1,86 @@
+"""Answer inference requests with the model in service (KServe V1, V2 and gRPC).
+
+The model is a pointer (…/serving/NAME.json in the lake), which is followed without dropping a
+request, or one model bundle. Before a first model is published the server is up and not ready.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from visionloop.cli.configuration import absolute
+from visionloop.errors import InputError
+
+_PORT, _GRPC_PORT = 8080, 8081
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("--model", required=True, metavar="URI", help="pointer (.json) or bundle")
+    parser.add_argument(
+        "--name", default="", help="name of the model in the paths (default: the pointer's)"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s; a pod: 0.0.0.0")
+    parser.add_argument(
+        "--port", type=int, default=_PORT, help="REST; 0 takes a free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--grpc-port",
+        type=int,
+        default=None,
+        metavar="PORT",
+        help="gRPC; 0 takes a free one, -1 none (default: 8081, or a free one beside another --port)",
+    )
+    parser.add_argument("--port-file", default="", metavar="FILE", help="gets the ports as JSON")
+    parser.add_argument(
+        "--events",
+        default="",
+        metavar="URL",
+        help="address of a collector, where no KServe agent logs the requests",
+    )
+    parser.add_argument("--namespace", default="default", help="in the events")
+    parser.add_argument(
+        "--metadata-header",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="header of a request that its events carry, such as X-Request-Id; may be given again",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=0, help="requests at a time (default: the processors)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, help="threads of one prediction (default: half of them)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    if args.events and not args.events.startswith(("http://", "https://")):
+        raise InputError(
+            "events are sent to the address of a collector",
+            where=f"--events {args.events}",
+            remedy="Start one with: visionloop collect --lake URI, then give http://HOST:PORT",
+        )
+    from visionloop.serving.predictor import run_server
+
+    model = absolute(args.model)
+    name = args.name or model.rstrip("/").rpartition("/")[2].removesuffix(".json")
+    grpc_port = args.grpc_port
+    if grpc_port is None:
+        # A second server on this machine got a port of its own; 8081 is likely the first one's.
+        grpc_port = _GRPC_PORT if args.port == _PORT else 0
+    run_server(
+        model,
+        name,
+        args.port,
+        grpc_port if grpc_port >= 0 else None,
+        args.events,
+        host=args.host,
+        namespace=args.namespace,
+        metadata_headers=tuple(args.metadata_header),
+        port_file=args.port_file,
+        workers=args.workers,
+        threads=args.threads,
+    )
+    return 0
