@@ -109,6 +109,18 @@ def test_a_folder_that_is_not_there_is_an_error_with_its_name(tmp_path: Path) ->
         list(open_storage("x").list(str(tmp_path / "nowhere")))
 
 
+def test_a_pipe_is_no_file_and_a_link_that_leads_nowhere_is_listed_and_cannot_be_read(
+    tmp_path: Path,
+) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    storage = open_storage(str(tmp_path))
+    (found,) = storage.list(str(tmp_path))
+    assert name_of(found.uri) == "lost.png"
+    with pytest.raises(StorageError, match="No such file"):
+        storage.read(found.uri)
+
+
 def test_uris_have_one_form(tmp_path: Path) -> None:
     assert normalise("/a/../b c") == "file:///b%20c"
     assert local_path("file:///b%20c") == Path("/b c")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -166,8 +167,8 @@ class FileStorage:
     def list(self, prefix: str) -> Iterator[FileInfo]:
         """Yield the files at or under a folder, in the order of their URIs."""
         root = local_path(prefix)
-        if root.is_file():
-            yield self._info(root)
+        if root.is_file() and (only := self._info(root)):
+            yield only
             return
 
         def refuse(error: OSError) -> None:
@@ -182,18 +183,26 @@ class FileStorage:
             found += [os.path.join(folder, name) for name in names]
         for uri in sorted(map(normalise, found)):
             try:
-                yield self._info(local_path(uri))
+                info = self._info(local_path(uri))
             except FileNotFoundError:
                 continue  # removed since it was listed
+            if info is not None:
+                yield info
 
     @staticmethod
-    def _info(path: Path) -> FileInfo:
-        stat = path.stat()
+    def _info(path: Path) -> FileInfo | None:
+        try:
+            held = path.stat()
+        except FileNotFoundError:
+            # A link that leads nowhere is listed, so that whoever reads it finds out and says so.
+            held = path.lstat()
+        if not (stat.S_ISREG(held.st_mode) or stat.S_ISLNK(held.st_mode)):
+            return None  # reading a pipe or a device would never end
         return FileInfo(
             normalise(path),
-            stat.st_size,
-            str(stat.st_mtime_ns),
-            datetime.fromtimestamp(stat.st_mtime, UTC),
+            held.st_size,
+            str(held.st_mtime_ns),
+            datetime.fromtimestamp(held.st_mtime, UTC),
         )
 
     def read(self, uri: str) -> bytes:
