@@ -56,11 +56,14 @@ def full_report() -> ReportData:
                 model_id=f"m-{i}f3a9c2e1b",
                 gate="passed" if i != 1 else "rejected",
                 gate_reason="accuracy 0.705 is above the model in service by 0.141",
-                space="descriptor-pca64-32px" if i == 0 else f"model-m-{i - 1}f3a9c2e1b",
-                space_source="PCA of downscaled pixels, fitted on the first round's pictures: "
-                "no weights were named"
-                if i == 0
-                else "the model in service",
+                spaces=(
+                    (
+                        "pixels_pca64",
+                        "PCA of downscaled pixels, fitted on the first round's pictures: no "
+                        "weights were named",
+                    ),
+                    *([(f"model_m-{i - 1}f3a9c2e1b", f"model m-{i - 1}f3a9c2e1b")] if i else []),
+                ),
                 seconds={"ingest": 1.2, "infer": 0.8, "monitor": 0.3, "select": 0.2, "train": 5.1},
             )
         )

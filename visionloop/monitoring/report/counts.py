@@ -71,8 +71,11 @@ def funnels(
             # A round that was started again met its own files a second time: the first run says
             # what earlier rounds had brought.
             known.setdefault(row["round_id"], int(counts.get("skipped", 0)))
-        elif row["stage"] == "select" and counts.get("eligible", counts.get("pool")) is not None:
-            pool[row["round_id"]] = int(counts.get("eligible", counts.get("pool")))
+        elif row["stage"] == "select":
+            # A round that selects again returns its picks and has no pool to tell of.
+            eligible = json.loads(row["outputs"] or "{}").get("eligible")
+            if eligible is not None:
+                pool[row["round_id"]] = int(eligible)
     rounds = set(states) | set(chosen) | set(trained) | set(known)
     return {
         round_id: Funnel(

@@ -58,8 +58,7 @@ class Round:
         gate: ``passed``, ``rejected`` or "".
         gate_reason: The gate's own words.
         missing_labels: Labels that a waiting round still waits for.
-        space: The embedding space that the round's selection used.
-        space_source: Where that space comes from, in words.
+        spaces: Embedding spaces that the round used, each with where it comes from in words.
         seconds: Seconds of work of each stage, in the order of their first run.
         opened_at: When the round was opened.
     """
@@ -75,8 +74,7 @@ class Round:
     gate: str = ""
     gate_reason: str = ""
     missing_labels: int = 0
-    space: str = ""
-    space_source: str = ""
+    spaces: tuple[tuple[str, str], ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     opened_at: datetime | None = None
 

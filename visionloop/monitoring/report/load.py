@@ -166,7 +166,6 @@ def _rounds(
             ),
             None,
         )
-        space, source = _space(runs, round_id)
         waiting = row.get("state") == "waiting"
         rounds.append(
             Round(
@@ -181,8 +180,7 @@ def _rounds(
                 gate=gate["outcome"] if gate else "",
                 gate_reason=(gate["reason"] or "") if gate else "",
                 missing_labels=int(counts.get("labels_missing", 0)) if waiting else 0,
-                space=space,
-                space_source=source,
+                spaces=_spaces(runs, round_id),
                 seconds=_seconds(runs, round_id),
                 opened_at=row.get("opened_at"),
             )
@@ -204,13 +202,15 @@ def _seconds(runs: list[dict[str, Any]], round_id: str) -> dict[str, float]:
     return seconds
 
 
-def _space(runs: list[dict[str, Any]], round_id: str) -> tuple[str, str]:
+def _spaces(runs: list[dict[str, Any]], round_id: str) -> tuple[tuple[str, str], ...]:
     for row in reversed(runs):
-        if row["round_id"] == round_id and row["stage"] == "infer":
-            outputs = _json(row["outputs"])
-            if outputs.get("space"):
-                return str(outputs["space"]), str(outputs.get("source") or "")
-    return "", ""
+        outputs = _json(row["outputs"])
+        if row["round_id"] == round_id and row["stage"] == "infer" and outputs.get("space"):
+            found = [(str(outputs["space"]), str(outputs.get("source") or ""))]
+            if outputs.get("model_space"):
+                found.append((str(outputs["model_space"]), f"model {outputs.get('model_id')}"))
+            return tuple(found)
+    return ()
 
 
 def _in_service(decisions: list[dict[str, Any]], models: list[dict[str, Any]]) -> str:

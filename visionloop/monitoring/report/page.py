@@ -144,8 +144,8 @@ class _Space:
 def _spaces(data: ReportData) -> list[_Space]:
     used: dict[tuple[str, str], list[str]] = {}
     for held in data.rounds:
-        if held.space:
-            used.setdefault((held.space, held.space_source), []).append(held.round_id)
+        for space in held.spaces:
+            used.setdefault(space, []).append(held.round_id)
     return [
         _Space(rounds[0] if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}", name, source)
         for (name, source), rounds in used.items()
