@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=None,
         metavar="PORT",
-        help="gRPC; 0 takes a free one, -1 none (default: 8081, or a free one beside another --port)",
+        help="gRPC; 0 takes a free one, -1 none (default: 8081, or free beside another --port)",
     )
     parser.add_argument("--port-file", default="", metavar="FILE", help="gets the ports as JSON")
     parser.add_argument(
