@@ -22,10 +22,10 @@ def keep_pandas_out_of_pyarrow() -> None:
     if "pandas" in sys.modules:
         return
     blocker = _NoPandas()
-    sys.meta_path.insert(0, blocker)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, blocker)
     try:
         import pyarrow as pa
 
         pa.array([])
     finally:
-        sys.meta_path.remove(blocker)  # type: ignore[arg-type]
+        sys.meta_path.remove(blocker)
