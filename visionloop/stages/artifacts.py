@@ -41,11 +41,11 @@ class ClassificationMetricsArtifact(Protocol):
 
 
 def log_metrics(artifact: MetricsArtifact | None, values: Mapping[str, Any]) -> None:
-    """Record numbers; what is missing or not finite is left out, since it would crash the task."""
+    """Record numbers; what is not a finite number is left out, since it would crash the task."""
     if artifact is None:
         return
     for name, value in values.items():
-        if value is not None and math.isfinite(float(value)):
+        if isinstance(value, (int, float)) and math.isfinite(value):
             artifact.log_metric(name, float(value))
 
 
