@@ -126,11 +126,8 @@ def drift_flags(comparisons: list[Comparison], now: datetime) -> pa.Table:
         comparisons: What was compared.
         now: Written as ``flagged_at``.
     """
-    import pyarrow as pa
+    from visionloop.monitoring.findings import rows_table
 
-    from visionloop.lake.schemas import arrow_schema
-
-    schema = pa.schema([f for f in arrow_schema("flags") if f.name not in ("round_id", "run_id")])
     rows = [
         {
             "subject": c.window.endpoint,
@@ -155,7 +152,7 @@ def drift_flags(comparisons: list[Comparison], now: datetime) -> pa.Table:
         for c in comparisons
         if c.drift.state == "drift"
     ]
-    return pa.Table.from_pylist(rows, schema=schema)
+    return rows_table("flags", rows)
 
 
 def _comparisons(run: Run, thresholds: MonitoringConfig) -> list[Comparison]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from visionloop.lake import Lake
 
 # Newest rounds shown, pictures of each, and examples of each kind of flag.
-ROUNDS, SELECTED, EXAMPLES = 2, 24, 8
+ROUNDS, SELECTED, EXAMPLES = 2, 24, 6
 
 _HEADINGS = {
     "exact_duplicate": "The same bytes again",
@@ -79,6 +79,11 @@ def why(row: Mapping[str, Any]) -> tuple[str, ...]:
     values = json.loads(row["objectives"]) if row["objectives"] else {}
     known = {name: value for name, value in values.items() if _is_number(value)}
     said = explain(known, arm=row["arm"] or "selected")
+    # Under a picture, in a column of words, the opening that all sentences share is noise.
+    for opening in ("Picked because it is ", "Picked because "):
+        if said.startswith(opening):
+            said = said.removeprefix(opening)
+            said = said[:1].upper() + said[1:]
     return (said,) if row["rank"] is None else (f"Choice {row['rank'] + 1}.", said)
 
 
@@ -171,11 +176,11 @@ def _evidence(row: Mapping[str, Any]) -> list[str]:
     if row["score"] is None:
         return [kind.replace("_", " ")]
     measure = str(evidence.get("measure") or "score")
-    lines = [f"{measure} {row['score']:.3g}"]
+    lines = [f"{measure} {row['score']:.2g}"]
     if row["threshold"] is not None:
-        lines.append(f"threshold {row['threshold']:.3g}")
+        lines.append(f"threshold {row['threshold']:.2g}")
     if evidence.get("median") is not None:
-        lines.append(f"median {evidence['median']:.3g}")
+        lines.append(f"median {evidence['median']:.2g}")
     return lines
 
 

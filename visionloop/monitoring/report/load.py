@@ -137,7 +137,7 @@ def _rate(metrics: Mapping[str, Any], n_holdout: int) -> Rate | None:
     value = metrics.get("accuracy")
     if value is None:
         return None
-    n = int(metrics.get("n", metrics.get("n_samples", metrics.get("n_holdout", n_holdout))))
+    n = int(metrics.get("n", n_holdout))
     return wilson(min(n, max(0, round(value * n))), n) if n else None
 
 

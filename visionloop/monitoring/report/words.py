@@ -77,7 +77,7 @@ def _headline(data: ReportData) -> str:
     if data.rounds and data.rounds[-1].missing_labels:
         return f"Waiting for {count(data.rounds[-1].missing_labels, 'label')}."
     if data.n_samples:
-        return "No model yet."
+        return "No model in service yet."
     return "An empty lake."
 
 

@@ -1,0 +1,161 @@
+"""Flags of samples: quality among their source, and the same picture again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from visionloop.media.fingerprint import NEAR_DUPLICATE_BITS, as_words
+from visionloop.monitoring.config import MonitoringConfig
+from visionloop.monitoring.duplicates import nearest_earlier
+from visionloop.monitoring.findings import Findings
+from visionloop.monitoring.likeness import likeness
+from visionloop.monitoring.quality import Limit, limits, net_sharpness, telling
+
+# Takes URIs; returns float64 [SIDE, SIDE] of those that can be read.
+ReadGreys = Callable[[list[str]], Mapping[str, NDArray[np.float64]]]
+
+
+@dataclass(frozen=True)
+class Population:
+    """All samples of the lake, those to be checked among them.
+
+    Attributes:
+        ids: Sample ids, length n.
+        uris: Where their bytes lie, "" where that is not written.
+        sources: Where they came from, "" where that is not written.
+        prints: Fingerprints of 32 bytes, None where there is none.
+        measures: Sharpness (without rounding noise), brightness and contrast, float64 [n] each.
+        measured: Which samples have a fingerprint and every measure, bool [n].
+        is_new: Which samples are to be checked, bool [n].
+    """
+
+    ids: list[str]
+    uris: list[str]
+    sources: list[str]
+    prints: list[bytes | None]
+    measures: Mapping[str, NDArray[np.float64]]
+    measured: NDArray[np.bool_]
+    is_new: NDArray[np.bool_]
+
+
+def population_of(samples: pa.Table, new: set[str]) -> Population:
+    """Return the samples of the table ``samples`` as a population.
+
+    Args:
+        samples: Columns sample_id, uri, source, fingerprint, sharpness, brightness, contrast.
+        new: Samples to be checked.
+    """
+    columns = {name: samples[name].to_pylist() for name in samples.column_names}
+    measures = {
+        name: np.array([np.nan if v is None else v for v in columns[name]], dtype=np.float64)
+        for name in ("sharpness", "brightness", "contrast")
+    }
+    measures["sharpness"] = net_sharpness(measures["sharpness"], measures["contrast"])
+    prints = columns["fingerprint"]
+    measured = np.array([p is not None for p in prints], dtype=bool)
+    for values in measures.values():
+        measured &= np.isfinite(values)
+    return Population(
+        columns["sample_id"],
+        [uri or "" for uri in columns["uri"]],
+        [source or "" for source in columns["source"]],
+        prints,
+        measures,
+        measured,
+        np.array([sample in new for sample in columns["sample_id"]], dtype=bool),
+    )
+
+
+def flag_quality(population: Population, thresholds: MonitoringConfig, findings: Findings) -> None:
+    """Flag new samples that are blurred, dark, bright or flat, among those of their source.
+
+    Args:
+        population: All samples.
+        thresholds: Absolute limits, ``outlier_deviations`` and ``min_population``.
+        findings: Receives the flags.
+    """
+    measures, ids = population.measures, population.ids
+    names = np.array(population.sources, dtype=object)
+    found: dict[int, list[tuple[Limit, float]]] = {}
+    for source in sorted(set(names)):
+        own = names == source
+        # A source too small to be a population of its own is judged among all samples.
+        among = own if own.sum() >= thresholds.min_population else np.ones_like(own)
+        for limit in limits(
+            measures["sharpness"][among],
+            measures["brightness"][among],
+            measures["contrast"][among],
+            thresholds,
+        ):
+            values = measures[limit.measure]
+            for row in np.flatnonzero(own & population.is_new & limit.flags(values)).tolist():
+                found.setdefault(row, []).append((limit, float(values[row])))
+    for row in sorted(found, key=lambda r: ids[r]):
+        kept = telling({limit.kind for limit, _ in found[row]}, float(measures["contrast"][row]))
+        for limit, value in found[row]:
+            if limit.kind not in kept:
+                continue
+            findings.flag(
+                ids[row],
+                limit.kind,
+                score=value,
+                threshold=limit.value,
+                measure=limit.measure,
+                median=limit.median,
+                population=limit.population,
+                rule=limit.rule,
+            )
+
+
+def flag_near_duplicates(
+    population: Population,
+    thresholds: MonitoringConfig,
+    read_greys: ReadGreys,
+    findings: Findings,
+) -> None:
+    """Flag new samples that show the same picture as an earlier one.
+
+    Args:
+        population: All samples.
+        thresholds: ``near_duplicate_distance`` and ``near_duplicate_likeness``.
+        read_greys: Reads the pixels that confirm a candidate.
+        findings: Receives the flags.
+    """
+    ids, uris, prints = population.ids, population.uris, population.prints
+    measured, is_new = population.measured, population.is_new
+    # Arrival: known samples first, then the new ones by name. Clocks and thread timing have no say.
+    known = [r for r in range(len(ids)) if measured[r] and not is_new[r]]
+    fresh = [r for r in range(len(ids)) if measured[r] and is_new[r]]
+    if not fresh:
+        return
+    order = [
+        *sorted(known, key=lambda r: (uris[r], ids[r])),
+        *sorted(fresh, key=lambda r: (uris[r], ids[r])),
+    ]
+    nearest, distance = nearest_earlier(as_words([prints[r] or b"" for r in order]), len(known))
+    candidates = [
+        (row, order[other], int(bits))
+        for row, other, bits in zip(order[len(known) :], nearest, distance, strict=True)
+        if other >= 0 and bits <= thresholds.near_duplicate_distance
+    ]
+    greys = read_greys([uris[r] for row, other, _ in candidates for r in (row, other)])
+    for row, other, bits in candidates:
+        left, right = greys.get(uris[row]), greys.get(uris[other])
+        evidence = {"original": ids[other], "original_uri": uris[other], "bits": bits}
+        if left is not None and right is not None:
+            score, threshold = likeness(left, right), thresholds.near_duplicate_likeness
+            same = score >= threshold
+            # Flat pictures have nothing to correlate; equal fingerprints are all they can show.
+            same |= bits == 0 and min(float(left.std()), float(right.std())) < 1
+        else:
+            # Without the pixels only what the fingerprint alone is good for can be said.
+            score, threshold = float(bits), float(NEAR_DUPLICATE_BITS)
+            same = bits <= NEAR_DUPLICATE_BITS
+            evidence["unconfirmed"] = "the pictures' bytes could not be read"
+        if same:
+            findings.flag(ids[row], "near_duplicate", score=score, threshold=threshold, **evidence)
