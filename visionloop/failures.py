@@ -140,9 +140,12 @@ def read_failure(path: str | Path) -> tuple[VisionloopError, dict[str, Any]] | N
 
 
 def _last_frame(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
     # The decorator of stages is on every stage's way and never the place.
-    frames = [frame for frame in frames if not frame.filename.endswith("visionloop/task.py")]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.endswith("visionloop/task.py")
+    ]
     ours = [f for f in frames if f"{os.sep}visionloop{os.sep}" in f.filename] or frames
     if not ours:
         return ""
