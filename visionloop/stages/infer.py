@@ -100,6 +100,7 @@ def infer(
         InputError: The weights or the model cannot be used.
     """
     from visionloop.inference.embedder import open_embedder
+    from visionloop.training.experiments import in_service, load_bundle
 
     loop, opened = open_stage(config, lake)
     media = opened.media(version=lake_version or None)
@@ -108,7 +109,8 @@ def infer(
         write_page(page, "# Inference\n\nThe lake holds no samples yet.\n")
         return InferOutputs(version, "", "", 0, 0)
     embedder = open_embedder(loop.embedding, opened, media)
-    model = model_in_service(opened, version=version)
+    serving = in_service(opened, version=version or None)
+    model = load_bundle(serving["model_id"], serving["uri"]) if serving else None
     work = _plan(opened, media, embedder, model)
     todo = work.todo
     with progress("infer", total=len(todo), unit="images") as bar:
@@ -119,6 +121,9 @@ def infer(
                 opened, work, {name: media[name] for name in chunk}, bar, version, round_id
             )
         rate = bar.rate
+    if not todo and _plan(opened, media, embedder, model, version).todo:
+        # An earlier try of this task committed the work after the version that was asked for.
+        version = opened.version()
     log_metrics(
         metrics,
         {
@@ -134,45 +139,32 @@ def infer(
     return InferOutputs(version, model_id, embedder.space, work.embedded, work.predicted)
 
 
-def model_in_service(lake: Lake, *, version: str | None = None) -> OnnxModel | None:
-    """Load the model in service: the newest experiment of the loop's own arm in that state.
-
-    Raises:
-        InputError: Its bundle is not where the lake says.
-    """
-    from visionloop.inference.model import OnnxModel
-
-    rows = lake.read(
-        "experiments",
-        columns=["model_id", "uri", "round_id", "trained_at"],
-        where="arm == 'loop' and state == 'in_service'",
-        version=version or None,
-    ).to_pylist()
-    if not rows:
-        return None
-    newest = max(rows, key=lambda row: (row["round_id"], row["trained_at"], row["model_id"]))
-    return OnnxModel.load(newest["uri"])
-
-
-def _plan(lake: Lake, media: dict[str, str], embedder: Embedder, model: OnnxModel | None) -> _Work:
+def _plan(
+    lake: Lake,
+    media: dict[str, str],
+    embedder: Embedder,
+    model: OnnxModel | None,
+    version: str | None = None,
+) -> _Work:
     # What is done is looked up at the newest version, not the one that is read: a task that is run
     # again after its commit must not write everything twice.
     samples = set(media)
     if model is None:
-        return _Work(embedder, None, samples - _held(lake, embedder.space), set(), set())
+        return _Work(embedder, None, samples - _held(lake, embedder.space, version), set(), set())
     own = f"model_id == '{model.card.model_id}'"
-    predicted = lake.read("predictions", columns=["sample_id"], where=own)
+    predicted = lake.read("predictions", columns=["sample_id"], where=own, version=version)
     return _Work(
         embedder,
         model,
-        samples - _held(lake, embedder.space),
+        samples - _held(lake, embedder.space, version),
         samples - set(predicted["sample_id"].to_pylist()),
-        samples - _held(lake, model.card.embedding_space),
+        samples - _held(lake, model.card.embedding_space, version),
     )
 
 
-def _held(lake: Lake, space: str) -> set[str]:
-    return set(lake.read(f"embeddings_{space}", columns=["sample_id"])["sample_id"].to_pylist())
+def _held(lake: Lake, space: str, version: str | None) -> set[str]:
+    rows = lake.read(f"embeddings_{space}", columns=["sample_id"], version=version)
+    return set(rows["sample_id"].to_pylist())
 
 
 def _run(

@@ -15,10 +15,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from visionloop.errors import InputError, VisionloopError
+from visionloop.inference.model import CARD_FILE, ModelCard
 from visionloop.progress import progress
 from visionloop.stages.artifacts import Artifact, MetricsArtifact, log_metrics
 from visionloop.stages.opening import open_stage
 from visionloop.task import stage
+from visionloop.training.experiments import LOOP, RANDOM, store_bundle, trained_uri, version_with
 from visionloop.training.training_set import (
     TrainingSet,
     class_names,
@@ -120,7 +122,8 @@ def train(
         done = {
             row["model_id"]: row
             for row in opened.read("experiments").to_pylist()
-            if row["model_id"] in wanted and opened.storage.exists(row["uri"] + "/card.json")
+            if row["model_id"] in wanted
+            and opened.storage.exists(f"{trained_uri(opened, row['model_id'])}/{CARD_FILE}")
         }
         # Trained first and written afterwards: writing takes the writers' lock.
         fresh = [_train(plan, run, opened) for plan in plans if plan.model_id not in done]
@@ -131,13 +134,14 @@ def train(
             outputs={"model_id": plans[0].model_id},
             counts={"in": len(plans), "ok": len(rows), "skipped": len(plans) - len(rows)},
         )
-    # What an earlier try of this task committed is newer than the version that was asked for.
-    version = version if rows else opened.version()
+    version = version if rows else version_with(opened, plans[0].model_id, version)
     row = next(row for row in [*rows, *done.values()] if row["model_id"] == plans[0].model_id)
     summary = json.loads(row["metrics"])["training"]
+    device = summary.pop("device")
     log_metrics(metrics, {"n_labels": row["n_labels"], "trained": bool(rows)} | summary)
     if model is not None:
         _leave_bundle(opened, row, model)
+        model.metadata["device"] = device
     return TrainOutputs(version, row["model_id"], int(row["n_labels"]))
 
 
@@ -147,13 +151,13 @@ def _plans(loop: LoopConfig, lake: Lake, run: Run, parameters: TrainingConfig) -
     allowed = trainable(samples, loop.selection.copy_distance)
     experiments = run.read("experiments").to_pylist()
     own = sorted(
-        (row for row in experiments if row["arm"] == "loop"),
+        (row for row in experiments if row["arm"] == LOOP),
         key=lambda row: (row["round_id"], row["trained_at"]),
     )
     frozen = list(own[-1]["classes"] or []) if own else []
     classes = class_names(loop.classes, frozen, labels.values())
     # In the order of the ids: the set, and so the model, does not depend on who labelled first.
-    chosen = TrainingSet("loop", tuple(sorted((s, labels[s]) for s in labels if s in allowed)))
+    chosen = TrainingSet(LOOP, tuple(sorted((s, labels[s]) for s in labels if s in allowed)))
     if len(chosen.rows) < 2:
         raise InputError(
             f"{len(chosen.rows)} labelled samples are too few to train on; "
@@ -167,7 +171,7 @@ def _plans(loop: LoopConfig, lake: Lake, run: Run, parameters: TrainingConfig) -
         class_names(loop.classes, frozen, [*labels.values(), *known.values()])
         previous = _previous_random(run, experiments)
         picks = random_picks(known, len(chosen.rows), previous=previous, seed=parameters.seed)
-        random = TrainingSet("random", tuple(sorted((s, known[s]) for s in picks)))
+        random = TrainingSet(RANDOM, tuple(sorted((s, known[s]) for s in picks)))
         # Only accuracy is compared, and a temperature does not change it.
         sets.append((random, parameters.model_copy(update={"calibrate": False})))
     return [
@@ -185,7 +189,7 @@ def _oracle_labels(loop: LoopConfig, lake: Lake, version: str, allowed: set[str]
 
 
 def _previous_random(run: Run, experiments: list[dict[str, Any]]) -> list[str]:
-    rows = [r for r in experiments if r["arm"] == "random" and r["round_id"] < run.round_id]
+    rows = [r for r in experiments if r["arm"] == RANDOM and r["round_id"] < run.round_id]
     if not rows:
         return []
     digest = max(rows, key=lambda row: (row["round_id"], row["trained_at"]))["training_set"]
@@ -195,7 +199,6 @@ def _previous_random(run: Run, experiments: list[dict[str, Any]]) -> list[str]:
 
 def _train(plan: _Plan, run: Run, lake: Lake) -> _Fresh:
     """Train one model and store its bundle."""
-    from visionloop.inference.model import ModelCard
     from visionloop.inference.weights import PUBLISHED, read_weights
     from visionloop.training.bundle import write_bundle
     from visionloop.training.trainer import train_network
@@ -261,10 +264,10 @@ def _train(plan: _Plan, run: Run, lake: Lake) -> _Fresh:
         },
         created_at=now.isoformat(),
     )
-    uri = lake.path("trained", plan.model_id)
+    uri = trained_uri(lake, plan.model_id)
     with tempfile.TemporaryDirectory() as folder:
         write_bundle(folder, trained.network, card, temperature=trained.temperature)
-        store_bundle(lake, Path(folder), uri)
+        store_bundle(lake, {path.name: path.read_bytes() for path in Path(folder).iterdir()}, uri)
     row = {
         "model_id": plan.model_id,
         "arm": used.arm,
@@ -328,16 +331,10 @@ def _finite(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def store_bundle(lake: Lake, folder: Path, uri: str) -> None:
-    """Copy a bundle into the lake, its card last: without a card it is no bundle."""
-    for path in sorted(folder.iterdir(), key=lambda path: (path.name == "card.json", path.name)):
-        lake.storage.write(f"{uri}/{path.name}", path.read_bytes())
-
-
 def _leave_bundle(lake: Lake, row: dict[str, Any], model: Artifact) -> None:
     if Path(model.path).is_dir():
         shutil.rmtree(model.path)
-    lake.storage.download(row["uri"], model.path)
+    lake.storage.download(trained_uri(lake, row["model_id"]), model.path)
     model.metadata.update(
         model_id=row["model_id"],
         architecture=row["architecture"],

@@ -1,0 +1,258 @@
+"""Stage `evaluate`: measure a model on the frozen holdout, and decide whether it may serve."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from visionloop.progress import progress
+from visionloop.stages.artifacts import (
+    Artifact,
+    ClassificationMetricsArtifact,
+    MetricsArtifact,
+    log_confusion,
+    log_metrics,
+    write_page,
+)
+from visionloop.stages.evaluation_page import evaluation_page
+from visionloop.stages.opening import open_stage
+from visionloop.task import stage
+from visionloop.training.evaluation import Measured, evaluate_predictions, slice_rates
+from visionloop.training.experiments import find_experiment, in_service, load_bundle, random_arm
+from visionloop.training.gate import Verdict, judge
+from visionloop.training.training_set import latest_labels
+
+if TYPE_CHECKING:
+    from visionloop.config import LoopConfig
+    from visionloop.inference.images import Loaded
+    from visionloop.inference.model import OnnxModel
+    from visionloop.lake.run import Run
+
+
+class EvaluateOutputs(NamedTuple):
+    """What `evaluate` returns.
+
+    Attributes:
+        lake_version: Lake version with the measures and the gate's decision.
+        passed: Whether the model may be published.
+        accuracy: On the holdout, from 0 to 1; 0 where nothing could be measured.
+    """
+
+    lake_version: str
+    passed: bool
+    accuracy: float
+
+
+@stage
+def evaluate(
+    *,
+    config: str,
+    lake: str = "",
+    lake_version: str = "",
+    round_id: str = "",
+    model_id: str = "",
+    model: Artifact | None = None,
+    metrics: MetricsArtifact | None = None,
+    confusion: ClassificationMetricsArtifact | None = None,
+    page: Artifact | None = None,
+) -> EvaluateOutputs:
+    """Evaluate a model, the one in service and the control arm's on the same holdout; apply gates.
+
+    A rejected model's round ends with the outcome ``kept``. Without labelled holdout samples a
+    model is rejected unless ``gates.allow_unevaluated`` is set.
+
+    Args:
+        config: Text or URI of a ``loop.yaml``.
+        lake: Root of the lake; empty for the configuration's.
+        lake_version: Version to read at; empty for the newest.
+        round_id: The round; empty for the open one.
+        model_id: The model; empty for the newest of the loop's own arm.
+        model: Its bundle; None for the lake's copy.
+        metrics: Receives accuracy overall and by slice, macro F1, calibration error.
+        confusion: Receives the confusion matrix.
+        page: Receives a Markdown page.
+
+    Raises:
+        InputError: There is no such model, or its bundle is another's.
+    """
+    loop, opened = open_stage(config, lake)
+    candidate = find_experiment(opened, model_id)
+    own_id = candidate["model_id"]
+    with opened.run(
+        stage="evaluate",
+        round_id=round_id,
+        base_version=lake_version,
+        inputs={"model_id": own_id},
+    ) as run:
+        serving, random = in_service(opened), random_arm(opened, candidate["round_id"])
+        others = [row for row in (serving, random) if row and row["model_id"] != own_id]
+        folder = model.path if model is not None else None
+        models = [load_bundle(own_id, candidate["uri"], folder)]
+        models += [load_bundle(row["model_id"], row["uri"]) for row in others]
+        measured, unreadable = _measure(
+            loop, run, [candidate, *others], models, list(candidate["classes"])
+        )
+        own = measured[0]
+        before = next((m for m in measured[1:] if m.row["arm"] == "loop"), None)
+        verdict = judge(
+            own.evaluation.accuracy if own.evaluation else None,
+            n=own.evaluation.n if own.evaluation else 0,
+            in_service=before.row["model_id"] if before else "",
+            in_service_accuracy=before.evaluation.accuracy
+            if before and before.evaluation
+            else None,
+            min_accuracy=loop.gates.min_accuracy,
+            max_drop=loop.gates.max_drop,
+            allow_unevaluated=loop.gates.allow_unevaluated,
+        )
+        if candidate["state"] == "in_service":
+            # Run again after it was published: the decision that was taken stands.
+            verdict = Verdict(True, "in service already; " + verdict.reason, verdict.inputs)
+        else:
+            _write_decision(run, own_id, verdict)
+        for one in measured:
+            if one is not before:
+                _write_experiment(run, one, verdict if one is own else None)
+        if unreadable:
+            _flag(run, unreadable)
+        run.set_round(
+            outcome="" if verdict.passed else "kept",
+            counts={"accuracy": own.evaluation.accuracy if own.evaluation else None},
+        )
+        n = own.evaluation.n if own.evaluation else 0
+        version = run.commit(
+            outputs={"passed": verdict.passed, "reason": verdict.reason},
+            counts={"in": n + len(unreadable), "ok": n, "unreadable": len(unreadable)},
+        )
+    _report(measured, before, verdict, unreadable, metrics, confusion, page)
+    accuracy = own.evaluation.accuracy if own.evaluation else 0.0
+    return EvaluateOutputs(version, verdict.passed, accuracy)
+
+
+def _measure(
+    loop: LoopConfig,
+    run: Run,
+    rows: list[dict[str, Any]],
+    models: list[OnnxModel],
+    classes: list[str],
+) -> tuple[list[Measured], list[Loaded[Any]]]:
+    from visionloop.inference.prediction import predict_media
+
+    held = run.read("samples", columns=["sample_id", "uri"], where="split == 'holdout'")
+    media = dict(zip(held["sample_id"].to_pylist(), held["uri"].to_pylist(), strict=True))
+    labels = latest_labels(run.read("labels").to_pylist(), loop.task)
+    media = {sample_id: uri for sample_id, uri in media.items() if sample_id in labels}
+    with progress("evaluate", total=len(media), unit="images") as bar:
+        found = predict_media(models, media, bar=bar)
+        truth = [labels[sample_id] for sample_id in found.sample_ids]
+        # A label outside the candidate's classes is a sample that it gets wrong, not one to drop;
+        # so is a class that only the model in service knows.
+        known = [name for model in models for name in model.card.classes]
+        everything = list(dict.fromkeys([*classes, *known, *sorted(set(truth))]))
+        columns = _metadata(run, found.sample_ids)
+        measured = []
+        for row, model, probabilities in zip(rows, models, found.probabilities, strict=True):
+            if not truth:
+                measured.append(Measured(row, None, []))
+                continue
+            names = model.card.classes
+            right = np.array(
+                [names[i] == label for i, label in zip(probabilities.argmax(1), truth, strict=True)]
+            )
+            result = evaluate_predictions(
+                probabilities, truth, model_classes=names, classes=everything
+            )
+            measured.append(Measured(row, result, slice_rates(columns, right)))
+        if measured[0].evaluation:
+            bar.note(f"accuracy {measured[0].evaluation.accuracy:.3f}")
+    return measured, found.unreadable
+
+
+def _metadata(run: Run, sample_ids: list[str]) -> dict[str, list[Any]]:
+    table = run.read("metadata")
+    names = [
+        name
+        for name in table.column_names
+        if name not in ("sample_id", "raw", "round_id", "run_id")
+    ]
+    rows = {row["sample_id"]: row for row in table.select(["sample_id", *names]).to_pylist()}
+    return {name: [rows.get(s, {}).get(name) for s in sample_ids] for name in names}
+
+
+def _write_decision(run: Run, model_id: str, verdict: Verdict) -> None:
+    row = {
+        "decision": "gate",
+        "subject": model_id,
+        "outcome": "passed" if verdict.passed else "rejected",
+        "reason": verdict.reason,
+        "inputs": json.dumps(verdict.inputs, sort_keys=True),
+        "decided_at": datetime.now(UTC),
+    }
+    from visionloop.lake.schemas import arrow_schema
+
+    run.replace(
+        "decisions",
+        pa.Table.from_pylist([row], schema=arrow_schema("decisions")),
+        f"round_id == '{run.round_id}' and decision == 'gate' and subject == '{model_id}'",
+    )
+
+
+def _write_experiment(run: Run, one: Measured, verdict: Verdict | None) -> None:
+    row = dict(one.row)
+    training = {
+        name: value
+        for name, value in json.loads(row["metrics"] or "{}").items()
+        if name == "training"
+    }
+    if one.evaluation:
+        row["metrics"] = json.dumps(training | one.evaluation.metrics())
+        row["slices"] = json.dumps(one.slices)
+        row["confusion"] = json.dumps(
+            {"classes": one.evaluation.classes, "counts": one.evaluation.confusion}
+        )
+    if verdict is not None and row["state"] != "in_service":
+        row["state"] = "passed" if verdict.passed else "rejected"
+    from visionloop.lake.schemas import arrow_schema
+
+    # The row stays the round's and the run's that trained it.
+    rows = pa.Table.from_pylist([row], schema=arrow_schema("experiments"))
+    run.replace("experiments", rows, f"model_id == '{row['model_id']}'")
+
+
+def _flag(run: Run, unreadable: list[Loaded[Any]]) -> None:
+    from visionloop.inference.images import unreadable_flags
+
+    subjects = ", ".join(f"'{loaded.sample_id}'" for loaded in unreadable)
+    run.replace(
+        "flags",
+        unreadable_flags(unreadable, stage="evaluate"),
+        f"stage == 'evaluate' and subject in ({subjects})",
+    )
+
+
+def _report(
+    measured: list[Measured],
+    before: Measured | None,
+    verdict: Verdict,
+    unreadable: list[Loaded[Any]],
+    metrics: MetricsArtifact | None,
+    confusion: ClassificationMetricsArtifact | None,
+    page: Artifact | None,
+) -> None:
+    own = measured[0]
+    random = next((m for m in measured if m.row["arm"] == "random"), None)
+    values: dict[str, Any] = {"passed": verdict.passed, "n_unreadable": len(unreadable)}
+    if own.evaluation:
+        overall = own.evaluation.metrics()
+        values |= {name: overall[name] for name in overall if name != "per_class"}
+        values |= {f"accuracy {s['column']}={s['value']}": s["accuracy"] for s in own.slices}
+        log_confusion(confusion, own.evaluation.classes, own.evaluation.confusion)
+    for name, other in (("in_service", before), ("random", random)):
+        if other and other.evaluation:
+            values[f"{name}_accuracy"] = other.evaluation.accuracy
+    log_metrics(metrics, values)
+    write_page(page, evaluation_page(measured, before, verdict, unreadable))

@@ -1,0 +1,81 @@
+"""The page that evaluate leaves for a person."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from visionloop.inference.images import Loaded
+from visionloop.stages.artifacts import markdown_table
+from visionloop.training.evaluation import Measured
+from visionloop.training.gate import Verdict
+
+
+def evaluation_page(
+    measured: list[Measured],
+    before: Measured | None,
+    verdict: Verdict,
+    unreadable: list[Loaded[Any]],
+) -> str:
+    """Return the evaluation as Markdown.
+
+    Args:
+        measured: The candidate first, then what it is compared with.
+        before: The one of them that is in service.
+        verdict: The gate's.
+        unreadable: Holdout samples that could not be read.
+    """
+    own = measured[0]
+    decision = "Passed" if verdict.passed else "Rejected"
+    lines = ["# Evaluation", "", f"**{decision}**: {verdict.reason}.", ""]
+    if unreadable:
+        lines += [f"{len(unreadable)} holdout samples could not be read and are not counted.", ""]
+    if own.evaluation is None:
+        return "\n".join(lines)
+    rows = []
+    for one in measured:
+        if one.evaluation is None:
+            continue
+        kind = "candidate" if one is own else "in service" if one is before else "random arm"
+        e = one.evaluation
+        interval = f"{e.low:.3f} to {e.high:.3f}"
+        labels = one.row["n_labels"]
+        model = f"`{one.row['model_id']}`"
+        rows.append(
+            [
+                kind,
+                model,
+                labels,
+                f"{e.accuracy:.3f}",
+                interval,
+                f"{e.macro_f1:.3f}",
+                f"{e.ece:.3f}",
+            ]
+        )
+    header = ["", "model", "labels", "accuracy", "95% interval", "macro F1", "calibration error"]
+    lines += [f"On {own.evaluation.n} holdout samples:", "", markdown_table(header, rows), ""]
+    per_class = [
+        [
+            row["class"],
+            row["n"],
+            f"{row['precision']:.3f}",
+            f"{row['recall']:.3f}",
+            f"{row['f1']:.3f}",
+        ]
+        for row in own.evaluation.per_class
+    ]
+    header = ["class", "samples", "precision", "recall", "F1"]
+    lines += ["## By class", "", markdown_table(header, per_class), ""]
+    if own.slices:
+        by_slice = [
+            [
+                s["column"],
+                s["value"],
+                s["n"],
+                f"{s['accuracy']:.3f}",
+                f"{s['low']:.3f} to {s['high']:.3f}",
+            ]
+            for s in own.slices
+        ]
+        header = ["column", "value", "samples", "accuracy", "95% interval"]
+        lines += ["## By metadata", "", markdown_table(header, by_slice), ""]
+    return "\n".join(lines)

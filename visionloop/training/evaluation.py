@@ -1,0 +1,220 @@
+"""How good a model is on the frozen holdout: overall, by class and by slice."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.monitoring.intervals import wilson
+
+# Equal-width bins of confidence for the expected calibration error.
+BINS = 15
+# A text column with more values than this is an identifier, not a slice.
+MAX_VALUES = 20
+# Numbers are cut into quarters where each quarter has so many samples, else into halves.
+QUARTER_SAMPLES = 20
+MISSING = "(none)"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Measures of one model on n samples.
+
+    Attributes:
+        n: Number of samples.
+        accuracy: Share that is right; so are low and high, its 95% Wilson interval.
+        low: See accuracy.
+        high: See accuracy.
+        macro_f1: Mean over the classes that occur in the truth of their F1.
+        ece: Expected calibration error of the confidence, 15 bins of equal width.
+        classes: Their names, in the order of `confusion` and `per_class`.
+        per_class: ``{class, n, predicted, precision, recall, f1}`` each; a precision or recall of
+            nothing is 0.
+        confusion: Counts, rows true and columns predicted, square.
+    """
+
+    n: int
+    accuracy: float
+    low: float
+    high: float
+    macro_f1: float
+    ece: float
+    classes: list[str]
+    per_class: list[dict[str, Any]]
+    confusion: list[list[int]]
+
+    def metrics(self) -> dict[str, Any]:
+        """Return what the table `experiments` keeps in its column `metrics`; all are finite."""
+        return {
+            "n": self.n,
+            "accuracy": self.accuracy,
+            "accuracy_low": self.low,
+            "accuracy_high": self.high,
+            "macro_f1": self.macro_f1,
+            "ece": self.ece,
+            "per_class": self.per_class,
+        }
+
+
+class Measured(NamedTuple):
+    """One experiment with what was measured of its model.
+
+    Attributes:
+        row: Its row of `experiments`.
+        evaluation: Measures on the holdout; None where it has no labels.
+        slices: What `slice_rates` gave.
+    """
+
+    row: dict[str, Any]
+    evaluation: Evaluation | None
+    slices: list[dict[str, Any]]
+
+
+def evaluate_predictions(
+    probabilities: NDArray[np.float32],
+    truth: Sequence[str],
+    *,
+    model_classes: Sequence[str],
+    classes: Sequence[str],
+) -> Evaluation:
+    """Measure predictions against labels.
+
+    Args:
+        probabilities: float32 [n, C] in the order of `model_classes`, n at least 1.
+        truth: The n labels, each one of `classes`.
+        model_classes: The model's classes; it may lack some.
+        classes: All classes, in the order of the confusion matrix; the model's are among them.
+    """
+    n = len(truth)
+    number = {name: i for i, name in enumerate(classes)}
+    to_all = np.array([number[name] for name in model_classes], dtype=np.intp)
+    true = np.array([number[label] for label in truth], dtype=np.intp)
+    predicted = to_all[probabilities.argmax(axis=1)]
+    right = predicted == true
+    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    np.add.at(counts, (true, predicted), 1)
+    rate = wilson(int(right.sum()), n)
+    per_class = []
+    for i, name in enumerate(classes):
+        hits, is_class, said = int(counts[i, i]), int(counts[i].sum()), int(counts[:, i].sum())
+        per_class.append(
+            {
+                "class": name,
+                "n": is_class,
+                "predicted": said,
+                "precision": hits / said if said else 0.0,
+                "recall": hits / is_class if is_class else 0.0,
+                "f1": 2 * hits / (said + is_class) if said + is_class else 0.0,
+            }
+        )
+    return Evaluation(
+        n,
+        rate.value,
+        rate.low,
+        rate.high,
+        float(np.mean([row["f1"] for row in per_class if row["n"]])),
+        calibration_error(probabilities.max(axis=1), right),
+        list(classes),
+        per_class,
+        counts.tolist(),
+    )
+
+
+def calibration_error(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> float:
+    """Return the expected calibration error: mean gap between confidence and accuracy, in [0, 1].
+
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017; 15 bins of equal width,
+    weighted by their number of samples.
+    """
+    if not len(confidence):
+        return 0.0
+    bins = np.minimum((confidence.astype(np.float64) * BINS).astype(np.intp), BINS - 1)
+    gap = np.bincount(bins, weights=confidence.astype(np.float64) - right, minlength=BINS)
+    return float(np.abs(gap).sum() / len(confidence))
+
+
+def slice_rates(
+    columns: Mapping[str, Sequence[Any]], right: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    """Return accuracy by slice of each column, with 95% Wilson intervals.
+
+    Text and truth values make a slice each, where there are at most 20; numbers are cut at their
+    quartiles, or at the median where a quarter would have fewer than 20 samples. A column with a
+    single slice, of times, or of too many texts is left out.
+
+    Args:
+        columns: The n values of each metadata column; None where a sample has none.
+        right: bool [n], whether each sample was predicted rightly.
+
+    Returns:
+        ``{column, value, n, accuracy, low, high}`` each, in the order of columns and values.
+    """
+    found: list[dict[str, Any]] = []
+    for column in sorted(columns):
+        names = slice_names(columns[column])
+        if names is None or len(set(names)) < 2:
+            continue
+        array = np.array(names, dtype=object)
+        for name in dict.fromkeys(sorted(names, key=_slice_order)):
+            rows = array == name
+            rate = wilson(int(right[rows].sum()), int(rows.sum()))
+            found.append(
+                {
+                    "column": column,
+                    "value": name,
+                    "n": rate.n,
+                    "accuracy": rate.value,
+                    "low": rate.low,
+                    "high": rate.high,
+                }
+            )
+    return found
+
+
+def slice_names(values: Sequence[Any]) -> list[str] | None:
+    """Return the slice that each value belongs to; None where the column cannot be sliced."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    if all(isinstance(value, (bool, str)) for value in known):
+        if len(set(known)) > MAX_VALUES:
+            return None
+        return [MISSING if value is None else str(value) for value in values]
+    if not all(isinstance(value, (int, float)) for value in known):
+        return None
+    numbers = np.array([float(value) for value in known])
+    numbers = numbers[np.isfinite(numbers)]
+    if not len(numbers):
+        return None
+    if len(set(numbers.tolist())) <= 4:
+        return [MISSING if not _finite(value) else f"{float(value):g}" for value in values]
+    shares = [0.25, 0.5, 0.75] if len(numbers) >= 4 * QUARTER_SAMPLES else [0.5]
+    edges = np.unique(np.quantile(numbers, shares))
+    names = [f"below {edges[0]:.4g}"]
+    names += [f"{a:.4g} to {b:.4g}" for a, b in itertools.pairwise(edges)]
+    names.append(f"{edges[-1]:.4g} and above")
+    # The place in front keeps slices in the order of their numbers.
+    names = [f"{i + 1}: {name}" for i, name in enumerate(names)]
+    return [
+        names[int(np.searchsorted(edges, float(value), side="right"))]
+        if _finite(value)
+        else MISSING
+        for value in values
+    ]
+
+
+def _finite(value: Any) -> bool:
+    return value is not None and math.isfinite(float(value))
+
+
+def _slice_order(name: str) -> tuple[bool, float, str]:
+    try:
+        return (name == MISSING, float(name), name)
+    except ValueError:
+        return (name == MISSING, math.inf, name)
