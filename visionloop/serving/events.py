@@ -11,12 +11,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from visionloop.serving.bodies import Undecodable, base64_bytes, clean, parse_json
+from visionloop.serving.requests import Request
 
 TYPES = {
     "org.kubeflow.serving.inference.request": "request",
@@ -25,8 +27,22 @@ TYPES = {
 # Annotation of the predictor's pods that names the model which they serve.
 MODEL_ANNOTATION = "visionloop.dev/model-id"
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _MODEL_KEYS = ("modelid", "modelversion")
 _PAST, _FUTURE = timedelta(days=366), timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a collector kept of a body that it did not keep.
+
+    Attributes:
+        sha256: SHA-256 of the body.
+        request: What the body asked; None where it was no request.
+    """
+
+    sha256: str
+    request: Request | None
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,7 @@ class Event:
         metadata: ``ce-metadata`` as text: the request's captured headers, on both of its events.
         model_id: The model that annotations or metadata name.
         body: The payload.
+        kept: What is known of the payload where it was not kept.
         uri: The file that it was read from.
         line: Its line in that file, from 1.
     """
@@ -69,6 +86,7 @@ class Event:
     metadata: str = ""
     model_id: str = ""
     body: bytes = field(default=b"", repr=False)
+    kept: Kept | None = None
     uri: str = ""
     line: int = 0
 
@@ -85,12 +103,45 @@ def parse_line(line: bytes, *, uri: str = "", number: int = 0) -> Iterator[Event
             raise Undecodable("line_invalid")
         text = record.get("body_b64")
         body = b"" if text in ("", None) else _strict_base64(text)
+        sha256 = record.get("body_sha256")
+        kept = None if sha256 is None else _kept(record, sha256)
     except (Undecodable, KeyError):
         yield broken_event(line, "line_invalid", uri, number)
         return
     received = parse_time(record.get("received_at"))
     named = {str(name).lower(): _header(value) for name, value in headers.items()}
-    yield from events_of(named, body, received_at=received, uri=uri, line=number)
+    if kept:
+        yield _event(named, body, received, uri, number, kept)
+    else:
+        yield from events_of(named, body, received_at=received, uri=uri, line=number)
+
+
+def _kept(record: Mapping[str, Any], sha256: object) -> Kept:
+    """Read what a collector kept of a request in the place of its body."""
+    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+        raise Undecodable("line_invalid")
+    said = record.get("request")
+    if not isinstance(said, dict):
+        return Kept(sha256, None)
+    samples, tensors = _hashes(said.get("samples")), _hashes(said.get("tensors"))
+    if len(samples) != len(tensors):
+        raise Undecodable("line_invalid")
+    request = Request(
+        clean(said.get("protocol", "")),
+        samples,
+        tensors,
+        v2_id=clean(said.get("v2_id", "")),
+        model_name=clean(said.get("model_name", "")),
+        problem=clean(said.get("problem", "")),
+    )
+    return Kept(sha256, request)
+
+
+def _hashes(values: object) -> tuple[str | None, ...]:
+    return tuple(
+        text if isinstance(text, str) and _SHA256.fullmatch(text) else None
+        for text in (values if isinstance(values, list) else ())
+    )
 
 
 def events_of(
@@ -148,7 +199,12 @@ def _structured(
 
 
 def _event(
-    headers: Mapping[str, str], body: bytes, received_at: datetime | None, uri: str, line: int
+    headers: Mapping[str, str],
+    body: bytes,
+    received_at: datetime | None,
+    uri: str,
+    line: int,
+    kept: Kept | None = None,
 ) -> Event:
     event_id = headers.get("ce-id", "")
     kind = TYPES.get(headers.get("ce-type", ""), "unknown")
@@ -159,11 +215,13 @@ def _event(
         problem = "type_missing"
     elif kind == "unknown":
         problem = "type_unknown"
+    elif kept and (kept.request is None or kind != "request"):
+        problem = "body_not_kept"
     return Event(
         event_id=event_id,
         kind=kind,
         problem=problem,
-        digest=_digest(headers, body),
+        digest=_digest(headers, bytes.fromhex(kept.sha256) if kept else _sha256(body)),
         occurred_at=_occurred(headers, received_at),
         received_at=received_at,
         namespace=headers.get("ce-namespace", ""),
@@ -175,6 +233,7 @@ def _event(
         metadata=headers.get("ce-metadata", ""),
         model_id=_model_id(headers),
         body=body,
+        kept=kept,
         uri=uri,
         line=line,
     )
@@ -193,12 +252,16 @@ def broken_event(line: bytes | str, reason: str, uri: str, number: int) -> Event
     return Event("", "unknown", problem=reason, digest=digest, uri=uri, line=number)
 
 
-def _digest(headers: Mapping[str, str], body: bytes) -> str:
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def _digest(headers: Mapping[str, str], body_sha256: bytes) -> str:
     said = hashlib.sha256()
     for name in sorted(headers):
         if name.startswith("ce-") or name == "content-type":
             said.update(f"{name}\0{headers[name]}\0".encode("utf-8", "replace"))
-    said.update(hashlib.sha256(body).digest())
+    said.update(body_sha256)
     return said.hexdigest()
 
 

@@ -71,7 +71,13 @@ def see(event: Event) -> Seen:
     """Decode one event; its body can be forgotten afterwards."""
     half = None
     if not event.problem:
-        decode: Any = decode_request if event.kind == "request" else decode_response
+        content: Request | Response
+        if event.kept and event.kept.request:
+            content = event.kept.request
+        elif event.kind == "request":
+            content = decode_request(event.body, event.content_type)
+        else:
+            content = decode_response(event.body, event.content_type)
         half = Half(
             event_id=event.event_id,
             digest=event.digest,
@@ -81,8 +87,10 @@ def see(event: Event) -> Seen:
             content_type=event.content_type,
             metadata=event.metadata,
             model_id=event.model_id,
-            body_sha256=hashlib.sha256(event.body).hexdigest(),
-            content=decode(event.body, event.content_type),
+            body_sha256=(
+                event.kept.sha256 if event.kept else hashlib.sha256(event.body).hexdigest()
+            ),
+            content=content,
         )
     return Seen(
         half=half,

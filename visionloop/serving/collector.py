@@ -1,0 +1,352 @@
+"""`visionloop collect`: the HTTP sink that KServe's payload logger posts its events to.
+
+The logger sends each event once, does not retry, and keeps what it cannot deliver in memory without
+a bound. So the sink answers within milliseconds, always: an event is acknowledged (200) as soon as
+the kernel has it, and when more comes in than can be written the sink says so at once (503) instead
+of making the logger wait. Whatever was acknowledged survives a ``kill -9``.
+
+Events are kept as they came, garbage included; to judge them is the harvest's work. One line each:
+``{"received_at": …, "headers": {…}, "body_b64": …}``, headers in lower case with their bytes
+decoded as Latin-1.
+
+Bodies hold what production sent, and pixels may be personal data: ``keep="hashes"`` stores of a
+request only what the harvest needs of it, the hashes of its images and tensors. Images that were
+never ingested can then be counted and ranked, but not labelled.
+
+Paths: POST anywhere; GET ``/healthz`` (alive), ``/readyz`` (takes events), ``/metrics``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from visionloop.lake.storage import join, local_path, normalise, open_storage, scheme_of
+from visionloop.serving.segment_writer import SegmentWriter, abandoned
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Keep = Literal["bodies", "hashes"]
+
+_RESPONSE_TYPE = "org.kubeflow.serving.inference.response"
+_REQUEST_TYPE = "org.kubeflow.serving.inference.request"
+
+
+def run_collector(
+    events: str,
+    *,
+    host: str = "0.0.0.0",
+    port: int = 8090,
+    port_file: str = "",
+    keep: Keep = "bodies",
+    durable: bool = False,
+    max_body_bytes: int = 128 * 1024 * 1024,
+    max_queued_bytes: int = 256 * 1024 * 1024,
+    max_segment_bytes: int = 64 * 1024 * 1024,
+    max_segment_seconds: float = 300.0,
+    spool: str = "",
+) -> None:
+    """Collect events until SIGTERM or SIGINT.
+
+    Args:
+        events: Folder of the segments, by default a lake's ``events``: a path, ``file://…``, or
+            ``gs://…``, where closed segments are uploaded to.
+        host: Address to listen at.
+        port: Port; 0 takes a free one.
+        port_file: File that gets ``{"http": port, "pid": …}`` as soon as the port is bound.
+        keep: ``bodies`` whole, or only the ``hashes`` of what requests carried.
+        durable: Acknowledge after fsync(2): survives a power cut too, at the disk's pace.
+        max_body_bytes: A larger event is refused with 413.
+        max_queued_bytes: While more than this waits to be written, events are refused with 503.
+        max_segment_bytes: A segment of this size is closed.
+        max_segment_seconds: A segment of this age is closed.
+        spool: Local folder of the segments on their way to ``gs://``; by default one in the
+            temporary folder, which a pod should replace by a volume that outlives it.
+
+    Raises:
+        InputError: The URI has a scheme that is not supported, or the port is taken.
+        VisionloopError: The folder cannot be written to.
+    """
+    from visionloop.serving.listening import announce, bind, run_asgi
+
+    listener = bind(host, port)
+    upload = None
+    if scheme_of(events) == "file":
+        folder = local_path(events)
+    else:
+        name = hashlib.sha256(events.encode()).hexdigest()[:16]
+        folder = Path(spool or Path(tempfile.gettempdir()) / f"visionloop-spool-{name}")
+        upload = Uploader(events, folder)
+    writer = SegmentWriter(
+        folder,
+        max_bytes=max_segment_bytes,
+        max_seconds=max_segment_seconds,
+        durable=durable,
+        closed=upload.add if upload else None,
+    )
+    app = Collector(
+        writer,
+        uploader=upload,
+        keep=keep,
+        max_body_bytes=max_body_bytes,
+        max_queued_bytes=max_queued_bytes,
+    )
+    announce("collect", {"http": listener.getsockname()[1]}, port_file=port_file)
+    try:
+        run_asgi(app, listener)
+    finally:
+        writer.close()
+        if upload:
+            upload.close()
+
+
+class Collector:
+    """The sink as an ASGI application.
+
+    Args:
+        writer: Where the lines go.
+        uploader: Who carries closed segments away, where someone does.
+        keep: See `run_collector`.
+        max_body_bytes: See `run_collector`.
+        max_queued_bytes: See `run_collector`.
+    """
+
+    def __init__(
+        self,
+        writer: SegmentWriter,
+        *,
+        uploader: Uploader | None = None,
+        keep: Keep = "bodies",
+        max_body_bytes: int = 128 * 1024 * 1024,
+        max_queued_bytes: int = 256 * 1024 * 1024,
+        body_seconds: float = 30.0,
+    ) -> None:
+        self._writer = writer
+        self._uploader = uploader
+        self._keep = keep
+        self._max_body = max_body_bytes
+        self._max_queued = max_queued_bytes
+        self._body_seconds = body_seconds
+        self._arriving = 0
+        self._refused = {"overload": 0, "too_large": 0, "incomplete": 0, "unwritable": 0}
+        self._slowest = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        if scope["type"] != "http":
+            return
+        if scope["method"] in ("GET", "HEAD"):
+            await self._status(scope["path"], send)
+        elif scope["method"] in ("POST", "PUT"):
+            await self._take(scope, receive, send)
+        else:
+            await _answer(send, 405, b"POST events here\n")
+
+    async def _take(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = _headers(scope["headers"])
+        declared = headers.get("content-length", "0")
+        size = int(declared) if declared.isdigit() else 0
+        if size > self._max_body:
+            await self._refuse(send, "too_large", 413)
+            return
+        if self._overloaded(size):
+            await self._refuse(send, "overload", 503)
+            return
+        self._arriving += size
+        try:
+            body = await asyncio.wait_for(self._body(receive), self._body_seconds)
+        except (TimeoutError, _IncompleteError):
+            await self._refuse(send, "incomplete", 408)
+            return
+        finally:
+            self._arriving -= size
+        if body is None:
+            await self._refuse(send, "too_large", 413)
+            return
+        if self._overloaded(len(body)):
+            await self._refuse(send, "overload", 503)
+            return
+        began = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        safe: asyncio.Future[bool] = loop.create_future()
+
+        def done(ok: bool) -> None:
+            loop.call_soon_threadsafe(_settle, safe, ok)
+
+        self._writer.write(self._line(headers, body), done)
+        ok = await safe
+        self._slowest = max(self._slowest, time.perf_counter() - began)
+        if ok:
+            await _answer(send, 200, b"")
+        else:
+            await self._refuse(send, "unwritable", 503)
+
+    def _overloaded(self, size: int) -> bool:
+        return self._arriving + self._writer.queued_bytes + size > self._max_queued
+
+    async def _body(self, receive: Receive) -> bytes | None:
+        """Read a body; None where it is too large."""
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _IncompleteError
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self._max_body:
+                return None
+            parts.append(part)
+            if not message.get("more_body"):
+                return b"".join(parts)
+
+    def _line(self, headers: dict[str, str], body: bytes) -> bytes:
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        record: dict[str, Any] = {"received_at": now, "headers": headers}
+        if self._keep == "hashes" and headers.get("ce-type") != _RESPONSE_TYPE:
+            record["body_sha256"] = hashlib.sha256(body).hexdigest()
+            if headers.get("ce-type") == _REQUEST_TYPE:
+                from visionloop.serving.requests import decode_request
+
+                decoded = decode_request(body, headers.get("content-type", "").strip().lower())
+                record["request"] = decoded.__dict__
+        else:
+            record["body_b64"] = base64.b64encode(body).decode("ascii")
+        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+
+    async def _refuse(self, send: Send, why: str, status: int) -> None:
+        self._refused[why] += 1
+        await _answer(send, status, why.encode() + b"\n", (b"retry-after", b"1"))
+
+    async def _status(self, path: str, send: Send) -> None:
+        if path in ("/", "/healthz", "/livez"):
+            await _answer(send, 200, b"alive\n")
+        elif path in ("/readyz", "/ready"):
+            error = self._writer.written.error
+            if error or self._overloaded(0):
+                await _answer(send, 503, (error or "overloaded").encode() + b"\n")
+            else:
+                await _answer(send, 200, b"ready\n")
+        elif path == "/metrics":
+            await _answer(send, 200, self._metrics().encode())
+        else:
+            await _answer(send, 404, b"GET /healthz, /readyz or /metrics; POST events anywhere\n")
+
+    def _metrics(self) -> str:
+        written = self._writer.written
+        lines = [
+            "# TYPE visionloop_collector_events_total counter",
+            f"visionloop_collector_events_total {written.lines}",
+            "# TYPE visionloop_collector_bytes_total counter",
+            f"visionloop_collector_bytes_total {written.bytes}",
+            "# TYPE visionloop_collector_segments_total counter",
+            f"visionloop_collector_segments_total {written.segments}",
+            "# TYPE visionloop_collector_queued_bytes gauge",
+            f"visionloop_collector_queued_bytes {self._writer.queued_bytes}",
+            "# TYPE visionloop_collector_slowest_ack_seconds gauge",
+            f"visionloop_collector_slowest_ack_seconds {self._slowest:.6f}",
+            "# TYPE visionloop_collector_refused_total counter",
+        ]
+        lines += [
+            f'visionloop_collector_refused_total{{reason="{reason}"}} {number}'
+            for reason, number in self._refused.items()
+        ]
+        if self._uploader:
+            lines += [
+                "# TYPE visionloop_collector_waiting_uploads gauge",
+                f"visionloop_collector_waiting_uploads {self._uploader.waiting}",
+            ]
+        return "\n".join(lines) + "\n"
+
+
+class Uploader:
+    """Carries closed segments to a bucket, and removes them here once they are there.
+
+    Segments that an earlier collector left behind are carried too.
+
+    Args:
+        events: The prefix that they go to.
+        folder: The local folder that they come from.
+    """
+
+    def __init__(self, events: str, folder: Path) -> None:
+        self._events = normalise(events)
+        self._storage = open_storage(events)
+        self._queue: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+        self.waiting = 0
+        for path in abandoned(folder) if folder.is_dir() else []:
+            self.add(path)
+        self._thread = threading.Thread(target=self._work, name="uploads", daemon=True)
+        self._thread.start()
+
+    def add(self, path: Path) -> None:
+        """Queue a closed segment."""
+        self.waiting += 1
+        self._queue.put(path)
+
+    def close(self) -> None:
+        """Upload what is queued, and end."""
+        self._queue.put(None)
+        self._thread.join(timeout=60)
+
+    def _work(self) -> None:
+        from visionloop.lake.storage import StorageError
+        from visionloop.progress import log
+
+        while (path := self._queue.get()) is not None:
+            for attempt in range(6):
+                try:
+                    self._storage.write(join(self._events, path.name), path.read_bytes())
+                    path.unlink(missing_ok=True)
+                    break
+                except FileNotFoundError:
+                    break
+                except StorageError as error:
+                    log(f"collect: {error}")
+                    time.sleep(min(30.0, 0.5 * 2**attempt))
+            # What failed for good stays in the spool, where the next start finds it.
+            self.waiting -= 1
+
+
+class _IncompleteError(Exception):
+    """The client went away."""
+
+
+def _settle(future: asyncio.Future[bool], ok: bool) -> None:
+    if not future.done():
+        future.set_result(ok)
+
+
+def _headers(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in raw:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
+
+
+async def _answer(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                (b"content-type", b"text/plain; charset=utf-8"),
+                (b"content-length", str(len(body)).encode()),
+                *headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,160 @@
+"""The model in service, as a predictor holds it: follows the pointer and swaps whole models.
+
+A request takes the model once, when it begins, and keeps it to its end: a swap drops nothing and
+mixes nothing. A bundle that does not load, or does not answer as its card says, is refused: the old
+model stays, and the reason is shown.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from visionloop.errors import InputError, VisionloopError
+from visionloop.inference import OnnxModel
+from visionloop.lake.storage import StorageError
+from visionloop.serving.pointer import Pointer, is_pointer, read_pointer
+
+POLL_SECONDS = 0.5
+# A refused bundle may be still on its way to where the pointer says.
+RETRY_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a model did not go into service.
+
+    Attributes:
+        model_id: The model.
+        reason: What was wrong with it.
+        at: When, UTC, ISO 8601.
+    """
+
+    model_id: str
+    reason: str
+    at: str
+
+
+class ModelFollower:
+    """Holds the newest model that works.
+
+    Args:
+        uri: A pointer (``….json``) or a model bundle.
+        threads: ONNX Runtime's threads of one prediction.
+        log: Told about each swap and refusal.
+        changed: Told about each new model.
+
+    Attributes:
+        model: The model in service; None until there is one.
+        refusal: The last refusal; None once a model was taken after it.
+        swaps: Models taken so far.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        threads: int = 0,
+        log: Callable[[str], None] = lambda text: None,
+        changed: Callable[[OnnxModel], None] = lambda model: None,
+    ) -> None:
+        self.model: OnnxModel | None = None
+        self.refusal: Refusal | None = None
+        self.swaps = 0
+        self._uri = uri
+        self._threads = threads
+        self._log = log
+        self._changed = changed
+        self._taken: Pointer | None = None
+        self._refused: Pointer | None = None
+        self._retry_at = 0.0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Take the first model if there is one, and follow from now on.
+
+        Raises:
+            InputError: A bundle was named directly, and does not load.
+        """
+        if not is_pointer(self._uri):
+            model = _load("", self._uri, self._threads)
+            self._take(Pointer(model.card.model_id, self._uri), model)
+            return
+        self.poll()
+        if self.model is None:
+            self._log(f"no model yet: waiting for {self._uri}")
+        self._thread = threading.Thread(target=self._follow, name="pointer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Follow no more."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join(timeout=5)
+
+    def poll(self) -> None:
+        """Look at the pointer once."""
+        try:
+            pointer = read_pointer(self._uri)
+        except (InputError, StorageError) as error:
+            self._refuse(Pointer("", self._uri), str(error))
+            return
+        # Who published a model, or when, does not matter: only which it is.
+        if pointer is None or (self._taken and _same(pointer, self._taken)):
+            return
+        if self._refused and _same(pointer, self._refused) and time.monotonic() < self._retry_at:
+            return
+        try:
+            model = _load(pointer.model_id, pointer.model_uri, self._threads)
+        except VisionloopError as error:
+            self._refuse(pointer, str(error))
+        except Exception as error:  # whatever a broken bundle provokes: the old model stays
+            self._refuse(pointer, f"{type(error).__name__}: {error}")
+        else:
+            self._take(pointer, model)
+
+    def _follow(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
+            self.poll()
+
+    def _take(self, pointer: Pointer, model: OnnxModel) -> None:
+        self._changed(model)
+        self.model = model  # one assignment: a request sees the old model or the new
+        self.swaps += 1
+        self.refusal = None
+        self._taken, self._refused = pointer, None
+        self._log(f"model {model.card.model_id} is in service ({pointer.model_uri})")
+
+    def _refuse(self, pointer: Pointer, reason: str) -> None:
+        if self._refused is None or not _same(pointer, self._refused):
+            kept = f"{self.model.card.model_id} stays" if self.model else "there is no other"
+            self._log(f"model {pointer.model_id or '?'} is refused, {kept}: {reason}")
+        self._refused = pointer
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        self.refusal = Refusal(
+            pointer.model_id, reason, datetime.now(UTC).isoformat(timespec="seconds")
+        )
+
+
+def _same(one: Pointer, other: Pointer) -> bool:
+    return (one.model_id, one.model_uri) == (other.model_id, other.model_uri)
+
+
+def _load(model_id: str, uri: str, threads: int) -> OnnxModel:
+    """Load a bundle, and see it answer."""
+    model = OnnxModel.load(uri, threads=threads)
+    if model_id and model.card.model_id != model_id:
+        raise InputError(
+            f"the bundle holds model {model.card.model_id}, the pointer names {model_id}", where=uri
+        )
+    size = model.card.image_size
+    probabilities, _ = model.predict(np.full((1, 3, size, size), 0.5, np.float32))
+    if probabilities.shape != (1, len(model.card.classes)) or abs(probabilities.sum() - 1) > 1e-3:
+        raise InputError("the model does not answer one probability a class of its card", where=uri)
+    return model

@@ -1,0 +1,194 @@
+"""The Open Inference Protocol over gRPC.
+
+Inference is handled on the bytes of the messages: the events need them exactly as they were sent,
+and a message that is no request must be answered INVALID_ARGUMENT. Everything else of the service
+is KServe's.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+import kserve
+from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
+from kserve.protocol.grpc.servicer import InferenceServicer
+
+from visionloop.serving.bodies import Undecodable
+from visionloop.serving.cloudevents import REQUEST, RESPONSE, EventSender, new_id
+from visionloop.serving.payloads import (
+    Answer,
+    Ask,
+    BadRequest,
+    chosen,
+    metadata,
+    pictures_of,
+    raw_output,
+    wanted_outputs,
+)
+from visionloop.serving.protobuf import parse_message
+from visionloop.serving.tensors import grpc_tensors
+
+_INFER = "/inference.GRPCInferenceService/ModelInfer"
+_MAX_MESSAGE = 128 * 1024 * 1024
+
+
+async def start(
+    host: str, port: int, server: kserve.ModelServer, sender: EventSender | None
+) -> tuple[Any, int]:
+    """Start the service.
+
+    Args:
+        host: Address to listen at.
+        port: Port; 0 takes a free one.
+        server: Holds the models.
+        sender: Who sends the events; None where nothing is reported.
+
+    Returns:
+        The grpc.aio server and its port.
+    """
+    from visionloop.errors import InputError
+
+    service = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", _MAX_MESSAGE),
+            ("grpc.max_send_message_length", _MAX_MESSAGE),
+            ("grpc.so_reuseport", 0),
+        ]
+    )
+    # The first handler that knows a method answers it.
+    service.add_generic_rpc_handlers((_InferHandler(server, sender),))
+    pb_grpc.add_GRPCInferenceServiceServicer_to_server(
+        _Servicer(server.dataplane, server.model_repository_extension), service
+    )
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        bound = service.add_insecure_port(where)
+    except RuntimeError:
+        bound = 0
+    if not bound:
+        raise InputError(
+            "cannot listen for gRPC", where=where, remedy="Choose another port, or 0 for a free one"
+        )
+    await service.start()
+    return service, bound
+
+
+class _Servicer(InferenceServicer):  # type: ignore[misc]
+    """KServe's service, with errors as the protocol names them and versions in the metadata."""
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Answer whether a model is ready."""
+        try:
+            return await super().ModelReady(request, context)
+        except ModelNotFound as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Describe the model in service."""
+        try:
+            model = self._data_plane.get_model_from_registry(request.name)
+            held = metadata(request.name, model.current.card)
+        except ModelNotFound as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        except ModelNotReady as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        return pb.ModelMetadataResponse(**held)
+
+
+class _InferHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Answers ModelInfer on bytes."""
+
+    def __init__(self, server: kserve.ModelServer, sender: EventSender | None) -> None:
+        self._plane = server.dataplane
+        self._sender = sender
+
+    def service(self, handler_call_details: Any) -> Any:
+        """Return the handler of ModelInfer, None for other methods."""
+        if handler_call_details.method != _INFER:
+            return None
+        return grpc.unary_unary_rpc_method_handler(self._answer)
+
+    async def _answer(self, message: bytes, context: Any) -> bytes:
+        pairs = [(k, v) for k, v in context.invocation_metadata() or () if isinstance(v, str)]
+        given = dict(pairs)
+        sender = self._sender
+        event: dict[str, Any] = {
+            "event_id": given.get("ce-id") or new_id(),
+            "content_type": given.get("content-type", "application/grpc"),
+        }
+        if sender:
+            event["metadata"] = sender.metadata_of(pairs)
+            sender.emit(REQUEST, body=_frame(message), **event)
+        code, detail = grpc.StatusCode.INTERNAL, "internal error"
+        try:
+            reply = await self._infer(message, given)
+        except (BadRequest, InvalidInput, Undecodable) as error:
+            code, detail = grpc.StatusCode.INVALID_ARGUMENT, str(error)
+        except ModelNotFound as error:
+            code, detail = grpc.StatusCode.NOT_FOUND, str(error)
+        except ModelNotReady as error:
+            code, detail = grpc.StatusCode.UNAVAILABLE, str(error)
+        else:
+            if sender:
+                sender.emit(RESPONSE, body=_frame(reply), **event)
+            return reply
+        if sender:
+            # An error of gRPC is HTTP 200 with trailers and no body, and so is logged.
+            sender.emit(RESPONSE, body=b"", **event)
+        await context.abort(code, detail)
+        raise AssertionError("abort raises")
+
+    async def _infer(self, message: bytes, headers: dict[str, str]) -> bytes:
+        # Twice parsed: ours tells the name and tensors of any bytes; KServe's has the parameters.
+        read = parse_message(message, request=True)
+        name = read.model_name.decode("utf-8", "replace")
+        version = read.model_version.decode("utf-8", "replace")
+        if not await self._plane.model_ready(name, True):
+            self._plane.get_model_from_registry(name).current  # noqa: B018  (raises, with the reason)
+        if version and self._plane.get_model_from_registry(name).current.card.model_id != version:
+            raise ModelNotFound(f"{name}/versions/{version}")
+        answered, _ = await self._plane.infer(
+            model_name=name, request=lambda: _read(message, read), headers=headers
+        )
+        ask, answer = answered
+        return _write(ask, answer, name)
+
+
+def _read(message: bytes, read: Any) -> Ask:
+    full = pb.ModelInferRequest.FromString(message)
+    flag = full.parameters.get("embedding")
+    try:
+        tensors = grpc_tensors(read)
+    except Undecodable as error:
+        raise BadRequest(f"the tensors cannot be read: {error.reason}") from None
+    return Ask(
+        "v2",
+        pictures_of(tensors),
+        bool(flag and (flag.bool_param or flag.int64_param or flag.string_param == "true")),
+        full.id,
+        wanted_outputs([output.name for output in full.outputs]),
+        binary=True,
+    )
+
+
+def _write(ask: Ask, answer: Answer, name: str) -> bytes:
+    described = {entry["name"]: entry for entry in metadata(name, answer.card)["outputs"]}
+    reply = pb.ModelInferResponse(
+        model_name=name,
+        model_version=answer.card.model_id,
+        id=ask.request_id or str(uuid.uuid4()),
+    )
+    for output in chosen(ask):
+        shape = [len(answer.probabilities), *described[output]["shape"][1:]]
+        reply.outputs.add(name=output, datatype=described[output]["datatype"], shape=shape)
+        reply.raw_output_contents.append(raw_output(output, answer))
+    return bytes(reply.SerializeToString())
+
+
+def _frame(message: bytes) -> bytes:
+    """Return a message as it goes over the wire: uncompressed, behind its length."""
+    return b"\0" + len(message).to_bytes(4, "big") + message

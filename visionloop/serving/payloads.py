@@ -1,0 +1,418 @@
+"""Requests to the predictor, and its replies, in KServe's protocols V1 and V2 (JSON, binary, gRPC).
+
+Accepted:
+
+- V1 ``{"instances": […]}``: an instance is ``{"b64": …}`` or ``{"<any name>": {"b64": …}}`` with an
+  encoded image, or nested lists of pixels [H][W][3] or [H][W], whole numbers 0..255.
+- V1 with the image itself as the body, whatever its content type says.
+- V2 tensors: BYTES [N] (encoded images; base64 in JSON, base64 or plain in binary and gRPC), FP32
+  [N,3,H,W] or [N,H,W,3] in 0..1, UINT8 likewise in 0..255. Where both a second and a last dimension
+  of 3 fit, the channels are taken to come first.
+
+Tensors of another size than the model's are resized as images are. Replies carry the label, all
+probabilities and the model's id; the embedding when it is asked for: ``"parameters":
+{"embedding": true}`` in V1 and V2, ``?embedding=true`` beside a raw image, or an output of that
+name in V2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from PIL import Image
+
+from visionloop.errors import InputError, UnreadableMedia
+from visionloop.inference import ModelCard, to_input
+from visionloop.media import sniff
+from visionloop.media.decode import decode_rgb
+from visionloop.serving.bodies import Undecodable, base64_bytes, parse_json
+from visionloop.serving.tensors import Tensor, json_tensors, numbers
+
+MAX_IMAGES = 1024
+OUTPUTS = ("probabilities", "label", "embedding")
+
+Picture = bytes | NDArray[np.uint8] | NDArray[np.float32]
+
+_WHY = {
+    "not_utf8": "the body is neither JSON nor an image",
+    "not_json": "the body is neither JSON nor an image",
+    "nested_too_deep": "the JSON is nested too deeply",
+    "tensors_not_a_list": "`inputs` must be a list of tensors",
+    "binary_size": "the sizes in `binary_data_size` do not add up to the bytes after the JSON",
+    "data_missing": "an input has no `data`",
+    "ragged": "the lists of a tensor differ in length",
+    "not_numbers": "a tensor holds something that is no number",
+    "not_strings": "a BYTES tensor holds something that is no text",
+    "out_of_range": "a number does not fit its datatype",
+    "shape_invalid": "`shape` must be a list of sizes",
+    "shape_mismatch": "the number of values is not what `shape` says",
+    "unknown_datatype": "the datatype is not known",
+    "bytes_lengths": "the elements of a binary BYTES tensor do not fit their lengths",
+}
+
+
+class BadRequest(ValueError):
+    """The client sent what cannot be answered: HTTP 400, gRPC INVALID_ARGUMENT."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request, read.
+
+    Attributes:
+        protocol: ``v1`` or ``v2``.
+        pictures: Encoded images, pixels uint8 [H, W, 3 or 1], or float32 [3, H, W] in 0..1.
+        embedding: Whether the embedding is wanted.
+        request_id: The id of a V2 request.
+        outputs: The outputs that a V2 client wants, each with whether as raw bytes; empty for all.
+        binary: Whether outputs that are not named are wanted as raw bytes.
+    """
+
+    protocol: str
+    pictures: list[Picture] = field(repr=False)
+    embedding: bool = False
+    request_id: str = ""
+    outputs: dict[str, bool | None] = field(default_factory=dict)
+    binary: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says to an `Ask`.
+
+    Attributes:
+        card: The model.
+        probabilities: float32 [n, C].
+        embedding: float32 [n, D].
+    """
+
+    card: ModelCard
+    probabilities: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+
+    @property
+    def labels(self) -> list[str]:
+        """The most probable class of each row."""
+        return [self.card.classes[index] for index in self.probabilities.argmax(axis=1)]
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def read_v1(body: bytes, *, embedding: bool = False) -> Ask:
+    """Read a V1 body: an image, or JSON with ``instances``.
+
+    Raises:
+        BadRequest: It is neither.
+    """
+    if not body:
+        raise BadRequest('the body is empty: send an image, or {"instances": […]}')
+    if sniff.kind(body[:512]):
+        return Ask("v1", [body], embedding)
+    value = _json(body)[0]
+    instances = value.get("instances")
+    if not isinstance(instances, list) or not instances:
+        raise BadRequest('`instances` must be a list of images, for example [{"b64": "…"}]')
+    _check_count(len(instances))
+    wanted = _flag(value.get("parameters"), "embedding") or embedding
+    return Ask("v1", [_instance(n, instance) for n, instance in enumerate(instances)], wanted)
+
+
+def read_v2(body: bytes, json_length: str | None) -> Ask:
+    """Read a V2 body: JSON, or JSON with raw tensors after it.
+
+    Args:
+        body: The body.
+        json_length: The header ``Inference-Header-Content-Length``; the end of the JSON is found
+            where a client leaves it out.
+
+    Raises:
+        BadRequest: The body is no V2 request for images.
+    """
+    if not body:
+        raise BadRequest('the body is empty: send {"inputs": […]}')
+    if json_length is not None:
+        if not json_length.isdigit() or int(json_length) > len(body):
+            raise BadRequest("Inference-Header-Content-Length is not a length within the body")
+        value, rest = _json(body[: int(json_length)])
+        binary = rest + body[int(json_length) :]
+    else:
+        value, binary = _json(body)
+    try:
+        tensors = json_tensors(value.get("inputs"), binary)
+    except Undecodable as error:
+        raise BadRequest(_why(error.reason)) from None
+    parameters = value.get("parameters")
+    request_id = value.get("id")
+    return Ask(
+        "v2",
+        pictures_of(tensors),
+        _flag(parameters, "embedding"),
+        "" if request_id is None else str(request_id),
+        _wanted(value.get("outputs")),
+        _flag(parameters, "binary_data_output"),
+    )
+
+
+def _wanted(outputs: object) -> dict[str, bool | None]:
+    if outputs is None:
+        return {}
+    if not isinstance(outputs, list):
+        raise BadRequest("`outputs` must be a list")
+    found: dict[str, bool | None] = {}
+    for output in outputs:
+        name = output.get("name") if isinstance(output, dict) else None
+        parameters = output.get("parameters") if isinstance(output, dict) else None
+        named = isinstance(parameters, dict) and "binary_data" in parameters
+        found[_output_name(name)] = _flag(parameters, "binary_data") if named else None
+    return found
+
+
+def _output_name(name: object) -> str:
+    if name not in OUTPUTS:
+        raise BadRequest(f"there is no output {name!r}; there are {', '.join(OUTPUTS)}")
+    return str(name)
+
+
+def wanted_outputs(names: Sequence[str]) -> dict[str, bool | None]:
+    """Check the outputs that a gRPC client names."""
+    return {_output_name(name): None for name in names}
+
+
+def pictures_of(tensors: Sequence[Tensor]) -> list[Picture]:
+    """Return the images of a V2 request, which has one input.
+
+    Raises:
+        BadRequest: The input is no batch of images.
+    """
+    if len(tensors) != 1:
+        raise BadRequest(f"the model takes one input, `image`; the request has {len(tensors)}")
+    tensor = tensors[0]
+    if tensor.problem:
+        raise BadRequest(f"input {tensor.name!r}: {_why(tensor.problem)}")
+    _check_count(tensor.rows)
+    if tensor.elements is not None:
+        return [_encoded(n, element) for n, element in enumerate(tensor.elements)]
+    assert tensor.array is not None
+    return _pixels(tensor.name, tensor.datatype, tensor.array)
+
+
+def _pixels(name: str, datatype: str, array: NDArray[Any]) -> list[Picture]:
+    if datatype not in ("FP32", "UINT8"):
+        raise BadRequest(f"input {name!r} has datatype {datatype}; use FP32, UINT8 or BYTES")
+    if array.ndim != 4 or 3 not in (array.shape[1], array.shape[3]) or 0 in array.shape:
+        raise BadRequest(
+            f"input {name!r} has shape {list(array.shape)}; use [N,3,H,W] or [N,H,W,3]"
+        )
+    first = array.shape[1] == 3
+    if datatype == "UINT8":
+        return list(array.transpose(0, 2, 3, 1) if first else array)
+    if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+        raise BadRequest(f"input {name!r} has values outside 0..1; send pixels 0..255 as UINT8")
+    return list(array if first else array.transpose(0, 3, 1, 2))
+
+
+def _instance(number: int, instance: object) -> Picture:
+    held = instance
+    while isinstance(held, dict):
+        if isinstance(held.get("b64"), str):
+            return _encoded(number, held["b64"])
+        if len(held) != 1:
+            raise BadRequest(
+                f'instance {number} is no image: use {{"b64": "…"}} or lists of pixels'
+            )
+        held = next(iter(held.values()))
+    if isinstance(held, str):
+        return _encoded(number, held)
+    try:
+        array = numbers(held if isinstance(held, list) else None)
+    except Undecodable as error:
+        raise BadRequest(f"instance {number}: {_why(error.reason)}") from None
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3)):
+        raise BadRequest(
+            f"instance {number} has shape {list(array.shape)}; use [H][W][3] or [H][W]"
+        )
+    if array.size == 0 or array.min() < 0 or array.max() > 255 or (array != array.round()).any():
+        raise BadRequest(
+            f"instance {number} must hold whole numbers 0..255; send 0..1 as a V2 FP32 tensor"
+        )
+    return array.astype(np.uint8)
+
+
+def _encoded(number: int, element: bytes | str) -> bytes:
+    if isinstance(element, bytes) and sniff.kind(element[:512]):
+        return element
+    data = base64_bytes(element)
+    if data is None:
+        raise BadRequest(f"image {number} is neither an encoded image nor base64 of one")
+    return data
+
+
+def _json(body: bytes) -> tuple[dict[str, Any], bytes]:
+    try:
+        value, rest = parse_json(body)
+    except Undecodable as error:
+        raise BadRequest(_why(error.reason)) from None
+    if isinstance(value, dict) and "specversion" in value and isinstance(value.get("data"), dict):
+        value = value["data"]  # a structured CloudEvent
+    if not isinstance(value, dict):
+        raise BadRequest("the JSON must be an object")
+    return value, rest
+
+
+def _check_count(count: int) -> None:
+    if not 0 < count <= MAX_IMAGES:
+        raise BadRequest(f"a request takes 1 to {MAX_IMAGES} images, this one has {count}")
+
+
+def _flag(parameters: object, name: str) -> bool:
+    return isinstance(parameters, dict) and parameters.get(name) in (True, "true", 1)
+
+
+def _why(reason: str) -> str:
+    return _WHY.get(reason, reason.replace("_", " "))
+
+
+# --- between: pixels to the network's input ------------------------------------------------------
+
+
+def prepare(pictures: Sequence[Picture], size: int) -> NDArray[np.float32]:
+    """Decode and resize images.
+
+    Returns:
+        float32 [n, 3, size, size] in 0..1.
+
+    Raises:
+        BadRequest: An image cannot be decoded.
+    """
+    batch = np.empty((len(pictures), 3, size, size), np.float32)
+    for number, picture in enumerate(pictures):
+        try:
+            if isinstance(picture, bytes):
+                batch[number] = to_input(decode_rgb(picture), size)
+            elif picture.dtype == np.uint8:
+                batch[number] = to_input(np.ascontiguousarray(picture, np.uint8), size)
+            else:
+                batch[number] = _resized(np.asarray(picture, np.float32), size)
+        except UnreadableMedia as error:
+            detail = f": {error.detail}" if error.detail else ""
+            raise BadRequest(f"image {number} is unreadable, {error.reason}{detail}") from None
+        except InputError as error:
+            raise BadRequest(f"image {number}: {error.what}") from None
+    return batch
+
+
+def _resized(planes: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Resize float32 [3, H, W] as `to_input` resizes pixels: shorter side, centre crop."""
+    height, width = planes.shape[1:]
+    if (height, width) == (size, size):
+        return planes
+    side = min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side)
+    return np.stack(
+        [
+            np.asarray(
+                Image.fromarray(np.ascontiguousarray(plane)).resize(
+                    (size, size), resample=Image.Resampling.BILINEAR, box=box
+                )
+            )
+            for plane in planes
+        ]
+    )
+
+
+# --- writing ------------------------------------------------------------------------------------
+
+
+def write_v1(ask: Ask, answer: Answer, name: str) -> bytes:
+    """Write a V1 reply."""
+    rows = []
+    # As float64, so that the shortest digits that are written give back every float32 exactly.
+    for n, (label, values) in enumerate(
+        zip(answer.labels, answer.probabilities.tolist(), strict=True)
+    ):
+        row: dict[str, Any] = {"label": label, "score": max(values), "probabilities": values}
+        if ask.embedding:
+            row["embedding"] = answer.embedding[n].tolist()
+        rows.append(row)
+    return orjson.dumps({"predictions": rows, "model_name": name, "model_id": answer.card.model_id})
+
+
+def chosen(ask: Ask) -> list[str]:
+    """Return the outputs that a V2 reply carries, in the order asked for."""
+    names = list(ask.outputs) or ["probabilities", "label"]
+    if ask.embedding and "embedding" not in names:
+        names.append("embedding")
+    return names
+
+
+def write_v2(ask: Ask, answer: Answer, name: str, request_id: str) -> tuple[bytes, int | None]:
+    """Write a V2 reply.
+
+    Returns:
+        The body, and the length of its JSON where raw tensors follow it.
+    """
+    outputs: list[dict[str, Any]] = []
+    raw: list[bytes] = []
+    for output in chosen(ask):
+        wanted = ask.outputs.get(output)
+        binary = ask.binary if wanted is None else wanted
+        entry: dict[str, Any] = {"name": output, **_described(output, answer)}
+        if binary:
+            data = raw_output(output, answer)
+            entry["parameters"] = {"binary_data_size": len(data)}
+            raw.append(data)
+        elif output == "label":
+            entry["data"] = answer.labels
+        else:
+            entry["data"] = _array(output, answer).reshape(-1).tolist()
+        outputs.append(entry)
+    head = orjson.dumps(
+        {
+            "model_name": name,
+            "model_version": answer.card.model_id,
+            "id": request_id,
+            "outputs": outputs,
+        }
+    )
+    return b"".join([head, *raw]), len(head) if raw else None
+
+
+def raw_output(output: str, answer: Answer) -> bytes:
+    """Return an output as the protocol's raw bytes."""
+    if output == "label":
+        texts = [label.encode("utf-8") for label in answer.labels]
+        return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    return np.ascontiguousarray(_array(output, answer), "<f4").tobytes()
+
+
+def _described(output: str, answer: Answer) -> dict[str, Any]:
+    if output == "label":
+        return {"shape": [len(answer.probabilities)], "datatype": "BYTES"}
+    return {"shape": list(_array(output, answer).shape), "datatype": "FP32"}
+
+
+def _array(output: str, answer: Answer) -> NDArray[np.float32]:
+    return answer.embedding if output == "embedding" else answer.probabilities
+
+
+def metadata(name: str, card: ModelCard) -> dict[str, Any]:
+    """Describe a model, as ``GET /v2/models/<name>`` answers."""
+    size = card.image_size
+    return {
+        "name": name,
+        "versions": [card.model_id],
+        "platform": "onnxruntime_onnx",
+        "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 3, size, size]}],
+        "outputs": [
+            {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(card.classes)]},
+            {"name": "label", "datatype": "BYTES", "shape": [-1]},
+            {"name": "embedding", "datatype": "FP32", "shape": [-1, card.embedding_dim]},
+        ],
+    }
