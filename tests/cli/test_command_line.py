@@ -100,13 +100,18 @@ def test_without_a_command_the_overview_is_shown_and_the_status_is_2() -> None:
     ],
 )
 def test_wrong_input_is_one_paragraph_with_status_2(
-    arguments: list[str], words: str, tmp_path: Path
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    answer = visionloop(*arguments, cwd=tmp_path)
-    assert answer.returncode == 2
-    assert answer.stdout == ""
-    assert answer.stderr.count("\n") == 1 and answer.stderr.startswith("error: ")
-    assert words in answer.stderr
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.count("\n") == 1 and told.err.startswith("error: ")
+    assert words in told.err
     assert list(tmp_path.iterdir()) == [], "nothing may be made for a command that is refused"
 
 
@@ -121,20 +126,24 @@ def test_wrong_input_is_one_paragraph_with_status_2(
     ],
 )
 def test_a_wrong_setting_names_the_nearest_known_one(
-    setting: str, words: str, tmp_path: Path
+    setting: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "loop.yaml").write_text("lake: lake\n", encoding="utf-8")
-    answer = visionloop("run", "round", "--config", "loop.yaml", "--set", setting, cwd=tmp_path)
-    assert answer.returncode == 2
-    assert answer.stderr.count("\n") == 1
-    assert words in answer.stderr
+    config = tmp_path / "loop.yaml"
+    config.write_text("lake: lake\n", encoding="utf-8")
+    assert main(["run", "round", "--config", str(config), "--set", setting]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert words in error
 
 
-def test_half_a_round_without_an_open_one_says_how_to_open_it(tmp_path: Path) -> None:
-    (tmp_path / "loop.yaml").write_text("lake: lake\n", encoding="utf-8")
-    answer = visionloop("run", "select_and_label", "--config", "loop.yaml", cwd=tmp_path)
-    assert answer.returncode == 2
-    assert "there is none" in answer.stderr and "open_round=true" in answer.stderr
+def test_half_a_round_without_an_open_one_says_how_to_open_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "loop.yaml"
+    config.write_text("lake: lake\n", encoding="utf-8")
+    assert main(["run", "select_and_label", "--config", str(config)]) == 2
+    error = capsys.readouterr().err
+    assert "there is none" in error and "open_round=true" in error
 
 
 def test_debug_shows_the_traceback_wherever_it_stands() -> None:

@@ -139,6 +139,21 @@ def test_the_tasks_of_a_killed_run_end_with_it(toys: ModuleType, tmp_path: Path)
     _wait_for(lambda: not Path(f"/proc/{task}").exists(), seconds=10)
 
 
+def test_the_keyboard_stops_a_run_with_one_sentence(toys: ModuleType, tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from toy_pipelines import whole\n"
+        "from visionloop.runner.local import run_pipeline\n"
+        "print(run_pipeline(whole, {'n': 5, 'how': 'sleep'}, sys.argv[2], progress=False).error)\n"
+    )
+    command = [sys.executable, "-c", program, str(HERE), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as runner:
+        _wait_for(lambda: _pid_of("fail", tmp_path), seconds=60)
+        runner.send_signal(signal.SIGINT)
+        out, _ = runner.communicate(timeout=30)
+    assert out.startswith("Stopped by the keyboard") and "what was finished is kept" in out
+
+
 def _pid_of(stage: str, folder: Path) -> int:
     for path in folder.glob("runs/*/events.jsonl"):
         for line in path.read_text(encoding="utf-8").splitlines():
