@@ -27,13 +27,13 @@ def deterministic(*, seed: int, threads: int = 0) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    was_strict = torch.are_deterministic_algorithms_enabled()
-    was_warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    mode = torch.get_deterministic_debug_mode()
     was_benchmark = torch.backends.cudnn.benchmark
     torch.set_num_threads(threads or min(len(os.sched_getaffinity(0)), MAX_THREADS))
     # Some torchvision networks hold a CUDA operation without a deterministic form: they train all
-    # the same, and PyTorch warns which operation it is.
-    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+    # the same, and PyTorch warns which operation it is. This function and not
+    # use_deterministic_algorithms, which imports PyTorch's compiler: 4 s.
+    torch.set_deterministic_debug_mode("warn" if torch.cuda.is_available() else "error")
     torch.backends.cudnn.benchmark = False
     try:
         with torch.random.fork_rng():
@@ -41,7 +41,7 @@ def deterministic(*, seed: int, threads: int = 0) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
-        torch.use_deterministic_algorithms(was_strict, warn_only=was_warn_only)
+        torch.set_deterministic_debug_mode(mode)
         torch.backends.cudnn.benchmark = was_benchmark
 
 
