@@ -142,10 +142,11 @@ def test_found_stands_beside_what_was_put_in() -> None:
 
 def test_the_comparison_with_random_claims_no_more_than_the_intervals_allow() -> None:
     data = full_report()
-    assert "9.5 points ahead, more than chance explains" in words(data).efficiency
+    assert "9.5 points ahead, and the intervals do not overlap" in words(data).efficiency
+    assert "ahead in 3 of 3 rounds" in words(data).efficiency
     last = replace(data.rounds[-1], random_accuracy=wilson(545, 597))
     close = replace(data, rounds=(*data.rounds[:-1], last))
-    assert "within what chance explains" in words(close).efficiency
+    assert "The intervals overlap: this may be chance." in words(close).efficiency
     alone = replace(data, rounds=tuple(replace(r, random_accuracy=None) for r in data.rounds))
     assert "no random arm" in words(alone).efficiency
     assert "dashed line" not in render(alone)

@@ -194,18 +194,21 @@ def histogram(
     return Markup("".join(parts))  # numbers only
 
 
-def interval_mark(rate: Rate, *, overall: float | None, width: int = 260) -> Markup:
-    """Return a rate as a dot on its interval, on a track from 0 to 1.
+def interval_mark(
+    rate: Rate, *, overall: float | None, floor: float = 0.0, width: int = 260
+) -> Markup:
+    """Return a rate as a dot on its interval, on a track from a floor to 1.
 
     Args:
         rate: The rate to draw.
         overall: A rate to compare with, drawn as a thin mark across the track.
+        floor: What the left end stands for, below every value shown.
         width: Width in CSS pixels.
     """
     span = width - 10
 
     def x_at(value: float) -> float:
-        return 5 + span * value
+        return 5 + span * (value - floor) / (1 - floor)
 
     parts = [
         f'<svg class="mark" viewBox="0 0 {width} 16" width="{width}" height="16" '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
@@ -51,6 +52,7 @@ def render(data: ReportData) -> str:
         has_planted=any(f.planted is not None for f in data.flags),
         confusion=_confusion(data),
         slices=_slices(data),
+        slice_floor=slice_floor(data),
         windows=_windows(data.windows),
         spaces=_spaces(data),
         timing_rounds=timing_rounds,
@@ -115,11 +117,19 @@ def _slices(data: ReportData) -> list[tuple[str, list[_Marked]]]:
         ),
         None,
     )
+    floor = slice_floor(data)
     columns: dict[str, list[_Marked]] = {}
     for row in data.slices:
-        mark = interval_mark(row.accuracy, overall=overall)
+        mark = interval_mark(row.accuracy, overall=overall, floor=floor)
         columns.setdefault(row.column, []).append(_Marked(row, mark))
     return list(columns.items())
+
+
+def slice_floor(data: ReportData) -> float:
+    """Return what the left end of the slices' tracks stands for: a tenth, at most 0.9."""
+    values = [row.accuracy.low for row in data.slices]
+    values += [r.accuracy.value for r in data.rounds if r.accuracy is not None]
+    return max(0.0, min(0.9, math.floor(10 * min(values, default=0.0)) / 10))
 
 
 @dataclass(frozen=True)

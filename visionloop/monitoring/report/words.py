@@ -156,11 +156,18 @@ def _efficiency(data: ReportData) -> str:
         f"At {count(last.labels or 0, 'label')} the loop stands at {last.accuracy.value:.1%}, "
         f"random choice at {last.random_accuracy.value:.1%}"
     )
+    won = sum(
+        r.accuracy is not None
+        and r.random_accuracy is not None
+        and r.accuracy.value > r.random_accuracy.value
+        for r in both
+    )
+    told = f" It was ahead in {won} of {count(len(both), 'round')}."
     if last.accuracy.low > last.random_accuracy.high:
-        return f"{said}: {ahead:.1f} points ahead, more than chance explains."
+        return f"{said}: {ahead:.1f} points ahead, and the intervals do not overlap.{told}"
     if last.accuracy.high < last.random_accuracy.low:
-        return f"{said}: {-ahead:.1f} points behind, more than chance explains."
-    return f"{said}: a difference of {ahead:+.1f} points, within what chance explains."
+        return f"{said}: {-ahead:.1f} points behind, and the intervals do not overlap.{told}"
+    return f"{said}: {ahead:+.1f} points. The intervals overlap: this may be chance.{told}"
 
 
 def _funnel(data: ReportData) -> str:
