@@ -81,12 +81,12 @@ def test_a_killed_task_is_told_as_one(toys: ModuleType, tmp_path: Path) -> None:
     assert "start the same command again" in str(result.error)
 
 
-def test_a_task_that_cannot_import_its_stage_shows_its_last_words(
+def test_a_task_that_cannot_import_its_stage_names_the_missing_package(
     toys: ModuleType, tmp_path: Path
 ) -> None:
     result = run_pipeline(toys.import_error, {}, tmp_path, progress=False)
     assert result.failed_task == "absent"
-    assert "No module named 'visionloop_nowhere'" in str(result.error)
+    assert "The package visionloop_nowhere is not installed (task absent)" in str(result.error)
 
 
 def test_a_run_leaves_the_process_as_it_was(

@@ -22,6 +22,7 @@ from visionloop.runner.watcher import Watcher
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
 
+_ABSENT_MODULE = re.compile(r"^ModuleNotFoundError: No module named '([\w.]+)'")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -174,6 +175,9 @@ def _why(
     if error is not None and not task:
         return explain(error, during=f"pipeline {pipeline}"), ""
     last = _last_words(folder / "log.txt")
+    if absent := _ABSENT_MODULE.match(last):
+        # The stage itself could not be imported, so that it never got to say why.
+        return explain(ModuleNotFoundError(last, name=absent[1]), during=f"task {task}"), ""
     return (
         VisionloopError(
             f"The task {task} ended without saying why"
