@@ -171,7 +171,9 @@ def _turn(
     planted = ", ".join(
         f"{n} {kind.replace('_', ' ')}" for kind, n in world.planted(number).items()
     )
-    console.print(f"\n[bold]Round {number}[/]  {delivered} files arrive; put in: {planted}")
+    console.print(
+        f"\n[bold]Round {number}[/]  {delivered} files arrive; put in: {planted}", soft_wrap=True
+    )
     console_on = not console.quiet
     predictor.wait_until_up("/")
     held = _lake(config).rounds.get(f"{number:04d}")
@@ -203,7 +205,8 @@ def _turn(
     console.print(
         f"  [bold]{told['labels']} labels: accuracy {told['accuracy']:.3f}[/]{random}; "
         f"{told['events_harvested']} of {told['events_logged']} confidences harvested; "
-        f"{seconds:.0f} s"
+        f"{seconds:.0f} s",
+        soft_wrap=True,
     )
     return told
 
@@ -268,5 +271,6 @@ def _say_end(console: Console, summary: dict[str, Any], folder: Path) -> None:
         f"report   {summary['report']}\n"
         f"summary  {folder / 'summary.json'}\n"
         f"lake     {summary['lake']}\n"
-        f"config   {folder / 'loop.yaml'}  (try: visionloop run round --config {folder}/loop.yaml)"
+        f"config   {folder / 'loop.yaml'}  (try: visionloop run round --config {folder}/loop.yaml)",
+        soft_wrap=True,
     )
