@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import io
 import json
 import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,54 +49,64 @@ class Server:
     def post(
         self, path: str, body: bytes, headers: dict[str, str] | None = None
     ) -> tuple[int, bytes, dict[str, str]]:
-        request = urllib.request.Request(self.url + path, data=body, method="POST")
-        request.add_unredirected_header("Content-Type", "")
-        request.unredirected_hdrs.clear()
-        for name, value in (headers or {}).items():
-            request.add_unredirected_header(name, value)
+        """Post with these headers and no others: urllib would make up a content type."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports["http"], timeout=20)
         try:
-            with urllib.request.urlopen(request, timeout=20) as reply:
-                return reply.status, reply.read(), dict(reply.headers)
-        except urllib.error.HTTPError as error:
-            return error.code, error.read(), dict(error.headers)
+            connection.request("POST", path, body=body, headers=headers or {})
+            reply = connection.getresponse()
+            return reply.status, reply.read(), {k.lower(): v for k, v in reply.getheaders()}
+        finally:
+            connection.close()
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=30)
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Start ``serve`` or ``collect`` with keyword arguments."""
-    running: list[Server] = []
+class Starter:
+    """Starts servers in a folder, and ends what still runs."""
 
-    def run(what: str, **arguments: Any) -> Server:
-        port_file = tmp_path / f"{what}-{len(running)}.port"
-        log = tmp_path / f"{what}-{len(running)}.log"
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: list[Server] = []
+
+    def __call__(self, what: str, **arguments: Any) -> Server:
+        """Start ``serve`` or ``collect`` with keyword arguments."""
+        port_file = self._folder / f"{what}-{len(self._running)}.port"
+        log = self._folder / f"{what}-{len(self._running)}.log"
         arguments = {"host": "127.0.0.1", "port_file": str(port_file), **arguments}
         code = f"import json, sys; {ONE_OF[what]}; run(**json.loads(sys.argv[1]))"
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-c", code, json.dumps(arguments)], stdout=file, stderr=file
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 90
         while not port_file.exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 process.kill()
                 pytest.fail(f"{what} did not start:\n{log.read_text()}")
             time.sleep(0.05)
         server = Server(process, json.loads(port_file.read_text()), log)
-        running.append(server)
+        self._running.append(server)
         return server
 
-    yield run
-    for server in running:
-        if server.process.poll() is None:
-            server.process.send_signal(signal.SIGTERM)
-    for server in running:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.process.wait(timeout=15)
-        server.process.kill()
+    def end(self) -> None:
+        """End what still runs."""
+        for server in self._running:
+            if server.process.poll() is None:
+                server.process.send_signal(signal.SIGTERM)
+        for server in self._running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.process.wait(timeout=15)
+            server.process.kill()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Starter]:
+    """Start servers for one test."""
+    starter = Starter(tmp_path)
+    yield starter
+    starter.end()
 
 
 def write_bundle(folder: Path, model_id: str, *, seed: int = 0, broken: bool = False) -> Path:

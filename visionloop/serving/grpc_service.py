@@ -32,7 +32,6 @@ from visionloop.serving.payloads import (
 from visionloop.serving.protobuf import parse_message
 from visionloop.serving.tensors import grpc_tensors
 
-_INFER = "/inference.GRPCInferenceService/ModelInfer"
 _MAX_MESSAGE = 128 * 1024 * 1024
 
 
@@ -59,10 +58,14 @@ async def start(
             ("grpc.so_reuseport", 0),
         ]
     )
-    # The first handler that knows a method answers it.
-    service.add_generic_rpc_handlers((_InferHandler(server, sender),))
+    methods = _Methods()
     pb_grpc.add_GRPCInferenceServiceServicer_to_server(
-        _Servicer(server.dataplane, server.model_repository_extension), service
+        _Servicer(server.dataplane, server.model_repository_extension), methods
+    )
+    infer = _Inference(server, sender)
+    methods.handlers["ModelInfer"] = grpc.unary_unary_rpc_method_handler(infer.answer)
+    service.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(methods.name, methods.handlers),)
     )
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
@@ -99,20 +102,31 @@ class _Servicer(InferenceServicer):  # type: ignore[misc]
         return pb.ModelMetadataResponse(**held)
 
 
-class _InferHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Answers ModelInfer on bytes."""
+class _Methods:
+    """Takes the handlers of a service from the generated code, so that one can be replaced."""
+
+    def __init__(self) -> None:
+        self.name = "inference.GRPCInferenceService"
+        self.handlers: dict[str, Any] = {}
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        """Nothing: the same handlers come by name."""
+
+    def add_registered_method_handlers(self, name: str, handlers: dict[str, Any]) -> None:
+        """Keep them."""
+        self.name = name
+        self.handlers.update(handlers)
+
+
+class _Inference:
+    """Answers ModelInfer, on bytes."""
 
     def __init__(self, server: kserve.ModelServer, sender: EventSender | None) -> None:
         self._plane = server.dataplane
         self._sender = sender
 
-    def service(self, handler_call_details: Any) -> Any:
-        """Return the handler of ModelInfer, None for other methods."""
-        if handler_call_details.method != _INFER:
-            return None
-        return grpc.unary_unary_rpc_method_handler(self._answer)
-
-    async def _answer(self, message: bytes, context: Any) -> bytes:
+    async def answer(self, message: bytes, context: Any) -> bytes:
+        """Answer one request, and report it and its reply."""
         pairs = [(k, v) for k, v in context.invocation_metadata() or () if isinstance(v, str)]
         given = dict(pairs)
         sender = self._sender

@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -90,6 +91,8 @@ def run_server(
         )
         sender = EventSender(events_url, origin, log=lambda text: log(f"serve: {text}"))
     with _no_arguments():
+        # kserve's own routes set off a warning of FastAPI at their first answer.
+        warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
         from visionloop.serving.kserve_model import build
 
     app, serve_grpc = build(name, follower, sender, pool=ThreadPoolExecutor(workers or processors))
