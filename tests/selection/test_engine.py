@@ -168,9 +168,15 @@ def test_near_duplicates_of_a_pick_are_left_out_of_its_batch() -> None:
         select(pool, config(), 10)
 
 
+def test_samples_of_the_holdout_themselves_are_never_selected() -> None:
+    selection = select(make(6), config(), 5, holdout=Reference.build(["0003"]))
+    assert set(selection.sample_ids) == {"0000", "0001", "0002", "0004", "0005"}
+
+
 def test_missing_fingerprints_are_unlike_everything() -> None:
+    few_bits = flip(bytes(32), 2)
     pool = make(5, fingerprints=[None, None, *prints(3)])
-    holdout = Reference.build(["h"], fingerprints=[None])
+    holdout = Reference.build(["h", "i"], fingerprints=[None, few_bits])
     assert len(select(pool, config(), 5, holdout=holdout).picks) == 5
 
 
@@ -263,6 +269,24 @@ def test_every_pick_names_its_nearest_labelled_or_earlier_neighbour() -> None:
         seen[pick.sample_id] = x
 
 
+def test_the_batch_keeps_away_from_what_was_drawn_at_random() -> None:
+    pool = make(60)
+    picks = select(pool, config(strategy="diversity", random_share=0.4), 10).picks
+    assert [p.arm for p in picks] == ["selected"] * 6 + ["random"] * 4
+    for pick in picks[:6]:
+        assert pick.objectives["diversity"] == pytest.approx(pick.nearest_distance / 2, abs=1e-4)
+
+
+def test_only_the_direction_of_an_embedding_counts() -> None:
+    x = vectors(30)
+    scaled = x * np.linspace(0.5, 9, 30)[:, None]
+    one, other = (
+        select(Pool.build(ids(30), embeddings={"e": e}), config(strategy="diversity"), 8).sample_ids
+        for e in (x, scaled)
+    )
+    assert one == other
+
+
 def test_the_first_pick_of_all_has_no_neighbour() -> None:
     first = select(make(10), config(random_share=0), 1).picks[0]
     assert first.nearest_chosen is None
@@ -333,7 +357,8 @@ def test_thresholds_filter_first_and_unknown_does_not_pass() -> None:
     selection = select(pool, lines(threshold, ({"type": "RANDOM"}, {"type": "WEIGHTS"})), 2)
     assert set(selection.sample_ids) == {"0003", "0004"}
     assert selection.eligible == 2
-    assert sum(selection.removed.values()) == 3
+    text = "the threshold on lightly.sharpness (bigger 5)"
+    assert selection.removed == {f"unknown to {text}": 1, f"failing {text}": 2}
 
 
 def test_balance_fills_the_wanted_shares_exactly() -> None:

@@ -84,6 +84,31 @@ def test_equal_candidates_go_to_the_smallest_row_wherever_they_wait() -> None:
         assert [row for row, _ in found] == [0, 50, 100, 150, 1, 2]
 
 
+@given(
+    points=st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=1, max_size=60),
+    active=st.integers(1, 12),
+    k=st.integers(1, 30),
+)
+@settings(max_examples=150, deadline=None)
+def test_ties_are_broken_as_if_every_candidate_were_weighed(
+    points: list[tuple[int, int]], active: int, k: int
+) -> None:
+    x = np.array(points, dtype=np.float32)  # distances of a grid are exact, and often equal
+
+    def score(rows: np.ndarray, squared: np.ndarray) -> np.ndarray:
+        return np.where(np.isinf(squared), 99.0, squared.astype(np.float64))
+
+    distance, plain = np.full(len(x), np.inf), []
+    left = np.ones(len(x), dtype=bool)
+    for _ in range(min(k, len(x))):
+        plain.append(int(np.where(left, np.minimum(distance, 99), -1).argmax()))
+        left[plain[-1]] = False
+        distance = np.minimum(distance, ((x - x[plain[-1]]) ** 2).sum(axis=1))
+    start = np.full(len(x), np.inf, dtype=np.float32)
+    found = lazy_greedy(x, start, k, score=score, accept=lambda _: True, active=active)
+    assert [row for row, _ in found] == plain
+
+
 def test_it_ends_when_nothing_is_left() -> None:
     x = clustered(20, 4, seed=0)
 

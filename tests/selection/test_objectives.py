@@ -129,6 +129,14 @@ def test_balance_apportions_like_the_highest_averages() -> None:
     assert chosen.tolist() == [5, 6, 4]
 
 
+def test_a_candidate_without_the_balanced_value_is_neutral() -> None:
+    membership = np.array([[1.0, 0.0], [0.0, 1.0], [np.nan, np.nan]])
+    balance = Balance("b", membership, np.array([0.2, 0.8]), np.zeros(2))
+    values = balance.values()
+    assert values[0] < values[2] < values[1]
+    assert not balance.known(2)
+
+
 def test_unknown_values_are_the_median_of_the_known() -> None:
     fixed = Fixed("score", np.array([0.2, np.nan, 0.4, 0.9]), scale=1.0)
     assert fixed.values().tolist() == [0.2, 0.4, 0.4, 0.9]

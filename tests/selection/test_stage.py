@@ -77,7 +77,7 @@ def deploy(lake: Lake, names: list[str], *, space: str = "pixels") -> None:
         "experiments",
         [
             {"model_id": "m1", "state": "in_service", **common},
-            {"model_id": "m0", "state": "retired", **common},
+            {"model_id": "m0", "state": "retired", **common, "trained_at": NOW + timedelta(days=1)},
             {"model_id": "c1", "state": "in_service", **common, "arm": "random"},
         ],
     )

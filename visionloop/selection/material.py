@@ -55,7 +55,6 @@ def read_material(
     *,
     classes: Collection[str] = (),
     version: str = "",
-    round_id: str = "",
 ) -> Material:
     """Read the lake at one version.
 
@@ -64,7 +63,6 @@ def read_material(
         config: Tells which tables are needed.
         classes: Classes of the loop; empty takes those of the model or of the labels.
         version: Lake version; empty for the newest.
-        round_id: The round that selects: its own picks do not count as taken.
 
     Raises:
         InputError: The embedding space is not there, or is not clear.
@@ -111,8 +109,7 @@ def read_material(
     )
     holdout = [row for row in everyone if row["split"] == "holdout"]
     taken = set(read("label_requests", "sample_id")["sample_id"].to_pylist())
-    before = read("selections", "sample_id", "round_id").to_pylist()
-    taken |= {row["sample_id"] for row in before if row["round_id"] != round_id}
+    taken |= set(read("selections", "sample_id")["sample_id"].to_pylist())
     return Material(
         pool,
         labelled,

@@ -87,9 +87,7 @@ def select(
         rows = run.read("selections", where=this_round)
         selection = None
         if rows.num_rows == 0:
-            material = read_material(
-                opened, wanted, classes=loop.classes, version=run.base, round_id=run.round_id
-            )
+            material = read_material(opened, wanted, classes=loop.classes, version=run.base)
             selection = select_material(
                 material, wanted, None, seed=round_seed(wanted.seed, run.round_id), unattended=True
             )
