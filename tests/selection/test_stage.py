@@ -68,10 +68,8 @@ def fill(lake: Lake, n: int = 30, holdout: int = 3, space: str = "pixels") -> li
     return names
 
 
-def deploy(lake: Lake, names: list[str], *, space: str = "pixels") -> None:
-    uri = lake.path("models", "m1")
-    lake.storage.write(f"{uri}/card.json", json.dumps({"embedding_space": space}).encode())
-    common = {"arm": "loop", "classes": CLASSES, "uri": uri, "trained_at": NOW}
+def deploy(lake: Lake, names: list[str]) -> None:
+    common = {"arm": "loop", "classes": CLASSES, "uri": "", "trained_at": NOW}
     put(
         lake,
         "experiments",
@@ -258,18 +256,27 @@ def test_flagged_near_duplicates_stay_out_unless_asked_for(lake: Lake) -> None:
     assert left(exclude_flags=[]) == set(names) - {names[2]}
 
 
-def test_the_space_of_the_model_in_service_is_used_and_spaces_never_mix(lake: Lake) -> None:
+def test_the_base_space_is_used_and_spaces_never_mix(lake: Lake) -> None:
     names = fill(lake)
     with lake.run(stage="infer", round_id="0000") as run:
-        run.append_embeddings("m1-space", names, vectors(30, seed=8))
-        run.commit()
-    deploy(lake, names, space="m1-space")
-    material = read_material(lake, parse_selection_config({}))
-    assert material.space == "m1-space"
-    np.testing.assert_allclose(material.pool.embeddings["m1-space"], vectors(30, seed=8), atol=1e-6)
-    assert read_material(lake, parse_selection_config({"space": "pixels"})).space == "pixels"
-    with pytest.raises(InputError, match=r"space 'other'.*m1-space, pixels"):
+        run.append_embeddings("model_m1", names, vectors(30, seed=8))
+        run.commit(outputs={"space": "pixels", "model_space": "model_m1"})
+    deploy(lake, names)
+    assert read_material(lake, parse_selection_config({})).space == "pixels"
+    material = read_material(lake, parse_selection_config({"space": "model_m1"}))
+    assert material.space == "model_m1"
+    np.testing.assert_allclose(material.pool.embeddings["model_m1"], vectors(30, seed=8), atol=1e-6)
+    with pytest.raises(InputError, match=r"space 'other'.*model_m1, pixels"):
         read_material(lake, parse_selection_config({"space": "other"}))
+
+
+def test_two_spaces_without_a_word_on_which_are_an_error(lake: Lake) -> None:
+    with lake.run(stage="test", round_id="0000") as run:
+        for space in ("one", "two"):
+            run.append_embeddings(space, ids(4), vectors(4))
+        run.commit()
+    with pytest.raises(InputError, match=r"2 embedding spaces.*Name one of one, two"):
+        read_material(lake, parse_selection_config({}))
 
 
 def test_samples_without_an_embedding_are_counted(lake: Lake) -> None:

@@ -254,7 +254,9 @@ class SelectionConfig(_Section):
         (), description="Objectives of the strategy `custom`, as in LightlyOne"
     )
     score: ScoreName = Field("margin", description="Uncertainty that auto and uncertainty use")
-    space: str = Field("", description="Embedding space; empty: the one of the model in service")
+    space: str = Field(
+        "", description="Embedding space; empty: the loop's base space, the same in every round"
+    )
     random_share: float = Field(
         0.1,
         ge=0,

@@ -74,7 +74,7 @@ def read_material(
     measures = MEASURES if _needs_metadata(config) else ()
     samples = read("samples", "sample_id", "split", "fingerprint", *measures)
     model = _model_in_service(read("experiments", where="arm == 'loop'"))
-    space = _space(lake, config, model, version)
+    space = _space(lake, config, version)
     embedded, vectors = lake.embeddings(space, version=version or None) if space else ([], None)
     place = {sample: row for row, sample in enumerate(embedded)}
     everyone = samples.to_pylist()
@@ -130,10 +130,12 @@ def _model_in_service(experiments: pa.Table) -> dict[str, Any] | None:
     return max(serving, key=lambda row: (str(row["trained_at"]), row["model_id"]), default=None)
 
 
-def _space(lake: Lake, config: SelectionConfig, model: dict[str, Any] | None, version: str) -> str:
-    """Return the space of the model in service, or that of the newest inference, or the only one.
+def _space(lake: Lake, config: SelectionConfig, version: str) -> str:
+    """Return the base space of the newest inference, or the only one there is.
 
-    Spaces are never mixed: where several could be meant and nothing tells, that is an error.
+    The base space, not the model's own: it covers all samples, is the same in every round, and does
+    not carry the blind spots of a model that has seen few labels. Spaces are never mixed: where
+    several could be meant and nothing tells, that is an error.
     """
     spaces = lake.spaces(version=version or None)
     if config.space:
@@ -144,9 +146,9 @@ def _space(lake: Lake, config: SelectionConfig, model: dict[str, Any] | None, ve
                 remedy=f"Use one of {', '.join(spaces)}" if spaces else "Run the stage infer first",
             )
         return config.space
-    for name in (_space_of_model(lake, model), _space_of_inference(lake, version)):
-        if name in spaces:
-            return name
+    base = _space_of_inference(lake, version)
+    if base in spaces:
+        return base
     if len(spaces) > 1:
         raise InputError(
             f"the lake has {len(spaces)} embedding spaces and nothing tells which to select in",
@@ -154,18 +156,6 @@ def _space(lake: Lake, config: SelectionConfig, model: dict[str, Any] | None, ve
             remedy=f"Name one of {', '.join(spaces)}",
         )
     return spaces[0] if spaces else ""
-
-
-def _space_of_model(lake: Lake, model: dict[str, Any] | None) -> str:
-    from visionloop.lake.storage import StorageError
-
-    if not model or not model["uri"]:
-        return ""
-    try:
-        card = json.loads(lake.storage.read(f"{model['uri'].rstrip('/')}/card.json"))
-    except StorageError:
-        return ""  # the model was moved away; the newest inference tells as well
-    return str(card.get("embedding_space", ""))
 
 
 def _space_of_inference(lake: Lake, version: str) -> str:
