@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,7 +167,7 @@ class PixelDescriptor:
                 return cls(
                     held["mean"], held["components"], int(held["size"]), int(held["fitted_on"])
                 )
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"not a descriptor: {error}",
                 where=where,

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visionloop.training.evaluation import (
+    calibration_error,
+    evaluate_predictions,
+    slice_names,
+    slice_rates,
+)
+from visionloop.training.gate import judge
+
+CLASSES = ["cat", "dog", "owl"]
+
+
+def certain(labels: list[str], classes: list[str], p: float = 0.9) -> np.ndarray:
+    rest = (1 - p) / (len(classes) - 1)
+    return np.array(
+        [[p if name == label else rest for name in classes] for label in labels], np.float32
+    )
+
+
+def test_counts_rates_and_the_confusion_matrix_agree_with_hand_counting() -> None:
+    truth = ["cat", "cat", "cat", "dog", "dog", "owl"]
+    said = ["cat", "cat", "dog", "dog", "dog", "cat"]
+    found = evaluate_predictions(
+        certain(said, CLASSES), truth, model_classes=CLASSES, classes=CLASSES
+    )
+    assert found.confusion == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
+    assert found.accuracy == pytest.approx(4 / 6)
+    assert found.low < 4 / 6 < found.high
+    cat, dog, owl = found.per_class
+    assert (cat["precision"], cat["recall"]) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert (dog["precision"], dog["recall"]) == (pytest.approx(2 / 3), 1.0)
+    assert (owl["precision"], owl["recall"], owl["f1"]) == (0.0, 0.0, 0.0)
+    assert found.macro_f1 == pytest.approx((2 / 3 + 0.8 + 0) / 3)
+    assert found.ece == pytest.approx(abs(0.9 - 4 / 6), abs=1e-6)
+
+
+def test_a_model_that_lacks_a_class_is_wrong_there_and_the_matrix_stays_square() -> None:
+    found = evaluate_predictions(
+        certain(["dog", "dog"], ["dog", "cat"]),
+        ["dog", "owl"],
+        model_classes=["dog", "cat"],
+        classes=CLASSES,
+    )
+    assert found.confusion == [[0, 0, 0], [0, 1, 0], [0, 1, 0]]
+    assert found.accuracy == 0.5
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(CLASSES), st.sampled_from(CLASSES)), min_size=1, max_size=30)
+)
+def test_every_metric_is_finite_and_every_sample_is_counted(pairs: list[tuple[str, str]]) -> None:
+    truth, said = [t for t, _ in pairs], [s for _, s in pairs]
+    found = evaluate_predictions(
+        certain(said, CLASSES), truth, model_classes=CLASSES, classes=CLASSES
+    )
+    assert sum(map(sum, found.confusion)) == found.n == len(pairs)
+    json.dumps(found.metrics(), allow_nan=False)
+    assert 0 <= found.macro_f1 <= 1 and 0 <= found.ece <= 1
+
+
+def test_confidence_that_is_right_as_often_as_it_says_has_no_calibration_error() -> None:
+    right = np.array([True] * 8 + [False] * 2)
+    assert calibration_error(np.full(10, 0.8, np.float32), right) == pytest.approx(0, abs=1e-6)
+    assert calibration_error(np.full(10, 0.99, np.float32), right) == pytest.approx(0.19, abs=1e-6)
+    assert calibration_error(np.zeros(0, np.float32), np.zeros(0, bool)) == 0
+
+
+def test_slices_of_a_column_add_up_to_all_samples() -> None:
+    right = np.arange(100) % 4 != 0
+    columns: dict[str, list[Any]] = {
+        "camera": ["a" if i % 3 else None for i in range(100)],
+        "lux": [float(i) for i in range(100)],
+        "flash": [bool(i % 2) for i in range(100)],
+        "id": [str(i) for i in range(100)],
+        "at": [datetime(2026, 1, 1, tzinfo=UTC)] * 100,
+        "constant": ["x"] * 100,
+        "absent": [None] * 100,
+    }
+    found = slice_rates(columns, right)
+    assert {row["column"] for row in found} == {"camera", "lux", "flash"}
+    for column in ("camera", "lux", "flash"):
+        assert sum(row["n"] for row in found if row["column"] == column) == 100
+    lux = [row for row in found if row["column"] == "lux"]
+    assert [row["n"] for row in lux] == [25, 25, 25, 25]
+    assert [row["value"][0] for row in lux] == ["1", "2", "3", "4"]
+    assert all(row["low"] <= row["accuracy"] <= row["high"] for row in found)
+
+
+def test_few_numbers_are_cut_in_halves_and_few_values_not_at_all() -> None:
+    halves = slice_names([float(i) for i in range(10)])
+    assert halves is not None and len(set(halves)) == 2
+    assert slice_names([1, 2, 2, None]) == ["1", "2", "2", "(none)"]
+    odd = slice_names([math.nan, math.inf, *map(float, range(10))])
+    assert odd is not None and odd[:2] == ["(none)", "(none)"]
+
+
+def decide(accuracy: float | None, before: float | None = None, **changes: Any) -> tuple[bool, str]:
+    settings: dict[str, Any] = {
+        "min_accuracy": 0.5,
+        "max_drop": 0.02,
+        "allow_unevaluated": False,
+    }
+    verdict = judge(
+        accuracy,
+        n=100,
+        in_service="m0" if before is not None else "",
+        in_service_accuracy=before,
+        **(settings | changes),
+    )
+    json.dumps(verdict.inputs, allow_nan=False)
+    return verdict.passed, verdict.reason
+
+
+def test_the_gate_rejects_what_loses_too_much_and_says_by_how_much() -> None:
+    assert decide(0.90, 0.91)[0]
+    passed, reason = decide(0.80, 0.91)
+    assert not passed
+    assert "-0.110" in reason and "max_drop 0.02" in reason
+    # 0.9 - 0.92 is a little below -0.02 in floating point.
+    assert decide(0.90, 0.92)[0]
+
+
+def test_the_gate_rejects_what_is_below_the_minimum_also_as_the_first_model() -> None:
+    assert not decide(0.4)[0]
+    assert not decide(0.49, 0.3)[0]
+    assert decide(0.5)[0]
+
+
+def test_a_model_that_was_not_evaluated_passes_only_where_that_is_allowed() -> None:
+    passed, reason = decide(None)
+    assert not passed and "allow_unevaluated" in reason
+    assert decide(None, allow_unevaluated=True)[0]
