@@ -74,10 +74,8 @@ def see(event: Event) -> Seen:
         content: Request | Response
         if event.kept and event.kept.request:
             content = event.kept.request
-        elif event.kind == "request":
-            content = decode_request(event.body, event.content_type)
         else:
-            content = decode_response(event.body, event.content_type)
+            content = _decode(event)
         half = Half(
             event_id=event.event_id,
             digest=event.digest,
@@ -103,6 +101,19 @@ def see(event: Event) -> Seen:
         occurred_at=event.occurred_at,
         received_at=event.received_at,
     )
+
+
+def _decode(event: Event) -> Request | Response:
+    request = event.kind == "request"
+    try:
+        if request:
+            return decode_request(event.body, event.content_type)
+        return decode_response(event.body, event.content_type)
+    except MemoryError:
+        raise
+    except Exception:  # a body that a library trips over must not stop the other events
+        failed = "decoder_failed"
+        return Request(problem=f"request_{failed}") if request else Response(problem=failed)
 
 
 @dataclass(frozen=True)

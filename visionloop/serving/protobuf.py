@@ -75,10 +75,13 @@ def _messages() -> tuple[Any, Any]:
 
 
 def looks_framed(body: bytes) -> bool:
-    """Return whether a body begins as a gRPC frame: a flag of 0 or 1, and a length that fits."""
-    return (
-        len(body) >= 5 and body[0] in (0, 1) and int.from_bytes(body[1:5], "big") <= len(body) - 5
-    )
+    """Return whether a body is gRPC frames, one after the other to its very end."""
+    position = 0
+    while len(body) - position >= 5 and body[position] in (0, 1):
+        position += 5 + int.from_bytes(body[position + 1 : position + 5], "big")
+        if position == len(body):
+            return True
+    return False
 
 
 def frames(body: bytes) -> list[bytes]:

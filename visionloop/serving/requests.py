@@ -77,11 +77,13 @@ def decode_request(body: bytes, content_type: str = "") -> Request:
 
 
 def _decode(body: bytes, content_type: str) -> Request:
-    if sniff.kind(body[:512]) in _IMAGES and not looks_framed(body):
-        return Request("v1-image", (_sha256(body),), (None,))
-    if content_type.startswith("application/grpc") or looks_framed(body):
+    if looks_framed(body):
         return _grpc(body)
+    if sniff.kind(body[:512]) in _IMAGES:
+        return Request("v1-image", (_sha256(body),), (None,))
     if body.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")[:1] not in (b"{", b"["):
+        if content_type.startswith("application/grpc"):
+            return _grpc(body)
         raise Undecodable("not_an_image" if content_type.startswith("image/") else "not_json")
     value, binary = parse_json(body)
     if isinstance(value, dict) and isinstance(value.get("data"), dict) and "specversion" in value:

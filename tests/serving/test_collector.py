@@ -1,0 +1,251 @@
+"""The collector as a process of its own: what it acknowledged is there, whatever happens to it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serving.conftest import Server, Starter, picture
+
+EVENT = {
+    "Ce-Id": "one",
+    "Ce-Type": "org.kubeflow.serving.inference.request",
+    "Content-Type": "application/json",
+}
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    found = []
+    for path in sorted(folder.glob("*.events.jsonl")):
+        text = path.read_bytes()
+        found += [json.loads(line) for line in text.split(b"\n")[:-1]]
+    return found
+
+
+def hammer(server: Server, stop: threading.Event, acknowledged: list[str], name: int) -> None:
+    """Post events one after the other; note each that was acknowledged."""
+    number = 0
+    connection = http.client.HTTPConnection("127.0.0.1", server.ports["http"], timeout=5)
+    while not stop.is_set():
+        event_id = f"{name}-{number}"
+        try:
+            connection.request("POST", "/", body=b"x" * 20_000, headers={"Ce-Id": event_id})
+            reply = connection.getresponse()
+            reply.read()
+        except (OSError, http.client.HTTPException):
+            return
+        if reply.status == 200:
+            acknowledged.append(event_id)
+        number += 1
+
+
+def test_what_was_acknowledged_survives_kill_9(start: Starter, tmp_path: Path) -> None:
+    folder = tmp_path / "events"
+    acknowledged: list[str] = []
+    for turn in range(3):
+        server = start("collect", events=str(folder), port=0, max_segment_bytes=2_000_000)
+        stop = threading.Event()
+        clients = [
+            threading.Thread(target=hammer, args=(server, stop, acknowledged, 10 * turn + n))
+            for n in range(4)
+        ]
+        for client in clients:
+            client.start()
+        time.sleep(0.7)
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait()
+        stop.set()
+        for client in clients:
+            client.join()
+    assert len(acknowledged) > 100
+    kept = [line["headers"]["ce-id"] for line in lines(folder)]
+    assert set(acknowledged) <= set(kept)
+    assert len(kept) == len(set(kept))
+
+
+def test_a_line_is_what_was_sent(start: Starter, tmp_path: Path) -> None:
+    server = start("collect", events=str(tmp_path / "events"), port=0)
+    connection = http.client.HTTPConnection("127.0.0.1", server.ports["http"])
+    body = bytes(range(256))
+    headers = {**EVENT, "Ce-Namespace": "größe".encode(), "X-Odd": ""}
+    connection.request("POST", "/any/path", body=body, headers=headers)  # type: ignore[arg-type]
+    reply = connection.getresponse()
+    assert (reply.status, reply.read()) == (200, b"")
+    assert server.stop() == 0
+    (line,) = lines(tmp_path / "events")
+    assert set(line) == {"received_at", "headers", "body_b64"}
+    assert base64.b64decode(line["body_b64"]) == body
+    assert line["headers"]["ce-id"] == "one"
+    assert line["headers"]["content-length"] == "256"
+    assert line["headers"]["ce-namespace"].encode("latin-1").decode() == "größe"
+    assert line["received_at"].endswith("Z")
+
+
+def test_chunked_events_are_taken(start: Starter, tmp_path: Path) -> None:
+    server = start("collect", events=str(tmp_path / "events"), port=0)
+    connection = http.client.HTTPConnection("127.0.0.1", server.ports["http"])
+    connection.request("POST", "/", body=iter([b"one ", b"two"]), headers=EVENT, encode_chunked=True)
+    assert connection.getresponse().status == 200
+    (line,) = lines(tmp_path / "events")
+    assert base64.b64decode(line["body_b64"]) == b"one two"
+
+
+def test_collectors_share_a_folder_and_close_segments_by_size_and_age(
+    start: Starter, tmp_path: Path
+) -> None:
+    folder = tmp_path / "events"
+    servers = [
+        start("collect", events=str(folder), port=0, max_segment_bytes=30_000),
+        start("collect", events=str(folder), port=0, max_segment_seconds=0.2),
+    ]
+    for number in range(12):
+        for server in servers:
+            status, _, _ = server.post("/", b"x" * 9_000, {"Ce-Id": f"{number}"})
+            assert status == 200
+        time.sleep(0.05)
+    for server in servers:
+        server.stop()
+    assert len(lines(folder)) == 24
+    assert len(list(folder.glob("*.events.jsonl"))) >= 6
+
+
+def test_health_and_counts(start: Starter, tmp_path: Path) -> None:
+    server = start("collect", events=str(tmp_path / "events"), port=0, max_body_bytes=1000)
+    assert server.get("/healthz") == b"alive\n"
+    assert server.get("/readyz") == b"ready\n"
+    assert server.post("/", b"x" * 2000)[0] == 413
+    assert server.post("/", b"x" * 200)[0] == 200
+    metrics = server.get("/metrics").decode()
+    assert "visionloop_collector_events_total 1" in metrics
+    assert 'visionloop_collector_refused_total{reason="too_large"} 1' in metrics
+
+
+def test_load_is_shed_at_once_and_not_made_to_wait(start: Starter, tmp_path: Path) -> None:
+    server = start("collect", events=str(tmp_path / "events"), port=0, max_queued_bytes=50_000)
+    slow = socket.create_connection(("127.0.0.1", server.ports["http"]))
+    slow.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 49000\r\n\r\n" + b"x" * 100)
+    time.sleep(0.2)
+    began = time.monotonic()
+    status, _, headers = server.post("/", b"x" * 10_000, EVENT)
+    assert (status, headers["retry-after"]) == (503, "1")
+    assert time.monotonic() - began < 1
+    slow.close()
+    time.sleep(0.2)
+    assert server.post("/", b"x" * 10_000, EVENT)[0] == 200
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:
+    from visionloop.errors import VisionloopError
+    from visionloop.serving.segment_writer import SegmentWriter
+
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(VisionloopError, match="cannot write"):
+        SegmentWriter(tmp_path / "locked")
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_line(tmp_path: Path, monkeypatch: Any) -> None:
+    from visionloop.serving import segment_writer
+
+    writer = segment_writer.SegmentWriter(tmp_path)
+    results: list[bool] = []
+    done = threading.Event()
+
+    def note(ok: bool) -> None:
+        results.append(ok)
+        done.set()
+
+    def write(data: bytes) -> None:
+        done.clear()
+        writer.write(data, note)
+        done.wait(5)
+
+    write(b'{"one": 1}\n')
+    real = os.write
+    calls = iter([lambda fd, data: real(fd, data[:4])])
+
+    def full(fd: int, data: Any) -> int:
+        for call in calls:
+            return int(call(fd, data))
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(segment_writer.os, "write", full)
+    write(b'{"two": 2}\n')
+    assert "No space left" in writer.written.error
+    monkeypatch.setattr(segment_writer.os, "write", real)
+    write(b'{"three": 3}\n')
+    writer.close()
+    assert results == [True, False, True]
+    (path,) = tmp_path.glob("*.events.jsonl")
+    assert path.read_bytes() == b'{"one": 1}\n{"three": 3}\n'
+
+
+def test_hashes_alone_are_kept_on_demand_and_harvested_alike(
+    start: Starter, tmp_path: Path
+) -> None:
+    from visionloop.serving.harvesting import harvest_events, see
+    from visionloop.serving.segments import Position, Reader, find
+
+    image = picture(3)
+    request = json.dumps({"instances": [{"b64": base64.b64encode(image).decode()}]}).encode()
+    reply = json.dumps({"predictions": [[0.25, 0.75]]}).encode()
+    tables = []
+    for keep in ("bodies", "hashes"):
+        folder = tmp_path / keep
+        server = start("collect", events=str(folder), port=0, keep=keep)
+        for kind, body in (("request", request), ("response", reply)):
+            kinds = {"Ce-Type": f"org.kubeflow.serving.inference.{kind}"}
+            times = {"Ce-Time": "2026-01-01T00:00:00Z"}
+            assert server.post("/", body, {**EVENT, **kinds, **times})[0] == 200
+        server.stop()
+        from datetime import UTC, datetime
+
+        seen = [see(e) for info in find(str(folder)) for e in Reader(info, Position()).events()]
+        found = harvest_events(seen, [], orphaned_before=datetime.now(UTC))
+        tables.append(found.new_confidences.drop_columns(["occurred_at"]).to_pylist())
+    assert tables[0] == tables[1]
+    assert tables[1][0]["sample_id"] == hashlib.sha256(image).hexdigest()
+    text = b"".join(path.read_bytes() for path in (tmp_path / "hashes").glob("*"))
+    assert base64.b64encode(request)[:60] not in text
+    assert request[20:60] not in text
+
+
+def test_closed_segments_go_to_a_bucket_also_those_of_a_killed_collector(
+    start: Starter, tmp_path: Path, monkeypatch: Any
+) -> None:
+    from tests.servers import storage_emulator
+
+    with storage_emulator() as address:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+        import requests
+
+        requests.post(f"{address}/storage/v1/b", json={"name": "bucket"}, timeout=10)
+        spool = str(tmp_path / "spool")
+        arguments = {"events": "gs://bucket/lake/events", "port": 0, "spool": spool}
+        server = start("collect", **arguments)
+        assert server.post("/", b"first", {"Ce-Id": "1"})[0] == 200
+        server.process.kill()
+        server.process.wait()
+        server = start("collect", **arguments)
+        assert server.post("/", b"second", {"Ce-Id": "2"})[0] == 200
+        assert server.stop() == 0
+        from visionloop.serving.segments import Position, Reader, find
+
+        events = [
+            event
+            for info in find("gs://bucket/lake/events")
+            for event in Reader(info, Position()).events()
+        ]
+        assert sorted(event.body for event in events) == [b"first", b"second"]
+        assert not list((tmp_path / "spool").glob("*"))
