@@ -1,21 +1,23 @@
-"""Bring back deployed confidences, and show them."""
+"""Bring back deployed confidences, flag what drifts, and show them."""
 
 from kfp import dsl
 
 from visionloop.components.harvest.component import harvest as harvest_component
+from visionloop.components.monitor.component import monitor
 from visionloop.components.report.component import report
-from visionloop.pipelines.placement import never_cached
+from visionloop.pipelines.placement import cached_by_version, never_cached
 
 
 @dsl.pipeline(
-    name="harvest", description="Bring back the confidences of the deployed model, and report."
+    name="harvest",
+    description="Bring back the confidences of the deployed model, flag drift, and report.",
 )
 def harvest(
     config: str,
     lake: str = "",
     events: str = "",
 ) -> None:
-    """Bring back the confidences of the deployed model, and write the report.
+    """Bring back the confidences of the deployed model, flag drift, and write the report.
 
     Args:
         config: Text of loop.yaml, or the URI of one.
@@ -27,6 +29,14 @@ def harvest(
     )
     never_cached(harvested)
 
+    monitored = monitor(
+        config=config,
+        lake=lake,
+        lake_version=harvested.outputs["lake_version"],
+        round_id="",
+    )
+    cached_by_version(monitored)
+
     reported = report(config=config, lake=lake, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
-    reported.after(harvested)
+    reported.after(monitored)
     never_cached(reported)

@@ -150,9 +150,10 @@ def _rounds(
     n_holdout: int,
 ) -> tuple[Round, ...]:
     by_id = {row["round_id"]: row for row in held}
-    worked = {row["round_id"] for row in runs if row["stage"] not in _BOOKKEEPING}
+    # What came in between two rounds is told of; a harvest alone does not make a round.
+    brought = {round_id for round_id, funnel in found.items() if funnel != Funnel()}
     rounds = []
-    for round_id in sorted(set(by_id) | set(found) | worked):
+    for round_id in sorted(set(by_id) | brought):
         row = by_id.get(round_id, {})
         counts = _json(row.get("counts"))
         own = [e for e in experiments if e["round_id"] == round_id]
