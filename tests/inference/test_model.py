@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.inference.graphs import CLASSES, embedding_graph, write_model
+from tests.servers import storage_emulator
 from visionloop.errors import InputError
 from visionloop.inference import OnnxModel
+from visionloop.lake.storage import open_storage
 
 
 def images(n: int, size: int = 8) -> np.ndarray:
@@ -89,3 +92,24 @@ def test_images_of_another_size_or_type_are_refused(tmp_path: Path) -> None:
         model.predict(images(1, size=9))
     with pytest.raises(InputError, match="uint8"):
         model.predict(np.zeros((1, 3, 8, 8), dtype=np.uint8))  # type: ignore[arg-type]
+
+
+def test_a_bundle_in_a_bucket_is_loaded_and_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_model(tmp_path / "m")
+    with storage_emulator() as address:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+        request = urllib.request.Request(
+            f"{address}/storage/v1/b?project=p",
+            b'{"name": "models"}',
+            {"content-type": "application/json"},
+        )
+        urllib.request.urlopen(request).read()
+        open_storage("gs://models").upload(tmp_path / "m", "gs://models/one")
+        model = OnnxModel.load("gs://models/one")
+        assert np.array_equal(
+            model.predict(images(3))[0], OnnxModel.load(tmp_path / "m").predict(images(3))[0]
+        )
+        with pytest.raises(InputError, match=r"card\.json is missing"):
+            OnnxModel.load("gs://models/two")
