@@ -459,8 +459,9 @@ def test_explanations_are_one_sentence_for_a_person() -> None:
     assert explain(known) == (
         "Picked because the model hesitates between two classes (margin 0.93, diversity 0.41)."
     )
-    assert explain({"coverage": 0.5, "margin": 0.9}).startswith(
-        "Picked because it is typical of a group of images with few labels (coverage 0.50"
+    assert explain({"coverage": 0.6, "deployed_margin": 0.9}) == (
+        "Picked because the deployed model hesitated between two classes on it and it is typical "
+        "of a group of images with few labels (deployed margin 0.90, coverage 0.60)."
     )
     assert explain(known, arm="random").startswith("Drawn at random")
     assert explain({}).startswith("Nothing was known")

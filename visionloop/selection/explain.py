@@ -28,26 +28,29 @@ def explain(objectives: Mapping[str, float | None], *, arm: str = "selected") ->
         arm: `selected` or `random`.
 
     Returns:
-        For example ``Picked because the model hesitates between two classes (margin 0.93).``
+        For example ``Picked because the model hesitates between two classes (margin 0.93).``, the
+        highest values first.
     """
     if arm == "random":
         return "Drawn at random, so that estimates stay unbiased."
-    known = [(name, value) for name, value in objectives.items() if value is not None]
-    if not known:
+    ranked = _ranked(objectives)
+    if not ranked:
         return "Nothing was known of it that sets it apart; the smallest sample id came first."
-    # Coverage halves with each label of the group, so it is weighed by what it is, not by its size.
-    ranked = sorted(known, key=lambda item: (item[0] != "coverage", -item[1], item[0]))
-    (name, value), rest = ranked[0], ranked[1:3]
-    sentence = f"Picked because {_say(name)} ({_label(name)} {value:.2f}"
-    sentence += "".join(f", {_label(other)} {number:.2f}" for other, number in rest)
-    return sentence + ")."
+    # A second reason is told when it is a strong one.
+    reasons = [_say(name) for name, value in ranked[:2] if value >= 0.5] or [_say(ranked[0][0])]
+    numbers = ", ".join(f"{_label(name)} {value:.2f}" for name, value in ranked[:3])
+    return f"Picked because {' and '.join(reasons)} ({numbers})."
 
 
 def strongest(objectives: Mapping[str, float | None]) -> str:
     """Return the name of the objective that an explanation would put first; "" without one."""
-    known = [(name, value) for name, value in objectives.items() if value is not None]
-    ranked = sorted(known, key=lambda item: (item[0] != "coverage", -item[1], item[0]))
+    ranked = _ranked(objectives)
     return ranked[0][0] if ranked else ""
+
+
+def _ranked(objectives: Mapping[str, float | None]) -> list[tuple[str, float]]:
+    known = [(name, value) for name, value in objectives.items() if value is not None]
+    return sorted(known, key=lambda item: (-item[1], item[0]))
 
 
 def _say(name: str) -> str:
