@@ -201,7 +201,7 @@ def _train(plan: _Plan, run: Run, lake: Lake) -> _Fresh:
     """Train one model and store its bundle."""
     from visionloop.inference.weights import PUBLISHED, read_weights
     from visionloop.training.bundle import write_bundle
-    from visionloop.training.trainer import train_network
+    from visionloop.training.trainer import planned_updates, train_network
 
     parameters = plan.parameters
     media = lake.media(plan.training_set.sample_ids, version=run.base or None)
@@ -218,16 +218,17 @@ def _train(plan: _Plan, run: Run, lake: Lake) -> _Fresh:
     weights = None
     if parameters.weights and parameters.weights != PUBLISHED:
         weights = read_weights(parameters.weights, setting="training.weights")
-    with progress("train", unit="steps") as bar:
+    labels = np.array([number[label] for label in used.labels], dtype=np.int64)
+    total = planned_updates(labels, parameters)
+    with progress("train", total=total, unit="steps") as bar:
 
         def on_update(done: int, total: int, loss: float, accuracy: float) -> None:
-            bar.total = total
             bar.text = f"{used.arm} arm, loss {loss:.3f}, accuracy on views {accuracy:.2f}"
             bar.advance(done - bar.done)
 
         trained = train_network(
             np.stack([images[sample_id] for sample_id in used.sample_ids]),
-            np.array([number[label] for label in used.labels], dtype=np.int64),
+            labels,
             n_classes=len(plan.classes),
             parameters=parameters,
             weights=weights,

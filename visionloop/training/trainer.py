@@ -96,10 +96,7 @@ def train_network(
     started = time.monotonic()
     seed = parameters.seed
     device = choose_device(parameters.device)
-    held_out = held_out_rows(labels, seed) if parameters.calibrate else np.zeros(0, dtype=np.intp)
-    rest = np.setdiff1d(np.arange(len(images)), held_out)
-    refit = bool(len(held_out)) and len(images) < SINGLE_FIT_LABELS
-    fits = [rest, np.arange(len(images))] if refit else [rest]
+    held_out, fits = _fits(labels, parameters)
     plan = [_updates(len(rows), parameters) for rows in fits]
     temperature, held_out_accuracy, done = 1.0, math.nan, 0
     for rows, updates in zip(fits, plan, strict=True):
@@ -113,7 +110,7 @@ def train_network(
             loss, accuracy = _fit(
                 network, images[rows], labels[rows], parameters, updates, device, step
             )
-            if len(held_out) and rows is rest:
+            if len(held_out) and rows is fits[0]:
                 logits = _logits(network, images[held_out], device)
                 temperature = fit_temperature(logits, labels[held_out])
                 held_out_accuracy = float((logits.argmax(axis=1) == labels[held_out]).mean())
@@ -129,6 +126,24 @@ def train_network(
         time.monotonic() - started,
         device,
     )
+
+
+def planned_updates(labels: NDArray[np.int64], parameters: TrainingConfig) -> int:
+    """Return how many optimiser steps `train_network` will take in all."""
+    return sum(_updates(len(rows), parameters) for rows in _fits(labels, parameters)[1])
+
+
+def _fits(
+    labels: NDArray[np.int64], parameters: TrainingConfig
+) -> tuple[NDArray[np.intp], list[NDArray[np.intp]]]:
+    """Return the rows held out for calibration, and the rows of each fit, the last one's kept."""
+    everything = np.arange(len(labels))
+    if not parameters.calibrate:
+        return everything[:0], [everything]
+    held_out = held_out_rows(labels, parameters.seed)
+    rest = np.setdiff1d(everything, held_out)
+    refit = bool(len(held_out)) and len(labels) < SINGLE_FIT_LABELS
+    return held_out, [rest, everything] if refit else [rest]
 
 
 def _threads(parameters: TrainingConfig) -> int:
