@@ -152,6 +152,18 @@ def test_a_cold_round_selects_writes_its_picks_and_says_why(lake: Lake, tmp_path
     assert held.counts["selection"]["eligible"] == 29
 
 
+def test_a_task_that_runs_again_after_its_commit_hands_on_a_version_with_the_picks(
+    lake: Lake,
+) -> None:
+    fill(lake)
+    before = lake.version()
+    config = loop_yaml(lake, n_samples=5)
+    first = select(config=config, lake_version=before, round_id="0000")
+    again = select(config=config, lake_version=before, round_id="0000", n_samples=7)
+    assert first.n_selected == again.n_selected == 5
+    assert lake.read("selections", version=again.lake_version).num_rows == 5
+
+
 def test_a_round_that_runs_again_returns_the_same_picks(lake: Lake, tmp_path: Path) -> None:
     fill(lake)
     config = loop_yaml(lake, n_samples=5)

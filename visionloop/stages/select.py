@@ -77,16 +77,20 @@ def select(
 
     loop, opened = open_stage(config, lake)
     wanted = _configured(loop.selection, n_samples, strategy)
+    round_id = round_id or opened.rounds.current_or_next()
+    this_round = f"round_id == '{round_id}'"
+    # Looked up at the newest version: a task that is run again after its commit is handed the
+    # version before it, and must hand on one that has the picks.
+    rows = opened.read("selections", where=this_round)
+    resumed = rows.num_rows > 0
+    selection = None
     with opened.run(
         stage="select",
         round_id=round_id,
-        base_version=lake_version,
+        base_version="" if resumed else lake_version,
         inputs={"n_samples": wanted.n_samples, "strategy": wanted.strategy},
     ) as run:
-        this_round = f"round_id == '{run.round_id}'"
-        rows = run.read("selections", where=this_round)
-        selection = None
-        if rows.num_rows == 0:
+        if not resumed:
             material = read_material(opened, wanted, classes=loop.classes, version=run.base)
             selection = select_material(
                 material, wanted, None, seed=round_seed(wanted.seed, run.round_id), unattended=True
