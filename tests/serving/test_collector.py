@@ -95,7 +95,9 @@ def test_a_line_is_what_was_sent(start: Starter, tmp_path: Path) -> None:
 def test_chunked_events_are_taken(start: Starter, tmp_path: Path) -> None:
     server = start("collect", events=str(tmp_path / "events"), port=0)
     connection = http.client.HTTPConnection("127.0.0.1", server.ports["http"])
-    connection.request("POST", "/", body=iter([b"one ", b"two"]), headers=EVENT, encode_chunked=True)
+    connection.request(
+        "POST", "/", body=iter([b"one ", b"two"]), headers=EVENT, encode_chunked=True
+    )
     assert connection.getresponse().status == 200
     (line,) = lines(tmp_path / "events")
     assert base64.b64decode(line["body_b64"]) == b"one two"

@@ -206,9 +206,7 @@ def test_names_of_model_and_version() -> None:
 
 
 def test_text_that_is_no_unicode_does_not_hide_the_probabilities() -> None:
-    answer = decode_response(
-        b'{"predictions":[{"label":"\\ud800","probabilities":[0.25,0.75]}]}'
-    )
+    answer = decode_response(b'{"predictions":[{"label":"\\ud800","probabilities":[0.25,0.75]}]}')
     assert values(answer) == [[0.25, 0.75]]
     assert answer.labels == ("?",)
 
@@ -301,13 +299,13 @@ def test_a_bomb_of_pixels_is_only_hashed() -> None:
 BODIES = [
     json.dumps({"predictions": [FLAT], "model_id": "m"}).encode(),
     json.dumps({"predictions": [{"label": "a", "probabilities": {"a": 0.5, "b": 0.5}}]}).encode(),
-    json.dumps({"predictions": [{"boxes": [[1, 2, 3, 4]], "scores": [0.5], "labels": [1]}]}).encode(),
+    b'{"predictions": [{"boxes": [[1, 2, 3, 4]], "scores": [0.5], "labels": [1]}]}',
     json.dumps({"outputs": [{"name": "p", "datatype": "FP32", "shape": [1, 3],
                              "parameters": {"binary_data_size": 12}}]}).encode()
     + np.array(FLAT, "<f4").tobytes(),
     json.dumps({"inputs": [{"name": "x", "datatype": "UINT8", "shape": [1, 3, 2, 2],
                             "data": list(range(12))}]}).encode(),
-    json.dumps({"instances": [[[[1, 2, 3]]], {"b64": base64.b64encode(picture()).decode()}]}).encode(),
+    b'{"instances": [[[[1, 2, 3]]], {"b64": "' + base64.b64encode(picture()) + b'"}]}',
     gzip.compress(b'{"predictions":[[0.5,0.5]]}'),
     b"\0\0\0\0\x58\n\x01m\x12\x07model-1\x1a\x017*\x19\n\rprobabilities\x12\x04FP32\x1a\x02\x01\x04"
     b"*\x11\n\x05label\x12\x05BYTES\x1a\x01\x012\x10" + b"\0\0\x80>" * 4 + b"2\x07\x03\0\0\0dog",

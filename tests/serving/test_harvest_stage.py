@@ -242,7 +242,11 @@ def test_structured_events_and_batches_of_them_are_read(loop: Loop) -> None:
             for name, value in line["headers"].items()
             if name.startswith("ce-")
         }
-        return {**attributes, "datacontenttype": "application/json", "data_base64": line["body_b64"]}
+        return {
+            **attributes,
+            "datacontenttype": "application/json",
+            "data_base64": line["body_b64"],
+        }
 
     def line(content_type: str, value: Any) -> dict[str, Any]:
         return {
@@ -267,7 +271,7 @@ def test_structured_events_and_batches_of_them_are_read(loop: Loop) -> None:
 
 def test_the_stage_writes_its_page_and_metrics(loop: Loop, tmp_path: Path) -> None:
     class Page:
-        path, uri, metadata = str(tmp_path / "page.md"), "", {}  # noqa: RUF012
+        path, uri, metadata = str(tmp_path / "page.md"), "", {}
 
     class Metrics(dict):  # type: ignore[type-arg]
         log_metric = dict.__setitem__

@@ -20,17 +20,30 @@ from visionloop.serving.events import parse_line
 from visionloop.serving.harvesting import STATES, Harvest, Seen, harvest_events, see, seen_rows
 from visionloop.serving.segments import Position, Reader, find
 
-SCENARIOS = (
-    "burst disorder duplicates errors garbage grpc metadata other_paths request_only response_only "
-    "v1_jpeg v1_json v1_reply_objects v2_binary v2_binary_rawjpeg v2_bytes v2_json"
-).split()
+SCENARIOS = [
+    "burst",
+    "disorder",
+    "duplicates",
+    "errors",
+    "garbage",
+    "grpc",
+    "metadata",
+    "other_paths",
+    "request_only",
+    "response_only",
+    "v1_jpeg",
+    "v1_json",
+    "v1_reply_objects",
+    "v2_binary",
+    "v2_binary_rawjpeg",
+    "v2_bytes",
+    "v2_json",
+]
 NOW = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def read(uri: Path) -> list[Seen]:
-    return [
-        see(event) for info in find(str(uri)) for event in Reader(info, Position()).events()
-    ]
+    return [see(event) for info in find(str(uri)) for event in Reader(info, Position()).events()]
 
 
 def truths(path: Path) -> list[dict[str, Any]]:
@@ -217,9 +230,7 @@ def test_order_repetition_and_harvests_make_no_difference(
     shuffled = mixed + rng.sample(mixed, repeats)
     rng.shuffle(shuffled)
     places = sorted(rng.sample(range(len(shuffled)), cuts))
-    batches = [
-        shuffled[a:b] for a, b in zip([0, *places], [*places, len(shuffled)], strict=True)
-    ]
+    batches = [shuffled[a:b] for a, b in zip([0, *places], [*places, len(shuffled)], strict=True)]
     assert in_harvests(batches) == in_harvests([mixed])
 
 

@@ -26,6 +26,7 @@ REQUEST, RESPONSE = "request", "response"
 _TYPE = "org.kubeflow.serving.inference."
 _ATTEMPTS = 6
 _TIMEOUT = 5.0
+_DOWN_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ class EventSender:
         self._waiting = 0
         self._waiting_bytes = 0
         self._deadline: float | None = None
+        self._down_until = 0.0
         self._threads = [
             threading.Thread(target=self._work, name=f"events-{n}", daemon=True)
             for n in range(workers)
@@ -200,7 +202,9 @@ class EventSender:
         self, post: _Post, connection: http.client.HTTPConnection | None
     ) -> http.client.HTTPConnection | None:
         reason = "sink_down"
-        for attempt in range(_ATTEMPTS):
+        # While the sink is down one try an event has to do: patience would only fill the queue.
+        attempts = _ATTEMPTS if time.monotonic() > self._down_until else 1
+        for attempt in range(attempts):
             if attempt > 1:
                 time.sleep(0.1 * 2 ** (attempt - 2))
             if self._deadline is not None and time.monotonic() > self._deadline:
@@ -221,12 +225,15 @@ class EventSender:
                 connection = None
                 continue
             if status < 300:
+                self._down_until = 0.0
                 with self._lock:
                     self.sent.delivered += 1
                 return connection
             reason = "sink_refused"
             if status < 500 and status != 429:
                 break
+        if reason == "sink_down":
+            self._down_until = time.monotonic() + _DOWN_SECONDS
         self._drop(reason)
         return connection
 

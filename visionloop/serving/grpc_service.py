@@ -19,17 +19,9 @@ from kserve.protocol.grpc.servicer import InferenceServicer
 
 from visionloop.serving.bodies import Undecodable
 from visionloop.serving.cloudevents import REQUEST, RESPONSE, EventSender, new_id
-from visionloop.serving.payloads import (
-    Answer,
-    Ask,
-    BadRequest,
-    chosen,
-    metadata,
-    pictures_of,
-    raw_output,
-    wanted_outputs,
-)
+from visionloop.serving.payloads import Ask, BadRequest, pictures_of, wanted_outputs
 from visionloop.serving.protobuf import parse_message
+from visionloop.serving.replies import Answer, chosen, metadata, raw_output
 from visionloop.serving.tensors import grpc_tensors
 
 _MAX_MESSAGE = 128 * 1024 * 1024

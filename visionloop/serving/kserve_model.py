@@ -26,17 +26,8 @@ from prometheus_client.registry import Collector
 from visionloop.inference import OnnxModel
 from visionloop.serving.cloudevents import EventSender
 from visionloop.serving.following import ModelFollower
-from visionloop.serving.payloads import (
-    Answer,
-    Ask,
-    BadRequest,
-    metadata,
-    prepare,
-    read_v1,
-    read_v2,
-    write_v1,
-    write_v2,
-)
+from visionloop.serving.payloads import Ask, BadRequest, prepare, read_v1, read_v2
+from visionloop.serving.replies import Answer, metadata, write_v1, write_v2
 
 JSON = "application/json"
 HEADER_LENGTH = "inference-header-content-length"

@@ -117,7 +117,7 @@ def resolve(halves: Iterable[Half], *, orphaned_before: datetime) -> Outcome:
     """
     group = _Group(sorted(halves, key=lambda half: half.order))
     if group.is_one_pair:
-        group.match(slack=None, strict=False)  # whatever the clocks say
+        group.match(slack=SLACK, strict=False, rows=False)
     else:
         for strict in (True, False):
             group.match(slack=timedelta(0), strict=strict)
@@ -132,22 +132,23 @@ class _Group:
         self._requests = {half.digest: half for half in halves if half.is_request}
         self._responses = {half.digest: half for half in halves if not half.is_request}
         self._pairs: list[tuple[Half, Half]] = []
-        self._strict = True
+        self._strict = self._rows = True
 
     @property
     def is_one_pair(self) -> bool:
         return len(self._requests) == len(self._responses) == 1
 
-    def match(self, *, slack: timedelta | None, strict: bool) -> None:
+    def match(self, *, slack: timedelta, strict: bool, rows: bool = True) -> None:
         """Pair what can be told apart, until nothing changes any more.
 
         Args:
-            slack: How much older than its request a response may be; None drops the comparison of
-                times, and of rows.
+            slack: How much older than its request a response may be; any age where they share a
+                V2 id.
             strict: Whether content type and captured headers must agree. KServe's logger puts the
                 request's on both events; another logger may not.
+            rows: Whether the number of rows must agree.
         """
-        self._strict = strict
+        self._strict, self._rows = strict, rows
         changed = True
         while changed and self._requests and self._responses:
             changed = False
@@ -162,24 +163,24 @@ class _Group:
                 del self._requests[requests[0].digest], self._responses[response.digest]
                 changed = True
 
-    def _one_kind(self, response: Half, slack: timedelta | None) -> list[Half]:
+    def _one_kind(self, response: Half, slack: timedelta) -> list[Half]:
         """Return the requests that a response can belong to, if they all ask the same."""
         found: list[Half] = []
         for request in self._requests.values():
-            if slack is not None and request.order[0] > response.order[0] + slack:
+            if request.order[0] > response.order[0] + slack and not _same_id(request, response):
+                if response.content.v2_id:
+                    continue
                 break  # in the order of time: all others are younger still
             if not _fits(request, response, strict=self._strict):
                 continue
-            if slack is not None and _rows_differ(request, response):
+            if self._rows and _rows_differ(request, response):
                 continue
             if found and _question(request) != _question(found[0]):
                 return []
             found.append(request)
         return found
 
-    def _rivals(
-        self, response: Half, requests: Sequence[Half], slack: timedelta | None
-    ) -> list[Half]:
+    def _rivals(self, response: Half, requests: Sequence[Half], slack: timedelta) -> list[Half]:
         """Return the responses that can belong to these requests and to no other."""
         among = {request.digest for request in requests}
         rivals = []
@@ -271,6 +272,10 @@ def _fits(request: Half, response: Half, *, strict: bool) -> bool:
     return not (
         asked.model_name and answered.model_name and asked.model_name != answered.model_name
     )
+
+
+def _same_id(request: Half, response: Half) -> bool:
+    return bool(request.content.v2_id) and request.content.v2_id == response.content.v2_id
 
 
 def _rows_differ(request: Half, response: Half) -> bool:

@@ -1,4 +1,4 @@
-"""Requests to the predictor, and its replies, in KServe's protocols V1 and V2 (JSON, binary, gRPC).
+"""Requests to the predictor in KServe's protocols V1 and V2 (JSON, binary, gRPC), and their images.
 
 Accepted:
 
@@ -9,10 +9,9 @@ Accepted:
   [N,3,H,W] or [N,H,W,3] in 0..1, UINT8 likewise in 0..255. Where both a second and a last dimension
   of 3 fit, the channels are taken to come first.
 
-Tensors of another size than the model's are resized as images are. Replies carry the label, all
-probabilities and the model's id; the embedding when it is asked for: ``"parameters":
-{"embedding": true}`` in V1 and V2, ``?embedding=true`` beside a raw image, or an output of that
-name in V2.
+Tensors of another size than the model's are resized as images are. The embedding is asked for by
+``"parameters": {"embedding": true}`` in V1 and V2, by ``?embedding=true`` beside a raw image, or as
+an output of that name in V2.
 """
 
 from __future__ import annotations
@@ -22,12 +21,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 from PIL import Image
 
 from visionloop.errors import InputError, UnreadableMedia
-from visionloop.inference import ModelCard, to_input
+from visionloop.inference import to_input
 from visionloop.media import sniff
 from visionloop.media.decode import decode_rgb
 from visionloop.serving.bodies import Undecodable, base64_bytes, parse_json
@@ -79,29 +77,6 @@ class Ask:
     request_id: str = ""
     outputs: dict[str, bool | None] = field(default_factory=dict)
     binary: bool = False
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model says to an `Ask`.
-
-    Attributes:
-        card: The model.
-        probabilities: float32 [n, C].
-        embedding: float32 [n, D].
-    """
-
-    card: ModelCard
-    probabilities: NDArray[np.float32]
-    embedding: NDArray[np.float32]
-
-    @property
-    def labels(self) -> list[str]:
-        """The most probable class of each row."""
-        return [self.card.classes[index] for index in self.probabilities.argmax(axis=1)]
-
-
-# --- reading ------------------------------------------------------------------------------------
 
 
 def read_v1(body: bytes, *, embedding: bool = False) -> Ask:
@@ -278,9 +253,6 @@ def _why(reason: str) -> str:
     return _WHY.get(reason, reason.replace("_", " "))
 
 
-# --- between: pixels to the network's input ------------------------------------------------------
-
-
 def prepare(pictures: Sequence[Picture], size: int) -> NDArray[np.float32]:
     """Decode and resize images.
 
@@ -325,94 +297,3 @@ def _resized(planes: NDArray[np.float32], size: int) -> NDArray[np.float32]:
             for plane in planes
         ]
     )
-
-
-# --- writing ------------------------------------------------------------------------------------
-
-
-def write_v1(ask: Ask, answer: Answer, name: str) -> bytes:
-    """Write a V1 reply."""
-    rows = []
-    # As float64, so that the shortest digits that are written give back every float32 exactly.
-    for n, (label, values) in enumerate(
-        zip(answer.labels, answer.probabilities.tolist(), strict=True)
-    ):
-        row: dict[str, Any] = {"label": label, "score": max(values), "probabilities": values}
-        if ask.embedding:
-            row["embedding"] = answer.embedding[n].tolist()
-        rows.append(row)
-    return orjson.dumps({"predictions": rows, "model_name": name, "model_id": answer.card.model_id})
-
-
-def chosen(ask: Ask) -> list[str]:
-    """Return the outputs that a V2 reply carries, in the order asked for."""
-    names = list(ask.outputs) or ["probabilities", "label"]
-    if ask.embedding and "embedding" not in names:
-        names.append("embedding")
-    return names
-
-
-def write_v2(ask: Ask, answer: Answer, name: str, request_id: str) -> tuple[bytes, int | None]:
-    """Write a V2 reply.
-
-    Returns:
-        The body, and the length of its JSON where raw tensors follow it.
-    """
-    outputs: list[dict[str, Any]] = []
-    raw: list[bytes] = []
-    for output in chosen(ask):
-        wanted = ask.outputs.get(output)
-        binary = ask.binary if wanted is None else wanted
-        entry: dict[str, Any] = {"name": output, **_described(output, answer)}
-        if binary:
-            data = raw_output(output, answer)
-            entry["parameters"] = {"binary_data_size": len(data)}
-            raw.append(data)
-        elif output == "label":
-            entry["data"] = answer.labels
-        else:
-            entry["data"] = _array(output, answer).reshape(-1).tolist()
-        outputs.append(entry)
-    head = orjson.dumps(
-        {
-            "model_name": name,
-            "model_version": answer.card.model_id,
-            "id": request_id,
-            "outputs": outputs,
-        }
-    )
-    return b"".join([head, *raw]), len(head) if raw else None
-
-
-def raw_output(output: str, answer: Answer) -> bytes:
-    """Return an output as the protocol's raw bytes."""
-    if output == "label":
-        texts = [label.encode("utf-8") for label in answer.labels]
-        return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
-    return np.ascontiguousarray(_array(output, answer), "<f4").tobytes()
-
-
-def _described(output: str, answer: Answer) -> dict[str, Any]:
-    if output == "label":
-        return {"shape": [len(answer.probabilities)], "datatype": "BYTES"}
-    return {"shape": list(_array(output, answer).shape), "datatype": "FP32"}
-
-
-def _array(output: str, answer: Answer) -> NDArray[np.float32]:
-    return answer.embedding if output == "embedding" else answer.probabilities
-
-
-def metadata(name: str, card: ModelCard) -> dict[str, Any]:
-    """Describe a model, as ``GET /v2/models/<name>`` answers."""
-    size = card.image_size
-    return {
-        "name": name,
-        "versions": [card.model_id],
-        "platform": "onnxruntime_onnx",
-        "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 3, size, size]}],
-        "outputs": [
-            {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(card.classes)]},
-            {"name": "label", "datatype": "BYTES", "shape": [-1]},
-            {"name": "embedding", "datatype": "FP32", "shape": [-1, card.embedding_dim]},
-        ],
-    }
