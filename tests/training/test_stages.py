@@ -389,3 +389,27 @@ def test_frozen_classes_refuse_a_new_one_where_the_configuration_names_none(
     loop.label(pool[20:22], **{pool[20]: "ten"})
     with pytest.raises(InputError, match="classes of the first model: 'ten'"):
         train(config=loop.config, round_id="0001")
+
+
+def test_what_is_in_service_is_neither_judged_again_nor_written_over(loop: SmallLoop) -> None:
+    holdout = loop.split("holdout")
+    loop.label(loop.split("pool")[:20] + holdout)
+    trained = train(config=loop.config, round_id="0000")
+    evaluate(config=loop.config, round_id="0000", model_id=trained.model_id)
+    served = export(config=loop.config, round_id="0000", model_id=trained.model_id)
+    loop.serve(trained.model_id)
+    files = {
+        info.uri: (info.generation, loop.lake.storage.read(info.uri))
+        for info in loop.lake.storage.list(served.model_uri)
+    }
+    # A label is corrected and the gate is raised before the round's tasks run once more.
+    loop.label(holdout[:1], **{holdout[0]: str((int(loop.truth[holdout[0]]) + 1) % 10)})
+    strict = loop.changed("gates", min_accuracy=1.0)
+    assert evaluate(config=strict, round_id="0000", model_id=trained.model_id).passed
+    assert loop.experiment(trained.model_id)["state"] == "in_service"
+    assert loop.lake.read("decisions")["outcome"].to_pylist() == ["passed"]
+    export(config=strict, round_id="0000", model_id=trained.model_id)
+    assert files == {
+        info.uri: (info.generation, loop.lake.storage.read(info.uri))
+        for info in loop.lake.storage.list(served.model_uri)
+    }
