@@ -193,7 +193,7 @@ def test_writers_at_the_same_time_lose_nothing_and_double_nothing(lake: Lake) ->
         from visionloop.lake import Lake
         lake = Lake.open(sys.argv[1], loop="test")
         for i in range(4):
-            with lake.run(stage="ingest") as run:
+            with lake.run(stage="ingest", exclusive=True) as run:
                 run.append("files", pa.table({"uri": [f"{sys.argv[2]}-{i}"]}))
                 run.commit()
     """
@@ -238,3 +238,43 @@ def test_a_password_in_the_catalogs_address_is_not_shown() -> None:
         ).version()
     assert "s3cret" not in str(caught.value)
     assert "127.0.0.1:1" in str(caught.value)
+
+
+def test_a_run_that_adds_to_a_table_that_changed_since_it_read_it_is_refused(lake: Lake) -> None:
+    with lake.run(stage="ingest") as run:
+        run.append("files", files("a"))
+        run.commit()
+    with lake.run(stage="ingest") as slow:
+        known = slow.read("files")["uri"].to_pylist()
+        with lake.run(stage="ingest") as quick:
+            quick.append("files", files("b"))
+            quick.commit()
+        assert known == ["a"]
+        with pytest.raises(VisionloopError, match="another run wrote the table files"):
+            slow.append("files", files("b"))
+    assert uris(lake) == ["a", "b"]
+
+
+def test_an_exclusive_run_keeps_writers_out_and_reads_what_is_newest(lake: Lake) -> None:
+    with lake.run(stage="ingest") as run:
+        run.append("files", files("a"))
+        first = run.commit()
+    with lake.run(stage="ingest") as run:
+        run.append("files", files("b"))
+        run.commit()
+    program = """
+        import sys, time, pyarrow as pa
+        from visionloop.lake import Lake
+        lake = Lake.open(sys.argv[1], loop="test")
+        with lake.run(stage="ingest", exclusive=True) as run:
+            run.append("files", pa.table({"uri": ["later"]}))
+            run.commit()
+    """
+    with lake.run(stage="harvest", base_version=first, exclusive=True) as run:
+        child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), lake.uri])
+        time.sleep(3)
+        assert sorted(run.read("files")["uri"].to_pylist()) == ["a", "b"]
+        run.append("files", files("c"))
+        run.commit()
+    assert child.wait(timeout=60) == 0
+    assert uris(lake) == ["a", "b", "c", "later"]

@@ -162,6 +162,7 @@ class Lake:
         run_id: str = "",
         base_version: str | None = None,
         inputs: dict[str, Any] | None = None,
+        exclusive: bool = False,
     ) -> Run:
         """Begin a stage's run, to be used in a ``with`` block.
 
@@ -171,6 +172,8 @@ class Lake:
             run_id: The run; empty for the one that holds the round.
             base_version: Version to read at; empty for the newest.
             inputs: What the stage was given, for the record.
+            exclusive: Keep other writers out from the start, and read at the newest version: for a
+                short stage that adds what is new, so that nobody else adds it too.
         """
         return Run(
             self,
@@ -179,6 +182,7 @@ class Lake:
             run_id=run_id,
             base_version=base_version,
             inputs=inputs,
+            exclusive=exclusive,
         )
 
     def _version(self, wanted: str | None) -> versions.Version:

@@ -49,6 +49,7 @@ class Run(AbstractContextManager["Run"]):
         run_id: str = "",
         base_version: str | None = None,
         inputs: dict[str, Any] | None = None,
+        exclusive: bool = False,
     ) -> None:
         self._lake = lake
         self._stage = stage
@@ -59,12 +60,16 @@ class Run(AbstractContextManager["Run"]):
         self._done = False
         self._started_at = datetime.now(UTC)
         self._heart = threading.Event()
+        self._exclusive = exclusive
         self.base = base_version or lake.version()
         self.round_id = round_id or lake.rounds.current_or_next()
         held = lake.rounds.get(self.round_id)
         self.run_id = run_id or (held.run_id if held else "")
 
     def __enter__(self) -> Self:
+        if self._exclusive:
+            self._begin()
+            self.base = self._head.id
         threading.Thread(target=self._beat, daemon=True).start()
         return self
 
@@ -93,7 +98,8 @@ class Run(AbstractContextManager["Run"]):
 
         Raises:
             InputError: Rows do not fit the table's schema.
-            VisionloopError: The lake cannot be written.
+            VisionloopError: The lake cannot be written, or another run has written the table since
+                this one read it: what is new may not be new any more.
         """
         if rows.num_rows:
             self._write(table, rows, None)
@@ -240,6 +246,8 @@ class Run(AbstractContextManager["Run"]):
             if table is None:
                 table = tables.create_table(lake.catalog, lake.loop, name, rows.schema)
             if name not in self._written:
+                if where is None:
+                    self._refuse_stale(name)
                 tables.reset(table, self._head.tables.get(name))
                 table.refresh()
             if name in tables.EVOLVING:
@@ -251,6 +259,15 @@ class Run(AbstractContextManager["Run"]):
             else:
                 tables.overwrite(table, rows, where)
             self._written[name] = table
+
+    def _refuse_stale(self, name: str) -> None:
+        read = versions.find(self._stage_runs, self.base).tables.get(name)
+        if read != self._head.tables.get(name):
+            raise VisionloopError(
+                f"another run wrote the table {name} while the stage {self._stage} worked",
+                where=f"loop {self._lake.loop} of {self._lake.uri}",
+                remedy="Start the pipeline again: it goes on from what both have written",
+            )
 
     def _signed(self, rows: pa.Table) -> pa.Table:
         for name, value in (("round_id", self.round_id), ("run_id", self.run_id)):

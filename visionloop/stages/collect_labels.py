@@ -54,7 +54,7 @@ def collect_labels(
     Args:
         config: Text or URI of a ``loop.yaml``.
         lake: Root of the lake; empty for the configuration's.
-        lake_version: Version to read at; empty for the newest.
+        lake_version: Version that the pipeline is at, the key of its cache; the newest is read.
         round_id: The round; empty for the open one.
         run_id: The run that collects.
         metrics: Receives ``n_labels`` and ``n_missing``.
@@ -69,7 +69,7 @@ def collect_labels(
 
     loop, opened = open_stage(config, lake)
     with opened.run(
-        stage="collect_labels", round_id=round_id, run_id=run_id, base_version=lake_version
+        stage="collect_labels", round_id=round_id, run_id=run_id, exclusive=True
     ) as run:
         requested = run.read("label_requests", where=f"round_id == '{run.round_id}'").to_pylist()
         wanted = {row["sample_id"]: row["purpose"] for row in requested}

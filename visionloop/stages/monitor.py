@@ -59,7 +59,7 @@ def monitor(
     Args:
         config: Text or URI of a ``loop.yaml``.
         lake: Root of the lake; empty for the configuration's.
-        lake_version: Version to read at; empty for the newest.
+        lake_version: Version that the pipeline is at, the key of its cache; the newest is read.
         round_id: The round; empty for the open one.
         flags: Receives the new flags as Parquet.
         metrics: Receives the number of files in each state and of flags of each kind.
@@ -73,7 +73,7 @@ def monitor(
 
     loop, opened = open_stage(config, lake)
     thresholds = loop.monitoring
-    with opened.run(stage="monitor", round_id=round_id, base_version=lake_version) as run:
+    with opened.run(stage="monitor", round_id=round_id, exclusive=True) as run:
         now = datetime.now(UTC)
         with progress("monitor", unit="files") as bar:
             checked = check_samples(

@@ -70,6 +70,8 @@ def publish(
     ) as run:
         before = read_pointer(place)
         served = before.model_id if before else ""
+        if before is not None and served == model_id:
+            served = before.previous  # a publish that was killed had moved the pointer already
         if passed:
             seconds = _move(loop, place, model_id, model_uri)
             reason = f"passed its gate; in service {seconds:.1f} s after the pointer moved"
@@ -82,7 +84,7 @@ def publish(
             outcome="published" if passed else "kept",
             counts={"model_id": model_id, "published": passed},
         )
-        in_service = model_id if passed else served
+        in_service = model_id if passed else (before.model_id if before else "")
         version = run.commit(outputs={"in_service": in_service})
     rows = [
         ["candidate", f"`{model_id}`"],
