@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from visionloop.errors import InputError
-from visionloop.monitoring.config import MonitoringConfig
+from visionloop.monitoring.config import MonitoringConfig, WatchConfig
 from visionloop.selection.config import SelectionConfig
 from visionloop.training.parameters import TrainingConfig
 from visionloop.validation import validate
@@ -178,6 +178,9 @@ class LoopConfig(_Section):
     gates: GatesConfig = Field(default_factory=GatesConfig, description="see there")
     serving: ServingConfig = Field(default_factory=ServingConfig, description="see there")
     monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig, description="see there")
+    watch: WatchConfig = Field(
+        default_factory=WatchConfig, description="when a round starts by itself"
+    )
     rounds: RoundsConfig = Field(default_factory=RoundsConfig, description="see there")
     cluster: ClusterConfig = Field(default_factory=ClusterConfig, description="see there")
 
