@@ -170,19 +170,33 @@ class LoopConfig(_Section):
         "https://… (Iceberg REST). A password belongs into VISIONLOOP_CATALOG, not here",
     )
     sources: list[SourceConfig] = Field(default_factory=list, description="where images come from")
-    holdout: HoldoutConfig = Field(default_factory=HoldoutConfig, description="see there")
-    embedding: EmbeddingConfig = Field(default_factory=EmbeddingConfig, description="see there")
-    selection: SelectionConfig = Field(default_factory=SelectionConfig, description="see there")
-    labeling: LabelingConfig = Field(default_factory=LabelingConfig, description="see there")
-    training: TrainingConfig = Field(default_factory=TrainingConfig, description="see there")
-    gates: GatesConfig = Field(default_factory=GatesConfig, description="see there")
-    serving: ServingConfig = Field(default_factory=ServingConfig, description="see there")
-    monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig, description="see there")
+    holdout: HoldoutConfig = Field(
+        default_factory=HoldoutConfig, description="what every model is judged on"
+    )
+    embedding: EmbeddingConfig = Field(
+        default_factory=EmbeddingConfig, description="what makes images comparable"
+    )
+    selection: SelectionConfig = Field(
+        default_factory=SelectionConfig, description="which samples are worth a label"
+    )
+    labeling: LabelingConfig = Field(default_factory=LabelingConfig, description="who labels them")
+    training: TrainingConfig = Field(
+        default_factory=TrainingConfig, description="how a model is trained"
+    )
+    gates: GatesConfig = Field(default_factory=GatesConfig, description="what a model must reach")
+    serving: ServingConfig = Field(
+        default_factory=ServingConfig, description="the endpoint and its events"
+    )
+    monitoring: MonitoringConfig = Field(
+        default_factory=MonitoringConfig, description="what counts as odd"
+    )
     watch: WatchConfig = Field(
         default_factory=WatchConfig, description="when a round starts by itself"
     )
-    rounds: RoundsConfig = Field(default_factory=RoundsConfig, description="see there")
-    cluster: ClusterConfig = Field(default_factory=ClusterConfig, description="see there")
+    rounds: RoundsConfig = Field(default_factory=RoundsConfig, description="how rounds are held")
+    cluster: ClusterConfig = Field(
+        default_factory=ClusterConfig, description="where GPU stages are placed"
+    )
 
     @field_validator("classes")
     @classmethod

@@ -240,7 +240,7 @@ class Schedule(_Section):
 
 
 class SelectionConfig(_Section):
-    """The `selection` section of loop.yaml."""
+    """Which samples are worth a label, and how many a round."""
 
     n_samples: int = Field(20, ge=1, description="Labels asked for in a round")
     proportion_samples: float | None = Field(
