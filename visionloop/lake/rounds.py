@@ -144,9 +144,18 @@ class Rounds:
             run.replace("rounds", let_go.row(), f"round_id == '{held.round_id}'")
             run.commit()
 
-    def _refuse_if_held(self, held: Round, run_id: str, lease_minutes: float) -> None:
+    def live_holder(
+        self, held: Round, run_id: str = "", *, lease_minutes: float = LEASE_MINUTES
+    ) -> str:
+        """Say which live run other than one's own holds a round, in words; empty when none does.
+
+        Args:
+            held: The round.
+            run_id: The run that asks.
+            lease_minutes: How long a holder on another machine counts as alive after its last sign.
+        """
         if held.state != RUNNING or not held.holder or held.run_id == run_id:
-            return
+            return ""
         mine = _holder()
         local = held.holder.get("pid") and all(
             held.holder.get(key) == mine[key] for key in ("host", "boot")
@@ -154,19 +163,22 @@ class Rounds:
         if local:
             # The same machine: no lease has to expire, the process is there or it is not.
             if held.holder["pid"] == mine["pid"] or not _alive(held.holder):
-                return
-            who = f"process {held.holder['pid']} of this machine"
-        else:
-            seen = self._last_seen(held)
-            if datetime.now(UTC) - seen > timedelta(minutes=lease_minutes):
-                return
-            who = f"run {held.run_id!r} on {held.holder.get('host', 'another machine')}"
-            who += f", last seen {seen:%Y-%m-%d %H:%M:%S} UTC"
-        raise VisionloopError(
-            f"round {held.round_id} is being run by {who}",
-            where=f"loop {self._lake.loop} of {self._lake.uri}",
-            remedy="Wait for it to end, or pass take_over=true if it is dead",
-        )
+                return ""
+            return f"process {held.holder['pid']} of this machine"
+        seen = self._last_seen(held)
+        if datetime.now(UTC) - seen > timedelta(minutes=lease_minutes):
+            return ""
+        who = f"run {held.run_id!r} on {held.holder.get('host', 'another machine')}"
+        return f"{who}, last seen {seen:%Y-%m-%d %H:%M:%S} UTC"
+
+    def _refuse_if_held(self, held: Round, run_id: str, lease_minutes: float) -> None:
+        who = self.live_holder(held, run_id, lease_minutes=lease_minutes)
+        if who:
+            raise VisionloopError(
+                f"round {held.round_id} is being run by {who}",
+                where=f"loop {self._lake.loop} of {self._lake.uri}",
+                remedy="Wait for it to end, or pass take_over=true if it is dead",
+            )
 
     def _last_seen(self, held: Round) -> datetime:
         seen = [held.updated_at]

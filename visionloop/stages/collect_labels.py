@@ -18,7 +18,6 @@ from visionloop.task import stage
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
-    from visionloop.lake import Lake
 
 
 class CollectLabelsOutputs(NamedTuple):
@@ -65,6 +64,7 @@ def collect_labels(
     """
     import pyarrow as pa
 
+    from visionloop.labeling.answers import read_answers
     from visionloop.lake.schemas import arrow_schema
 
     loop, opened = open_stage(config, lake)
@@ -75,7 +75,7 @@ def collect_labels(
         wanted = {row["sample_id"]: row["purpose"] for row in requested}
         labelled = set(run.read("labels", columns=["sample_id"])["sample_id"].to_pylist())
         open_requests = [sample for sample in wanted if sample not in labelled]
-        answers, where = _answers(loop, opened, run.round_id, run.base, open_requests)
+        answers, where = read_answers(loop, opened, run.round_id, open_requests, version=run.base)
         _check_classes(loop, answers, where)
         now = datetime.now(UTC)
         rows = [
@@ -103,25 +103,6 @@ def collect_labels(
     log_metrics(metrics, {"n_labels": n_labels, "n_missing": len(missing)})
     write_page(page, _page(wanted, missing, where, loop.labeling.provider))
     return CollectLabelsOutputs(version, "" if missing else version, n_labels, len(missing))
-
-
-def _answers(
-    loop: LoopConfig, lake: Lake, round_id: str, version: str, wanted: list[str]
-) -> tuple[dict[str, str], str]:
-    if loop.labeling.provider == "oracle":
-        from visionloop.labeling.oracle import open_oracle
-
-        oracle = open_oracle(loop, lake, version=version or None)
-        return oracle.labels(wanted), oracle.where
-    from visionloop.labeling.oracle import sample_uris
-    from visionloop.labeling.requests import answers_uri
-    from visionloop.labeling.tables import labels_of_files
-
-    where = answers_uri(loop, lake, round_id)
-    if not lake.storage.exists(where):
-        return {}, where
-    known, _ = labels_of_files(where, sample_uris(lake, version=version or None))
-    return {sample: known[sample] for sample in wanted if sample in known}, where
 
 
 def _check_classes(loop: LoopConfig, answers: dict[str, str], where: str) -> None:

@@ -17,6 +17,7 @@ from visionloop.stages.artifacts import (
     write_page,
 )
 from visionloop.stages.opening import open_stage
+from visionloop.stages.sources import check_sources, label_files
 from visionloop.task import stage
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def ingest(
     from visionloop.progress import progress
 
     loop, opened = open_stage(config, lake)
-    _check_sources(loop)
+    check_sources(loop)
     if open_round:
         round_id = opened.rounds.open(
             run_id, take_over=take_over, lease_minutes=loop.rounds.lease_minutes
@@ -96,7 +97,7 @@ def ingest(
     with opened.run(stage="ingest", round_id=round_id, run_id=run_id, inputs=inputs) as run:
         known = _known_files(run)
         held = run.read("samples", columns=["sample_id", "split", "group_key", "round_id"])
-        sources = list_sources(loop.sources, known, _label_files(loop))
+        sources = list_sources(loop.sources, known, label_files(loop))
         total = sum(len(listed.fresh) for listed in sources)
         with progress("ingest", total=total, unit="files") as bar:
             intake = take_in(
@@ -121,37 +122,6 @@ def ingest(
     return IngestOutputs(
         version, round_id, counts["in"], counts["ok"], counts["unreadable"], counts["skipped"]
     )
-
-
-def _check_sources(loop: LoopConfig) -> None:
-    from visionloop.lake.storage import normalise, open_storage
-
-    if not loop.sources:
-        raise InputError(
-            "the configuration names no source of images",
-            where="sources",
-            remedy="Add `sources:` with a `uri:`, or give --source",
-        )
-    for source in loop.sources:
-        if not open_storage(source.uri).exists(normalise(source.uri)):
-            raise InputError(
-                f"the source {source.uri!r} does not exist",
-                where="sources",
-                remedy="Check the path, or the bucket's name and prefix",
-            )
-        if source.labels not in ("none", "folder") and not open_storage(source.labels).exists(
-            normalise(source.labels)
-        ):
-            raise InputError(
-                f"the labels {source.labels!r} of a source do not exist",
-                where="sources.labels",
-                remedy="Use `none`, `folder`, or the URI of a CSV file with file,label",
-            )
-
-
-def _label_files(loop: LoopConfig) -> list[str]:
-    named = [source.labels for source in loop.sources] + [loop.labeling.labels]
-    return [uri for uri in named if uri not in ("", "none", "folder")]
 
 
 def _known_files(run: Run) -> Known:
