@@ -12,12 +12,13 @@ export UV_NATIVE_TLS := true
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench soak clean
+.PHONY: help demo test lint generated bench clean
 
 help:
 	@echo "make demo   the whole loop on real digits: no cluster, no account"
 	@echo "make test   tests, linters and type checker"
 	@echo "make lint   linters and type checker alone"
+	@echo "make generated  refresh the compiled YAML and the components' pages"
 	@echo "make bench  every printed figure, each with its peer measured beside it"
 	@echo "make clean  remove the environment and what the demo made"
 
@@ -41,6 +42,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+generated: $(READY)
+	$(BIN)/python -m visionloop.pipelines.generated
 
 bench: $(READY)
 	@for name in $$(ls benchmarks/*.py | xargs -n1 basename | grep -v '^_' | sed 's/\.py$$//'); do \

@@ -3,4 +3,5 @@
 from visionloop import __version__, environment
 
 # The release's own image; VISIONLOOP_IMAGE or `visionloop compile --image` names another.
-IMAGE = environment.image() or f"ghcr.io/visionloop/visionloop:{__version__}"
+RELEASE = f"ghcr.io/visionloop/visionloop:{__version__}"
+IMAGE = environment.image() or RELEASE

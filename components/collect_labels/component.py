@@ -24,6 +24,9 @@ def collect_labels(
 
     When labels are missing the round waits: trainable_version is empty and nothing is trained.
 
+    Reads: label_requests, labels, files; what the provider has answered.
+    Writes: labels, rounds.
+
     Args:
         config: Text of loop.yaml, or the URI of one.
         lake: URI of the lake; empty takes the configuration's.

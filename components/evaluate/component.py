@@ -21,6 +21,9 @@ def evaluate(
 ) -> NamedTuple("Outputs", [("lake_version", str), ("passed", bool), ("accuracy", float)]):
     """Evaluate a model overall and by metadata slice, and apply the gates.
 
+    Reads: samples, labels, metadata, experiments; the images of the holdout.
+    Writes: experiments, decisions, flags, rounds.
+
     Args:
         config: Text of loop.yaml, or the URI of one.
         lake: URI of the lake; empty takes the configuration's.

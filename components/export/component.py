@@ -20,6 +20,9 @@ def export(
 ) -> NamedTuple("Outputs", [("lake_version", str), ("model_uri", str)]):
     """Verify the ONNX graph against PyTorch's recorded outputs and write the serving bundle.
 
+    Reads: experiments.
+    Writes: experiments; the serving bundle, under models/ in the lake.
+
     Args:
         config: Text of loop.yaml, or the URI of one.
         lake: URI of the lake; empty takes the configuration's.

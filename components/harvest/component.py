@@ -32,6 +32,10 @@ def harvest(
     Every event that was read is harvested, pending, an orphan, rejected, ignored or a duplicate;
     these six counts add up to n_events, and the page lists them.
 
+    Reads: harvest_ledger, harvest_events, experiments; the events that were
+        logged.
+    Writes: harvest_ledger, harvest_events, confidences.
+
     Args:
         config: Text of loop.yaml, or the URI of one.
         lake: URI of the lake; empty takes the configuration's.

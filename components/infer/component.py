@@ -29,6 +29,10 @@ def infer(
 
     Without a trained model (a cold start) only the embedding is computed.
 
+    Reads: samples, embeddings, predictions, experiments, flags; the images, the model in
+        service, the embedding's weights.
+    Writes: embeddings, predictions, flags; what the embedding was fitted to.
+
     Args:
         config: Text of loop.yaml, or the URI of one.
         lake: URI of the lake; empty takes the configuration's.

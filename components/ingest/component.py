@@ -34,6 +34,10 @@ def ingest(
     A file is known by its URI and generation. Unreadable files are recorded with their reason,
     never dropped: n_files = n_new + n_unreadable + n_skipped + copies of other files.
 
+    Reads: files, samples, metadata, labels; the files at the sources and their sidecars.
+    Writes: files, samples, metadata, labels, flags, rounds; copies of the images where the
+        source asks for them.
+
     Args:
         config: Text of loop.yaml, or the URI of one.
         lake: URI of the lake; empty takes the configuration's.

@@ -21,6 +21,9 @@ def monitor(
 
     Each sample ends as ok, flagged, unreadable or unchecked, and the four add up to the input.
 
+    Reads: files, samples, metadata, checks, flags, predictions, confidences; the images.
+    Writes: checks, flags.
+
     Args:
         config: Text of loop.yaml, or the URI of one.
         lake: URI of the lake; empty takes the configuration's.

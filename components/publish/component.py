@@ -21,6 +21,9 @@ def publish(
 ) -> NamedTuple("Outputs", [("lake_version", str), ("published", bool), ("in_service", str)]):
     """Move the endpoint to the model if it passed, and leave it alone if not.
 
+    Reads: experiments; the endpoint's pointer, and the endpoint where its URL is configured.
+    Writes: experiments, decisions, rounds; the endpoint's pointer, under serving/ in the lake.
+
     Args:
         config: Text of loop.yaml, or the URI of one.
         lake: URI of the lake; empty takes the configuration's.

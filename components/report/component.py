@@ -17,6 +17,10 @@ def report(
 ) -> NamedTuple("Outputs", [("n_rounds", int)]):
     """Write the report over all rounds, also when the run failed.
 
+    Reads: files, samples, labels, predictions, selections, experiments, confidences,
+        harvest_events, checks, flags, decisions; some images, for thumbnails.
+    Writes: report.html, beside the tables.
+
     Args:
         config: Text of loop.yaml, or the URI of one.
         lake: URI of the lake; empty takes the configuration's.

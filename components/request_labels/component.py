@@ -19,6 +19,9 @@ def request_labels(
 
     A request that was made before is not made again.
 
+    Reads: selections, labels, label_requests, samples.
+    Writes: label_requests; the request where the provider looks for it.
+
     Args:
         config: Text of loop.yaml, or the URI of one.
         lake: URI of the lake; empty takes the configuration's.

@@ -23,6 +23,10 @@ def select(
 
     A round that has selected already returns the same picks.
 
+    Reads: samples, embeddings, predictions, confidences, labels, label_requests, selections,
+        flags, experiments, metadata.
+    Writes: selections, rounds.
+
     Args:
         config: Text of loop.yaml, or the URI of one.
         lake: URI of the lake; empty takes the configuration's.

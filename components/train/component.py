@@ -22,6 +22,10 @@ def train(
 
     The same training set with the same parameters returns the recorded model.
 
+    Reads: labels, samples, files, experiments, training_sets; the images, and the weights to
+        start from.
+    Writes: experiments, training_sets, flags; the trained model, under trained/ in the lake.
+
     Args:
         config: Text of loop.yaml, or the URI of one.
         lake: URI of the lake; empty takes the configuration's.

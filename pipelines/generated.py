@@ -1,0 +1,94 @@
+"""The files of the repository that are made from others, and whether they are fresh.
+
+``python -m visionloop.pipelines.generated`` (``make generated``) writes them all: the compiled
+pipelines and components, a page for each component, and the list of those pages. With ``--check``
+it writes nothing and fails where one is stale.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from visionloop.components.image import RELEASE
+from visionloop.pipelines.compiling import compile_all
+from visionloop.pipelines.reference import COMMAND, pages
+
+# The repository, where this package lies in one; a wheel has nothing to refresh.
+ROOT = Path(__file__).resolve().parents[1]
+
+# A patch release of kfp changes this line and nothing that a cluster reads.
+_SDK = re.compile(rb"^sdkVersion: .*$", re.MULTILINE)
+
+
+def generate(folder: str | Path) -> list[Path]:
+    """Write every generated file.
+
+    Args:
+        folder: Gets them in the layout of the repository.
+
+    Returns:
+        The files.
+    """
+    folder = Path(folder)
+    # What a person has in VISIONLOOP_IMAGE must not reach the repository.
+    written = compile_all(folder, image=RELEASE)
+    for name, text in pages().items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def stale(root: str | Path = ROOT) -> list[str]:
+    """Return the generated files that are not what would be generated now.
+
+    Args:
+        root: The repository.
+
+    Returns:
+        Paths below it, sorted: of files that differ or are missing, and of compiled files whose
+        pipeline or component is gone.
+    """
+    root = Path(root)
+    with tempfile.TemporaryDirectory() as scratch:
+        fresh = {str(path.relative_to(scratch)): path for path in generate(scratch)}
+        differing = [
+            name
+            for name, path in fresh.items()
+            if not (root / name).is_file() or _content(root / name) != _content(path)
+        ]
+    patterns = ("pipelines/*.yaml", "components/*/component.yaml", "components/*/README.md")
+    there = {str(path.relative_to(root)) for pattern in patterns for path in root.glob(pattern)}
+    return sorted([*differing, *(there - set(fresh))])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the generated files of this repository, or check them.
+
+    Args:
+        argv: ``--check`` or nothing; the process's by default.
+
+    Returns:
+        Exit status: 1 where a file is stale.
+    """
+    if "--check" not in (sys.argv[1:] if argv is None else argv):
+        for path in generate(ROOT):
+            print(path.relative_to(ROOT))
+        return 0
+    found = stale()
+    if found:
+        print(f"stale: {', '.join(found)}; run `{COMMAND}`", file=sys.stderr)
+    return 1 if found else 0
+
+
+def _content(path: Path) -> bytes:
+    return _SDK.sub(b"", path.read_bytes())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
