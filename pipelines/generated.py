@@ -1,18 +1,21 @@
 """The files of the repository that are made from others, and whether they are fresh.
 
 ``python -m visionloop.pipelines.generated`` (``make generated``) writes them all: the compiled
-pipelines and components, a page for each component, and the list of those pages. With ``--check``
-it writes nothing and fails where one is stale.
+pipelines and components, a page for each component, the list of those pages. With ``--check`` it
+writes nothing and fails where one is stale. The schema and the reference of ``loop.yaml`` are
+among them: `visionloop.schema` makes them.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from visionloop import schema
 from visionloop.components.image import RELEASE
 from visionloop.pipelines.compiling import compile_all
 from visionloop.pipelines.reference import COMMAND, pages
@@ -24,11 +27,12 @@ ROOT = Path(__file__).resolve().parents[1]
 _SDK = re.compile(rb"^sdkVersion: .*$", re.MULTILINE)
 
 
-def generate(folder: str | Path) -> list[Path]:
+def generate(folder: str | Path, *, root: str | Path = ROOT) -> list[Path]:
     """Write every generated file.
 
     Args:
         folder: Gets them in the layout of the repository.
+        root: The repository, for the part of a page that is written by hand.
 
     Returns:
         The files.
@@ -41,7 +45,10 @@ def generate(folder: str | Path) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         written.append(path)
-    return written
+    page = folder / "docs" / schema.REFERENCE_FILE
+    if not page.exists():
+        shutil.copy(Path(root) / "docs" / schema.REFERENCE_FILE, page)
+    return [*written, *schema.write(page.parent)]
 
 
 def stale(root: str | Path = ROOT) -> list[str]:
@@ -56,7 +63,7 @@ def stale(root: str | Path = ROOT) -> list[str]:
     """
     root = Path(root)
     with tempfile.TemporaryDirectory() as scratch:
-        fresh = {str(path.relative_to(scratch)): path for path in generate(scratch)}
+        fresh = {str(path.relative_to(scratch)): path for path in generate(scratch, root=root)}
         differing = [
             name
             for name, path in fresh.items()

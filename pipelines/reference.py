@@ -97,12 +97,12 @@ def placements(name: str) -> list[Placement]:
             if re.sub(r"-\d+$", "", label) != f"exec-{name.replace('_', '-')}":
                 continue
             container = executors[label]["container"]
+            placed = "resources" in container and "accelerator" in container["resources"]
             found.append(
                 Placement(
                     pipeline=pipeline,
                     cached=task.caching_options.enable_cache,
-                    accelerator="resources" in container
-                    and "accelerator" in container["resources"],
+                    accelerator=placed,
                     retries=task.retry_policy.max_retry_count,
                 )
             )

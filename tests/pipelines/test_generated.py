@@ -60,6 +60,8 @@ def test_there_is_a_file_for_every_pipeline_and_component(fresh: Path) -> None:
     made = {str(path.relative_to(fresh)) for path in fresh.rglob("*") if path.is_file()}
     assert made == {
         "docs/components.md",
+        "docs/configuration.md",
+        "docs/loop.schema.json",
         *(f"pipelines/{name}.yaml" for name in pipelines.NAMES),
         *(f"components/{name}/component.yaml" for name in components.NAMES),
         *(f"components/{name}/README.md" for name in components.NAMES),
