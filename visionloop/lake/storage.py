@@ -6,6 +6,7 @@ is the same thing on a laptop and in a bucket.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -172,6 +173,8 @@ class FileStorage:
             return
 
         def refuse(error: OSError) -> None:
+            if isinstance(error, FileNotFoundError) and root.is_dir():
+                return  # a folder below it, removed since it was listed
             raise StorageError(
                 f"cannot list: {error.strerror}",
                 where=str(error.filename),
@@ -185,6 +188,8 @@ class FileStorage:
             try:
                 info = self._info(local_path(uri))
             except FileNotFoundError:
+                if not root.is_dir():
+                    refuse(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(root)))
                 continue  # removed since it was listed
             if info is not None:
                 yield info
@@ -202,7 +207,7 @@ class FileStorage:
             normalise(path),
             held.st_size,
             str(held.st_mtime_ns),
-            datetime.fromtimestamp(held.st_mtime, UTC),
+            _as_time(held.st_mtime),
         )
 
     def read(self, uri: str) -> bytes:
@@ -261,6 +266,14 @@ class FileStorage:
                 self.write(
                     join(normalise(prefix), str(path.relative_to(directory))), path.read_bytes()
                 )
+
+
+def _as_time(seconds: float) -> datetime:
+    """Return a file's time; a broken clock's, beyond the years 1 to 9999, becomes the nearest."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return (datetime.max if seconds > 0 else datetime.min).replace(tzinfo=UTC)
 
 
 class GoogleCloudStorage:
