@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from visionloop.errors import InputError
-from visionloop.lake import tables, versions
+from visionloop.lake import migration, tables, versions
 from visionloop.lake.catalog import catalog_errors, catalog_uri, open_catalog
 from visionloop.lake.rounds import Rounds
 from visionloop.lake.run import Run
@@ -63,8 +63,11 @@ class Lake:
 
     @cached_property
     def catalog(self) -> Catalog:
-        """The Iceberg catalog, opened when it is first needed."""
-        return open_catalog(self.uri, self._catalog_setting)
+        """The Iceberg catalog, opened (and an older lake migrated) when it is first needed."""
+        catalog = open_catalog(self.uri, self._catalog_setting)
+        with catalog_errors(self.catalog_uri):
+            migration.prepare(self.uri, catalog, self.catalog_uri, self.loop)
+        return catalog
 
     @cached_property
     def storage(self) -> Storage:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pyarrow as pa
 
+from visionloop import __version__
 from visionloop.errors import InputError, VisionloopError
 from visionloop.lake import rounds, tables, versions
 from visionloop.lake.catalog import catalog_errors
@@ -206,6 +207,7 @@ class Run(AbstractContextManager["Run"]):
             "counts": json.dumps(counts or {}),
             "round_id": self.round_id,
             "run_id": self.run_id,
+            "program": __version__,
         }
         recorded = versions.Version(versions.version_id(mapping), mapping, self._head.sequence + 1)
         with catalog_errors(self._lake.catalog_uri):
@@ -250,10 +252,12 @@ class Run(AbstractContextManager["Run"]):
                     self._refuse_stale(name)
                 tables.reset(table, self._head.tables.get(name))
                 table.refresh()
-            if name in tables.EVOLVING:
-                tables.evolve(name, table, rows.schema)
-            elif name.startswith(EMBEDDINGS_PREFIX):
+            if name.startswith(EMBEDDINGS_PREFIX):
                 self._check_dimension(name, table, rows)
+            elif name in tables.EVOLVING or set(rows.column_names) - set(
+                table.schema().column_names
+            ):
+                tables.evolve(name, table, rows.schema)
             if where is None:
                 table.append(rows)
             else:

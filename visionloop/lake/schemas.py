@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from visionloop.errors import InputError
 
-SCHEMA_VERSION = 1
+# Raised with every change to these tables; `visionloop/lake/migration.py` says how a lake follows.
+SCHEMA_VERSION = 2
 
 TIME = pa.timestamp("us", tz="UTC")
 PROBABILITIES = pa.list_(pa.float32())
@@ -212,6 +213,7 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("inputs", pa.string()),  # JSON
         ("outputs", pa.string()),  # JSON
         ("counts", pa.string()),  # JSON: in = ok + flagged + unreadable + skipped
+        ("program", pa.string()),  # the visionloop that ran it; null before schema version 2
     ],
 }
 

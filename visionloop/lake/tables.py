@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,14 +11,16 @@ import pyarrow as pa
 
 from visionloop.errors import InputError
 from visionloop.lake.catalog import EMBEDDINGS_PROPERTIES, TABLE_PROPERTIES
-from visionloop.lake.schemas import EMBEDDINGS_PREFIX, arrow_schema
+from visionloop.lake.schemas import EMBEDDINGS_PREFIX, SCHEMA_VERSION, arrow_schema
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
-    from pyiceberg.table import Table
+    from pyiceberg.table import DataScan, Table
 
 # `metadata` grows a typed column for each name that a sidecar brings.
 EVOLVING = frozenset({"metadata"})
+# The property of a table that tells by which version of the schemas it is laid out.
+SCHEMA_PROPERTY = "visionloop.schema-version"
 
 
 def load_table(catalog: Catalog, loop: str, name: str) -> Table | None:
@@ -30,11 +33,19 @@ def load_table(catalog: Catalog, loop: str, name: str) -> Table | None:
         return None
 
 
-def create_table(catalog: Catalog, loop: str, name: str, schema: pa.Schema) -> Table:
+def create_table(
+    catalog: Catalog,
+    loop: str,
+    name: str,
+    schema: pa.Schema,
+    *,
+    schema_version: int = SCHEMA_VERSION,
+) -> Table:
     """Create a table, or return the one that another writer created first."""
     from pyiceberg.exceptions import NoSuchNamespaceError
 
     properties = EMBEDDINGS_PROPERTIES if name.startswith(EMBEDDINGS_PREFIX) else TABLE_PROPERTIES
+    properties = properties | {SCHEMA_PROPERTY: str(schema_version)}
     try:
         return catalog.create_table_if_not_exists((loop, name), schema, properties=properties)
     except NoSuchNamespaceError:
@@ -83,25 +94,38 @@ def read(
         arguments["selected_fields"] = tuple(columns)
     if where is not None:
         arguments["row_filter"] = where
-    found = table.scan(**arguments).to_arrow()
-    return _narrow(found)
+    return narrow(_scan(table, **arguments).to_arrow())
 
 
-def _narrow(table: pa.Table) -> pa.Table:
+def batches(table: Table, snapshot_id: int) -> Iterator[pa.RecordBatch]:
+    """Yield a table's rows at a snapshot, a batch at a time, in Iceberg's own types."""
+    yield from _scan(table, snapshot_id=snapshot_id).to_arrow_batch_reader()
+
+
+def _scan(table: Table, **arguments: Any) -> DataScan:
+    if table.name()[-1] in EVOLVING:
+        # Its columns are data: a version has those that it had.
+        return table.scan(**arguments)
+    from visionloop.lake.scanning import CurrentColumns
+
+    return CurrentColumns(table.metadata, table.io, **arguments)
+
+
+def narrow(table: pa.Table) -> pa.Table:
     """Undo the scan's large types, so that a column has the type that its schema names."""
 
-    def narrow(kind: pa.DataType) -> pa.DataType:
+    def small(kind: pa.DataType) -> pa.DataType:
         if pa.types.is_large_string(kind):
             return pa.string()
         if pa.types.is_large_binary(kind):
             return pa.binary()
         if pa.types.is_large_list(kind) or pa.types.is_list(kind):
-            return pa.list_(narrow(kind.value_type))
+            return pa.list_(small(kind.value_type))
         if pa.types.is_struct(kind):
-            return pa.struct([(field.name, narrow(field.type)) for field in kind])
+            return pa.struct([(field.name, small(field.type)) for field in kind])
         return kind
 
-    return table.cast(pa.schema([(field.name, narrow(field.type)) for field in table.schema]))
+    return table.cast(pa.schema([(field.name, small(field.type)) for field in table.schema]))
 
 
 def vector_dimension(table: Table) -> int:
@@ -209,7 +233,7 @@ def evolve(name: str, table: Table, schema: pa.Schema) -> None:
             update.union_by_name(pa.schema(missing))
     kept = {field.name: field.type for field in table.schema().as_arrow()}
     for field in schema:
-        have = _narrow(pa.table({"c": pa.nulls(0, kept[field.name])}))["c"].type
+        have = narrow(pa.table({"c": pa.nulls(0, kept[field.name])}))["c"].type
         if have != field.type:
             raise InputError(
                 f"column {field.name!r} is {have} in the lake and {field.type} in the new rows",

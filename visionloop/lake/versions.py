@@ -16,6 +16,7 @@ from visionloop.errors import InputError
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
+    from pyiceberg.table.snapshots import Snapshot
 
 EMPTY = ""
 _VERSION, _TABLES, _SEQUENCE = "visionloop.version", "visionloop.tables", "visionloop.sequence"
@@ -58,7 +59,7 @@ def summary(version: Version) -> dict[str, str]:
 def newest(stage_runs: Table | None) -> Version:
     """Return the newest version that a loop's `stage_runs` records."""
     snapshot = stage_runs.current_snapshot() if stage_runs else None
-    return _of(snapshot.summary.additional_properties) if snapshot and snapshot.summary else NOTHING
+    return of(snapshot) if snapshot else NOTHING
 
 
 def find(stage_runs: Table | None, wanted: str) -> Version:
@@ -70,17 +71,35 @@ def find(stage_runs: Table | None, wanted: str) -> Version:
     if wanted == EMPTY:
         return NOTHING
     for snapshot in reversed(stage_runs.snapshots() if stage_runs else []):
-        version = _of(snapshot.summary.additional_properties) if snapshot.summary else NOTHING
+        version = of(snapshot)
         if version.id == wanted:
             return version
+    if stage_runs is not None and _was_recorded(stage_runs, wanted):
+        raise InputError(
+            f"the rows of version {wanted} are gone: a vacuum removed them, or the lake was "
+            "restored from a backup of a later version",
+            remedy="Choose one that `visionloop lake versions` lists as readable",
+        )
     raise InputError(
         f"the lake has no version {wanted!r}",
-        remedy="Leave the version empty for the newest one, or look it up in `stage_runs`",
+        remedy="Leave the version empty for the newest one, or look it up with "
+        "`visionloop lake versions`",
     )
 
 
-def _of(properties: dict[str, str]) -> Version:
+def of(snapshot: Snapshot) -> Version:
+    """Return the version that a snapshot of `stage_runs` records."""
+    properties = snapshot.summary.additional_properties if snapshot.summary else {}
     if _VERSION not in properties:
         return NOTHING
     tables = {name: int(snapshot) for name, snapshot in json.loads(properties[_TABLES]).items()}
     return Version(properties[_VERSION], tables, int(properties[_SEQUENCE]))
+
+
+def _was_recorded(stage_runs: Table, wanted: str) -> bool:
+    from pyiceberg.expressions import EqualTo
+
+    matching = stage_runs.scan(
+        row_filter=EqualTo(term="version", value=wanted), selected_fields=("version",), limit=1
+    )
+    return bool(matching.to_arrow().num_rows)
