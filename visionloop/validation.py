@@ -71,9 +71,14 @@ def _keys_at(model: type[BaseModel], place: list[int | str]) -> list[str]:
     for part in place:
         if isinstance(part, int):
             continue
-        fields = [m.model_fields[part] for m in found if part in m.model_fields]
+        fields = [
+            field
+            for m in found
+            for name, field in m.model_fields.items()
+            if part in (name, field.alias)
+        ]
         found = [inner for field in fields for inner in _models_in(field.annotation)]
-    return [key for m in found for key in m.model_fields]
+    return [field.alias or key for m in found for key, field in m.model_fields.items()]
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
