@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 # The KFP UI cuts a Markdown page here.
 MARKDOWN_LIMIT = 400_000
+_CUT = "\n\n*The page ends here: it is longer than can be shown. The lake holds all of it.*\n"
 
 
 class Artifact(Protocol):
@@ -41,11 +43,18 @@ class ClassificationMetricsArtifact(Protocol):
 
 
 def log_metrics(artifact: MetricsArtifact | None, values: Mapping[str, Any]) -> None:
-    """Record numbers; what is not a finite number is left out, since it would crash the task."""
+    """Record numbers as floats, NumPy's too.
+
+    What is not a finite number is left out, since it would crash the task.
+
+    Args:
+        artifact: Takes them; None where there is no pipeline.
+        values: Numbers by name; texts and None may be among them.
+    """
     if artifact is None:
         return
     for name, value in values.items():
-        if isinstance(value, (int, float)) and math.isfinite(value):
+        if isinstance(value, Real) and math.isfinite(value):
             artifact.log_metric(name, float(value))
 
 
@@ -54,7 +63,13 @@ def log_confusion(
     classes: Sequence[str],
     counts: Sequence[Sequence[int]],
 ) -> None:
-    """Record a confusion matrix of plain integers."""
+    """Record a confusion matrix of plain integers.
+
+    Args:
+        artifact: Takes it; None where there is no pipeline.
+        classes: Names of the classes.
+        counts: One row a true class, one column a predicted one: as many of either as classes.
+    """
     if artifact is not None and classes:
         artifact.log_confusion_matrix(
             [str(name) for name in classes], [[int(n) for n in row] for row in counts]
@@ -62,8 +77,18 @@ def log_confusion(
 
 
 def write_page(artifact: Artifact | None, text: str) -> None:
-    """Write a Markdown or HTML page."""
+    """Write a Markdown or HTML page.
+
+    Markdown that the KFP UI would cut in the middle of a row ends at a line, and says so.
+
+    Args:
+        artifact: Takes it; None where there is no pipeline.
+        text: The page; HTML starts with its doctype.
+    """
     if artifact is not None:
+        if len(text) > MARKDOWN_LIMIT and not text.lstrip().lower().startswith("<!doctype"):
+            kept = text[: MARKDOWN_LIMIT - len(_CUT)].rpartition("\n")[0]
+            text = kept + _CUT
         path = Path(artifact.path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
