@@ -19,7 +19,15 @@ from visionloop.pipelines import registry as pipelines
 from visionloop.pipelines.compiling import compile_all, compile_component, compile_pipeline
 
 # What reads or changes the world outside the lake must run every time.
-NEVER_CACHED = {"ingest", "harvest", "request_labels", "collect_labels", "publish", "report"}
+NEVER_CACHED = {
+    "ingest",
+    "harvest",
+    "request_labels",
+    "collect_labels",
+    "publish",
+    "report",
+    "watch",
+}
 ON_ACCELERATOR = {"exec-infer", "exec-train"}
 
 
@@ -83,37 +91,121 @@ def test_caching_is_off_where_a_task_meets_the_world_and_on_elsewhere(
         assert cached == (stage not in NEVER_CACHED), stage
 
 
-def test_a_cached_task_is_keyed_on_the_lake_version_that_it_reads(compiled: Path) -> None:
-    spec, _ = spec_and_platform(compiled / "pipelines" / "round.yaml")
+@pytest.mark.parametrize("name", pipelines.NAMES)
+def test_a_cached_task_is_keyed_on_the_lake_version_that_it_reads(
+    compiled: Path, name: str
+) -> None:
+    spec, _ = spec_and_platform(compiled / "pipelines" / f"{name}.yaml")
     for stage, task in all_tasks(spec).items():
-        if stage not in NEVER_CACHED:
-            source = task["inputs"]["parameters"]["lake_version"]
-            assert "runtimeValue" not in source, f"{stage} reads a constant version"
-            assert "run_id" not in task["inputs"]["parameters"], f"{stage} is keyed on its run"
+        if stage in NEVER_CACHED:
+            continue
+        inputs = task["inputs"]["parameters"]
+        version = inputs["lake_version"]
+        # Made by the task before it, or handed to the pipeline: never a constant.
+        made = version.get("taskOutputParameter", {}).get("outputParameterKey")
+        assert made == "lake_version" or version == {"componentInputParameter": "lake_version"}
+        assert "run_id" not in inputs, f"{stage} is keyed on its run"
 
 
-def test_training_and_inference_are_placed_by_parameters(compiled: Path) -> None:
-    spec, platform = spec_and_platform(compiled / "pipelines" / "round.yaml")
+@pytest.mark.parametrize("name", pipelines.NAMES)
+def test_no_task_but_the_placed_ones_asks_the_cluster_for_anything(
+    compiled: Path, name: str
+) -> None:
+    spec, platform = spec_and_platform(compiled / "pipelines" / f"{name}.yaml")
     executors = spec["deploymentSpec"]["executors"]
-    placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert set(placed) == ON_ACCELERATOR
+    expected = ON_ACCELERATOR & set(executors)
+    placed = {}
+    if platform:
+        placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(placed) == expected
     for label, executor in executors.items():
         resources = executor["container"].get("resources", {})
-        assert ("accelerator" in resources) == (label in ON_ACCELERATOR), label
-    for label in ON_ACCELERATOR:
+        assert ("accelerator" in resources) == (label in expected), label
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        ("intake", {"exec-infer"}),
+        ("train_and_publish", {"exec-train"}),
+        ("round", {"exec-infer", "exec-train"}),
+    ],
+)
+def test_training_and_inference_are_placed_by_parameters(
+    compiled: Path, name: str, labels: set[str]
+) -> None:
+    spec, platform = spec_and_platform(compiled / "pipelines" / f"{name}.yaml")
+    executors = spec["deploymentSpec"]["executors"]
+    placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(placed) == labels
+    for label in labels:
         accelerator = executors[label]["container"]["resources"]["accelerator"]
-        assert "accelerator_type" in accelerator["resourceType"]
-        assert "accelerator_count" in accelerator["resourceCount"]
+        value = "{{$.inputs.parameters['pipelinechannel--accelerator_%s']}}"
+        assert accelerator == {"resourceType": value % "type", "resourceCount": value % "count"}
         node = placed[label]["nodeSelector"]["nodeSelectorJson"]
         assert node == {"componentInputParameter": "node_selector"}
         toleration = placed[label]["tolerations"][0]["tolerationJson"]
         assert toleration == {"componentInputParameter": "tolerations"}
-        memory = placed[label]["emptyDirMounts"][0]
+        [memory] = placed[label]["emptyDirMounts"]
         assert (memory["mountPath"], memory["medium"]) == ("/dev/shm", "Memory")
+        # Without a limit it is half the node's memory, which another pod may hold.
+        assert memory["sizeLimit"] == "4Gi"
     tasks = all_tasks(spec)
-    for stage in ("infer", "train"):
-        policy = tasks[stage]["retryPolicy"]
+    for label in labels:
+        policy = tasks[label.removeprefix("exec-")]["retryPolicy"]
         assert policy["maxRetryCount"] >= 1 and policy["backoffFactor"] > 1
+        assert 0 < seconds(policy["backoffDuration"]) < seconds(policy["backoffMaxDuration"])
+
+
+def seconds(duration: str) -> float:
+    """Return the seconds of a duration such as ``60s``."""
+    assert duration.endswith("s"), duration
+    return float(duration[:-1])
+
+
+PLACEMENT = {
+    "accelerator_type": ("STRING", ""),
+    "accelerator_count": ("NUMBER_INTEGER", 1),
+    "node_selector": ("STRUCT", {}),
+    "tolerations": ("LIST", []),
+}
+
+
+@pytest.mark.parametrize("name", ["intake", "train_and_publish", "round"])
+def test_a_value_in_the_form_reaches_the_task_through_every_pipeline_between(
+    compiled: Path, name: str
+) -> None:
+    spec, _ = spec_and_platform(compiled / "pipelines" / f"{name}.yaml")
+    inputs = spec["root"]["inputDefinitions"]["parameters"]
+    for key, (kind, default) in PLACEMENT.items():
+        assert inputs[key]["parameterType"] == kind
+        assert inputs[key]["defaultValue"] == default
+    for stage in ("infer", "train"):
+        for component, task in chain(spec, stage):
+            # Node selector and tolerations are read from the inputs of the pipeline around a task.
+            last = component == stage
+            for key in ("accelerator_type", "accelerator_count") if last else PLACEMENT:
+                taken = task["inputs"]["parameters"]
+                # A condition or an exit handler renames what it hands on; the name stays in it.
+                given = taken.get(f"pipelinechannel--{key}") or taken[key]
+                assert set(given) == {"componentInputParameter"}, f"{component}: {key} is constant"
+                assert given["componentInputParameter"].removeprefix("pipelinechannel--") == key
+
+
+def chain(spec: dict[str, Any], stage: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the tasks that hold a stage, the stage last, from the root inwards."""
+
+    def search(dag: dict[str, Any]) -> list[tuple[str, dict[str, Any]]] | None:
+        for name, task in dag["tasks"].items():
+            component = spec["components"][task["componentRef"]["name"]]
+            if "executorLabel" in component:
+                if name == stage:
+                    return [(name, task)]
+            elif (inner := search(component["dag"])) is not None:
+                return [(name, task), *inner]
+        return None
+
+    return search(spec["root"]["dag"]) or []
 
 
 def test_the_report_is_written_however_the_round_ends(compiled: Path) -> None:
@@ -144,6 +236,7 @@ def test_every_parameter_is_described_and_all_but_the_needed_have_defaults(compi
         "intake": {"config"},
         "harvest": {"config"},
         "round": {"config"},
+        "watch": {"config"},
         "select_and_label": {"config", "lake_version", "round_id"},
         "train_and_publish": {"config", "lake_version", "round_id"},
     }
