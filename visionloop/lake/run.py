@@ -116,13 +116,16 @@ class Run(AbstractContextManager["Run"]):
         if table in self._written or table in self._latest().tables or rows.num_rows:
             self._write(table, rows, where)
 
-    def append_embeddings(self, space: str, ids: list[str], vectors: np.ndarray) -> None:
+    def append_embeddings(
+        self, space: str, ids: list[str], vectors: np.ndarray, *, anew: bool = False
+    ) -> None:
         """Add vectors to an embedding space.
 
         Args:
             space: Name of the space; its table is ``embeddings_<space>``.
             ids: Sample ids, length n.
             vectors: float32 ``[n, d]``; every space has one d.
+            anew: Put them in the place of what the space holds of these samples.
 
         Raises:
             InputError: A vector is not finite, or has another dimension than the space.
@@ -149,7 +152,7 @@ class Run(AbstractContextManager["Run"]):
         self._write(
             EMBEDDINGS_PREFIX + space,
             pa.table({"sample_id": pa.array(ids, pa.string()), "vector": column}),
-            None,
+            "sample_id in ({})".format(", ".join(f"'{name}'" for name in ids)) if anew else None,
         )
 
     def set_round(

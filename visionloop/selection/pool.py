@@ -68,7 +68,7 @@ def stack_vectors(
         raise InputError(
             f"{len(bad)} embeddings hold NaN or infinity: " + named(_at(sample_ids, bad)),
             where=where,
-            remedy="Embed these samples again, or remove them from the pool",
+            remedy="Run the stage infer again (`visionloop run intake`): it embeds them anew",
         )
     if np.allclose(norms, 1.0, atol=1e-5):
         return matrix
@@ -266,7 +266,7 @@ def _check_lengths(
             raise InputError(
                 f"{len(bad)} embeddings hold NaN or infinity: " + named(_at(sample_ids, bad)),
                 where=f"embeddings of the space {space!r}",
-                remedy="Embed these samples again, or remove them from the pool",
+                remedy="Run the stage infer again (`visionloop run intake`): it embeds them anew",
             )
     if fingerprints is not None:
         _check_rows(len(fingerprints), n, "fingerprints")

@@ -61,6 +61,8 @@ class _Work:
     to_embed: set[str]
     to_predict: set[str]
     to_embed_with_model: set[str]
+    # By space, samples whose stored vector is not finite: it is put right, not added to.
+    broken: dict[str, set[str]]
     embedded: int = 0
     predicted: int = 0
     unreadable: list[Loaded[Any]] = field(default_factory=list)
@@ -149,22 +151,28 @@ def _plan(
     # What is done is looked up at the newest version, not the one that is read: a task that is run
     # again after its commit must not write everything twice.
     samples = set(media)
+    broken: dict[str, set[str]] = {}
+    to_embed = samples - _held(lake, embedder.space, version, broken)
     if model is None:
-        return _Work(embedder, None, samples - _held(lake, embedder.space, version), set(), set())
+        return _Work(embedder, None, to_embed, set(), set(), broken)
     own = f"model_id == '{model.card.model_id}'"
     predicted = lake.read("predictions", columns=["sample_id"], where=own, version=version)
     return _Work(
         embedder,
         model,
-        samples - _held(lake, embedder.space, version),
+        to_embed,
         samples - set(predicted["sample_id"].to_pylist()),
-        samples - _held(lake, model.card.embedding_space, version),
+        samples - _held(lake, model.card.embedding_space, version, broken),
+        broken,
     )
 
 
-def _held(lake: Lake, space: str, version: str | None) -> set[str]:
-    rows = lake.read(f"embeddings_{space}", columns=["sample_id"], version=version)
-    return set(rows["sample_id"].to_pylist())
+def _held(lake: Lake, space: str, version: str | None, broken: dict[str, set[str]]) -> set[str]:
+    """Return the samples with a sound vector in a space, and note those with a broken one."""
+    ids, vectors = lake.embeddings(space, version=version)
+    sound = np.isfinite(vectors).all(axis=1).tolist()
+    broken[space] = {name for name, good in zip(ids, sound, strict=True) if not good}
+    return set(ids) - broken[space]
 
 
 def _run(
@@ -195,7 +203,7 @@ def _run(
         ):
             if rows:
                 ids = [name for part, _ in rows for name in part]
-                run.append_embeddings(space, ids, np.concatenate([v for _, v in rows]))
+                _store(run, space, ids, np.concatenate([v for _, v in rows]), work.broken[space])
         if predictions:
             run.append("predictions", pa.concat_tables(predictions))
         _flag(lake, run, media, unreadable)
@@ -215,6 +223,14 @@ def _run(
                 "model_space": work.model.card.embedding_space if work.model else "",
             },
         )
+
+
+def _store(
+    run: Run, space: str, ids: list[str], vectors: NDArray[np.float32], broken: set[str]
+) -> None:
+    mend = np.array([name in broken for name in ids])
+    for anew, rows in ((False, np.flatnonzero(~mend)), (True, np.flatnonzero(mend))):
+        run.append_embeddings(space, [ids[i] for i in rows], vectors[rows], anew=anew)
 
 
 def _batches(
