@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from visionloop.errors import InputError
 from visionloop.monitoring.config import MonitoringConfig, WatchConfig
+from visionloop.redaction import fields_with_secrets
 from visionloop.selection.config import SelectionConfig
 from visionloop.training.parameters import TrainingConfig
 from visionloop.validation import validate
@@ -167,7 +168,8 @@ class LoopConfig(_Section):
     catalog: str = Field(
         "",
         description="empty: SQLite in a file lake; or postgresql+psycopg2://user@host/db, or "
-        "https://… (Iceberg REST). A password belongs into VISIONLOOP_CATALOG, not here",
+        "https://… (Iceberg REST). An address with a password is refused: it belongs into "
+        "VISIONLOOP_CATALOG, or a file that VISIONLOOP_CATALOG_FILE names",
     )
     sources: list[SourceConfig] = Field(default_factory=list, description="where images come from")
     holdout: HoldoutConfig = Field(
@@ -205,6 +207,22 @@ class LoopConfig(_Section):
         if twice:
             raise ValueError(f"named twice: {', '.join(twice)}")
         return names
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, data: Any) -> Any:
+        for path in fields_with_secrets(data):
+            instead = (
+                "give the whole address in VISIONLOOP_CATALOG, or in a mounted file that "
+                "VISIONLOOP_CATALOG_FILE names"
+                if path == "catalog"
+                else "give the address without it"
+            )
+            raise ValueError(
+                f"`{path}` holds a password or token, and a configuration is read by many: "
+                f"{instead}"
+            )
+        return data
 
     @model_validator(mode="after")
     def _control_arm_needs_an_oracle(self) -> LoopConfig:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote
 
 
 def image() -> str:
@@ -17,8 +19,52 @@ def image() -> str:
 
 
 def catalog_uri() -> str:
-    """Catalog of the lake, with its password: wins over the configuration's ``catalog``."""
-    return os.environ.get("VISIONLOOP_CATALOG", "")
+    """Catalog of the lake, with its password: wins over the configuration's ``catalog``.
+
+    It is the value of ``VISIONLOOP_CATALOG``, or stands in the file that
+    ``VISIONLOOP_CATALOG_FILE`` names, as Kubernetes mounts a Secret.
+
+    Raises:
+        InputError: The file cannot be read, or is empty.
+    """
+    uri = os.environ.get("VISIONLOOP_CATALOG", "")
+    path = os.environ.get("VISIONLOOP_CATALOG_FILE", "")
+    if uri or not path:
+        return uri
+    from visionloop.errors import InputError
+
+    remedy = "Mount the Secret there, with the catalog's whole address in that one key"
+    try:
+        uri = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InputError(
+            f"VISIONLOOP_CATALOG_FILE names a file that cannot be read: {why}",
+            where=path,
+            remedy=remedy,
+        ) from None
+    if not uri:
+        raise InputError("VISIONLOOP_CATALOG_FILE names an empty file", where=path, remedy=remedy)
+    return uri
+
+
+def secrets() -> list[str]:
+    """What was given to this process and must never be told: the longest first."""
+    catalog = os.environ.get("VISIONLOOP_CATALOG", "")
+    mounted = _content(os.environ.get("VISIONLOOP_CATALOG_FILE", ""))
+    found = {kfp_token(), _content(kfp_token_file())}
+    for uri in (catalog, mounted):
+        user_and_password, at, _ = uri.partition("://")[2].rpartition("@")
+        found.add(user_and_password.partition(":")[2] if at else "")
+    # In an address special characters are quoted; libraries tell of the plain ones.
+    return sorted({*found, *map(unquote, found)} - {""}, key=len, reverse=True)
+
+
+def _content(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip() if path else ""
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def storage_emulator() -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from visionloop.redaction import redacted
+
 
 class VisionloopError(Exception):
     """The work failed. Exit status 1.
+
+    Whatever is secret in its words is replaced by ``***``, see `visionloop.redaction`.
 
     Args:
         what: One sentence that names the problem.
@@ -15,10 +19,8 @@ class VisionloopError(Exception):
     exit_status = 1
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.where = where
-        self.remedy = remedy
+        self.what, self.where, self.remedy = map(redacted, (what, where, remedy))
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         """Return the one paragraph that is shown to a person."""

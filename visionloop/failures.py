@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from visionloop.errors import InputError, UnreadableMedia, VisionloopError
+from visionloop.redaction import traceback_of
 
 _EXTRAS = {
     "torch": "engine",
@@ -110,7 +111,7 @@ def write_failure(path: str, error: BaseException, *, stage: str) -> None:
         "where": known.where,
         "remedy": known.remedy,
         "exit_status": known.exit_status,
-        "traceback": "".join(traceback.format_exception(error)),
+        "traceback": traceback_of(error),
     }
     partial = Path(f"{path}.{os.getpid()}")
     try:

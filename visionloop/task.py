@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 from visionloop import environment, failures
 from visionloop.lean import keep_pandas_out_of_pyarrow
 from visionloop.progress import emit, listening, log
+from visionloop.redaction import hide_in_tracebacks
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,6 +54,7 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
             log(f"{name}: started")
         if environment.in_task():
             keep_pandas_out_of_pyarrow()
+            hide_in_tracebacks()
         try:
             result = function(*args, **kwargs)
         except BaseException as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -57,15 +56,10 @@ def catalog_uri(root: str, catalog: str) -> str:
     if kind not in ("sqlite", "postgresql+psycopg2", "http", "https"):
         raise InputError(
             f"catalog kind {kind!r} is not supported",
-            where=without_password(uri),
+            where=uri,
             remedy="Use sqlite:///path, postgresql+psycopg2://user@host/db or https://… (REST)",
         )
     return uri
-
-
-def without_password(uri: str) -> str:
-    """Return a URI that is fit for a message: without the password, if it holds one."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
 
 
 def open_catalog(root: str, catalog: str) -> Catalog:
@@ -124,11 +118,14 @@ def _storage_properties(root: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def catalog_errors(where: str) -> Iterator[None]:
-    """Turn what the catalog's and the file system's libraries raise into a `VisionloopError`."""
+    """Turn what the catalog's and the file system's libraries raise into a `VisionloopError`.
+
+    Args:
+        where: The catalog or the table; an error tells it without its password.
+    """
     from pyiceberg.exceptions import CommitFailedException
     from sqlalchemy.exc import DatabaseError, OperationalError
 
-    place = without_password(where)
     try:
         yield
     except OperationalError as error:
@@ -145,23 +142,23 @@ def catalog_errors(where: str) -> Iterator[None]:
         else:
             remedy = "Check that the database is up and that `catalog:` names it"
         raise VisionloopError(
-            f"the lake's catalog does not answer: {cause.strip()}", where=place, remedy=remedy
+            f"the lake's catalog does not answer: {cause.strip()}", where=where, remedy=remedy
         ) from error
     except DatabaseError as error:
         raise VisionloopError(
             f"the lake's catalog is not usable: {str(error.orig).strip()}",
-            where=place,
+            where=where,
             remedy="Restore the catalog from a backup, or name the right database",
         ) from error
     except CommitFailedException as error:
         raise VisionloopError(
-            f"another writer was faster: {error}", where=place, remedy="Run the stage again"
+            f"another writer was faster: {error}", where=where, remedy="Run the stage again"
         ) from error
     except OSError as error:
         full = error.errno == errno.ENOSPC or "No space left" in str(error)
         raise VisionloopError(
             f"the lake cannot be read or written: {error.strerror or error}",
-            where=place,
+            where=where,
             remedy="Free some space and run this again; what was stored is intact"
             if full
             else "Check that the lake is reachable and may be written, and run this again",
