@@ -21,6 +21,7 @@ NAMES = (
     "export",
     "publish",
     "report",
+    "watch",
 )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kfp.dsl.graph_component import GraphComponent
 
-NAMES = ("intake", "harvest", "select_and_label", "train_and_publish", "round")
+NAMES = ("intake", "harvest", "select_and_label", "train_and_publish", "round", "watch")
 
 
 def load(name: str) -> GraphComponent:

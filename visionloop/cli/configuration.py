@@ -12,9 +12,17 @@ if TYPE_CHECKING:
     from visionloop.config import LoopConfig
 
 
-def add_pipeline_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a command that starts a pipeline."""
-    parser.add_argument("pipeline", metavar="PIPELINE", help="for example round or intake")
+def add_pipeline_options(parser: argparse.ArgumentParser, *, pipeline: str = "") -> None:
+    """Add the options of a command that starts a pipeline.
+
+    Args:
+        parser: The command's parser.
+        pipeline: The one that it starts; empty: the person names it.
+    """
+    if pipeline:
+        parser.set_defaults(pipeline=pipeline)
+    else:
+        parser.add_argument("pipeline", metavar="PIPELINE", help="for example round or intake")
     parser.add_argument("--config", required=True, metavar="FILE", help="loop.yaml, path or URI")
     parser.add_argument(
         "--set",

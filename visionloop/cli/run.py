@@ -13,6 +13,11 @@ from visionloop.cli.parser import say, show
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_pipeline_options(parser)
+    add_output_options(parser)
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where a run's files and its result go."""
     parser.add_argument(
         "--output",
         default="local_outputs",
@@ -35,6 +40,9 @@ def run(args: argparse.Namespace) -> int:
         text = f"{pipeline}: {state} in {result.seconds:.1f} s, log {result.log}"
         if result.waiting:
             text += "\nStart the same command again when the labels are there: the round goes on."
+        watched = result.task("watch")
+        if watched is not None:
+            text = f"{watched.outputs['decision']}: {watched.outputs['reason']}\n{text}"
         show(result.summary(), as_json=args.json, text=text)
         return 0
     if args.json:

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if still:
         raise InputError(
             f"{pipeline} needs {', '.join(still)}, which differ from run to run",
-            remedy="Schedule `round`, `intake` or `harvest`, which find them themselves",
+            remedy="Schedule `watch`, `round`, `intake` or `harvest`, which find them themselves",
         )
     if not args.local_lake:
         kfp_server.refuse_local_lake(arguments["lake"])

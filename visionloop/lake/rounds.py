@@ -182,11 +182,12 @@ class Rounds:
 
     def _last_seen(self, held: Round) -> datetime:
         seen = [held.updated_at]
-        finished = self._lake.stage_runs(where=f"round_id == '{held.round_id}'")["finished_at"]
-        seen += [time for time in finished.to_pylist() if time]
+        # Only its own stages: a harvest or a watch beside a dead run must not keep it alive.
+        rows = self._lake.stage_runs(where=f"round_id == '{held.round_id}'").to_pylist()
+        seen += [r["finished_at"] for r in rows if r["finished_at"] and r["run_id"] == held.run_id]
         try:
             beat = json.loads(self._lake.storage.read(_heartbeat_uri(self._lake)))
-            if beat["round_id"] == held.round_id:
+            if (beat["round_id"], beat["run_id"]) == (held.round_id, held.run_id):
                 seen.append(datetime.fromisoformat(beat["seen_at"]))
         except (StorageError, ValueError, KeyError):
             pass  # no stage of it ran long enough to leave one

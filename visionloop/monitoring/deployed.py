@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,10 +124,28 @@ def compare_window(
         references: From `holdout_references`.
         thresholds: When a difference counts.
     """
+    return [
+        comparison
+        for name, values, labels in references_of(window, windows, references)
+        for comparison in _compare(window, name, values, labels, thresholds)
+    ]
+
+
+def references_of(
+    window: Deployed,
+    windows: Sequence[Deployed],
+    references: Mapping[str, tuple[NDArray[np.float64], list[str]]],
+) -> list[tuple[str, NDArray[np.float64], list[str]]]:
+    """Return what a window can be compared with: name, confidences and classes of each.
+
+    Args:
+        window: The window to judge.
+        windows: All windows, from `deployed_windows`.
+        references: From `holdout_references`.
+    """
     found = []
     if window.model_id in references:
-        values, labels = references[window.model_id]
-        found += _compare(window, "holdout", values, labels, thresholds)
+        found.append(("holdout", *references[window.model_id]))
     before = [
         other
         for other in windows
@@ -136,8 +154,7 @@ def compare_window(
     ]
     if before:
         last = before[-1]
-        name = f"round {last.round_id}"
-        found += _compare(window, name, last.confidences, last.labels, thresholds)
+        found.append((f"round {last.round_id}", last.confidences, last.labels))
     return found
 
 

@@ -10,7 +10,7 @@ from visionloop.runner.result import TaskResult
 from visionloop.runner.watcher import Listener
 
 _LINE_PACE = 10.0
-_HIDDEN = ("lake_version", "trainable_version", "model_uri", "space")
+_HIDDEN = ("lake_version", "trainable_version", "model_uri", "space", "action")
 
 
 def make_display(stream: TextIO | None = None, *, show: bool = True) -> Listener:
@@ -51,7 +51,9 @@ def describe(outputs: dict[str, Any]) -> str:
             words.append(f"{spoken} {value:.3f}")
         else:
             text = str(value)
-            words.append(f"{spoken} {text if len(text) <= 24 else text[:16] + '…'}")
+            # An id can be cut, a sentence cannot.
+            whole = len(text) <= 24 or " " in text
+            words.append(f"{spoken} {text if whole else text[:16] + '…'}")
     return ", ".join(words)
 
 

@@ -1,0 +1,91 @@
+"""Falling confidence: is the deployed model less sure than it was, by how much, and really?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.monitoring.config import MonitoringConfig
+from visionloop.monitoring.deployed import Deployed, references_of
+
+
+@dataclass(frozen=True)
+class Fall:
+    """The mean confidence of a window beside that of one of its references.
+
+    Attributes:
+        endpoint: Name of the endpoint.
+        model_id: The model that answered in both.
+        reference: ``holdout``, or ``round 0003``.
+        before: Mean confidence of the reference; of a calibrated model its expected accuracy.
+        now: Mean confidence of the window.
+        n_before: Inferences in the reference.
+        n_now: Inferences in the window.
+        state: ``real`` (significant), ``chance`` (not told apart from none), ``too few to say``.
+    """
+
+    endpoint: str
+    model_id: str
+    reference: str
+    before: float
+    now: float
+    n_before: int
+    n_now: int
+    state: str
+
+    @property
+    def drop(self) -> float:
+        """How far the mean fell; negative where it rose."""
+        return self.before - self.now
+
+
+def confidence_falls(
+    window: Deployed,
+    windows: Sequence[Deployed],
+    references: Mapping[str, tuple[NDArray[np.float64], list[str]]],
+    thresholds: MonitoringConfig,
+) -> list[Fall]:
+    """Compare the mean confidence of a window with each of its references.
+
+    A fall is real when Welch's statistic for two means lies beyond the one-sided normal quantile of
+    ``drift_significance``; with ``drift_min_events`` in both windows the normal is near enough
+    (Welch, The generalization of Student's problem, Biometrika 34, 1947).
+
+    Args:
+        window: The window to judge.
+        windows: All windows, from `deployed_windows`.
+        references: From `holdout_references`.
+        thresholds: ``drift_significance``, ``drift_min_events``.
+    """
+    return [
+        Fall(
+            window.endpoint,
+            window.model_id,
+            name,
+            _mean(values),
+            _mean(window.confidences),
+            len(values),
+            len(window.confidences),
+            _state(values, window.confidences, thresholds),
+        )
+        for name, values, _ in references_of(window, windows, references)
+    ]
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else 0.0
+
+
+def _state(
+    before: NDArray[np.float64], now: NDArray[np.float64], thresholds: MonitoringConfig
+) -> str:
+    if min(len(before), len(now)) < thresholds.drift_min_events:
+        return "too few to say"
+    error = math.sqrt(before.var(ddof=1) / len(before) + now.var(ddof=1) / len(now))
+    limit = NormalDist().inv_cdf(1 - thresholds.drift_significance)
+    return "real" if _mean(before) - _mean(now) > limit * error else "chance"

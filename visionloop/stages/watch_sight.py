@@ -1,0 +1,208 @@
+"""What `watch` looks at: the sources, the answers, and the lake; it changes none of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from visionloop.stages.sources import check_sources, label_files
+
+if TYPE_CHECKING:
+    from visionloop.config import LoopConfig
+    from visionloop.lake import Lake
+    from visionloop.lake.rounds import Round
+    from visionloop.monitoring.deployed import Deployed
+    from visionloop.monitoring.falling import Fall
+    from visionloop.monitoring.watching import Drifted, Sight
+
+
+def look(loop: LoopConfig, lake: Lake, *, run_id: str = "", n_samples: int = 0) -> Sight:
+    """Look at everything that the rules of `visionloop.monitoring.watching` ask about.
+
+    Args:
+        loop: The loop's configuration.
+        lake: Its lake, read at its newest version.
+        run_id: The run that watches: a round that it holds itself is held by nobody else.
+        n_samples: Budget of the next round in samples; 0 takes the configuration's.
+
+    Raises:
+        InputError: A source does not exist, or the answers cannot be understood.
+        StorageError: A source or the answers cannot be read.
+    """
+    from visionloop.monitoring.watching import Sight
+
+    check_sources(loop)
+    now = datetime.now(UTC)
+    version = lake.version()
+    every = lake.rounds.all()
+    held = next((one for one in every if one.state != "done"), None)
+    ended = [one for one in every if one.state == "done"]
+    round_id = lake.rounds.current_or_next()
+    pool = lake.read(
+        "samples",
+        columns=["sample_id", "ingested_at"],
+        where="split == 'pool'",
+        version=version,
+    ).to_pylist()
+    selectable = {row["sample_id"] for row in pool} - _spoken_for(lake, version)
+    n_new_files = _unknown_files(loop, lake, version)
+    drifted, falls = _deployed(loop, lake, round_id, version)
+    chosen_at = _last_chosen(lake, ended)
+    came = [row["ingested_at"] for row in pool]
+    requested, missing, answers_at = _answers(loop, lake, held, version)
+    since = now - timedelta(days=loop.watch.max_labels_days)
+    asked = lake.read("label_requests", columns=["requested_at"], version=version)["requested_at"]
+    return Sight(
+        now=now,
+        round_id=round_id,
+        state=held.state if held else "",
+        held_by=lake.rounds.live_holder(held, run_id, lease_minutes=loop.rounds.lease_minutes)
+        if held
+        else "",
+        n_requested=requested,
+        n_missing=missing,
+        answers_at=answers_at,
+        n_new_files=n_new_files,
+        n_new_samples=sum(chosen_at is None or (at is not None and at > chosen_at) for at in came),
+        n_selectable=len(selectable),
+        drifted=drifted,
+        falls=falls,
+        last_ended=max((one.updated_at for one in ended), default=None),
+        n_asked=sum(time is not None and time >= since for time in asked.to_pylist()),
+        n_samples=_budget(loop, n_samples, n_new_files + len(selectable)),
+    )
+
+
+def _unknown_files(loop: LoopConfig, lake: Lake, version: str) -> int:
+    """Count the files that the lake has no row of, whatever became of those that it has."""
+    from visionloop.media.intake import list_sources
+
+    rows = lake.read("files", columns=["uri", "generation"], version=version)
+    pairs = zip(rows["uri"].to_pylist(), rows["generation"].to_pylist(), strict=True)
+    # What could not be read before is tried again by the next round, and starts none by itself.
+    known = dict.fromkeys(pairs, "")
+    return sum(len(one.fresh) for one in list_sources(loop.sources, known, label_files(loop)))
+
+
+def _spoken_for(lake: Lake, version: str) -> set[str]:
+    tables = ("labels", "selections", "label_requests")
+    columns = [lake.read(name, columns=["sample_id"], version=version) for name in tables]
+    return {sample for column in columns for sample in column["sample_id"].to_pylist()}
+
+
+def _last_chosen(lake: Lake, ended: list[Round]) -> datetime | None:
+    """Return when the last round chose: what came in later was in nobody's choice yet.
+
+    A round that waits takes in new samples when it is resumed, after it has chosen.
+    """
+    if not ended:
+        return None
+    last = ended[-1]
+    rows = lake.stage_runs(where=f"stage == 'select' and round_id == '{last.round_id}'").to_pylist()
+    chosen = [
+        row["started_at"] for row in rows if not json.loads(row["outputs"] or "{}").get("resumed")
+    ]
+    return max(chosen, default=last.opened_at)
+
+
+def _answers(
+    loop: LoopConfig, lake: Lake, held: Round | None, version: str
+) -> tuple[int, int, str]:
+    """Return how many labels a waiting round asked for, how many are missing, and where."""
+    from visionloop.labeling.answers import read_answers
+
+    if held is None or held.state != "waiting":
+        return 0, 0, ""
+    mine = f"round_id == '{held.round_id}'"
+    requests = lake.read("label_requests", columns=["sample_id"], where=mine, version=version)
+    labels = lake.read("labels", columns=["sample_id"], version=version)
+    labelled = set(labels["sample_id"].to_pylist())
+    wanted = set(requests["sample_id"].to_pylist())
+    unanswered = sorted(wanted - labelled)
+    answers, where = read_answers(loop, lake, held.round_id, unanswered, version=version)
+    return len(wanted), len(unanswered) - len(answers), where
+
+
+def _deployed(
+    loop: LoopConfig, lake: Lake, round_id: str, version: str
+) -> tuple[tuple[Drifted, ...], tuple[Fall, ...]]:
+    """Return the drift and the falls of what was harvested since the last round.
+
+    Drift is what a monitor flagged, and what it would flag now: both are the same comparison.
+    """
+    from visionloop.monitoring.deployed import compare_window, deployed_windows
+    from visionloop.monitoring.falling import confidence_falls
+    from visionloop.monitoring.watching import Drifted
+
+    experiments = lake.read("experiments", columns=["model_id", "state"], version=version)
+    states = {row["model_id"]: row["state"] for row in experiments.to_pylist()}
+    columns = ["round_id", "endpoint", "model_id", "label", "confidence"]
+    windows = deployed_windows(lake.read("confidences", columns=columns, version=version))
+    recent = [w for w in windows if w.round_id == round_id and _serves(w.model_id, states)]
+    found = {
+        (d.endpoint, d.model_id, d.kind, d.reference): d
+        for d in _flagged(lake, round_id, version)
+        if _serves(d.model_id, states)
+    }
+    falls: list[Fall] = []
+    if recent:
+        references = _holdout(lake, recent, version)
+        for window in recent:
+            falls += confidence_falls(window, windows, references, loop.monitoring)
+            for one in compare_window(window, windows, references, loop.monitoring):
+                key = (window.endpoint, window.model_id, one.drift.kind, one.reference)
+                if one.drift.state == "drift":
+                    found[key] = Drifted(*key, one.drift.score, one.drift.threshold)
+    return tuple(found[key] for key in sorted(found)), tuple(falls)
+
+
+def _serves(model_id: str, states: Mapping[str, str]) -> bool:
+    """Return whether a model may be in service: late answers of a retired one tell nothing."""
+    return states.get(model_id, "in_service") == "in_service"
+
+
+def _holdout(lake: Lake, recent: list[Deployed], version: str) -> Any:
+    from pyiceberg.expressions import In
+
+    from visionloop.monitoring.deployed import holdout_references
+
+    samples = lake.read(
+        "samples", columns=["sample_id"], where="split == 'holdout'", version=version
+    )
+    models = In(term="model_id", literals=sorted({window.model_id for window in recent}))
+    columns = ["sample_id", "model_id", "label", "confidence"]
+    predictions = lake.read("predictions", columns=columns, where=models, version=version)
+    return holdout_references(predictions, set(samples["sample_id"].to_pylist()))
+
+
+def _flagged(lake: Lake, round_id: str, version: str) -> list[Drifted]:
+    from visionloop.monitoring.watching import Drifted
+
+    mine = f"round_id == '{round_id}' and subject_type == 'endpoint'"
+    found = []
+    for row in lake.read("flags", where=mine, version=version).to_pylist():
+        evidence = json.loads(row["evidence"] or "{}")
+        # A harvest that brought nothing leaves an older window as the newest: that one was heard.
+        if evidence.get("harvested_in_round", round_id) == round_id:
+            found.append(
+                Drifted(
+                    row["subject"],
+                    str(evidence.get("model_id", "")),
+                    row["kind"],
+                    str(evidence.get("reference", "its reference")),
+                    row["score"],
+                    row["threshold"],
+                )
+            )
+    return found
+
+
+def _budget(loop: LoopConfig, n_samples: int, n_available: int) -> int:
+    """Return how many labels the next round would ask for, holdout labels aside."""
+    share = loop.selection.proportion_samples
+    if n_samples or share is None:
+        return min(n_samples or loop.selection.n_samples, n_available)
+    return math.ceil(share * n_available)
