@@ -15,6 +15,7 @@ from visionloop.errors import InputError
 COMMANDS = {
     "demo": "the whole loop on real digits: no cluster, no account",
     "run": "run a pipeline on this machine",
+    "watch": "start a round, go on with one, or wait, by rule; --dry-run says why",
     "compile": "write every pipeline and component as YAML",
     "submit": "start a run on a Kubeflow Pipelines server",
     "schedule": "start runs on a Kubeflow Pipelines server again and again",
