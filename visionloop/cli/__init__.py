@@ -14,6 +14,7 @@ from visionloop.errors import InputError
 # What `visionloop --help` lists: the module of each command, and what it does.
 COMMANDS = {
     "demo": "the whole loop on real digits: no cluster, no account",
+    "init": "write a first loop.yaml from a look at a folder of images",
     "run": "run a pipeline on this machine",
     "watch": "start a round, go on with one, or wait, by rule; --dry-run says why",
     "compile": "write every pipeline and component as YAML",
@@ -51,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except (Exception, KeyboardInterrupt) as error:
         if debug:
-            import traceback
+            from visionloop.redaction import traceback_of
 
-            traceback.print_exc()
+            print(traceback_of(error), end="", file=sys.stderr)
         from visionloop.failures import explain
 
         known = explain(error)
