@@ -1,4 +1,5 @@
 """Selection as a whole: guards, arms, explanations, determinism, and what it refuses."""
+# Over 400 lines: guards, arms and refusals are claims about one function, over one pool.
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """A real KServe server on an ONNX model, over HTTP and gRPC, and from there to the lake."""
+# Over 400 lines: every protocol asks the one server that the module starts.
 
 from __future__ import annotations
 

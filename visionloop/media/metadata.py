@@ -20,6 +20,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from visionloop.lake.schemas import TIME
+
 MAX_SIDECAR_BYTES = 1 << 20
 MAX_COLUMNS = 500
 
@@ -31,7 +33,7 @@ CAPTURE_COLUMNS = ("captured_at", "taken_at", "timestamp", "datetime")
 _TYPES: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
     "number": pa.float64(),
-    "time": pa.timestamp("us", tz="UTC"),
+    "time": TIME,
     "text": pa.string(),
 }
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?")
