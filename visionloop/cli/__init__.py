@@ -26,6 +26,7 @@ COMMANDS = {
     "serve": "answer requests with the model in service",
     "collect": "keep the events that an endpoint logs",
     "report": "write the health of all stages as one page",
+    "lake": "look after a lake: status, versions, check, vacuum, backup, restore",
     "doctor": "check this machine, a lake and a cluster, with the remedy for each finding",
 }
 

@@ -20,8 +20,8 @@ from visionloop import __version__
 from visionloop.errors import InputError, VisionloopError
 from visionloop.lake import migration, tables, versions
 from visionloop.lake.catalog import catalog_errors
-from visionloop.lake.manifest import MANIFEST, UNFINISHED, Manifest, Writer, files_under, relative
-from visionloop.lake.storage import Storage, StorageError, join, normalise, open_storage
+from visionloop.lake.manifest import MANIFEST, UNFINISHED, Manifest, Writer, files_under
+from visionloop.lake.storage import Storage, StorageError, join, normalise, open_storage, relative
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table

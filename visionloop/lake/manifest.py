@@ -13,10 +13,8 @@ from visionloop.lake.storage import (
     Storage,
     StorageError,
     join,
-    local_path,
     name_of,
     open_storage,
-    scheme_of,
 )
 
 FORMAT = 1
@@ -199,10 +197,3 @@ def files_under(storage: Storage, uri: str) -> Iterator[str]:
         for info in storage.list(uri):
             if not name_of(info.uri).startswith("."):
                 yield info.uri
-
-
-def relative(root: str, uri: str) -> str:
-    """Return a URI's place under a root, unquoted and with slashes."""
-    if scheme_of(root) == "file":
-        return local_path(uri).relative_to(local_path(root)).as_posix()
-    return uri[len(root.rstrip("/")) + 1 :]

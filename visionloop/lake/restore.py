@@ -28,11 +28,10 @@ from visionloop.lake.manifest import (
     files_under,
     read_manifest,
     read_verified,
-    relative,
     verify,
 )
 from visionloop.lake.migration import RESTORING, loop_tables
-from visionloop.lake.storage import Storage, StorageError, normalise, open_storage
+from visionloop.lake.storage import Storage, StorageError, normalise, open_storage, relative
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog

@@ -166,9 +166,12 @@ class Rounds:
                 return ""
             return f"process {held.holder['pid']} of this machine"
         seen = self._last_seen(held)
-        if datetime.now(UTC) - seen > timedelta(minutes=lease_minutes):
+        lease, now = timedelta(minutes=lease_minutes), datetime.now(UTC)
+        if now - seen > lease:
             return ""
         who = f"run {held.run_id!r} on {held.holder.get('host', 'another machine')}"
+        if seen - now > lease:
+            who += ", whose clock or this one's is wrong (it was last seen in the future)"
         return f"{who}, last seen {seen:%Y-%m-%d %H:%M:%S} UTC"
 
     def _refuse_if_held(self, held: Round, run_id: str, lease_minutes: float) -> None:
@@ -253,6 +256,14 @@ def _alive(holder: dict[str, Any]) -> bool:
     except PermissionError:
         pass
     return bool(_start_time(pid) == holder.get("started", ""))
+
+
+def is_alive(holder: dict[str, Any]) -> bool | None:
+    """Return whether a round's holder lives; None for one on another machine."""
+    mine = _holder()
+    if not holder.get("pid") or any(holder.get(key) != mine[key] for key in ("host", "boot")):
+        return None
+    return _alive(holder)
 
 
 def check_round_id(round_id: str) -> None:

@@ -132,6 +132,13 @@ def name_of(uri: str) -> str:
     return unquote(last) if uri.startswith("file://") else last
 
 
+def relative(root: str, uri: str) -> str:
+    """Return a URI's place under a root, unquoted and with slashes."""
+    if scheme_of(root) == "file":
+        return local_path(uri).relative_to(local_path(root)).as_posix()
+    return uri[len(root.rstrip("/")) + 1 :]
+
+
 def open_storage(uri: str | Path) -> Storage:
     """Return the storage that a URI's scheme names.
 
