@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from visionloop import environment
 from visionloop.errors import InputError, VisionloopError
@@ -62,6 +63,25 @@ def catalog_uri(root: str, catalog: str) -> str:
     return uri
 
 
+def sqlite_file(uri: str) -> Path | None:
+    """Return the file of a SQLite catalog; None for a catalog of another kind."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return local_path(uri.removeprefix("sqlite:///").split("?")[0])
+
+
+def _sqlite_timeout(uri: str) -> str:
+    """Return the seconds to wait for a locked database: ``?timeout=5`` at the URI's end."""
+    given = dict(parse_qsl(urlsplit(uri).query)).get("timeout", str(SQLITE_TIMEOUT_SECONDS))
+    if not given.isdigit():
+        raise InputError(
+            f"the catalog's timeout is {given!r}",
+            where=uri,
+            remedy="Give whole seconds, as in sqlite:///path?timeout=30",
+        )
+    return given
+
+
 def open_catalog(root: str, catalog: str) -> Catalog:
     """Open the catalog of a lake.
 
@@ -85,8 +105,8 @@ def open_catalog(root: str, catalog: str) -> Catalog:
             return RestCatalog("visionloop", uri=uri, **properties)
         from pyiceberg.catalog.sql import SqlCatalog
 
-        if uri.startswith("sqlite:///"):
-            path = local_path(uri.removeprefix("sqlite:///").split("?")[0])
+        if path := sqlite_file(uri):
+            options = {"timeout": _sqlite_timeout(uri)}
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -98,7 +118,6 @@ def open_catalog(root: str, catalog: str) -> Catalog:
             # SQLAlchemy's own form: whether it unquotes a path depends on its version.
             from sqlalchemy import URL
 
-            options = {"timeout": str(SQLITE_TIMEOUT_SECONDS)}
             uri = URL.create("sqlite", database=str(path), query=options).render_as_string()
         return SqlCatalog("visionloop", uri=uri, **properties)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from visionloop.errors import InputError
+from visionloop.errors import InputError, VisionloopError
 from visionloop.lake import migration, tables, versions
-from visionloop.lake.catalog import catalog_errors, catalog_uri, open_catalog
+from visionloop.lake.catalog import catalog_errors, catalog_uri, open_catalog, sqlite_file
 from visionloop.lake.rounds import Rounds
 from visionloop.lake.run import Run
 from visionloop.lake.schemas import EMBEDDINGS_PREFIX, arrow_schema
@@ -19,6 +19,7 @@ from visionloop.lake.storage import Storage, join, normalise, open_storage
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
 
 
 class Lake:
@@ -69,6 +70,23 @@ class Lake:
             migration.prepare(self.uri, catalog, self.catalog_uri, self.loop)
         return catalog
 
+    def exists(self) -> bool:
+        """Whether the lake is there: reading one that is not makes none.
+
+        Raises:
+            VisionloopError: It was there when this process opened it and is not any more.
+        """
+        file = sqlite_file(self.catalog_uri)
+        if file is None or file.is_file():
+            return True
+        if "catalog" in self.__dict__:
+            raise absent(self.uri)
+        return False
+
+    def table(self, name: str) -> Table | None:
+        """Return an Iceberg table of the loop, None where nothing has been written to it yet."""
+        return tables.load_table(self.catalog, self.loop, name) if self.exists() else None
+
     @cached_property
     def storage(self) -> Storage:
         """The storage of the lake's root."""
@@ -110,14 +128,14 @@ class Lake:
         with catalog_errors(f"table {table} of {self.uri}"):
             found = tables.load_table(self.catalog, self.loop, table) if snapshot else None
             if found is None or snapshot is None:
-                empty = (schema or pa.schema([("sample_id", pa.string())])).empty_table()
+                empty = (schema or arrow_schema(table, dimension=0)).empty_table()
                 return empty.select(columns) if columns else empty
             return tables.read(found, snapshot, columns=columns, where=where)
 
     def stage_runs(self, *, where: Any = None) -> pa.Table:
         """Return the rows of `stage_runs`, which stands outside the versions that it records."""
         with catalog_errors(f"table stage_runs of {self.uri}"):
-            found = tables.load_table(self.catalog, self.loop, "stage_runs")
+            found = self.table("stage_runs")
             snapshot = tables.snapshot_of(found) if found else None
             if found is None or snapshot is None:
                 return arrow_schema("stage_runs").empty_table()
@@ -190,5 +208,15 @@ class Lake:
 
     def _version(self, wanted: str | None) -> versions.Version:
         with catalog_errors(self.catalog_uri):
-            stage_runs = tables.load_table(self.catalog, self.loop, "stage_runs")
+            stage_runs = self.table("stage_runs")
         return versions.newest(stage_runs) if not wanted else versions.find(stage_runs, wanted)
+
+
+def absent(uri: str) -> VisionloopError:
+    """Return the error of a lake that was there and is not any more."""
+    return VisionloopError(
+        "the lake is not there any more",
+        where=uri,
+        remedy="Mount it, or bring it back to its place, and start the same command again: what "
+        "was finished is kept",
+    )

@@ -227,7 +227,7 @@ class Run(AbstractContextManager["Run"]):
 
     @property
     def _stage_runs(self) -> Table | None:
-        return tables.load_table(self._lake.catalog, self._lake.loop, "stage_runs")
+        return self._lake.table("stage_runs")
 
     def _latest(self) -> versions.Version:
         return self._head if self._lock else versions.newest(self._stage_runs)
@@ -235,6 +235,9 @@ class Run(AbstractContextManager["Run"]):
     def _begin(self) -> None:
         if self._lock is not None:
             return
+        # Made by its first writer, before the lock beside it; nobody writes to one that went away.
+        self._lake.exists()
+        _ = self._lake.catalog
         lock = writer_lock(self._lake.catalog_uri, self._lake.loop)
         with catalog_errors(self._lake.catalog_uri):
             lock.__enter__()

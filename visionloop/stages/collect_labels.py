@@ -67,7 +67,7 @@ def collect_labels(
     from visionloop.labeling.answers import read_answers
     from visionloop.lake.schemas import arrow_schema
 
-    loop, opened = open_stage(config, lake)
+    loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     with opened.run(
         stage="collect_labels", round_id=round_id, run_id=run_id, exclusive=True
     ) as run:

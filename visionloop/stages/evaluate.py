@@ -79,7 +79,7 @@ def evaluate(
     Raises:
         InputError: There is no such model, or its bundle is another's.
     """
-    loop, opened = open_stage(config, lake)
+    loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     candidate = find_experiment(opened, model_id)
     own_id = candidate["model_id"]
     with opened.run(

@@ -77,7 +77,7 @@ def export(
         InputError: There is no such model, or its bundle is not whole.
         VisionloopError: The ONNX graph is not the model that was trained.
     """
-    _, opened = open_stage(config, lake)
+    _, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     row = find_experiment(opened, model_id)
     own_id = row["model_id"]
     uri = serving_uri(opened, own_id)

@@ -82,7 +82,7 @@ def harvest(
     Raises:
         InputError: ``events`` is given and there is nothing there.
     """
-    loop, opened = open_stage(config, lake)
+    loop, opened = open_stage(config, lake, round_id=round_id)
     wait = timedelta(hours=loop.serving.pending_hours)
     now = datetime.now(UTC)
     with opened.run(stage="harvest", round_id=round_id, run_id=run_id, exclusive=True) as run:

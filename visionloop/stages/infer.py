@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from visionloop.lake.schemas import PROBABILITIES, TIME
 from visionloop.progress import Progress, progress
 from visionloop.stages.artifacts import (
     Artifact,
@@ -104,7 +105,7 @@ def infer(
     from visionloop.inference.embedder import open_embedder
     from visionloop.training.experiments import in_service, load_bundle
 
-    loop, opened = open_stage(config, lake)
+    loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     media = opened.media(version=lake_version or None)
     version = lake_version or opened.version()
     if not media:
@@ -283,8 +284,8 @@ def _predictions(ids: list[str], probabilities: NDArray[np.float32], work: _Work
             "model_id": pa.array([card.model_id] * len(ids), pa.string()),
             "label": pa.array(labels, pa.string()),
             "confidence": pa.array(probabilities.max(axis=1), pa.float32()),
-            "probabilities": pa.array(list(probabilities), pa.list_(pa.float32())),
-            "predicted_at": pa.array([datetime.now(UTC)] * len(ids), pa.timestamp("us", tz="UTC")),
+            "probabilities": pa.array(list(probabilities), PROBABILITIES),
+            "predicted_at": pa.array([datetime.now(UTC)] * len(ids), TIME),
         }
     )
 

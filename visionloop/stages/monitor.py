@@ -71,7 +71,7 @@ def monitor(
     from visionloop.monitoring.samples import check_samples
     from visionloop.progress import progress
 
-    loop, opened = open_stage(config, lake)
+    loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     thresholds = loop.monitoring
     with opened.run(stage="monitor", round_id=round_id, exclusive=True) as run:
         now = datetime.now(UTC)

@@ -63,7 +63,7 @@ def publish(
     """
     from visionloop.serving.pointer import pointer_uri, read_pointer
 
-    loop, opened = open_stage(config, lake)
+    loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     place = pointer_uri(opened, loop.endpoint)
     with opened.run(
         stage="publish", round_id=round_id, run_id=run_id, base_version=lake_version

@@ -30,14 +30,14 @@ def report(
 ) -> ReportOutputs:
     """Write the report over all rounds, to the page and to ``report.html`` in the lake.
 
-    It reads the newest version and writes no table, so it works on an empty lake, beside a round
-    that waits for labels, and after a stage that failed.
+    It reads the newest version, so it works on an empty lake, beside a round that waits for
+    labels, and after a stage that failed.
 
     Args:
         config: Text or URI of a ``loop.yaml``.
         lake: Root of the lake; empty for the configuration's.
         round_id: Unused; every round is covered.
-        run_id: Unused.
+        run_id: The run that ends with this report: it lets go of a round that it did not finish.
         page: Receives the page as HTML.
     """
     from visionloop.monitoring.report.build import read_planted
@@ -48,5 +48,9 @@ def report(
     data = load_report(opened, planted=read_planted(opened), thresholds=loop.monitoring)
     html = render(data)
     write_page(page, html)
-    opened.storage.write(opened.path("report.html"), html.encode())
+    if opened.exists():
+        opened.storage.write(opened.path("report.html"), html.encode())
+        if run_id:
+            # The last task of a run, also of one that failed: the next run need not wait.
+            opened.rounds.release(run_id)
     return ReportOutputs(len(data.rounds))

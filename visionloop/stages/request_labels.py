@@ -41,7 +41,7 @@ def request_labels(
     from visionloop.labeling.requests import write_requests
     from visionloop.lake.schemas import arrow_schema
 
-    loop, opened = open_stage(config, lake)
+    loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     with opened.run(
         stage="request_labels", round_id=round_id, run_id=run_id, base_version=lake_version
     ) as run:

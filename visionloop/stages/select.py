@@ -75,7 +75,7 @@ def select(
     from visionloop.selection.material import read_material
     from visionloop.selection.record import picks_table, select_material, selection_rows
 
-    loop, opened = open_stage(config, lake)
+    loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     wanted = _configured(loop.selection, n_samples, strategy)
     round_id = round_id or opened.rounds.current_or_next()
     this_round = f"round_id == '{round_id}'"

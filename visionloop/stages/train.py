@@ -106,7 +106,7 @@ def train(
         InputError: There are fewer than two labels, or a label of an unknown class.
         VisionloopError: The loss is not finite, or no image can be read.
     """
-    loop, opened = open_stage(config, lake)
+    loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     overrides: dict[str, Any] = {"architecture": architecture} if architecture else {}
     if epochs:
         overrides["epochs"] = epochs

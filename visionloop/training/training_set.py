@@ -65,14 +65,22 @@ class TrainingSet:
 
 
 def latest_labels(labels: Iterable[Mapping[str, Any]], task: str) -> dict[str, str]:
-    """Return each sample's latest label.
+    """Return each sample's latest label: of the latest round, and in it of the latest time.
+
+    Rounds are counted, so a label of a later round wins even where a clock was set back between.
 
     Args:
         labels: Rows of the table `labels`; a sample may have several, a correction being a new row.
         task: Labels of other tasks are left out.
     """
     known = [row for row in labels if row["label"] is not None and row["task"] in (task, None)]
-    known.sort(key=lambda row: (row["created_at"], row["annotator"] or "", row["label"]))
+
+    def age(row: Mapping[str, Any]) -> tuple[int, Any, str, str]:
+        number = row.get("round_id") or ""
+        counted = int(number) if number.isdigit() else -1
+        return counted, row["created_at"], row["annotator"] or "", row["label"]
+
+    known.sort(key=age)
     return {row["sample_id"]: row["label"] for row in known}
 
 
