@@ -31,6 +31,19 @@ N_FILES = 120
 # What the UI fetches as a whole and puts into a frame.
 HTML_LIMIT = 10_000_000
 PARAMETERS = {"String", "Integer", "Float", "Boolean"}
+# What takes long to import, and the stages whose work is done by it; a round's own small network
+# needs no torchvision. Every stage opens the lake, and with it pyiceberg.
+HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "kserve", "kubernetes", "jinja2"}
+HEAVY |= {"sklearn", "scipy", "cv2", "pandas", "label_studio_sdk"}
+MAY_LOAD = {
+    "infer": {"onnxruntime"},
+    "train": {"torch", "onnx"},
+    "evaluate": {"onnxruntime"},
+    "export": {"onnxruntime", "onnx"},
+    "report": {"jinja2"},
+}
+# `watch` decides whether there is a round; it is no part of one.
+RUN = tuple(name for name in registry.NAMES if name != "watch")
 # Opening a stage reads the round; that is said once, on every page.
 READ_BY_ALL = {"rounds", "stage_runs"}
 
@@ -43,6 +56,7 @@ class Turn:
     folder: Path
     lake: Lake
     reads: dict[str, set[str]]
+    modules: dict[str, set[str]]
 
 
 @pytest.fixture(scope="module")
@@ -64,18 +78,23 @@ def turn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Turn]:
         "labeling": {"provider": "oracle", "labels": str(folder / "world" / "truth.csv")},
         "training": {"epochs": 1, "min_updates": 5},
     }
-    reads = folder / "reads"
     with pytest.MonkeyPatch.context() as patch:
         paths = [str(HERE / "spying"), os.environ.get("PYTHONPATH", "")]
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
-        patch.setenv("VISIONLOOP_TEST_READS", str(reads))
+        patch.setenv("VISIONLOOP_TEST_NOTES", str(folder))
         result = run_pipeline("round", {"config": json.dumps(settings)}, folder, progress=False)
     assert result.succeeded, f"{result.error}\n{result.traceback}"
+    lake = Lake.open(str(folder / "lake"), loop="turn")
+    yield Turn(result, Path(result.folder), lake, notes(folder, "reads"), notes(folder, "modules"))
+
+
+def notes(folder: Path, name: str) -> dict[str, set[str]]:
+    """What the tasks did, by stage."""
     noted = defaultdict(set)
-    for line in reads.read_text(encoding="utf-8").splitlines():
-        stage, _, table = line.partition(" ")
-        noted[stage].add("embeddings" if table.startswith("embeddings_") else table)
-    yield Turn(result, Path(result.folder), Lake.open(str(folder / "lake"), loop="turn"), noted)
+    for line in (folder / name).read_text(encoding="utf-8").splitlines():
+        stage, *told = line.split(" ")
+        noted[stage] |= {"embeddings" if one.startswith("embeddings_") else one for one in told}
+    return noted
 
 
 def declared(name: str) -> dict[str, str]:
@@ -108,7 +127,7 @@ def of_type(turn: Turn, kind: str) -> list[tuple[str, dict[str, Any]]]:
     """Every artifact of a type, with the name of its component."""
     return [
         (name, left(turn, name)[key])
-        for name in registry.NAMES
+        for name in RUN
         for key, its_kind in declared(name).items()
         if its_kind == kind
     ]
@@ -129,7 +148,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", registry.NAMES)
+@pytest.mark.parametrize("name", RUN)
 def test_a_task_leaves_the_artifacts_that_it_declares_all_finite(turn: Turn, name: str) -> None:
     artifacts = left(turn, name)
     assert set(artifacts) == set(declared(name))
@@ -244,7 +263,7 @@ def test_datasets_and_models_are_what_their_metadata_says(turn: Turn) -> None:
 
 
 def test_a_stage_reads_the_tables_that_its_page_names_and_no_others(turn: Turn) -> None:
-    assert set(turn.reads) == set(registry.NAMES)
+    assert set(turn.reads) == set(RUN)
     for name, tables in turn.reads.items():
         unnamed = tables - set(relations(name).reads) - READ_BY_ALL
         assert not unnamed, f"{name} reads {unnamed}: name them in its component's docstring"
@@ -265,6 +284,13 @@ def test_a_stage_writes_the_tables_that_its_page_names_and_no_others(turn: Turn)
     for name, tables in written.items():
         unnamed = tables - set(relations(name).writes)
         assert not unnamed, f"{name} writes {unnamed}: name them in its component's docstring"
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_a_stage_loads_nothing_heavy_that_it_does_not_need(turn: Turn, name: str) -> None:
+    loaded = turn.modules[name]
+    assert {"visionloop", "pyarrow"} <= loaded
+    assert loaded & HEAVY <= MAY_LOAD.get(name, set())
 
 
 def test_numbers_that_would_crash_a_task_never_reach_its_metrics() -> None:

@@ -1,16 +1,19 @@
-"""Notes which tables a task reads: put on PYTHONPATH, it is imported as a task's Python starts.
+"""Notes which tables a task reads and which modules it loads.
 
-One line per read is appended to the file that ``VISIONLOOP_TEST_READS`` names: the stage, then the
-table.
+Put on PYTHONPATH, it is imported as a task's Python starts. In the folder that
+``VISIONLOOP_TEST_NOTES`` names, a line is added to the file ``reads`` with each read (the stage,
+then the table), and to ``modules`` at the end (the stage, then every module's top-level name).
 """
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib.abc
 import importlib.util
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 TARGET = "visionloop.lake.lake"
@@ -41,14 +44,26 @@ def noted(method: Any) -> Any:
 
     @functools.wraps(method)
     def read(self: Any, table: str, **arguments: Any) -> Any:
-        stage = next((a for a in sys.argv if a.isidentifier()), "")
-        name = "embeddings" if method.__name__ == "embeddings" else table
-        with open(os.environ["VISIONLOOP_TEST_READS"], "a", encoding="utf-8") as file:
-            file.write(f"{stage} {name}\n")
+        note("reads", "embeddings" if method.__name__ == "embeddings" else table)
         return method(self, table, **arguments)
 
     return read
 
 
-if "VISIONLOOP_TEST_READS" in os.environ:
+def note(file: str, what: str) -> None:
+    """Add a line: the stage, which is the function that KFP executes, and what it did."""
+    stage = next((argument for argument in sys.argv if argument.isidentifier()), "")
+    with (Path(os.environ["VISIONLOOP_TEST_NOTES"]) / file).open("a", encoding="utf-8") as notes:
+        notes.write(f"{stage} {what}\n")
+
+
+def note_modules() -> None:
+    """Note what was loaded in the end."""
+    # A namespace that a package's .pth file makes in every process is nothing that was loaded.
+    loaded = {name.partition(".")[0] for name, m in sys.modules.items() if hasattr(m, "__file__")}
+    note("modules", " ".join(sorted(loaded)))
+
+
+if "VISIONLOOP_TEST_NOTES" in os.environ:
     sys.meta_path.insert(0, Spy())
+    atexit.register(note_modules)
