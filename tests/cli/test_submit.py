@@ -183,3 +183,15 @@ def test_five_cron_fields_get_their_seconds_and_nonsense_is_refused() -> None:
     for wrong in ("daily at six", "* * *", "0 6 * * * * *", "0 6 * * !"):
         with pytest.raises(InputError, match="cron expression"):
             with_seconds(wrong)
+
+
+def test_a_watch_is_scheduled_with_the_round_inside_it(config: str) -> None:
+    with KfpStub() as stub:
+        command = ["schedule", "watch", "--config", config, "--cron", "*/15 * * * *"]
+        assert main([*command, "--host", stub.url, "--set", "watch.min_new_samples=500"]) == 0
+    (job,) = stub.recurring
+    assert job["display_name"] == "digits-watch"
+    assert int(job["max_concurrency"]) == 1
+    parameters = job["runtime_config"]["parameters"]
+    assert json.loads(parameters["config"])["watch"] == {"min_new_samples": 500}
+    assert "exec-train" in job["pipeline_spec"]["pipeline_spec"]["deploymentSpec"]["executors"]

@@ -194,7 +194,7 @@ def _labels_finished(sight: Sight, config: WatchConfig) -> Rule:
     there = sight.n_requested - sight.n_missing
     told = f"{there:,} of {sight.n_requested:,} labels are there"
     if sight.n_missing:
-        told += f", {sight.n_missing:,} are missing in {sight.answers_at or 'no place'}"
+        told += f"; {sight.n_missing:,} missing in {sight.answers_at or 'no place'}"
     verdict = NO if sight.n_missing else YES
     if not config.on_labels_finished:
         verdict, told = OFF, f"{told}, and `watch.on_labels_finished` is off"
@@ -300,6 +300,6 @@ def _since_told(sight: Sight, since: float | None, unit: str) -> str:
         return "there was no round yet"
     if since is None:
         return (
-            f"by this clock the last round ends in the future ({sight.last_ended:%Y-%m-%d %H:%M})"
+            f"by this clock the last round ended in the future ({sight.last_ended:%Y-%m-%d %H:%M})"
         )
     return f"the last round ended {since:.1f} {unit} ago"
