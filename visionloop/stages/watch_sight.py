@@ -70,7 +70,7 @@ def look(loop: LoopConfig, lake: Lake, *, run_id: str = "", n_samples: int = 0) 
         n_selectable=len(selectable),
         drifted=drifted,
         falls=falls,
-        last_ended=max((one.updated_at for one in ended), default=None),
+        last_ended=ended[-1].updated_at if ended else None,
         n_asked=sum(time is not None and time >= since for time in asked.to_pylist()),
         n_samples=_budget(loop, n_samples, n_new_files + len(selectable)),
     )

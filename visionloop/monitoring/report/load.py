@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 BINS = 20
 # Opening and letting go of a round is bookkeeping, not a stage of the loop.
-_BOOKKEEPING = frozenset({"open_round", "release_round"})
+_BOOKKEEPING = frozenset({"open_round", "release_round", "watch"})
 
 Planted = Mapping[str, Mapping[str, int]]
 
