@@ -72,6 +72,12 @@ def storage_emulator() -> str:
     return os.environ.get("STORAGE_EMULATOR_HOST", "")
 
 
+def storage_timeout() -> float:
+    """Seconds for which a bucket that does not answer is asked again."""
+    given = os.environ.get("VISIONLOOP_STORAGE_TIMEOUT", "")
+    return float(given) if given.replace(".", "", 1).isdigit() else 120.0
+
+
 def progress_file() -> str:
     """File that a task appends its progress to, set by the runner that started it."""
     return os.environ.get("VISIONLOOP_PROGRESS_FILE", "")

@@ -88,7 +88,13 @@ def _defocus(scene: npt.NDArray[np.float64], sigma: float) -> npt.NDArray[np.flo
 
 
 def near_copy(data: bytes, way: int, rng: np.random.Generator) -> bytes:
-    """Return the same picture in other bytes: re-encoded, resized, cropped, or brightened."""
+    """Return the same picture in other bytes: re-encoded, resized, cropped, or brightened.
+
+    Args:
+        data: Encoded picture.
+        way: 0 re-encodes, 1 resizes, 2 crops, any other brightens or darkens.
+        rng: Source of quality, size, margins and brightness.
+    """
     with Image.open(io.BytesIO(data)) as opened:
         image = opened.convert("RGB")
     if way == 0:
@@ -106,7 +112,13 @@ def near_copy(data: bytes, way: int, rng: np.random.Generator) -> bytes:
 
 
 def broken(data: bytes, way: int, rng: np.random.Generator) -> bytes:
-    """Return what a transfer or a person left under an image's name."""
+    """Return what a transfer or a person left under an image's name.
+
+    Args:
+        data: Encoded picture.
+        way: 0 to 2 truncate, 3 leaves nothing, 4 a PDF, any other a server's error.
+        rng: Source of the length that is left, and of noise.
+    """
     if way in (0, 1, 2):
         return data[: int(len(data) * rng.uniform(0.2, 0.95))]
     if way == 3:

@@ -159,6 +159,9 @@ def shift(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
 
     Returns:
         A PNG.
+
+    Raises:
+        ValueError: There is no such kind.
     """
     pixels = decode_rgb(data).astype(np.float32)
     match kind:

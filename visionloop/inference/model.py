@@ -144,7 +144,16 @@ class OnnxModel:
 
 
 def start_session(onnx: bytes, *, where: str, threads: int = 0) -> Any:
-    """Start an ONNX Runtime session on the CPU, or say that the bytes are no model."""
+    """Start an ONNX Runtime session on the CPU, or say that the bytes are no model.
+
+    Args:
+        onnx: Bytes of the model.
+        where: Where they came from, for the error.
+        threads: Threads of one operator; 0 leaves it to ONNX Runtime.
+
+    Raises:
+        InputError: The bytes are no model.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -185,7 +194,17 @@ def load_card(uri: str) -> ModelCard:
 
 
 def check_digest(card: ModelCard, name: str, data: bytes, *, where: str) -> None:
-    """Raise InputError unless `data` are the bytes of file `name` that the card vouches for."""
+    """Raise InputError unless `data` are the bytes of file `name` that the card vouches for.
+
+    Args:
+        card: The model's card.
+        name: Name of the file in the bundle.
+        data: Bytes of the file.
+        where: Where they came from, for the error.
+
+    Raises:
+        InputError: They are not.
+    """
     expected = card.files.get(name)
     if expected is None:
         raise InputError(

@@ -23,7 +23,13 @@ def request_uri(lake: Lake, round_id: str) -> str:
 
 
 def answers_uri(config: LoopConfig, lake: Lake, round_id: str) -> str:
-    """Return where the answers are read from: `labeling.labels`, or the request file itself."""
+    """Return where the answers are read from: `labeling.labels`, or the request file itself.
+
+    Args:
+        config: The loop's configuration.
+        lake: The loop's lake.
+        round_id: The round that asks.
+    """
     return config.labeling.labels or request_uri(lake, round_id)
 
 

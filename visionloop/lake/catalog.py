@@ -96,7 +96,7 @@ def open_catalog(root: str, catalog: str) -> Catalog:
     uri = catalog_uri(root, catalog)
     # pyiceberg takes a file's path as it stands: a quoted one would become another folder.
     warehouse = f"file://{local_path(root)}" if scheme_of(root) == "file" else normalise(root)
-    properties = {"warehouse": warehouse, "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO"}
+    properties = {"warehouse": warehouse, "py-io-impl": "visionloop.lake.file_io.LakeFileIO"}
     properties |= _storage_properties(root)
     with catalog_errors(uri):
         if uri.startswith("http"):

@@ -39,7 +39,14 @@ class Finding:
 
 
 def finding(check: str, checked: int, wrong: Sequence[str], remedy: str) -> Finding:
-    """Return a finding of what is wrong, with the first few as examples."""
+    """Return a finding of what is wrong, with the first few as examples.
+
+    Args:
+        check: Name of the check.
+        checked: How many were looked at.
+        wrong: What is wrong, one text each.
+        remedy: What to do about it.
+    """
     return Finding(check, checked, len(wrong), list(wrong[:EXAMPLES]), remedy if wrong else "")
 
 

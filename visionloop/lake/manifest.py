@@ -125,6 +125,11 @@ def read_manifest(backup: str) -> Manifest:
 def read_verified(storage: Storage, backup: str, entry: Entry) -> bytes:
     """Return the bytes of a backup's file.
 
+    Args:
+        storage: Storage of the backup.
+        backup: URI of the backup's folder.
+        entry: The file, as its manifest names it.
+
     Raises:
         VisionloopError: They are not those that the manifest names.
     """
@@ -141,6 +146,11 @@ def read_verified(storage: Storage, backup: str, entry: Entry) -> bytes:
 
 def verify(backup: str, manifest: Manifest, *, threads: int = 8) -> None:
     """Read every file of a backup and compare it with the manifest.
+
+    Args:
+        backup: URI of the backup's folder.
+        manifest: Its manifest.
+        threads: Files that are read at a time.
 
     Raises:
         VisionloopError: One is missing or damaged.

@@ -53,7 +53,13 @@ class Round:
         outcome: str | None = None,
         counts: dict[str, Any] | None = None,
     ) -> Round:
-        """Return the round with another state, and with counts merged in."""
+        """Return the round with another state, and with counts merged in.
+
+        Args:
+            state: Its new state; None keeps it.
+            outcome: Its outcome; None keeps it.
+            counts: Counts that are added, or take the place of those of the same name.
+        """
         state = state or self.state
         return replace(
             self,
@@ -198,7 +204,14 @@ class Rounds:
 
 
 def heartbeat(lake: Lake, round_id: str, run_id: str, stage: str) -> None:
-    """Leave a sign of life of a long stage."""
+    """Leave a sign of life of a long stage.
+
+    Args:
+        lake: The loop's lake.
+        round_id: The round that lives.
+        run_id: The run that holds it.
+        stage: The stage at work.
+    """
     beat = {"round_id": round_id, "run_id": run_id, "stage": stage, "seen_at": _now_text()}
     try:
         lake.storage.write(_heartbeat_uri(lake), json.dumps(beat).encode())

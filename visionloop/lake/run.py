@@ -185,6 +185,9 @@ class Run(AbstractContextManager["Run"]):
         Args:
             outputs: What the stage returns.
             counts: What the stage counted.
+
+        Raises:
+            VisionloopError: It was called twice, or the lake cannot be written.
         """
         if self._done:
             raise VisionloopError(f"stage {self._stage} committed twice")

@@ -24,7 +24,13 @@ SCHEMA_PROPERTY = "visionloop.schema-version"
 
 
 def load_table(catalog: Catalog, loop: str, name: str) -> Table | None:
-    """Return a table of a loop, or None where nothing has been written to it yet."""
+    """Return a table of a loop, or None where nothing has been written to it yet.
+
+    Args:
+        catalog: The lake's catalog.
+        loop: Name of the loop.
+        name: Name of the table.
+    """
     from pyiceberg.exceptions import NoSuchTableError
 
     try:
@@ -41,7 +47,15 @@ def create_table(
     *,
     schema_version: int = SCHEMA_VERSION,
 ) -> Table:
-    """Create a table, or return the one that another writer created first."""
+    """Create a table, or return the one that another writer created first.
+
+    Args:
+        catalog: The lake's catalog.
+        loop: Name of the loop.
+        name: Name of the table.
+        schema: Its columns.
+        schema_version: Version of the lake's schema, kept as a property of the table.
+    """
     from pyiceberg.exceptions import NoSuchNamespaceError
 
     properties = EMBEDDINGS_PROPERTIES if name.startswith(EMBEDDINGS_PREFIX) else TABLE_PROPERTIES
@@ -135,7 +149,13 @@ def vector_dimension(table: Table) -> int:
 
 
 def overwrite(table: Table, rows: pa.Table, where: str) -> None:
-    """Put rows in the place of those that a filter names; it may name none."""
+    """Put rows in the place of those that a filter names; it may name none.
+
+    Args:
+        table: The table.
+        rows: The new rows, possibly none.
+        where: A row filter in pyiceberg's syntax.
+    """
     if snapshot_of(table) is None:
         table.append(rows)
         return
@@ -189,6 +209,11 @@ def conform(name: str, rows: pa.Table, existing: Table | None) -> pa.Table:
 
     Missing columns become null.
 
+    Args:
+        name: Name of the table.
+        rows: The rows.
+        existing: The table as it is; None where it is yet to be made.
+
     Raises:
         InputError: Rows have a column that the table lacks, or of a type that does not fit.
     """
@@ -222,6 +247,11 @@ def conform(name: str, rows: pa.Table, existing: Table | None) -> pa.Table:
 
 def evolve(name: str, table: Table, schema: pa.Schema) -> None:
     """Add the columns that a table lacks.
+
+    Args:
+        name: Name of the table.
+        table: The table.
+        schema: Columns that it is to have.
 
     Raises:
         InputError: A column exists with another type.

@@ -88,6 +88,9 @@ def list_sources(
         known: What the lake has.
         label_files: URIs of tables of labels, which are no media.
 
+    Returns:
+        What each source holds, in the order of the sources.
+
     Raises:
         StorageError: A source cannot be listed.
     """

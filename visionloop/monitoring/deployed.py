@@ -123,6 +123,9 @@ def compare_window(
         windows: All windows, from `deployed_windows`.
         references: From `holdout_references`.
         thresholds: When a difference counts.
+
+    Returns:
+        One comparison for each of its references.
     """
     return [
         comparison

@@ -66,6 +66,11 @@ def ks_p_value(distance: float, n: int, m: int) -> float:
 
     Kolmogorov's series with Stephens' correction for finite samples (Stephens, Use of the
     Kolmogorov-Smirnov, Cramer-von Mises and related statistics without extensive tables, 1970).
+
+    Args:
+        distance: The distance, in [0, 1].
+        n: Size of one sample.
+        m: Size of the other.
     """
     effective = math.sqrt(n * m / (n + m))
     x = (effective + 0.12 + 0.11 / effective) * distance
@@ -98,6 +103,12 @@ def stability_p_value(index: float, n: int, m: int, n_classes: int) -> float:
     freedom (Yurdakul, Statistical Properties of Population Stability Index, 2018). The
     chi-square tail is Wilson and Hilferty's cube-root normal approximation, which is within
     0.001 for the tail that matters and needs no SciPy.
+
+    Args:
+        index: The population stability index.
+        n: Size of one sample.
+        m: Size of the other.
+        n_classes: Number of classes, C.
     """
     freedom = n_classes - 1
     if freedom < 1:

@@ -61,6 +61,9 @@ def confidence_falls(
         windows: All windows, from `deployed_windows`.
         references: From `holdout_references`.
         thresholds: ``drift_significance``, ``drift_min_events``.
+
+    Returns:
+        One entry for each of its references; one that is too small to tell says so.
     """
     return [
         Fall(

@@ -27,7 +27,13 @@ class Findings:
     flags: list[dict[str, Any]] = field(default_factory=list)
 
     def check(self, subject: str, generation: str, state: str) -> None:
-        """Record the state of a subject: a sample with no generation, or a URI with its own."""
+        """Record the state of a subject: a sample with no generation, or a URI with its own.
+
+        Args:
+            subject: A sample's id, or the URI of what is none.
+            generation: Generation of that URI; empty for a sample.
+            state: ``ok``, ``flagged``, ``unreadable`` or ``unchecked``.
+        """
         self.checks.append(
             {
                 "subject": subject,
@@ -47,7 +53,16 @@ class Findings:
         subject_type: str = "sample",
         **evidence: Any,
     ) -> None:
-        """Record a flag with its evidence."""
+        """Record a flag with its evidence.
+
+        Args:
+            subject: What is flagged.
+            kind: Name of the flag.
+            score: What was measured.
+            threshold: What it was held against, in the same unit.
+            subject_type: ``sample``, ``file``, ``model``, ``endpoint`` or ``round``.
+            evidence: What a person needs to judge it; anything that JSON can hold.
+        """
         self.flags.append(
             {
                 "subject": subject,

@@ -95,6 +95,11 @@ def copies_of(
 ) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
     """Return for each fingerprint of a the closest of b within `distance` bits.
 
+    Args:
+        a: uint64 ``[n, w]``: fingerprints of 64·w bits.
+        b: uint64 ``[m, w]``.
+        distance: Differing bits that a copy may have; below 0 there are no copies.
+
     Returns:
         Its index (-1 where none is that close), and the number of differing bits. Cost O(n·m).
     """

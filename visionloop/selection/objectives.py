@@ -260,6 +260,11 @@ def local_typicality(x: Floats, cluster: NDArray[np.intp], clusters: int) -> Val
     """Return TypiClust's typicality `1 / (mean distance to K neighbours in its cluster + 1e-5)`.
 
     K is min(20, half the cluster). Cost O(Σ cluster²·d).
+
+    Args:
+        x: float32 ``[n, d]``, L2-normalised.
+        cluster: int ``[n]``: the cluster of each row, from 0.
+        clusters: Number of clusters.
     """
     values = np.ones(len(x))
     order = np.argsort(cluster, kind="stable")

@@ -52,7 +52,11 @@ class Request:
     seed: int
 
     def vectors(self, space: str) -> tuple[Floats, Floats]:
-        """Return the candidates' embeddings and those of what is labelled in the same space."""
+        """Return the candidates' embeddings and those of what is labelled in the same space.
+
+        Raises:
+            InputError: The two have other dimensions.
+        """
         x = self.pool.embeddings[space]
         already = self.labelled.embeddings.get(space)
         if already is None or not len(already):
@@ -104,7 +108,13 @@ def build_objectives(request: Request) -> tuple[list[Objective], dict[str, float
 
 
 def uncertainty_weight(schedule: Schedule, n_labels: int, n_classes: int) -> float:
-    """Return how far the schedule has moved from typicality (0) to uncertainty (1)."""
+    """Return how far the schedule has moved from typicality (0) to uncertainty (1).
+
+    Args:
+        schedule: Labels a class at which it begins to move and has moved.
+        n_labels: Labels so far.
+        n_classes: Number of classes.
+    """
     per_class = n_labels / max(1, n_classes)
     if per_class >= schedule.uncertainty_from:
         return 1.0

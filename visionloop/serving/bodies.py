@@ -40,6 +40,9 @@ def unpack(body: bytes, *, limit: int = MAX_BODY_BYTES) -> bytes:
         body: The bytes as they were logged.
         limit: Most bytes to unpack to.
 
+    Returns:
+        The unpacked bytes; the body itself where it is not packed.
+
     Raises:
         Undecodable: ``compression_invalid`` or ``body_too_large``.
     """

@@ -136,7 +136,15 @@ class EventSender:
         content_type: str,
         metadata: Mapping[str, list[str]],
     ) -> None:
-        """Queue one event; drops it, counted, where too many wait. Never blocks."""
+        """Queue one event; drops it, counted, where too many wait. Never blocks.
+
+        Args:
+            kind: ``request`` or ``response``.
+            event_id: Joins a request and its response.
+            body: Bytes of the body.
+            content_type: Of the body.
+            metadata: Of the request: values by header name.
+        """
         with self._lock:
             full = (
                 self._waiting >= self._max_events

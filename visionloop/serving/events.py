@@ -95,6 +95,11 @@ def parse_line(line: bytes, *, uri: str = "", number: int = 0) -> Iterator[Event
     """Yield the events of one line ``{"received_at", "headers", "body_b64"}`` of a segment.
 
     A line that cannot be read is one event with a problem: it is counted, never dropped.
+
+    Args:
+        line: The line, with or without its end.
+        uri: Where it was read, for the events.
+        number: Its number there.
     """
     try:
         record, rest = parse_json(line)

@@ -40,6 +40,9 @@ async def start(
 
     Returns:
         The grpc.aio server and its port.
+
+    Raises:
+        InputError: The port cannot be listened at.
     """
     from visionloop.errors import InputError
 

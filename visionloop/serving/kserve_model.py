@@ -83,6 +83,9 @@ class VisionModel(kserve.Model):  # type: ignore[misc]
         Args:
             payload: A function that reads the request, run in a thread.
             headers: Of the request.
+
+        Raises:
+            InvalidInput: The request or one of its pictures cannot be read.
         """
         # Taken once: the whole request is answered by one model, whatever is published meanwhile.
         model = self.current
@@ -99,7 +102,16 @@ class VisionModel(kserve.Model):  # type: ignore[misc]
     async def predict(
         self, payload: Any, headers: Any = None, response_headers: Any = None
     ) -> tuple[Ask, Answer]:
-        """Run the network on what `preprocess` prepared."""
+        """Run the network on what `preprocess` prepared.
+
+        Args:
+            payload: Model, question and batch, float32 ``[n, 3, S, S]``.
+            headers: Of the request.
+            response_headers: Of the reply; left as they are.
+
+        Returns:
+            What was asked, and the answer of the model that the batch was made for.
+        """
         model, ask, batch = payload
         probabilities, embedding = await asyncio.get_running_loop().run_in_executor(
             self._pool, model.predict, batch

@@ -34,7 +34,16 @@ class Answer:
 
 
 def write_v1(ask: Ask, answer: Answer, name: str) -> bytes:
-    """Write a V1 reply."""
+    """Write a V1 reply.
+
+    Args:
+        ask: What was asked.
+        answer: What the model said.
+        name: Name of the model in the URL.
+
+    Returns:
+        The body, JSON.
+    """
     rows = []
     # As float64, so that the shortest digits that are written give back every float32 exactly.
     for n, (label, values) in enumerate(
@@ -57,6 +66,12 @@ def chosen(ask: Ask) -> list[str]:
 
 def write_v2(ask: Ask, answer: Answer, name: str, request_id: str) -> tuple[bytes, int | None]:
     """Write a V2 reply.
+
+    Args:
+        ask: What was asked.
+        answer: What the model said.
+        name: Name of the model in the URL.
+        request_id: The request's ``id``, which the reply repeats.
 
     Returns:
         The body, and the length of its JSON where raw tensors follow it.

@@ -105,6 +105,9 @@ def export_onnx(module: nn.Module, *, image_size: int, outputs: list[str]) -> by
         image_size: Side of the input in pixels.
         outputs: Names of the outputs.
 
+    Returns:
+        The ONNX model, serialised.
+
     Raises:
         VisionloopError: PyTorch cannot express the network in ONNX.
     """

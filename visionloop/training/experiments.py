@@ -87,7 +87,13 @@ def serving_uri(lake: Lake, model_id: str) -> str:
 
 
 def store_bundle(lake: Lake, files: dict[str, bytes], uri: str) -> None:
-    """Write a bundle's files into the lake, the card last: without a card it is no bundle."""
+    """Write a bundle's files into the lake, the card last: without a card it is no bundle.
+
+    Args:
+        lake: The loop's lake.
+        files: Content by name.
+        uri: Folder that gets them.
+    """
     lake.exists()  # raises where it went away: its folder must not be made anew
     for name in sorted(files, key=lambda name: (name == CARD_FILE, name)):
         lake.storage.write(f"{uri}/{name}", files[name])

@@ -174,6 +174,12 @@ def model_id_for(
     """Return the id of the model that this set and these parameters give.
 
     ``m<round>-<hash>`` for the loop's own model, ``r<round>-<hash>`` for the control arm's.
+
+    Args:
+        round_id: The round that trains.
+        training_set: What is trained on.
+        classes: Names of the classes, in the order of the probabilities.
+        parameters: The configuration's section; whether there is a control arm changes no model.
     """
     settings = parameters.model_dump(mode="json", exclude={"control_arm"})
     text = json.dumps([training_set.digest, list(classes), settings], sort_keys=True)

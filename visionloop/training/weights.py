@@ -20,6 +20,9 @@ def read_state_dict(data: bytes, *, where: str) -> dict[str, torch.Tensor]:
         data: The file's bytes.
         where: Where they came from, for the error.
 
+    Returns:
+        Tensors by parameter name.
+
     Raises:
         InputError: The file is no state dict.
     """

@@ -36,6 +36,11 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     """Return round values from ``low`` to ``high``, at most ``most`` of them.
 
     Steps are 1, 2 or 5 times a power of ten.
+
+    Args:
+        low: Smallest value of the axis.
+        high: Largest value of the axis.
+        most: How many there may be.
     """
     if high <= low:
         return [low]

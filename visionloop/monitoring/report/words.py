@@ -57,7 +57,13 @@ def words(data: ReportData) -> Words:
 
 
 def count(n: int, one: str, many: str = "") -> str:
-    """Return ``1 label`` or ``1,200 labels``."""
+    """Return ``1 label`` or ``1,200 labels``.
+
+    Args:
+        n: How many.
+        one: The word for one.
+        many: The word for another number; empty appends an s.
+    """
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
