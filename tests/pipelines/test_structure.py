@@ -37,6 +37,7 @@ HEAVY = {
 }
 # The modules that exist to adapt one heavy package, each reached by an import inside a function.
 ADAPTERS = {
+    "visionloop/lake/file_io.py": {"pyiceberg"},
     "visionloop/lake/scanning.py": {"pyiceberg"},
     "visionloop/serving/grpc_service.py": {"kserve"},
     "visionloop/serving/kserve_model.py": {"kserve"},
