@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.servers import storage_emulator
 from visionloop.cli import main
 from visionloop.cli.draft import scalar
 from visionloop.cli.init import loop_name
 from visionloop.config import LoopConfig, load_config
+from visionloop.lake.storage import open_storage
 from visionloop.schema import SCHEMA_URL, loop_schema
 
 
@@ -203,3 +206,22 @@ def test_any_text_is_read_back_as_it_was(text: str) -> None:
 def test_a_loop_is_named_for_its_source(source: str, name: str) -> None:
     assert loop_name(source) == name
     LoopConfig.model_validate({"lake": "x", "name": name})
+
+
+def test_a_bucket_is_looked_at_as_a_folder_is(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with storage_emulator() as address:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+        make = urllib.request.Request(
+            f"{address}/storage/v1/b?project=p",
+            json.dumps({"name": "cameras"}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(make).read()
+        open_storage("gs://cameras").upload(project / "Photos 1", "gs://cameras/Hall 2")
+        assert main(["init", "--source", "gs://cameras/Hall 2", "--json"]) == 0
+    seen = json.loads(capsys.readouterr().out)
+    assert (seen["images"], seen["files"], seen["folders"]) == (13, 28, {"a: dark": 6, "light": 7})
+    config = written(project)
+    assert (config.name, config.sources[0].uri) == ("hall-2", "gs://cameras/Hall 2")
