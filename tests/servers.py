@@ -26,12 +26,17 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def storage_emulator() -> Iterator[str]:
-    """Run a Cloud Storage emulator in memory, and yield its address."""
+def storage_emulator(folder: Path | None = None) -> Iterator[str]:
+    """Run a Cloud Storage emulator and yield its address.
+
+    Args:
+        folder: What it holds is kept there for the next one; None keeps it in memory.
+    """
     port = free_port()
+    where = "in_memory=True" if folder is None else f"data_dir={str(folder)!r}"
     program = (
         "from gcp_storage_emulator.server import create_server\n"
-        f"create_server('127.0.0.1', {port}, in_memory=True).run()"
+        f"create_server('127.0.0.1', {port}, {where}).run()"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -104,6 +104,7 @@ def open_catalog(root: str, catalog: str) -> Catalog:
 
             return RestCatalog("visionloop", uri=uri, **properties)
         from pyiceberg.catalog.sql import SqlCatalog
+        from sqlalchemy.exc import DatabaseError
 
         if path := sqlite_file(uri):
             options = {"timeout": _sqlite_timeout(uri)}
@@ -119,7 +120,13 @@ def open_catalog(root: str, catalog: str) -> Catalog:
             from sqlalchemy import URL
 
             uri = URL.create("sqlite", database=str(path), query=options).render_as_string()
-        return SqlCatalog("visionloop", uri=uri, **properties)
+        try:
+            return SqlCatalog("visionloop", uri=uri, **properties)
+        except DatabaseError as error:
+            # Two processes that open a new catalog at once both make its tables.
+            if "already exists" not in str(error):
+                raise
+            return SqlCatalog("visionloop", uri=uri, **properties)
 
 
 def _storage_properties(root: str) -> dict[str, str]:
@@ -136,11 +143,12 @@ def _storage_properties(root: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def catalog_errors(where: str) -> Iterator[None]:
+def catalog_errors(where: str, *, files: str = "") -> Iterator[None]:
     """Turn what the catalog's and the file system's libraries raise into a `VisionloopError`.
 
     Args:
         where: The catalog or the table; an error tells it without its password.
+        files: Where the files lie, if that is another place than what is named by `where`.
     """
     from pyiceberg.exceptions import CommitFailedException
     from sqlalchemy.exc import DatabaseError, OperationalError
@@ -176,9 +184,14 @@ def catalog_errors(where: str) -> Iterator[None]:
     except OSError as error:
         full = error.errno == errno.ENOSPC or "No space left" in str(error)
         raise VisionloopError(
-            f"the lake cannot be read or written: {error.strerror or error}",
-            where=where,
+            f"the lake cannot be read or written: {_shortly(error)}",
+            where=files or where,
             remedy="Free some space and run this again; what was stored is intact"
             if full
             else "Check that the lake is reachable and may be written, and run this again",
         ) from error
+
+
+def _shortly(error: OSError) -> str:
+    # Google's C++ client repeats itself in braces.
+    return (error.strerror or str(error)).partition(" error_info=")[0].strip() or "no reason given"

@@ -66,7 +66,7 @@ class Lake:
     def catalog(self) -> Catalog:
         """The Iceberg catalog, opened (and an older lake migrated) when it is first needed."""
         catalog = open_catalog(self.uri, self._catalog_setting)
-        with catalog_errors(self.catalog_uri):
+        with catalog_errors(self.catalog_uri, files=self.uri):
             migration.prepare(self.uri, catalog, self.catalog_uri, self.loop)
         return catalog
 
@@ -207,7 +207,7 @@ class Lake:
         )
 
     def _version(self, wanted: str | None) -> versions.Version:
-        with catalog_errors(self.catalog_uri):
+        with catalog_errors(self.catalog_uri, files=self.uri):
             stage_runs = self.table("stage_runs")
         return versions.newest(stage_runs) if not wanted else versions.find(stage_runs, wanted)
 

@@ -245,7 +245,7 @@ class Run(AbstractContextManager["Run"]):
         with catalog_errors(self._lake.catalog_uri):
             lock.__enter__()
         self._lock = lock
-        with catalog_errors(self._lake.catalog_uri):
+        with catalog_errors(self._lake.catalog_uri, files=self._lake.uri):
             self._head = versions.newest(self._stage_runs)
 
     def _write(self, name: str, rows: pa.Table, where: str | None) -> None:
