@@ -73,8 +73,8 @@ def relations(name: str) -> Relations:
     """
     text = inspect.cleandoc(_function(name).__doc__ or "")
     found = {match[1]: " ".join(match[2].split()) for match in _RELATION.finditer(text)}
-    reads, reads_besides = _tables(found.get("Reads", ""))
-    writes, writes_besides = _tables(found.get("Writes", ""))
+    reads, reads_besides = split_tables(found.get("Reads", ""))
+    writes, writes_besides = split_tables(found.get("Writes", ""))
     return Relations(reads, writes, reads_besides, writes_besides)
 
 
@@ -299,11 +299,11 @@ def _use(name: str, component: BaseComponent) -> list[str]:
     ]
 
 
-def _tables(text: str) -> tuple[tuple[str, ...], str]:
-    """Split ``files, samples; the sources.`` into table names and the rest."""
+def split_tables(text: str) -> tuple[tuple[str, ...], str]:
+    """Return the names of tables in ``files, samples; the sources.``, and the rest in words."""
     named, _, besides = text.rstrip(".").partition(";")
     names = [word.strip() for word in named.split(",")]
-    if not all(re.fullmatch(r"[a-z_]+", word) for word in names):
+    if named == "nothing" or not all(re.fullmatch(r"[a-z_]+", word) for word in names):
         return (), text.rstrip(".")
     return tuple(names), besides.strip()
 
