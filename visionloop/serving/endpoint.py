@@ -41,6 +41,24 @@ def served_models(url: str, name: str, *, timeout: float = 5.0) -> list[str]:
     return [str(version) for version in versions or []]
 
 
+def why_refused(url: str, model_id: str, *, timeout: float = 5.0) -> str:
+    """Return why an endpoint refuses a model; empty when it does not, or does not say.
+
+    Args:
+        url: Address of the predictor.
+        model_id: The model.
+        timeout: Seconds to wait for the answer.
+    """
+    try:
+        with urllib.request.urlopen(
+            f"{url.rstrip('/')}/visionloop/status", timeout=timeout
+        ) as reply:
+            refused = json.load(reply)["refused"] or {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # another server than ours
+    return str(refused.get("reason", "")) if refused.get("model_id") == model_id else ""
+
+
 def wait_for_model(
     url: str,
     name: str,
@@ -75,6 +93,8 @@ def wait_for_model(
             state = f"it does not answer: {getattr(error, 'reason', error)}"
         waited = time.monotonic() - began
         if waited > timeout:
+            if refusal := why_refused(url, model_id):
+                state += f", and refuses this one: {refusal.rstrip('.')}"
             raise VisionloopError(
                 f"the endpoint {name!r} did not come up with model {model_id} within "
                 f"{timeout:g} s: {state}",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from visionloop.errors import VisionloopError
+from visionloop.errors import InputError, VisionloopError
 from visionloop.stages.artifacts import Artifact, MetricsArtifact, log_metrics
 from visionloop.stages.opening import open_stage
 from visionloop.task import stage
@@ -92,9 +92,10 @@ def export(
         difference = check_against_reference(loaded)
         check_batches(loaded)
         bundle = serving_bundle(loaded, row)
-        # What is exported may be in service: it is never written over.
-        if row["uri"] != uri:
+        # What is exported may be in service: it is never written over while it is whole.
+        if row["uri"] != uri or not _is_whole(uri):
             store_bundle(opened, bundle, uri)
+        if row["uri"] != uri:
             from visionloop.lake.schemas import arrow_schema
 
             rows = pa.Table.from_pylist([row | {"uri": uri}], schema=arrow_schema("experiments"))
@@ -196,6 +197,16 @@ def serving_bundle(model: OnnxModel, row: dict[str, Any]) -> dict[str, bytes]:
     data = graph.SerializeToString(deterministic=True)
     card = card.model_copy(update={"files": {MODEL_FILE: hashlib.sha256(data).hexdigest()}})
     return {MODEL_FILE: data, CARD_FILE: card.to_json().encode()}
+
+
+def _is_whole(uri: str) -> bool:
+    from visionloop.inference.model import OnnxModel
+
+    try:
+        OnnxModel.load(uri)
+    except InputError:
+        return False
+    return True
 
 
 def _leave(lake: Lake, uri: str, card: ModelCard, exported: Artifact) -> None:
