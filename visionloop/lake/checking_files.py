@@ -76,7 +76,7 @@ def media(lake: Lake, version: str) -> Iterator[Finding]:
     known = {(row["uri"], row["generation"], row["sample_id"]) for row in files}
     sizes = {row["sample_id"]: row["size"] for row in files if row["state"] == "ok"}
     places = lake.media(version=version)
-    there = _listing({row["source"] for row in files if row["state"] == "ok"})
+    there = _listing({row["source"] for row in files if row["state"] == "ok" and row["source"]})
     copies = lake.path("media")
     if any(uri.startswith(f"{copies}/") for uri in places.values()):
         there |= _listing({copies})
@@ -107,7 +107,7 @@ def _listing(roots: set[str]) -> dict[str, FileInfo]:
     for root in sorted(roots):
         try:
             found |= {info.uri: info for info in open_storage(root).list(root)}
-        except StorageError:
+        except VisionloopError:
             continue  # its samples are then missing, one by one
     return found
 
