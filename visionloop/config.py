@@ -162,13 +162,14 @@ class LoopConfig(_Section):
     classes: list[str] = Field(
         default_factory=list,
         description="names of the classes, in the order of the probabilities; empty: those of the "
-        "labels that are there when the first model is trained, then frozen",
+        "labels that are there when the first model is trained, then frozen. A class that comes "
+        "later is added at the end; where classes were learned, all of them are named then",
     )
     lake: str = Field(description="root of the lake: a path, file://… or gs://…")
     catalog: str = Field(
         "",
-        description="empty: SQLite in a file lake; or postgresql+psycopg2://user@host/db, or "
-        "https://… (Iceberg REST). An address with a password is refused: it belongs into "
+        description="empty: SQLite in a file lake; or sqlite:///path?timeout=30 (seconds to wait "
+        "for another process), postgresql+psycopg2://user@host/db, or https://… (Iceberg REST). An address with a password is refused: it belongs into "
         "VISIONLOOP_CATALOG, or a file that VISIONLOOP_CATALOG_FILE names",
     )
     sources: list[SourceConfig] = Field(default_factory=list, description="where images come from")
