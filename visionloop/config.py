@@ -169,8 +169,9 @@ class LoopConfig(_Section):
     catalog: str = Field(
         "",
         description="empty: SQLite in a file lake; or sqlite:///path?timeout=30 (seconds to wait "
-        "for another process), postgresql+psycopg2://user@host/db, or https://… (Iceberg REST). An address with a password is refused: it belongs into "
-        "VISIONLOOP_CATALOG, or a file that VISIONLOOP_CATALOG_FILE names",
+        "for another process), postgresql+psycopg2://user@host/db, or https://… (Iceberg REST). "
+        "An address with a password is refused: it belongs into VISIONLOOP_CATALOG, or a file that "
+        "VISIONLOOP_CATALOG_FILE names",
     )
     sources: list[SourceConfig] = Field(default_factory=list, description="where images come from")
     holdout: HoldoutConfig = Field(
