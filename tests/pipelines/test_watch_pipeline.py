@@ -69,7 +69,7 @@ def test_a_watch_explains_in_a_dry_run_then_starts_a_round_and_then_waits_for_it
     assert names(dry) == ["watch"]
     assert (dry.tasks[0].outputs["decision"], dry.tasks[0].outputs["action"]) == ("start", "wait")
     assert "A dry run" in Path(dry.tasks[0].artifacts["page"]).read_text(encoding="utf-8")
-    assert loop.lake.version() == "" and loop.lake.rounds.all() == []
+    assert not (loop.folder / "lake").exists()
 
     started = loop.watch()
     assert names(started)[:3] == ["harvest", "watch", "ingest"]
@@ -99,7 +99,7 @@ def test_the_command_explains_without_starting_or_writing_anything(
     answer = json.loads(capsys.readouterr().out)
     assert (answer["decision"], answer["dry_run"]) == ("wait", True)
     assert answer["seen"]["n_new_files"] == 10
-    assert loop.lake.version() == ""
+    assert not (loop.folder / "lake").exists()
 
 
 def test_a_round_is_nested_behind_one_decision_and_reports_however_it_ends(tmp_path: Path) -> None:
