@@ -1,4 +1,4 @@
-"""Where the tasks that may use an accelerator run, and how a task is cached and retried."""
+"""Where the tasks that may use an accelerator run, how a task is cached, what is mounted in it."""
 
 from typing import Any
 
@@ -7,6 +7,10 @@ from kfp.dsl import PipelineTask
 
 # Data loaders hand batches over through shared memory, of which a pod has 64 MiB by default.
 SHARED_MEMORY = "4Gi"
+# The Secret that every task finds mounted where there is one; its key `catalog` is the address of
+# the lake's catalog with its password. `visionloop.environment` reads it from the same place.
+SECRET = "visionloop"
+SECRET_FOLDER = "/var/run/secrets/visionloop"
 
 
 def on_accelerator(
@@ -49,7 +53,7 @@ def on_accelerator(
 
 
 def never_cached(task: PipelineTask) -> PipelineTask:
-    """Run a task every time: it reads or changes the world outside the lake.
+    """Run a task every time: it reads or changes the world outside the lake. It has the secrets.
 
     Args:
         task: The task.
@@ -58,11 +62,13 @@ def never_cached(task: PipelineTask) -> PipelineTask:
         The task.
     """
     # On the task itself: switching the cache off at submission reaches root tasks only.
-    return task.set_caching_options(False)
+    return _with_secrets(task).set_caching_options(False)
 
 
 def cached_by_version(task: PipelineTask) -> PipelineTask:
     """Let a task be skipped when it ran on the same lake version with the same parameters.
+
+    When it runs, it has the secrets.
 
     Args:
         task: The task.
@@ -70,4 +76,12 @@ def cached_by_version(task: PipelineTask) -> PipelineTask:
     Returns:
         The task.
     """
-    return task.set_caching_options(True)
+    return _with_secrets(task).set_caching_options(True)
+
+
+def _with_secrets(task: PipelineTask) -> PipelineTask:
+    # Optional: a lake whose catalog needs no password has no Secret either.
+    kubernetes.use_secret_as_volume(
+        task, secret_name=SECRET, mount_path=SECRET_FOLDER, optional=True
+    )
+    return task

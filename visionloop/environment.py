@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
+# Where the pipelines mount the key `catalog` of their Secret, see `visionloop.pipelines.placement`.
+CATALOG_SECRET = "/var/run/secrets/visionloop/catalog"
+
 
 def image() -> str:
     """Container image of the components, when it is overridden at compile time."""
@@ -22,42 +25,50 @@ def catalog_uri() -> str:
     """Catalog of the lake, with its password: wins over the configuration's ``catalog``.
 
     It is the value of ``VISIONLOOP_CATALOG``, or stands in the file that
-    ``VISIONLOOP_CATALOG_FILE`` names, as Kubernetes mounts a Secret.
+    ``VISIONLOOP_CATALOG_FILE`` names, or where a task's pod has its Secret mounted.
 
     Raises:
         InputError: The file cannot be read, or is empty.
     """
     uri = os.environ.get("VISIONLOOP_CATALOG", "")
-    path = os.environ.get("VISIONLOOP_CATALOG_FILE", "")
+    path = _catalog_file()
     if uri or not path:
         return uri
     from visionloop.errors import InputError
 
-    remedy = "Mount the Secret there, with the catalog's whole address in that one key"
+    remedy = (
+        "Mount the Secret there, with the catalog's whole address in that key; another path is "
+        "named by VISIONLOOP_CATALOG_FILE"
+    )
     try:
         uri = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise InputError(
-            f"VISIONLOOP_CATALOG_FILE names a file that cannot be read: {why}",
+            f"the file with the catalog's address cannot be read: {why}",
             where=path,
             remedy=remedy,
         ) from None
     if not uri:
-        raise InputError("VISIONLOOP_CATALOG_FILE names an empty file", where=path, remedy=remedy)
+        raise InputError("the file with the catalog's address is empty", where=path, remedy=remedy)
     return uri
 
 
 def secrets() -> list[str]:
     """What was given to this process and must never be told: the longest first."""
     catalog = os.environ.get("VISIONLOOP_CATALOG", "")
-    mounted = _content(os.environ.get("VISIONLOOP_CATALOG_FILE", ""))
+    mounted = _content(_catalog_file())
     found = {kfp_token(), _content(kfp_token_file())}
     for uri in (catalog, mounted):
         user_and_password, at, _ = uri.partition("://")[2].rpartition("@")
         found.add(user_and_password.partition(":")[2] if at else "")
     # In an address special characters are quoted; libraries tell of the plain ones.
     return sorted({*found, *map(unquote, found)} - {""}, key=len, reverse=True)
+
+
+def _catalog_file() -> str:
+    named = os.environ.get("VISIONLOOP_CATALOG_FILE", "")
+    return named or (CATALOG_SECRET if os.path.exists(CATALOG_SECRET) else "")
 
 
 def _content(path: str) -> str:

@@ -43,6 +43,16 @@ def spec_and_platform(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return documents[0], documents[1] if len(documents) > 1 else {}
 
 
+def placed(platform: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what the tasks ask of the cluster beside the Secret, which every task may have."""
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    asked = {
+        label: {key: value for key, value in wants.items() if key != "secretAsVolume"}
+        for label, wants in executors.items()
+    }
+    return {label: wants for label, wants in asked.items() if wants}
+
+
 def all_tasks(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Every executed task of a pipeline, however deep, by the name of its stage."""
     found = {}
@@ -53,6 +63,18 @@ def all_tasks(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
             if "executorLabel" in component:
                 found[name.replace("-", "_")] = task
     return found
+
+
+@pytest.mark.parametrize("name", pipelines.NAMES)
+def test_every_task_finds_the_secret_where_there_is_one(compiled: Path, name: str) -> None:
+    spec, platform = spec_and_platform(compiled / "pipelines" / f"{name}.yaml")
+    executors = set(spec["deploymentSpec"]["executors"])
+    asked = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(asked) == executors
+    for told in asked.values():
+        (volume,) = told["secretAsVolume"]
+        assert volume["mountPath"] == "/var/run/secrets/visionloop"
+        assert volume["optional"] is True, "a lake without a password needs no Secret"
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -114,10 +136,7 @@ def test_no_task_but_the_placed_ones_asks_the_cluster_for_anything(
     spec, platform = spec_and_platform(compiled / "pipelines" / f"{name}.yaml")
     executors = spec["deploymentSpec"]["executors"]
     expected = ON_ACCELERATOR & set(executors)
-    placed = {}
-    if platform:
-        placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert set(placed) == expected
+    assert set(placed(platform)) == expected
     for label, executor in executors.items():
         resources = executor["container"].get("resources", {})
         assert ("accelerator" in resources) == (label in expected), label
@@ -136,17 +155,17 @@ def test_training_and_inference_are_placed_by_parameters(
 ) -> None:
     spec, platform = spec_and_platform(compiled / "pipelines" / f"{name}.yaml")
     executors = spec["deploymentSpec"]["executors"]
-    placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert set(placed) == labels
+    nodes = placed(platform)
+    assert set(nodes) == labels
     for label in labels:
         accelerator = executors[label]["container"]["resources"]["accelerator"]
         value = "{{$.inputs.parameters['pipelinechannel--accelerator_%s']}}"
         assert accelerator == {"resourceType": value % "type", "resourceCount": value % "count"}
-        node = placed[label]["nodeSelector"]["nodeSelectorJson"]
+        node = nodes[label]["nodeSelector"]["nodeSelectorJson"]
         assert node == {"componentInputParameter": "node_selector"}
-        toleration = placed[label]["tolerations"][0]["tolerationJson"]
+        toleration = nodes[label]["tolerations"][0]["tolerationJson"]
         assert toleration == {"componentInputParameter": "tolerations"}
-        [memory] = placed[label]["emptyDirMounts"]
+        [memory] = nodes[label]["emptyDirMounts"]
         assert (memory["mountPath"], memory["medium"]) == ("/dev/shm", "Memory")
         # Without a limit it is half the node's memory, which another pod may hold.
         assert memory["sizeLimit"] == "4Gi"

@@ -86,6 +86,21 @@ def test_the_catalog_comes_from_a_mounted_file(
     assert environment.catalog_uri() == "sqlite:////direct.db"
 
 
+def test_a_pods_secret_is_read_where_the_pipelines_mount_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from visionloop.pipelines.placement import SECRET_FOLDER
+
+    assert f"{SECRET_FOLDER}/catalog" == environment.CATALOG_SECRET
+    mounted = tmp_path / "catalog"
+    mounted.write_text("postgresql://me:by-pod@host/db", encoding="utf-8")
+    monkeypatch.setattr(environment, "CATALOG_SECRET", str(mounted))
+    assert environment.catalog_uri() == "postgresql://me:by-pod@host/db"
+    assert redacted("FATAL: by-pod") == "FATAL: ***"
+    mounted.unlink()
+    assert environment.catalog_uri() == ""
+
+
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\x00"])
 def test_a_mounted_file_that_is_absent_or_empty_is_an_error_with_a_remedy(
     content: bytes | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -94,5 +109,5 @@ def test_a_mounted_file_that_is_absent_or_empty_is_an_error_with_a_remedy(
     if content is not None:
         mounted.write_bytes(content)
     monkeypatch.setenv("VISIONLOOP_CATALOG_FILE", str(mounted))
-    with pytest.raises(InputError, match="VISIONLOOP_CATALOG_FILE names"):
+    with pytest.raises(InputError, match="the file with the catalog's address"):
         environment.catalog_uri()
