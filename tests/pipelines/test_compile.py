@@ -148,6 +148,7 @@ def test_no_task_but_the_placed_ones_asks_the_cluster_for_anything(
         ("intake", {"exec-infer"}),
         ("train_and_publish", {"exec-train"}),
         ("round", {"exec-infer", "exec-train"}),
+        ("watch", {"exec-infer", "exec-train"}),
     ],
 )
 def test_training_and_inference_are_placed_by_parameters(
@@ -190,17 +191,27 @@ PLACEMENT = {
 }
 
 
-@pytest.mark.parametrize("name", ["intake", "train_and_publish", "round"])
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("intake", ("infer",)),
+        ("train_and_publish", ("train",)),
+        ("round", ("infer", "train")),
+        ("watch", ("infer", "train")),
+    ],
+)
 def test_a_value_in_the_form_reaches_the_task_through_every_pipeline_between(
-    compiled: Path, name: str
+    compiled: Path, name: str, stages: tuple[str, ...]
 ) -> None:
     spec, _ = spec_and_platform(compiled / "pipelines" / f"{name}.yaml")
     inputs = spec["root"]["inputDefinitions"]["parameters"]
     for key, (kind, default) in PLACEMENT.items():
         assert inputs[key]["parameterType"] == kind
         assert inputs[key]["defaultValue"] == default
-    for stage in ("infer", "train"):
-        for component, task in chain(spec, stage):
+    for stage in stages:
+        between = chain(spec, stage)
+        assert between[-1][0] == stage
+        for component, task in between:
             # Node selector and tolerations are read from the inputs of the pipeline around a task.
             last = component == stage
             for key in ("accelerator_type", "accelerator_count") if last else PLACEMENT:
