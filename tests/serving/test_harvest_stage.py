@@ -172,6 +172,7 @@ def test_broken_lines_are_counted_where_they_stand(loop: Loop) -> None:
 
 
 def test_nothing_logged_yet_is_no_error_and_a_wrong_name_is(loop: Loop, tmp_path: Path) -> None:
+    loop.events.mkdir(parents=True, exist_ok=True)
     assert loop.harvest().n_events == 0
     with pytest.raises(InputError, match="no events to harvest"):
         loop.harvest(tmp_path / "nowhere")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from visionloop.errors import InputError
 from visionloop.progress import progress
 from visionloop.stages.artifacts import (
     Artifact,
@@ -80,13 +81,21 @@ def harvest(
         page: Events by outcome, and the distribution of confidences.
 
     Raises:
-        InputError: ``events`` is given and there is nothing there.
+        InputError: ``events`` is given and there is nothing there, or there is no lake.
     """
     loop, opened = open_stage(config, lake, round_id=round_id)
+    named = events or loop.serving.events
+    if not named and not opened.exists() and not opened.storage.exists(opened.uri):
+        # A collector may have begun before the first ingest, and then the lake's folder is there.
+        raise InputError(
+            "there is no lake to harvest into",
+            where=opened.uri,
+            remedy="Mount it or correct `lake:`; a new one begins with `visionloop run round`",
+        )
     wait = timedelta(hours=loop.serving.pending_hours)
     now = datetime.now(UTC)
     with opened.run(stage="harvest", round_id=round_id, run_id=run_id, exclusive=True) as run:
-        files = _unread(run, opened, events or loop.serving.events, given=bool(events))
+        files = _unread(run, opened, named, given=bool(events))
         seen, read = _read(files)
         held = _held(run, seen, orphaned_before=now - wait)
         from visionloop.serving.harvesting import harvest_events
@@ -112,7 +121,6 @@ def harvest(
 
 def _unread(run: Run, lake: Lake, events: str, *, given: bool) -> list[tuple[FileInfo, Position]]:
     """Return the files that hold something new, with how far each was read."""
-    from visionloop.errors import InputError
     from visionloop.serving.segments import Position, find, is_unread
 
     try:
