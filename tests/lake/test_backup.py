@@ -11,19 +11,21 @@ import textwrap
 import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from tests.lake.old_lake import BACKUP, LOOP, VERSION, killed, on_disk, restored, rows
-from tests.servers import storage_emulator
+from tests.servers import postgresql, postgresql_programs, storage_emulator
 from visionloop.errors import InputError, VisionloopError
 from visionloop.lake import Lake
 from visionloop.lake.backup import backup
 from visionloop.lake.checking import check
 from visionloop.lake.manifest import read_manifest
 from visionloop.lake.restore import restore
+from visionloop.lake.vacuum import vacuum
 
 
 @pytest.fixture
@@ -272,3 +274,17 @@ def test_a_lake_moves_into_a_bucket_and_out_of_it_again(
     back, _ = restore(f"{bucket}/two", str(tmp_path / "back"))
     assert rows(back) == rows(old)
     assert media_bytes(back) == media_bytes(old)
+
+
+@pytest.mark.skipif(postgresql_programs() is None, reason="PostgreSQL's server is not installed")
+def test_a_restore_may_use_another_catalog_which_must_not_know_the_loop(
+    old: Lake, tmp_path: Path
+) -> None:
+    backup(old, str(tmp_path / "backup"))
+    with postgresql() as address:
+        lake, _ = restore(str(tmp_path / "backup"), str(tmp_path / "new"), catalog=address)
+        assert rows(lake) == rows(old)
+        with pytest.raises(InputError, match="holds tables of this loop"):
+            restore(str(tmp_path / "backup"), str(tmp_path / "other"), catalog=address)
+        vacuum(lake, keep_versions=1, safety=timedelta(0))
+        assert nothing_broken(lake)

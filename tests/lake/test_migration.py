@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -139,3 +141,16 @@ def test_a_new_lake_is_of_todays_version(lake: Lake) -> None:
         run.append("files", pa.table({"uri": ["a"]}))
         run.commit()
     assert migration.stored_version(lake.catalog, lake.loop) == schemas.SCHEMA_VERSION
+
+
+def test_all_who_open_a_new_lake_at_once_find_it(tmp_path: Path) -> None:
+    for number in range(4):
+        root = str(tmp_path / str(number))
+        together = threading.Barrier(6)
+
+        def opened(root: str = root, together: threading.Barrier = together) -> list[str]:
+            together.wait()
+            return [name for name, _ in migration.loop_tables(open_catalog(root, ""), LOOP)]
+
+        with ThreadPoolExecutor(6) as pool:
+            assert [task.result() for task in [pool.submit(opened) for _ in range(6)]] == [[]] * 6

@@ -65,10 +65,15 @@ def test_kept_versions_read_as_before_and_older_ones_say_what_became_of_them(lak
 def test_nothing_is_removed_that_is_younger_than_the_safety_age(lake: Lake) -> None:
     made = fill(lake)
     abandon(lake)
+    data = next(Path(path) for path in on_disk(lake.uri) if "/files/data/" in path)
+    stray = data.with_name("written-by-a-run-that-was-killed-before-it-committed.parquet")
+    stray.write_bytes(data.read_bytes())
     there = on_disk(lake.uri)
     done = vacuum(lake, keep_versions=1)
     assert done.kept == made and done.total.files == done.total.snapshots == 0
     assert on_disk(lake.uri) == there
+    os.utime(stray, (1_000_000_000, 1_000_000_000))
+    assert vacuum(lake, keep_versions=1).total.files == 1 and not stray.exists()
 
 
 def test_what_killed_runs_left_goes_and_every_version_stays(lake: Lake) -> None:

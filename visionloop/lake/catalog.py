@@ -120,13 +120,14 @@ def open_catalog(root: str, catalog: str) -> Catalog:
             from sqlalchemy import URL
 
             uri = URL.create("sqlite", database=str(path), query=options).render_as_string()
-        try:
-            return SqlCatalog("visionloop", uri=uri, **properties)
-        except DatabaseError as error:
-            # Two processes that open a new catalog at once both make its tables.
-            if "already exists" not in str(error):
-                raise
-            return SqlCatalog("visionloop", uri=uri, **properties)
+        for _ in range(2):
+            try:
+                return SqlCatalog("visionloop", uri=uri, **properties)
+            except DatabaseError as error:
+                # Two processes that open a new catalog at once both make its two tables.
+                if "already exists" not in str(error):
+                    raise
+        return SqlCatalog("visionloop", uri=uri, **properties)
 
 
 def _storage_properties(root: str) -> dict[str, str]:
