@@ -34,7 +34,7 @@ demo: $(READY)
 	@$(BIN)/visionloop demo $(if $(DIR),--dir $(DIR)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 test: $(READY) lint
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 lint: $(READY)
 	$(BIN)/ruff check .
