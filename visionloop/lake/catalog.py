@@ -1,4 +1,4 @@
-"""Opens the Iceberg catalog of a lake: SQLite in a file lake, PostgreSQL or REST on a cluster."""
+"""Opens the Iceberg catalog of a lake: SQLite in a file lake, PostgreSQL on a cluster."""
 
 from __future__ import annotations
 
@@ -48,17 +48,24 @@ def catalog_uri(root: str, catalog: str) -> str:
                 "a gs:// lake needs a catalog",
                 where=root,
                 remedy="Set `catalog:` (or VISIONLOOP_CATALOG) to a PostgreSQL database, "
-                "postgresql+psycopg2://user@host/db, or to an Iceberg REST catalog, https://…",
+                "postgresql+psycopg2://user@host/db",
             )
         return f"sqlite:///{local_path(join(root, 'catalog.sqlite'))}"
     if uri.startswith("postgresql://"):
         uri = uri.replace("postgresql://", "postgresql+psycopg2://", 1)
     kind = urlsplit(uri).scheme
-    if kind not in ("sqlite", "postgresql+psycopg2", "http", "https"):
+    if kind in ("http", "https"):
+        raise InputError(
+            "an Iceberg REST catalog has no lock that a single writer could hold, so it is not "
+            "supported yet",
+            where=without_password(uri),
+            remedy="Use a PostgreSQL database: postgresql+psycopg2://user@host/db",
+        )
+    if kind not in ("sqlite", "postgresql+psycopg2"):
         raise InputError(
             f"catalog kind {kind!r} is not supported",
             where=without_password(uri),
-            remedy="Use sqlite:///path, postgresql+psycopg2://user@host/db or https://… (REST)",
+            remedy="Use sqlite:///path or postgresql+psycopg2://user@host/db",
         )
     return uri
 
@@ -85,11 +92,8 @@ def open_catalog(root: str, catalog: str) -> Catalog:
     properties = {"warehouse": warehouse, "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO"}
     properties |= _storage_properties(root)
     with catalog_errors(uri):
-        if uri.startswith("http"):
-            from pyiceberg.catalog.rest import RestCatalog
-
-            return RestCatalog("visionloop", uri=uri, **properties)
         from pyiceberg.catalog.sql import SqlCatalog
+        from sqlalchemy.exc import DatabaseError
 
         if uri.startswith("sqlite:///"):
             path = local_path(uri.removeprefix("sqlite:///").split("?")[0])
@@ -106,7 +110,13 @@ def open_catalog(root: str, catalog: str) -> Catalog:
 
             options = {"timeout": str(SQLITE_TIMEOUT_SECONDS)}
             uri = URL.create("sqlite", database=str(path), query=options).render_as_string()
-        return SqlCatalog("visionloop", uri=uri, **properties)
+        try:
+            return SqlCatalog("visionloop", uri=uri, **properties)
+        except DatabaseError as error:
+            if "already exists" not in str(error.orig):
+                raise
+            # Two processes opened a new lake at once, and the other one made its tables first.
+            return SqlCatalog("visionloop", uri=uri, **properties)
 
 
 def _storage_properties(root: str) -> dict[str, str]:

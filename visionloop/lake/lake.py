@@ -46,8 +46,8 @@ class Lake:
 
         Args:
             uri: Root of the lake: a path, ``file://…`` or ``gs://…``.
-            catalog: Empty for SQLite inside a ``file://`` root, else ``sqlite:///…``,
-                ``postgresql+psycopg2://…`` or ``https://…`` (Iceberg REST).
+            catalog: Empty for SQLite inside a ``file://`` root, else ``sqlite:///…`` or
+                ``postgresql+psycopg2://…``.
             loop: Name of the loop; several loops can share a lake.
 
         Raises:
@@ -162,7 +162,6 @@ class Lake:
         run_id: str = "",
         base_version: str | None = None,
         inputs: dict[str, Any] | None = None,
-        exclusive: bool = False,
     ) -> Run:
         """Begin a stage's run, to be used in a ``with`` block.
 
@@ -172,8 +171,6 @@ class Lake:
             run_id: The run; empty for the one that holds the round.
             base_version: Version to read at; empty for the newest.
             inputs: What the stage was given, for the record.
-            exclusive: Keep other writers out from the start, and read at the newest version: for a
-                short stage that adds what is new, so that nobody else adds it too.
         """
         return Run(
             self,
@@ -182,7 +179,6 @@ class Lake:
             run_id=run_id,
             base_version=base_version,
             inputs=inputs,
-            exclusive=exclusive,
         )
 
     def _version(self, wanted: str | None) -> versions.Version:

@@ -68,9 +68,7 @@ def collect_labels(
     from visionloop.lake.schemas import arrow_schema
 
     loop, opened = open_stage(config, lake)
-    with opened.run(
-        stage="collect_labels", round_id=round_id, run_id=run_id, exclusive=True
-    ) as run:
+    with opened.run(stage="collect_labels", round_id=round_id, run_id=run_id) as run:
         requested = run.read("label_requests", where=f"round_id == '{run.round_id}'").to_pylist()
         wanted = {row["sample_id"]: row["purpose"] for row in requested}
         labelled = set(run.read("labels", columns=["sample_id"])["sample_id"].to_pylist())

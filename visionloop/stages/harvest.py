@@ -85,7 +85,7 @@ def harvest(
     loop, opened = open_stage(config, lake)
     wait = timedelta(hours=loop.serving.pending_hours)
     now = datetime.now(UTC)
-    with opened.run(stage="harvest", round_id=round_id, run_id=run_id, exclusive=True) as run:
+    with opened.run(stage="harvest", round_id=round_id, run_id=run_id) as run:
         files = _unread(run, opened, events or loop.serving.events, given=bool(events))
         seen, read = _read(files)
         held = _held(run, seen, orphaned_before=now - wait)

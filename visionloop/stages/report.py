@@ -30,14 +30,15 @@ def report(
 ) -> ReportOutputs:
     """Write the report over all rounds, to the page and to ``report.html`` in the lake.
 
-    It reads the newest version and writes no table, so it works on an empty lake, beside a round
+    It reads the newest version and no single round, so it works on an empty lake, beside a round
     that waits for labels, and after a stage that failed.
 
     Args:
         config: Text or URI of a ``loop.yaml``.
         lake: Root of the lake; empty for the configuration's.
-        round_id: Unused; every round is covered.
-        run_id: Unused.
+        round_id: For the record; every round is covered.
+        run_id: The run that ends: a round that it did not finish is let go of, so that the next
+            run need not wait for its lease.
         page: Receives the page as HTML.
     """
     from visionloop.monitoring.report.build import read_planted
@@ -49,4 +50,6 @@ def report(
     html = render(data)
     write_page(page, html)
     opened.storage.write(opened.path("report.html"), html.encode())
+    if run_id:
+        opened.rounds.release(run_id)
     return ReportOutputs(len(data.rounds))
