@@ -32,9 +32,7 @@ def add_lake_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lake", metavar="URI", help="root of the lake: a path, file:// or gs://")
     parser.add_argument("--config", metavar="FILE", help="loop.yaml, path or URI")
     parser.add_argument("--loop", metavar="NAME", help="name of the loop in the lake")
-    parser.add_argument(
-        "--catalog", metavar="URI", help="PostgreSQL or Iceberg REST catalog of a gs:// lake"
-    )
+    parser.add_argument("--catalog", metavar="URI", help="PostgreSQL catalog of a gs:// lake")
 
 
 def lake_config(args: argparse.Namespace, overrides: dict[str, Any] | None = None) -> LoopConfig:

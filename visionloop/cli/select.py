@@ -26,9 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lake", metavar="URI", help="root of the lake")
     parser.add_argument("--config", metavar="FILE", help="selection.yaml or loop.yaml")
     parser.add_argument("--loop", metavar="NAME", help="name of the loop in the lake")
-    parser.add_argument(
-        "--catalog", metavar="URI", help="PostgreSQL or Iceberg REST catalog of a gs:// lake"
-    )
+    parser.add_argument("--catalog", metavar="URI", help="PostgreSQL catalog of a gs:// lake")
     parser.add_argument(
         "-n", type=int, default=None, metavar="N", help="how many (default: the configuration's)"
     )

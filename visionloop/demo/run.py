@@ -32,15 +32,21 @@ SEED = 0
 
 
 def run_demo(
-    directory: str | Path = "visionloop-demo", rounds: int = 3, *, progress: bool = True
+    directory: str | Path = "visionloop-demo",
+    rounds: int = 3,
+    *,
+    fresh: bool = False,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Run the whole loop on scikit-learn's digits.
 
-    A demo that was stopped half way goes on where it stopped; one that had ended starts afresh.
+    A demo that was stopped half way goes on where it stopped; one that has ended shows its end, or
+    goes on for more rounds.
 
     Args:
         directory: Folder for the images, the lake, logs, ``summary.json`` and ``report.html``.
         rounds: Turns of the loop.
+        fresh: Remove what an earlier demo left in the folder, and start anew.
         progress: Whether to show a person what goes on.
 
     Returns:
@@ -55,7 +61,14 @@ def run_demo(
     if rounds < 1:
         raise InputError(f"{rounds} rounds", where="--rounds", remedy="Give 1 or more")
     console = Console(stderr=True, highlight=False, quiet=not progress)
-    folder = _prepare(Path(directory), rounds, console)
+    folder = _prepare(Path(directory), fresh=fresh)
+    if len(done := _done(folder)) >= rounds:
+        summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+        console.print(
+            f"These {len(done)} rounds had been run before; --fresh (make demo FRESH=1) starts anew."
+        )
+        _say_end(console, summary, folder)
+        return summary
     began = time.monotonic()
     from visionloop.demo.world import World
 
@@ -63,7 +76,6 @@ def run_demo(
     config = _configure(folder, world)
     with contextlib.ExitStack() as stack:
         predictor = _start_servers(stack, folder, config)
-        done: list[dict[str, Any]] = _done(folder)
         for number in range(len(done), rounds):
             done.append(_turn(number, folder, config, world, predictor, console))
             _write(folder, done, config, time.monotonic() - began)
@@ -72,7 +84,7 @@ def run_demo(
     return summary
 
 
-def _prepare(folder: Path, rounds: int, console: Console) -> Path:
+def _prepare(folder: Path, *, fresh: bool) -> Path:
     folder = folder.expanduser().absolute()
     marker = folder / ".visionloop-demo"
     try:
@@ -82,8 +94,7 @@ def _prepare(folder: Path, rounds: int, console: Console) -> Path:
                 where=str(folder),
                 remedy="Choose another one with --dir",
             )
-        if len(_done(folder)) >= rounds:
-            console.print(f"The demo in {folder} had ended: it starts afresh.")
+        if fresh and folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         marker.touch()
@@ -108,7 +119,12 @@ def _configure(folder: Path, world: World) -> LoopConfig:
         "classes": world.classes,
         "lake": "lake",
         "sources": [{"uri": "bucket", "metadata": "sidecar"}],
-        "holdout": {"fraction": 0.3, "group_by": world.group_key, "seed": SEED},
+        "holdout": {
+            "fraction": 0.3,
+            "max_samples": 300,
+            "group_by": world.group_key,
+            "seed": SEED,
+        },
         "selection": {"n_samples": BUDGET, "strategy": "auto", "seed": SEED},
         "labeling": {"provider": "oracle", "labels": "truth.csv"},
         "training": {"architecture": "small_cnn", "image_size": 32, "control_arm": True},
