@@ -8,6 +8,10 @@ from kfp.dsl import PipelineTask
 # Data loaders hand batches over through shared memory, of which a pod has 64 MiB by default.
 SHARED_MEMORY = "4Gi"
 
+# The Kubernetes Secret in the runs' namespace, and what its keys become in a task.
+SECRET = "visionloop"
+SECRET_KEYS = {"catalog": "VISIONLOOP_CATALOG"}
+
 
 def on_accelerator(
     task: PipelineTask,
@@ -58,7 +62,7 @@ def never_cached(task: PipelineTask) -> PipelineTask:
         The task.
     """
     # On the task itself: switching the cache off at submission reaches root tasks only.
-    return task.set_caching_options(False)
+    return _with_secrets(task.set_caching_options(False))
 
 
 def cached_by_version(task: PipelineTask) -> PipelineTask:
@@ -70,4 +74,11 @@ def cached_by_version(task: PipelineTask) -> PipelineTask:
     Returns:
         The task.
     """
-    return task.set_caching_options(True)
+    return _with_secrets(task.set_caching_options(True))
+
+
+def _with_secrets(task: PipelineTask) -> PipelineTask:
+    # By reference: a secret's value never stands in YAML or in a run's parameters.
+    return kubernetes.use_secret_as_env(
+        task, secret_name=SECRET, secret_key_to_env=SECRET_KEYS, optional=True
+    )

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -352,6 +353,31 @@ def test_inference_resumes_and_never_mixes_spaces(loop: SmallLoop) -> None:
     retried = infer(config=loop.config, lake_version=version, round_id="0001")
     assert retried.n_predicted == 0 and loop.counts() == before
     assert loop.lake.read("predictions", version=retried.lake_version).num_rows == n
+
+
+def test_a_task_that_is_tried_again_goes_on_behind_the_chunks_that_it_had_committed(
+    loop: SmallLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from visionloop.lake.run import Run
+
+    version = loop.lake.version()
+    monkeypatch.setattr("visionloop.stages.infer.CHUNK", 16)
+    commit, commits = Run.commit, []
+
+    def failing(self: Run, **arguments: Any) -> str:
+        commits.append(self)
+        if len(commits) == 3:
+            raise RuntimeError("the node went away")
+        return commit(self, **arguments)
+
+    monkeypatch.setattr(Run, "commit", failing)
+    with pytest.raises(RuntimeError):
+        infer(config=loop.config, lake_version=version, round_id="0000")
+    n = len(loop.split("pool") + loop.split("holdout"))
+    done = infer(config=loop.config, lake_version=version, round_id="0000")
+    assert done.n_embedded == n - 32
+    ids, _ = loop.lake.embeddings(done.space, version=done.lake_version)
+    assert len(ids) == len(set(ids)) == n
 
 
 def test_a_sample_that_cannot_be_read_now_is_flagged_until_it_can(loop: SmallLoop) -> None:
