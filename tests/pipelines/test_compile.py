@@ -96,7 +96,7 @@ def test_training_and_inference_are_placed_by_parameters(compiled: Path) -> None
     spec, platform = spec_and_platform(compiled / "pipelines" / "round.yaml")
     executors = spec["deploymentSpec"]["executors"]
     placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert set(placed) == ON_ACCELERATOR
+    assert {label for label, held in placed.items() if "nodeSelector" in held} == ON_ACCELERATOR
     for label, executor in executors.items():
         resources = executor["container"].get("resources", {})
         assert ("accelerator" in resources) == (label in ON_ACCELERATOR), label
@@ -114,6 +114,16 @@ def test_training_and_inference_are_placed_by_parameters(compiled: Path) -> None
     for stage in ("infer", "train"):
         policy = tasks[stage]["retryPolicy"]
         assert policy["maxRetryCount"] >= 1 and policy["backoffFactor"] > 1
+
+
+def test_the_catalogs_address_reaches_every_task_from_a_secret(compiled: Path) -> None:
+    spec, platform = spec_and_platform(compiled / "pipelines" / "round.yaml")
+    held = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(held) == set(spec["deploymentSpec"]["executors"])
+    for executor in held.values():
+        (secret,) = executor["secretAsEnv"]
+        assert secret["keyToEnv"] == [{"envVar": "VISIONLOOP_CATALOG", "secretKey": "catalog"}]
+        assert secret["optional"] is True
 
 
 def test_the_report_is_written_however_the_round_ends(compiled: Path) -> None:
