@@ -291,7 +291,7 @@ def test_labels_come_from_a_table_beside_the_images(tmp_path: Path) -> None:
 
 
 def test_the_holdout_is_drawn_once_and_frozen(tmp_path: Path) -> None:
-    loop = Loop(tmp_path, holdout={"fraction": 0.25, "group_by": "Camera"})
+    loop = Loop(tmp_path, holdout={"fraction": 0.25, "min_samples": 8, "group_by": "Camera"})
     for i in range(40):
         loop.put(f"{i}.png", picture(i))
         loop.put(f"{i}.json", {"camera": f"cam{i % 10}"})

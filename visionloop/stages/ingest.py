@@ -95,7 +95,9 @@ def ingest(
     inputs = {"sources": [source.uri for source in loop.sources]}
     with opened.run(stage="ingest", round_id=round_id, run_id=run_id, inputs=inputs) as run:
         known = _known_files(run)
-        held = run.read("samples")
+        held = run.read(
+            "samples", columns=["sample_id", "split", "group_key", "fingerprint", "round_id"]
+        )
         sources = list_sources(loop.sources, known, _label_files(loop))
         total = sum(len(listed.fresh) for listed in sources)
         with progress("ingest", total=total, unit="files") as bar:
@@ -180,15 +182,15 @@ def _write(
     problems += conflicts
     run.append("files", records.file_rows(intake.found, now))
     run.append("samples", samples)
-    if moved.num_rows:
-        subjects = ", ".join(f"'{sample_id}'" for sample_id in moved["sample_id"].to_pylist())
-        run.replace("samples", moved, f"sample_id in ({subjects})")
+    if moved:
+        these = f"sample_id in ({', '.join(repr(sample_id) for sample_id in moved)})"
+        run.replace("samples", records.moved_rows(run.read("samples", where=these)), these)
     run.append("metadata", metadata)
     run.append("labels", labels)
     run.append("flags", records.flag_rows(problems, now))
     kinds = Counter(kind for kind, _ in {(p.kind, p.sample_id) for p in problems})
     return {
-        "n_holdout": samples["split"].to_pylist().count("holdout") + moved.num_rows,
+        "n_holdout": samples["split"].to_pylist().count("holdout") + len(moved),
         "n_labels": labels.num_rows,
         "n_unknown_labels": unknown_labels,
         "n_bad_sidecar": kinds["bad_sidecar"],

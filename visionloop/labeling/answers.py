@@ -1,0 +1,50 @@
+"""What the table `labels` says of a sample: its latest label, or that somebody skipped it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+# Origin of a row that says: nobody can label this sample. Its label is null.
+SKIPPED = "skipped"
+SKIP_ANSWERS = frozenset({"-", "skip"})
+
+
+def is_skip(answer: str, classes: Collection[str] = ()) -> bool:
+    """Return whether an answer means that the sample cannot be labelled: ``-`` or ``skip``.
+
+    Args:
+        answer: What stands in the column `label`.
+        classes: The loop's classes: a class of that name is a label, and no skip.
+    """
+    return answer not in classes and answer.strip().lower() in SKIP_ANSWERS
+
+
+def latest_labels(labels: Iterable[Mapping[str, Any]], task: str = "") -> dict[str, str]:
+    """Return each sample's latest label; a sample whose latest answer was to skip it has none.
+
+    Args:
+        labels: Rows of the table `labels`; a sample may have several, a correction being a new row.
+        task: Labels of other tasks are left out; empty takes all.
+    """
+    return {
+        sample_id: row["label"]
+        for sample_id, row in _latest(labels, task).items()
+        if row["label"] is not None
+    }
+
+
+def skipped_samples(labels: Iterable[Mapping[str, Any]], task: str = "") -> set[str]:
+    """Return the samples whose latest answer was to skip them; see `latest_labels`."""
+    return {sample_id for sample_id, row in _latest(labels, task).items() if row["label"] is None}
+
+
+def _latest(labels: Iterable[Mapping[str, Any]], task: str) -> dict[str, Mapping[str, Any]]:
+    known = [
+        row
+        for row in labels
+        if (row["label"] is not None or row.get("origin") == SKIPPED)
+        and (not task or row["task"] in (task, None))
+    ]
+    known.sort(key=lambda row: (row["created_at"], row["annotator"] or "", row["label"] or ""))
+    return {row["sample_id"]: row for row in known}
