@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,25 +18,46 @@ from visionloop.stages.opening import open_stage
 from visionloop.task import stage
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from visionloop.config import LoopConfig
     from visionloop.lake import Lake
 
 
 class CollectLabelsOutputs(NamedTuple):
-    """What `collect_labels` returns.
+    """What `collect_labels` returns; requested = n_labels + n_skipped + n_missing.
 
     Attributes:
         lake_version: Lake version with the new labels.
-        trainable_version: The same once every requested label of the round is there; empty while
-            the round waits for people.
+        trainable_version: The same once every request of the round is answered; empty while the
+            round waits for people.
         n_labels: Labels of this round that are there.
-        n_missing: Labels of this round that are not.
+        n_missing: Requests of this round that nobody has answered.
+        n_skipped: Requests of this round that were answered with ``-`` or ``skip``.
     """
 
     lake_version: str
     trainable_version: str
     n_labels: int
     n_missing: int
+    n_skipped: int
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What came back.
+
+    Attributes:
+        labels: Label by sample id.
+        skipped: Samples that nobody can label.
+        where: Where it was read from.
+        unknown: Rows that name no sample of the lake.
+    """
+
+    labels: dict[str, str]
+    skipped: list[str]
+    where: str
+    unknown: list[str] = field(default_factory=list)
 
 
 @stage
@@ -51,75 +73,112 @@ def collect_labels(
 ) -> CollectLabelsOutputs:
     """Collect the answers to the round's label requests.
 
+    A sample that a person answers with ``-`` or ``skip`` is skipped, and so is at once one that the
+    oracle does not know, since it will never know more. A skipped sample is a row of `labels`
+    without a label, of the origin ``skipped``: it is never asked about, selected, trained on or
+    evaluated. A label that is imported later takes its place.
+
     Args:
         config: Text or URI of a ``loop.yaml``.
         lake: Root of the lake; empty for the configuration's.
         lake_version: Version that the pipeline is at, the key of its cache; the newest is read.
         round_id: The round; empty for the open one.
         run_id: The run that collects.
-        metrics: Receives ``n_labels`` and ``n_missing``.
+        metrics: Receives ``n_labels``, ``n_skipped``, ``n_missing`` and ``n_unknown_rows``.
         page: Receives a Markdown page.
 
     Raises:
         InputError: An answer is of a class that the configuration lacks.
     """
-    import pyarrow as pa
-
-    from visionloop.lake.schemas import arrow_schema
+    from visionloop.labeling.answers import skipped_samples
 
     loop, opened = open_stage(config, lake)
     with opened.run(stage="collect_labels", round_id=round_id, run_id=run_id) as run:
         requested = run.read("label_requests", where=f"round_id == '{run.round_id}'").to_pylist()
         wanted = {row["sample_id"]: row["purpose"] for row in requested}
-        labelled = set(run.read("labels", columns=["sample_id"])["sample_id"].to_pylist())
-        open_requests = [sample for sample in wanted if sample not in labelled]
-        answers, where = _answers(loop, opened, run.round_id, run.base, open_requests)
-        _check_classes(loop, answers, where)
-        now = datetime.now(UTC)
-        rows = [
-            {
-                "sample_id": sample,
-                "task": loop.task,
-                "label": label,
-                "annotator": loop.labeling.provider,
-                "origin": loop.labeling.provider,
-                "created_at": now,
-            }
-            for sample, label in sorted(answers.items())
-        ]
-        run.append("labels", pa.Table.from_pylist(rows, schema=arrow_schema("labels")))
-        missing = [sample for sample in open_requests if sample not in answers]
-        n_labels = len(wanted) - len(missing)
+        held = run.read("labels").to_pylist()
+        known = {row["sample_id"] for row in held}
+        open_requests = [sample for sample in wanted if sample not in known]
+        answers = _answers(loop, opened, run.round_id, run.base, open_requests)
+        _check_classes(loop, answers.labels, answers.where)
+        rows = _rows(loop, answers)
+        run.append("labels", rows)
+        missing = {s for s in open_requests if s not in answers.labels} - set(answers.skipped)
+        skipped = skipped_samples([*held, *rows.to_pylist()], loop.task) & set(wanted)
+        n_labels = len(wanted) - len(missing) - len(skipped)
         run.set_round(
             state="waiting" if missing else "running",
-            counts={"labels": n_labels, "labels_missing": len(missing)},
+            counts={
+                "labels": n_labels,
+                "labels_skipped": len(skipped),
+                "labels_missing": len(missing),
+            },
         )
         version = run.commit(
-            counts={"in": len(wanted), "ok": n_labels, "skipped": len(missing)},
-            outputs={"waiting_for": where if missing else ""},
+            counts={
+                "in": len(wanted),
+                "ok": n_labels,
+                "skipped": len(skipped),
+                "missing": len(missing),
+                "unknown_rows": len(answers.unknown),
+            },
+            outputs={"waiting_for": answers.where if missing else ""},
         )
-    log_metrics(metrics, {"n_labels": n_labels, "n_missing": len(missing)})
-    write_page(page, _page(wanted, missing, where, loop.labeling.provider))
-    return CollectLabelsOutputs(version, "" if missing else version, n_labels, len(missing))
+    counts = {"n_labels": n_labels, "n_skipped": len(skipped), "n_missing": len(missing)}
+    log_metrics(metrics, counts | {"n_unknown_rows": len(answers.unknown)})
+    write_page(page, _page(wanted, missing, skipped, answers, loop.labeling.provider))
+    return CollectLabelsOutputs(
+        version, "" if missing else version, n_labels, len(missing), len(skipped)
+    )
+
+
+def _rows(loop: LoopConfig, answers: _Answers) -> pa.Table:
+    import pyarrow as pa
+
+    from visionloop.labeling.answers import SKIPPED
+    from visionloop.lake.schemas import arrow_schema
+
+    provider, now = loop.labeling.provider, datetime.now(UTC)
+    found: list[tuple[str, str | None, str]]
+    found = [(sample, label, provider) for sample, label in answers.labels.items()]
+    found += [(sample, None, SKIPPED) for sample in answers.skipped]
+    rows = [
+        {
+            "sample_id": sample,
+            "task": loop.task,
+            "label": label,
+            "annotator": provider,
+            "origin": origin,
+            "created_at": now,
+        }
+        for sample, label, origin in sorted(found, key=lambda row: row[0])
+    ]
+    return pa.Table.from_pylist(rows, schema=arrow_schema("labels"))
 
 
 def _answers(
     loop: LoopConfig, lake: Lake, round_id: str, version: str, wanted: list[str]
-) -> tuple[dict[str, str], str]:
+) -> _Answers:
+    from visionloop.labeling.answers import is_skip
+
     if loop.labeling.provider == "oracle":
         from visionloop.labeling.oracle import open_oracle
 
         oracle = open_oracle(loop, lake, version=version or None)
-        return oracle.labels(wanted), oracle.where
+        labels = oracle.labels(wanted)
+        return _Answers(labels, [s for s in wanted if s not in labels], oracle.where)
     from visionloop.labeling.oracle import sample_uris
     from visionloop.labeling.requests import answers_uri
     from visionloop.labeling.tables import labels_of_files
 
     where = answers_uri(loop, lake, round_id)
     if not lake.storage.exists(where):
-        return {}, where
-    known, _ = labels_of_files(where, sample_uris(lake, version=version or None))
-    return {sample: known[sample] for sample in wanted if sample in known}, where
+        return _Answers({}, [], where)
+    known, unknown = labels_of_files(where, sample_uris(lake, version=version or None))
+    mine = {sample: known[sample] for sample in wanted if sample in known}
+    skipped = [sample for sample, answer in mine.items() if is_skip(answer, loop.classes)]
+    labels = {sample: answer for sample, answer in mine.items() if sample not in set(skipped)}
+    return _Answers(labels, skipped, where, unknown)
 
 
 def _check_classes(loop: LoopConfig, answers: dict[str, str], where: str) -> None:
@@ -136,17 +195,39 @@ def _check_classes(loop: LoopConfig, answers: dict[str, str], where: str) -> Non
         )
 
 
-def _page(wanted: dict[str, str], missing: list[str], where: str, provider: str) -> str:
+def _page(
+    wanted: dict[str, str],
+    missing: set[str],
+    skipped: set[str],
+    answers: _Answers,
+    provider: str,
+) -> str:
+    from visionloop.labeling.requests import named
+
     rows = []
     for purpose in ("training", "holdout"):
-        asked = [sample for sample, why in wanted.items() if why == purpose]
-        open_ones = len(set(asked) & set(missing))
-        rows.append([purpose, len(asked), len(asked) - open_ones, open_ones])
+        asked = {sample for sample, why in wanted.items() if why == purpose}
+        n_skipped, n_open = len(asked & skipped), len(asked & missing)
+        rows.append([purpose, len(asked), len(asked) - n_skipped - n_open, n_skipped, n_open])
     state = (
-        f"**Waiting** for {len(missing)} labels in `{where}`. Start the round again when they "
-        "are there."
+        f"**Waiting** for {len(missing)} labels in `{answers.where}`. Start the round again when "
+        "they are there; a sample that nobody can label is answered with `-` or `skip`."
         if missing
-        else "Every requested label is there."
+        else "Every request is answered."
     )
-    table = markdown_table(["purpose", "requested", "labelled", "missing"], rows)
-    return f"# Labels\n\n{state}\n\nProvider: {provider}.\n\n{table}\n"
+    parts = ["# Labels", state, f"Provider: {provider}."]
+    parts.append(markdown_table(["purpose", "requested", "labelled", "skipped", "missing"], rows))
+    if skipped:
+        why = "the oracle does not know them" if provider == "oracle" else "nobody can label them"
+        shown = named([f"`{sample[:12]}`" for sample in sorted(skipped)])
+        parts.append(
+            f"**{len(skipped)} skipped**, since {why}: {shown}. They are not trained on, not "
+            "evaluated and not asked about again."
+        )
+    if answers.unknown:
+        shown = named([f"`{name}`" for name in answers.unknown])
+        parts.append(
+            f"**{len(answers.unknown)} rows of `{answers.where}` name no sample of the lake** and "
+            f"were not used: {shown}."
+        )
+    return "\n\n".join(parts) + "\n"
