@@ -114,9 +114,15 @@ def decide(accuracy: float | None, before: float | None = None, **changes: Any) 
     verdict = judge(
         accuracy,
         n=100,
+        n_holdout=100,
+        interval=(0.1, 0.9),
         in_service="m0" if before is not None else "",
         in_service_accuracy=before,
-        **(settings | changes),
+        **(
+            {"best": "m0" if before is not None else "", "best_accuracy": before}
+            | settings
+            | changes
+        ),
     )
     json.dumps(verdict.inputs, allow_nan=False)
     return verdict.passed, verdict.reason

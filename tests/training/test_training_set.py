@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionloop.errors import InputError
+from visionloop.labeling.answers import latest_labels
 from visionloop.training.parameters import TrainingConfig
 from visionloop.training.training_set import (
     TrainingSet,
     class_names,
-    latest_labels,
     model_id_for,
     random_picks,
     trainable,

@@ -24,7 +24,6 @@ from visionloop.training.experiments import LOOP, RANDOM, store_bundle, trained_
 from visionloop.training.training_set import (
     TrainingSet,
     class_names,
-    latest_labels,
     model_id_for,
     random_picks,
     trainable,
@@ -146,8 +145,11 @@ def train(
 
 
 def _plans(loop: LoopConfig, lake: Lake, run: Run, parameters: TrainingConfig) -> list[_Plan]:
+    from visionloop.labeling.answers import latest_labels
+
     labels = latest_labels(run.read("labels").to_pylist(), loop.task)
-    samples = run.read("samples", columns=["sample_id", "split", "fingerprint"]).to_pylist()
+    # At the newest version: what an intake beside this round has put into the holdout stays there.
+    samples = lake.read("samples", columns=["sample_id", "split", "fingerprint"]).to_pylist()
     allowed = trainable(samples, loop.selection.copy_distance)
     experiments = run.read("experiments").to_pylist()
     own = sorted(
@@ -172,14 +174,27 @@ def _plans(loop: LoopConfig, lake: Lake, run: Run, parameters: TrainingConfig) -
         previous = _previous_random(run, experiments)
         picks = random_picks(known, len(chosen.rows), previous=previous, seed=parameters.seed)
         random = TrainingSet(RANDOM, tuple(sorted((s, known[s]) for s in picks)))
-        # Only accuracy is compared, and a temperature does not change it.
-        sets.append((random, parameters.model_copy(update={"calibrate": False})))
+        sets.append((random, _for_the_random_arm(parameters, len(random.rows))))
     return [
         _Plan(
             model_id_for(run.round_id, chosen_set, classes, settings), chosen_set, classes, settings
         )
         for chosen_set, settings in sets
     ]
+
+
+def _for_the_random_arm(parameters: TrainingConfig, n: int) -> TrainingConfig:
+    """Return the parameters by which the control arm fits as many rows as the loop's model does.
+
+    Only accuracy is compared, and a temperature does not change it. Calibrating does change what
+    the network learns from where one fit has to do: then the held-out rows are never fitted, in
+    either arm. Below, the last fit is on all rows, and the first one can be spared.
+    """
+    from visionloop.training.calibration import SINGLE_FIT_LABELS
+
+    return (
+        parameters if n >= SINGLE_FIT_LABELS else parameters.model_copy(update={"calibrate": False})
+    )
 
 
 def _oracle_labels(loop: LoopConfig, lake: Lake, version: str, allowed: set[str]) -> dict[str, str]:

@@ -64,18 +64,6 @@ class TrainingSet:
         )
 
 
-def latest_labels(labels: Iterable[Mapping[str, Any]], task: str) -> dict[str, str]:
-    """Return each sample's latest label.
-
-    Args:
-        labels: Rows of the table `labels`; a sample may have several, a correction being a new row.
-        task: Labels of other tasks are left out.
-    """
-    known = [row for row in labels if row["label"] is not None and row["task"] in (task, None)]
-    known.sort(key=lambda row: (row["created_at"], row["annotator"] or "", row["label"]))
-    return {row["sample_id"]: row["label"] for row in known}
-
-
 def trainable(samples: Sequence[Mapping[str, Any]], copy_distance: int) -> set[str]:
     """Return the samples that may be trained on: the pool, less copies of holdout samples.
 
