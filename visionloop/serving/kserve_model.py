@@ -42,10 +42,14 @@ class VisionModel(kserve.Model):  # type: ignore[misc]
         name: Name of the model.
         follower: Holds the model in service.
         pool: Threads that decode and predict.
+        max_pixels: Of one image.
     """
 
-    def __init__(self, name: str, follower: ModelFollower, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, name: str, follower: ModelFollower, pool: ThreadPoolExecutor, max_pixels: int
+    ) -> None:
         super().__init__(name)
+        self._max_pixels = max_pixels
         self._follower = follower
         self._pool = pool
 
@@ -89,7 +93,8 @@ class VisionModel(kserve.Model):  # type: ignore[misc]
 
         def read() -> tuple[OnnxModel, Ask, Any]:
             ask = payload()
-            return model, ask, prepare(ask.pictures, model.card.image_size)
+            size = model.card.image_size
+            return model, ask, prepare(ask.pictures, size, max_pixels=self._max_pixels)
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, read)
@@ -117,7 +122,12 @@ class ReadyDataPlane(DataPlane):  # type: ignore[misc]
 
 
 def build(
-    name: str, follower: ModelFollower, sender: EventSender | None, *, pool: ThreadPoolExecutor
+    name: str,
+    follower: ModelFollower,
+    sender: EventSender | None,
+    *,
+    pool: ThreadPoolExecutor,
+    max_pixels: int,
 ) -> tuple[FastAPI, GrpcStarter]:
     """Make the server.
 
@@ -126,6 +136,7 @@ def build(
         follower: Holds the model in service.
         sender: Who sends the events of gRPC; REST has its middleware.
         pool: Threads that decode and predict.
+        max_pixels: Of one image; a larger one is answered with 400.
 
     Returns:
         The REST application, and a coroutine function that starts gRPC at a host and port and
@@ -137,7 +148,7 @@ def build(
     )
     for logger in ("kserve", "kserve.trace"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
-    model = VisionModel(name, follower, pool)
+    model = VisionModel(name, follower, pool, max_pixels)
     server.register_model(model)
     server.dataplane = ReadyDataPlane(model_registry=server.registered_models)
     _register_metrics(follower, sender)
