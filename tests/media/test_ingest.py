@@ -13,12 +13,14 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from tests.media.pictures import encoded, photograph, photographs
 from tests.servers import storage_emulator
+from visionloop.config import load_config
 from visionloop.demo.world import World
 from visionloop.errors import InputError
 from visionloop.lake import Lake
@@ -309,6 +311,37 @@ def test_the_holdout_is_drawn_once_and_frozen(tmp_path: Path) -> None:
     later = [value for key, value in after.items() if key not in first]
     assert {split for split, group in later if group in held} == {"reserved"}
     assert {split for split, group in later if group not in held} == {"pool"}
+
+
+def test_a_trickle_fills_the_holdout_and_what_was_selected_from_stays(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, holdout={"fraction": 0.25, "min_samples": 6})
+
+    def held_after(first: int, end: int) -> set[str]:
+        for i in range(first, end):
+            loop.put(f"{i}.png", picture(i))
+        loop.ingest()
+        return {r["sample_id"] for r in loop.rows("samples") if r["split"] == "holdout"}
+
+    assert held_after(0, 1) == set()
+    early = held_after(1, 12)
+    assert len(early) == 3
+    assert held_after(12, 12) == early
+    pool = [r for r in loop.rows("samples") if r["split"] == "pool"]
+    with loop.lake.run(stage="select") as run:
+        run.append("selections", pa.table({"sample_id": [pool[0]["sample_id"]], "rank": [0]}))
+        run.commit()
+    later = held_after(12, 20)
+    assert early < later and len(later) == 5
+    assert not later & {r["sample_id"] for r in pool}
+    full = held_after(20, 28)
+    assert later < full and len(full) == 7
+    assert held_after(28, 40) == full
+    assert len(loop.rows("samples")) == len({r["sample_id"] for r in loop.rows("samples")}) == 40
+
+
+def test_a_holdout_that_could_never_be_frozen_is_refused() -> None:
+    with pytest.raises(InputError, match=r"max_samples` 20 is less than `min_samples` 50"):
+        load_config(json.dumps({"lake": "lake", "holdout": {"max_samples": 20}}))
 
 
 def test_bytes_are_copied_where_the_source_says_so(tmp_path: Path) -> None:

@@ -273,6 +273,39 @@ def test_a_worse_model_is_rejected_against_the_one_in_service_on_the_same_holdou
     assert "max_drop" in Path(page.path).read_text()
 
 
+def test_a_candidate_is_compared_with_the_best_that_ever_served_also_when_a_label_changed(
+    loop: SmallLoop,
+) -> None:
+    holdout = loop.split("holdout")
+    loop.label(loop.split("pool")[:60] + holdout)
+    best = train(config=loop.config, round_id="0000", epochs=60)
+    first = evaluate(config=loop.config, round_id="0000", model_id=best.model_id)
+    hasty = loop.changed("training", min_updates=1, learning_rate=1e-6)
+    worse = train(config=hasty, round_id="0000")
+    # The best one is retired, a worse one serves.
+    loop.retire(best.model_id)
+    loop.serve(worse.model_id)
+    allowed = json.dumps(json.loads(hasty) | {"gates": {"max_drop": 0.1}})
+    again = train(config=allowed, round_id="0001")
+    gate = f"subject == '{again.model_id}'"
+
+    def inputs() -> dict[str, Any]:
+        row = loop.lake.read("decisions", where=gate).to_pylist()[0]
+        assert best.model_id in row["reason"] and worse.model_id in row["reason"]
+        return dict(json.loads(row["inputs"]))
+
+    assert not evaluate(config=allowed, round_id="0001", model_id=again.model_id).passed
+    known = inputs()
+    assert (known["best"], known["best_accuracy"]) == (best.model_id, first.accuracy)
+    assert known["in_service"] == worse.model_id and known["in_service_accuracy"] < first.accuracy
+    # A corrected label makes another holdout: what was measured before does not count.
+    wrong = {s: str((int(loop.truth[s]) + 1) % 10) for s in holdout[:12]}
+    loop.label(list(wrong), **wrong)
+    evaluate(config=allowed, round_id="0001", model_id=again.model_id)
+    assert inputs()["holdout"] != known["holdout"]
+    assert inputs()["best_accuracy"] != first.accuracy
+
+
 def test_a_model_and_an_id_that_do_not_belong_together_are_refused(loop: SmallLoop) -> None:
     loop.label(loop.split("pool")[:20] + loop.split("holdout"))
     bundle = loop.artifact("model")

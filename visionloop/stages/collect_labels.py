@@ -227,7 +227,7 @@ def _page(
     if answers.unknown:
         shown = named([f"`{name}`" for name in answers.unknown])
         parts.append(
-            f"**{len(answers.unknown)} rows of `{answers.where}` name no sample of the lake** and "
-            f"were not used: {shown}."
+            f"Rows of `{answers.where}` that name no sample of the lake, and were not used: "
+            f"**{len(answers.unknown)}** ({shown})."
         )
     return "\n\n".join(parts) + "\n"

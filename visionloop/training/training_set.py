@@ -124,30 +124,6 @@ def class_names(
     return classes
 
 
-def random_picks(
-    eligible: Iterable[str], n: int, *, previous: Sequence[str], seed: int
-) -> list[str]:
-    """Draw the control arm's samples: those of the round before, and as many more as are needed.
-
-    Args:
-        eligible: Sample ids that may be drawn.
-        n: How many in all.
-        previous: What the round before had, in its order; kept, so that the sets are nested.
-        seed: Seed of the draw. The order in which ids are drawn depends on nothing else.
-
-    Returns:
-        At most n distinct sample ids, previous first.
-    """
-    allowed = set(eligible)
-    kept = [sample_id for sample_id in dict.fromkeys(previous) if sample_id in allowed][:n]
-
-    def ticket(sample_id: str) -> bytes:
-        return hashlib.sha256(f"{seed} {sample_id}".encode()).digest()
-
-    rest = sorted(allowed - set(kept), key=ticket)
-    return kept + rest[: n - len(kept)]
-
-
 def model_id_for(
     round_id: str, training_set: TrainingSet, classes: Sequence[str], parameters: TrainingConfig
 ) -> str:
