@@ -525,3 +525,15 @@ def test_a_jpeg_is_reduced_as_in_training_and_not_by_its_decoder() -> None:
 
     image = picture(3, size=256, form="JPEG")
     assert np.array_equal(prepare([image], SIZE)[0], to_input(decode_rgb(image), SIZE))
+
+
+def test_the_command_line_has_the_servers_default() -> None:
+    import argparse
+
+    from visionloop.cli import serve
+    from visionloop.serving.payloads import MAX_PIXELS
+
+    parser = argparse.ArgumentParser()
+    serve.add_arguments(parser)
+    assert parser.parse_args(["--model", "m"]).max_pixels == MAX_PIXELS
+    assert parser.parse_args(["--model", "m", "--max-pixels", "9"]).max_pixels == 9

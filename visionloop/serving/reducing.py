@@ -184,6 +184,7 @@ def main(plan: Plan) -> None:
     # The collector is told to stop, and tells by closing the pipe, once its own segment is closed.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.nice(10)  # to acknowledge comes first, where processors are few
     upload = None
     if plan.upload:
         from visionloop.serving.uploader import Uploader
