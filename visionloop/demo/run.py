@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,11 +67,10 @@ def run_demo(
     if len(done := _done(folder)) >= rounds:
         summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
         console.print(
-            f"These {len(done)} rounds had been run before; --fresh (make demo FRESH=1) starts anew."
+            f"These {len(done)} rounds were run before; --fresh (make demo FRESH=1) starts anew."
         )
         _say_end(console, summary, folder)
         return summary
-    began = time.monotonic()
     from visionloop.demo.world import World
 
     world = World(folder, seed=SEED)
@@ -77,9 +78,10 @@ def run_demo(
     with contextlib.ExitStack() as stack:
         predictor = _start_servers(stack, folder, config)
         for number in range(len(done), rounds):
-            done.append(_turn(number, folder, config, world, predictor, console))
-            _write(folder, done, config, time.monotonic() - began)
-    summary = _write(folder, done, config, time.monotonic() - began)
+            with _clock(folder, number) as clock:
+                done.append(_turn(number, folder, config, world, predictor, clock, console))
+            _write(folder, done, config)
+    summary = _write(folder, done, config)
     _say_end(console, summary, folder)
     return summary
 
@@ -174,6 +176,7 @@ def _turn(
     config: LoopConfig,
     world: World,
     predictor: Server,
+    clock: Callable[[], float],
     console: Console,
 ) -> dict[str, Any]:
     """One round: deliver, run the round's pipeline, send traffic, harvest what was logged."""
@@ -181,7 +184,6 @@ def _turn(
     from visionloop.pipelines.arguments import pipeline_arguments
     from visionloop.runner.local import run_pipeline
 
-    began = time.monotonic()
     delivered = world.deliver(number)
     _plant(config, world, number)
     planted = ", ".join(
@@ -215,7 +217,7 @@ def _turn(
         "harvest", pipeline_arguments(config, "harvest"), folder, progress=console_on
     )
     harvest.raise_for_failure()
-    seconds = time.monotonic() - began
+    seconds = clock()
     told = round_summary(_lake(config), number, sent.answered, seconds)
     random = f", random {told['random_accuracy']:.3f}" if told["random_accuracy"] else ""
     console.print(
@@ -225,6 +227,25 @@ def _turn(
         soft_wrap=True,
     )
     return told
+
+
+@contextlib.contextmanager
+def _clock(folder: Path, number: int) -> Iterator[Callable[[], float]]:
+    """Count the seconds of a round over every process that worked on it, also those killed."""
+    path = folder / "logs" / f"seconds-{number:04d}"
+    path.parent.mkdir(exist_ok=True)
+    began = time.monotonic() - (float(path.read_text() or 0) if path.exists() else 0.0)
+    stopped = threading.Event()
+
+    def note() -> None:
+        while not stopped.wait(1.0):
+            path.write_text(f"{time.monotonic() - began:.1f}")
+
+    threading.Thread(target=note, daemon=True).start()
+    try:
+        yield lambda: time.monotonic() - began
+    finally:
+        stopped.set()
 
 
 def _plant(config: LoopConfig, world: World, number: int) -> None:
@@ -245,13 +266,11 @@ def _done(folder: Path) -> list[dict[str, Any]]:
     return rounds
 
 
-def _write(
-    folder: Path, rounds: list[dict[str, Any]], config: LoopConfig, seconds: float
-) -> dict[str, Any]:
+def _write(folder: Path, rounds: list[dict[str, Any]], config: LoopConfig) -> dict[str, Any]:
     lake = _lake(config)
     summary = {
         "rounds": rounds,
-        "seconds": round(seconds, 1),
+        "seconds": round(sum(told["seconds"] for told in rounds), 1),
         "lake": lake.uri,
         "report": str(folder / "report.html"),
     }

@@ -15,7 +15,7 @@ from visionloop.lake.catalog import catalog_errors, catalog_uri, open_catalog
 from visionloop.lake.rounds import Rounds
 from visionloop.lake.run import Run
 from visionloop.lake.schemas import EMBEDDINGS_PREFIX, arrow_schema
-from visionloop.lake.storage import Storage, join, normalise, open_storage
+from visionloop.lake.storage import Storage, join, local_path, normalise, open_storage
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -60,6 +60,23 @@ class Lake:
                 remedy="Use at most 63 lower-case letters, digits, _ and -",
             )
         return cls(normalise(uri), catalog, loop)
+
+    @classmethod
+    def loops(cls, uri: str, *, catalog: str = "") -> list[str]:
+        """Return the names of the loops in a lake, none where there is no lake; makes nothing.
+
+        Args:
+            uri: Root of the lake.
+            catalog: See `Lake.open`.
+        """
+        place = catalog_uri(normalise(uri), catalog)
+        if place.startswith("sqlite:///"):
+            database = local_path(place.removeprefix("sqlite:///").split("?")[0])
+            if not database.exists():
+                return []
+        with catalog_errors(place):
+            opened = open_catalog(normalise(uri), catalog)
+            return sorted(".".join(namespace) for namespace in opened.list_namespaces())
 
     @cached_property
     def catalog(self) -> Catalog:

@@ -19,6 +19,7 @@ from fastapi import FastAPI, Request, Response
 from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
 from kserve.model_server import app as kserve_app
 from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
 from prometheus_client import Gauge
 from prometheus_client.registry import Collector
@@ -88,6 +89,9 @@ class VisionModel(kserve.Model):  # type: ignore[misc]
             payload: A function that reads the request, run in a thread.
             headers: Of the request.
         """
+        if not callable(payload):
+            # KServe's own route `:explain` comes here, past our reading of the request.
+            raise InvalidInput("this model explains nothing; ask it with :predict or /infer")
         # Taken once: the whole request is answered by one model, whatever is published meanwhile.
         model = self.current
 
@@ -110,6 +114,18 @@ class VisionModel(kserve.Model):  # type: ignore[misc]
             self._pool, model.predict, batch
         )
         return ask, Answer(model.card, probabilities, embedding)
+
+
+class FixedRepository(ModelRepositoryExtension):  # type: ignore[misc]
+    """KServe's repository routes: the pointer says which model is served, not a request."""
+
+    async def unload(self, model_name: str) -> None:
+        """Refuse: one anonymous request must not take the model out of service.
+
+        Raises:
+            InvalidInput: Always.
+        """
+        raise InvalidInput("the model in service is changed by publishing, not by a request")
 
 
 class ReadyDataPlane(DataPlane):  # type: ignore[misc]
@@ -153,6 +169,7 @@ def build(
     server.dataplane = ReadyDataPlane(model_registry=server.registered_models)
     _register_metrics(follower, sender)
     _add_routes(kserve_app, server.dataplane, follower, sender)
+    server.model_repository_extension = FixedRepository(model_registry=server.registered_models)
     rest = RESTServer(
         "kserve.model_server:app", server.dataplane, server.model_repository_extension, http_port=0
     )

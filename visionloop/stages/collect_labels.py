@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visionloop.errors import InputError
 from visionloop.stages.artifacts import (
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from visionloop.config import LoopConfig
     from visionloop.lake import Lake
+    from visionloop.lake.run import Run
 
 
 class CollectLabelsOutputs(NamedTuple):
@@ -30,7 +31,7 @@ class CollectLabelsOutputs(NamedTuple):
     Attributes:
         lake_version: Lake version with the new labels.
         trainable_version: The same once every request of the round is answered; empty while the
-            round waits for people.
+            round waits for people, and where it ends since nearly all was skipped.
         n_labels: Labels of this round that are there.
         n_missing: Requests of this round that nobody has answered.
         n_skipped: Requests of this round that were answered with ``-`` or ``skip``.
@@ -106,8 +107,11 @@ def collect_labels(
         missing = {s for s in open_requests if s not in answers.labels} - set(answers.skipped)
         skipped = skipped_samples([*held, *rows.to_pylist()], loop.task) & set(wanted)
         n_labels = len(wanted) - len(missing) - len(skipped)
+        # Nothing can be trained on, and nobody is asked again: the next round picks other samples.
+        ended = bool(skipped) and not missing and _n_trainable(run, [*held, *rows.to_pylist()]) < 2
         run.set_round(
-            state="waiting" if missing else "running",
+            state="waiting" if missing else "done" if ended else "running",
+            outcome="kept" if ended else None,
             counts={
                 "labels": n_labels,
                 "labels_skipped": len(skipped),
@@ -126,10 +130,17 @@ def collect_labels(
         )
     counts = {"n_labels": n_labels, "n_skipped": len(skipped), "n_missing": len(missing)}
     log_metrics(metrics, counts | {"n_unknown_rows": len(answers.unknown)})
-    write_page(page, _page(wanted, missing, skipped, answers, loop.labeling.provider))
+    write_page(page, _page(wanted, missing, skipped, answers, loop.labeling.provider, ended))
     return CollectLabelsOutputs(
-        version, "" if missing else version, n_labels, len(missing), len(skipped)
+        version, "" if missing or ended else version, n_labels, len(missing), len(skipped)
     )
+
+
+def _n_trainable(run: Run, answers: list[dict[str, Any]]) -> int:
+    from visionloop.labeling.answers import latest_labels
+
+    pool = run.read("samples", columns=["sample_id"], where="split == 'pool'")
+    return len(latest_labels(answers).keys() & set(pool["sample_id"].to_pylist()))
 
 
 def _rows(loop: LoopConfig, answers: _Answers) -> pa.Table:
@@ -201,6 +212,7 @@ def _page(
     skipped: set[str],
     answers: _Answers,
     provider: str,
+    ended: bool,
 ) -> str:
     from visionloop.labeling.requests import named
 
@@ -217,6 +229,11 @@ def _page(
     )
     parts = ["# Labels", state, f"Provider: {provider}."]
     parts.append(markdown_table(["purpose", "requested", "labelled", "skipped", "missing"], rows))
+    if ended:
+        parts.append(
+            "Too few labels are left to train on: **the round ends here**, and the next one "
+            "selects other samples."
+        )
     if skipped:
         why = "the oracle does not know them" if provider == "oracle" else "nobody can label them"
         shown = named([f"`{sample[:12]}`" for sample in sorted(skipped)])

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class IngestOutputs(NamedTuple):
-    """What `ingest` returns; n_files = n_new + exact copies + n_unreadable + n_skipped.
+    """What `ingest` returns; n_files = n_new + n_duplicates + n_unreadable + n_skipped.
 
     Attributes:
         lake_version: Lake version with the new files.
@@ -38,6 +38,7 @@ class IngestOutputs(NamedTuple):
         n_new: Samples that the lake did not have.
         n_unreadable: New files whose bytes are no image.
         n_skipped: Files known before, and files whose bytes could not be had.
+        n_duplicates: New files whose bytes another file held already.
     """
 
     lake_version: str
@@ -46,6 +47,7 @@ class IngestOutputs(NamedTuple):
     n_new: int
     n_unreadable: int
     n_skipped: int
+    n_duplicates: int
 
 
 @stage
@@ -121,7 +123,13 @@ def ingest(
     if not held.num_rows and not counts["ok"]:
         raise _nothing_readable(loop, counts, intake)
     return IngestOutputs(
-        version, round_id, counts["in"], counts["ok"], counts["unreadable"], counts["skipped"]
+        version,
+        round_id,
+        counts["in"],
+        counts["ok"],
+        counts["unreadable"],
+        counts["skipped"],
+        counts["duplicates"],
     )
 
 

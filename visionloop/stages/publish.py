@@ -118,14 +118,16 @@ def _move(loop: LoopConfig, place: str, model_id: str, model_uri: str) -> float:
     if not loop.serving.url:
         return 0.0
     try:
-        with progress("publish", total=None, unit="seconds") as bar:
-            return wait_for_model(
+        with progress("publish", total=1, unit="endpoints") as bar:
+            waited = wait_for_model(
                 loop.serving.url,
                 loop.endpoint,
                 model_id,
                 timeout=loop.serving.timeout_s,
-                on_wait=lambda waited: bar.note(f"waiting for the endpoint, {waited:.0f} s"),
+                on_wait=lambda so_far: bar.note(f"waiting for it to come up, {so_far:.0f} s"),
             )
+            bar.advance()
+            return waited
     except BaseException:  # an interrupt too must not leave a model in service that nobody saw up
         if before is None:
             delete_pointer(place)
