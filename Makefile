@@ -25,17 +25,17 @@ help:
 $(READY): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
 	  "visionloop needs Python 3.11, 3.12 or 3.13, and found %d.%d: install one, or name it: make PYTHON=/path/to/python3.12" % v)'
-	@echo "Making the environment in $(VENV) (about 6 GB with PyTorch; a minute or more on a slow network) …"
+	@echo "Making the environment in $(VENV) (about 7 GB with PyTorch; a minute or more on a slow network) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[engine,serve,demo,dev]'
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/visionloop demo $(if $(DIR),--dir $(DIR)) $(if $(ROUNDS),--rounds $(ROUNDS))
+	@$(BIN)/visionloop demo $(if $(DIR),--dir $(DIR)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(FRESH),--fresh)
 
 test: $(READY) lint
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -42,15 +42,34 @@ class SourceConfig(_Section):
 
 
 class HoldoutConfig(_Section):
-    """The part of the samples that every model is judged on, chosen once and then frozen."""
+    """The part of the samples that every model is judged on, drawn until it is large enough."""
 
-    fraction: float = Field(0.2, ge=0, lt=1, description="share of the first intake's samples")
-    max_samples: int = Field(500, ge=0, description="no more than so many")
+    fraction: float = Field(
+        0.2, ge=0, lt=1, description="share of all samples, while the holdout is drawn"
+    )
+    min_samples: int = Field(
+        50,
+        ge=1,
+        description="each intake adds to the holdout until it has so many samples; then it is "
+        "frozen, and accuracies of different rounds are comparable",
+    )
+    max_samples: int = Field(
+        200, ge=1, description="no more than so many: people label all of them, most in round 0"
+    )
     group_by: str = Field(
         "",
         description="metadata key whose samples stay together (camera, patient, video)",
     )
     seed: int = Field(0, ge=0, description="seed of the choice")
+
+    @model_validator(mode="after")
+    def _least_is_no_more_than_most(self) -> HoldoutConfig:
+        if self.max_samples < self.min_samples:
+            raise ValueError(
+                f"`max_samples` {self.max_samples} is less than `min_samples` {self.min_samples}: "
+                "the holdout would never be large enough to be frozen"
+            )
+        return self
 
 
 class EmbeddingConfig(_Section):
@@ -97,7 +116,8 @@ class GatesConfig(_Section):
         0.01,
         ge=0,
         le=1,
-        description="accuracy that a candidate may lose against the model in service",
+        description="accuracy that a candidate may lose against the best model that was ever in "
+        "service, measured on the same holdout samples under the same labels",
     )
     allow_unevaluated: bool = Field(
         False, description="publish a model even where the holdout has no labels to judge it by"
@@ -169,9 +189,9 @@ class LoopConfig(_Section):
     catalog: str = Field(
         "",
         description="empty: SQLite in a file lake; or sqlite:///path?timeout=30 (seconds to wait "
-        "for another process), postgresql+psycopg2://user@host/db, or https://… (Iceberg REST). "
-        "An address with a password is refused: it belongs into VISIONLOOP_CATALOG, or a file that "
-        "VISIONLOOP_CATALOG_FILE names",
+        "for another process), or postgresql+psycopg2://user@host/db. An address with a password "
+        "is refused: it belongs into VISIONLOOP_CATALOG, or a file that VISIONLOOP_CATALOG_FILE "
+        "names",
     )
     sources: list[SourceConfig] = Field(default_factory=list, description="where images come from")
     holdout: HoldoutConfig = Field(

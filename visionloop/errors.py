@@ -36,6 +36,10 @@ class InputError(VisionloopError):
     exit_status = 2
 
 
+class StaleRead(VisionloopError):
+    """Another run has written what this one had read; a stage is then run again."""
+
+
 class UnreadableMedia(VisionloopError):
     """One image or video cannot be decoded; it is counted, never dropped.
 

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from visionloop import environment, failures
+from visionloop.errors import StaleRead
 from visionloop.lean import keep_pandas_out_of_pyarrow
 from visionloop.progress import emit, listening, log
 from visionloop.redaction import hide_in_tracebacks
+
+TRIES_WHEN_STALE = 3
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,7 +59,7 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
             keep_pandas_out_of_pyarrow()
             hide_in_tracebacks()
         try:
-            result = function(*args, **kwargs)
+            result = _again_when_stale(function, *args, **kwargs)
         except BaseException as error:
             emit("failed", stage=name, seconds=time.time() - began)
             if environment.error_file():
@@ -106,6 +109,16 @@ def _end_with(runner: int) -> None:
 
     if runner and runner != os.getpid():
         threading.Thread(target=watch, name="follows the runner", daemon=True).start()
+
+
+def _again_when_stale(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a stage again when another run has written what it had read, such as an hourly intake."""
+    for _ in range(TRIES_WHEN_STALE - 1):
+        try:
+            return function(*args, **kwargs)
+        except StaleRead as stale:
+            log(f"{function.__name__}: once more, since {stale.what}")
+    return function(*args, **kwargs)
 
 
 def _plain_outputs(result: Any) -> dict[str, Any]:

@@ -18,7 +18,13 @@ def collect_labels(
     run_id: str = "",
 ) -> NamedTuple(
     "Outputs",
-    [("lake_version", str), ("trainable_version", str), ("n_labels", int), ("n_missing", int)],
+    [
+        ("lake_version", str),
+        ("trainable_version", str),
+        ("n_labels", int),
+        ("n_missing", int),
+        ("n_skipped", int),
+    ],
 ):
     """Collect the labels that the provider has finished.
 
@@ -32,8 +38,8 @@ def collect_labels(
         lake: URI of the lake; empty takes the configuration's.
         lake_version: Version of the lake that is read.
         round_id: The round that this belongs to.
-        metrics: Counts of labels by class, and of those missing.
-        page: Labels by class, and what is still missing.
+        metrics: Counts of requests that are labelled, skipped and missing.
+        page: The same by purpose, what was skipped, and rows that name no known sample.
         run_id: The run, written on every row; empty outside a pipeline.
 
     Returns:
@@ -41,7 +47,8 @@ def collect_labels(
         trainable_version: Version of the lake to train on; empty while the round waits for
             labels.
         n_labels: Labels of this round collected so far.
-        n_missing: Requests of this round without a label.
+        n_missing: Requests of this round that nobody has answered.
+        n_skipped: Requests of this round answered with `-` or `skip`: nobody can label them.
     """
     from visionloop.stages.collect_labels import collect_labels as run_stage
 

@@ -27,12 +27,13 @@ def ingest(
         ("n_new", int),
         ("n_unreadable", int),
         ("n_skipped", int),
+        ("n_duplicates", int),
     ],
 ):
     """Ingest the files that the lake does not know yet.
 
     A file is known by its URI and generation. Unreadable files are recorded with their reason,
-    never dropped: n_files = n_new + n_unreadable + n_skipped + copies of other files.
+    never dropped: n_files = n_new + n_duplicates + n_unreadable + n_skipped.
 
     Reads: files, samples, metadata, labels; the files at the sources and their sidecars.
     Writes: files, samples, metadata, labels, flags, rounds; copies of the images where the
@@ -56,6 +57,7 @@ def ingest(
         n_new: Files newly recorded as readable.
         n_unreadable: Files newly recorded as unreadable.
         n_skipped: Files known before.
+        n_duplicates: New files whose bytes another file held already.
     """
     from visionloop.stages.ingest import ingest as run_stage
 

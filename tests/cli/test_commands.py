@@ -115,7 +115,7 @@ def test_a_round_waits_for_people_and_says_so(
     command = ["run", "select_and_label", "--config", str(folder / "loop.yaml")]
     assert main([*command, "--output", str(tmp_path), "--set", "n_samples=3"]) == 0
     told = capsys.readouterr()
-    assert "select_and_label: waits for labels" in told.out and "the round goes on" in told.out
+    assert "Round 0000 waits for 6 labels in" in told.out and "it goes on" in told.out
     assert "✓ select" in told.err and "3 selected" in told.err
 
 
@@ -133,7 +133,16 @@ def test_a_missing_source_fails_the_run_with_one_paragraph_and_status_2(
 
 
 def test_what_the_collector_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "visionloop", "collect", "--lake", str(tmp_path / "lake")]
+    command = [
+        sys.executable,
+        "-m",
+        "visionloop",
+        "collect",
+        "--keep",
+        "bodies",
+        "--lake",
+        str(tmp_path / "lake"),
+    ]
     ports = tmp_path / "ports.json"
     with subprocess.Popen([*command, "--port", "0", "--port-file", str(ports)]) as collector:
         until = time.monotonic() + 30
@@ -147,7 +156,7 @@ def test_what_the_collector_acknowledged_outlives_a_kill(tmp_path: Path) -> None
         os.kill(collector.pid, signal.SIGKILL)
     kept = [
         line
-        for path in (tmp_path / "lake" / "events").iterdir()
+        for path in (tmp_path / "lake" / "events").glob("*.jsonl")
         for line in path.read_text(encoding="utf-8").splitlines()
     ]
     assert len(kept) == 1 and json.loads(kept[0])["headers"]["ce-id"] == "1"

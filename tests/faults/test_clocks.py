@@ -11,12 +11,12 @@ import pyarrow as pa
 import pytest
 
 from tests.faults.conftest import SmallLoop, doubled, failure_of
+from visionloop.labeling.answers import latest_labels
 from visionloop.lake import Lake
 from visionloop.lake.schemas import arrow_schema
 from visionloop.stages.ingest import ingest
 from visionloop.stages.monitor import monitor
 from visionloop.stages.report import report
-from visionloop.training.training_set import latest_labels
 
 YEAR = 365 * 24 * 3600
 

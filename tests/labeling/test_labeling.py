@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from visionloop.errors import InputError
+from visionloop.labeling.answers import latest_labels
 from visionloop.labeling.tables import FileNames, labels_of_files, read_label_csv
 from visionloop.lake import Lake
+from visionloop.monitoring.report.load import load_report
+from visionloop.selection.config import SelectionConfig
+from visionloop.selection.material import read_material
 from visionloop.stages.collect_labels import collect_labels
 from visionloop.stages.request_labels import request_labels
 
@@ -21,6 +26,14 @@ URIS = {
     "file:///data/dog/copy%20of%201.png": "b" * 64,
     "gs://bucket/bobcat/2.png": "c" * 64,
 }
+
+
+class Page:
+    """An artifact of a task."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = self.uri = str(path)
+        self.metadata: dict[str, object] = {}
 
 
 def config(lake: Lake, **more: object) -> str:
@@ -185,3 +198,104 @@ def test_the_holdout_is_asked_about_once_and_not_in_every_round(filled: Lake) ->
         run.commit()
     assert request_labels(config=setting).n_requested == 1
     assert collect_labels(config=setting).n_labels == 1
+
+
+def label_one(lake: Lake) -> None:
+    """Give the third sample of the pool a label, so that there is something to train on."""
+    with lake.run(stage="ingest") as run:
+        row = {"sample_id": "c" * 64, "label": "dog", "task": "classification", "origin": "import"}
+        row["created_at"] = datetime.now(UTC)  # type: ignore[assignment]
+        run.append("labels", pa.Table.from_pylist([row]))
+        run.commit()
+
+
+def oracle_csv(lake: Lake, tmp_path: Path, text: str) -> str:
+    path = tmp_path / "truth.csv"
+    path.write_text(text)
+    return config(lake, labeling={"provider": "oracle", "labels": str(path)})
+
+
+def test_a_sample_that_the_oracle_does_not_know_is_skipped_at_once_and_told(
+    filled: Lake, tmp_path: Path
+) -> None:
+    label_one(filled)
+    setting = oracle_csv(filled, tmp_path, "file,label\ncat/1.png,cat\ndog/1.png,-\n")
+    assert request_labels(config=setting).n_requested == 3
+    page = Page(tmp_path / "page.md")
+    done = collect_labels(config=setting, page=page)
+    assert (done.n_labels, done.n_skipped, done.n_missing) == (1, 2, 0)
+    assert done.trainable_version == filled.version()
+    text = Path(page.path).read_text()
+    assert "2 skipped" in text and "the oracle does not know them" in text
+    rows = {row["sample_id"][0]: row for row in filled.read("labels").to_pylist()}
+    assert rows["b"]["label"] is None and rows["b"]["origin"] == "skipped"
+    again = collect_labels(config=setting)
+    assert again[2:] == done[2:] and filled.read("labels").num_rows == 4
+
+
+def test_an_oracle_that_knows_no_sample_at_all_skips_none(filled: Lake, tmp_path: Path) -> None:
+    setting = oracle_csv(filled, tmp_path, "file,label\nelsewhere/7.png,cat\n")
+    request_labels(config=setting)
+    with pytest.raises(InputError, match="knows the label of no sample"):
+        collect_labels(config=setting)
+    assert filled.read("labels").num_rows == 0
+
+
+def test_people_skip_what_cannot_be_labelled_and_it_is_never_asked_for_or_picked_again(
+    filled: Lake, tmp_path: Path
+) -> None:
+    label_one(filled)
+    answers = tmp_path / "answers.csv"
+    answers.write_text("file,label\ncat/1.png,cat\ndog/1.png,SKIP\ncat/9.png,-\nno/such.png,cat\n")
+    setting = config(filled, labeling={"provider": "csv", "labels": str(answers)})
+    request_labels(config=setting)
+    page = Page(tmp_path / "page.md")
+    done = collect_labels(config=setting, page=page)
+    assert (done.n_labels, done.n_skipped, done.n_missing) == (1, 2, 0) and done.trainable_version
+    text = Path(page.path).read_text()
+    assert "| training | 2 | 1 | 1 | 0 |" in text and "| holdout | 1 | 0 | 1 | 0 |" in text
+    assert "were not used: **1** (`no/such.png`)" in text
+    runs = [row for row in filled.stage_runs().to_pylist() if row["stage"] == "collect_labels"]
+    counts = json.loads(runs[0]["counts"])
+    assert counts["in"] == counts["ok"] + counts["skipped"] + counts["missing"] == 3
+    assert counts["unknown_rows"] == 1
+    assert latest_labels(filled.read("labels").to_pylist()) == {
+        "a" * 64: "cat",
+        "c" * 64: "dog",
+    }
+
+    material = read_material(filled, SelectionConfig(strategy="random"))
+    assert "b" * 64 in material.taken and material.labelled.sample_ids == ("a" * 64, "c" * 64)
+    report = load_report(filled)
+    assert report.n_labels == 2
+    with filled.run(stage="publish", round_id="0000") as run:
+        run.set_round(state="done")
+        run.commit()
+    filled.rounds.open("next")
+    assert request_labels(config=setting).n_requested == 0
+
+
+def test_a_round_whose_picks_were_all_skipped_ends_and_the_next_one_can_open(
+    filled: Lake, tmp_path: Path
+) -> None:
+    answers = tmp_path / "answers.csv"
+    answers.write_text("file,label\ncat/1.png,-\ndog/1.png,-\ncat/9.png,cat\n")
+    setting = config(filled, labeling={"provider": "csv", "labels": str(answers)})
+    request_labels(config=setting)
+    page = Page(tmp_path / "page.md")
+    done = collect_labels(config=setting, page=page)
+    assert (done.trainable_version, done.n_labels, done.n_skipped, done.n_missing) == ("", 1, 2, 0)
+    held = filled.rounds.get("0000")
+    assert held is not None and (held.state, held.outcome) == ("done", "kept")
+    assert "the round ends here" in Path(page.path).read_text()
+    assert filled.rounds.open("next").round_id == "0001"
+
+
+def test_a_class_called_skip_is_a_label(filled: Lake, tmp_path: Path) -> None:
+    answers = tmp_path / "answers.csv"
+    answers.write_text("file,label\ncat/1.png,skip\ndog/1.png,dog\ncat/9.png,-\n")
+    setting = config(filled, labeling={"provider": "csv", "labels": str(answers)})
+    setting = json.dumps(json.loads(setting) | {"classes": ["skip", "dog"]})
+    request_labels(config=setting)
+    done = collect_labels(config=setting)
+    assert (done.n_labels, done.n_skipped) == (2, 1)

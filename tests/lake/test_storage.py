@@ -121,6 +121,15 @@ def test_a_pipe_is_no_file_and_a_link_that_leads_nowhere_is_listed_and_cannot_be
         storage.read(found.uri)
 
 
+def test_links_that_go_round_in_a_circle_are_walked_once(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"a")
+    (tmp_path / "photos" / "up").symlink_to(tmp_path)
+    (tmp_path / "photos" / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    listed = [name_of(info.uri) for info in open_storage("x").list(str(tmp_path))]
+    assert listed == ["a.png", "lost.png"]
+
+
 def test_uris_have_one_form(tmp_path: Path) -> None:
     assert normalise("/a/../b c") == "file:///b%20c"
     assert local_path("file:///b%20c") == Path("/b c")

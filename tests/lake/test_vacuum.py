@@ -180,7 +180,7 @@ def test_a_writer_beside_it_loses_nothing(lake: Lake) -> None:
         from visionloop.lake import Lake
         lake = Lake.open(sys.argv[1], loop="test")
         for i in range(3):
-            with lake.run(stage="ingest", exclusive=True) as run:
+            with lake.run(stage="ingest") as run:
                 run.append("files", pa.table({"uri": [f"w{i}"], "state": ["skipped"]}))
                 run.commit()
     """

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
+import threading
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +21,7 @@ from PIL import Image, ImageFile
 
 from tests.media.pictures import FORMATS, encoded, photograph, photographs
 from visionloop.errors import UnreadableMedia
+from visionloop.media.budget import PixelBudget
 from visionloop.media.decode import REASONS, decode, decode_rgb
 
 # pytest shows the warnings that the decoder silences in production.
@@ -214,3 +221,96 @@ def test_damaged_files_never_do_anything_but_decode_or_say_why(
         assert decode_rgb(bytes(data)).ndim == 3
     except UnreadableMedia as error:
         assert error.reason in REASONS
+
+
+def test_conversions_in_strips_change_no_pixel() -> None:
+    rng = np.random.default_rng(0)
+    wide = Image.fromarray(rng.integers(0, 256, (1100, 1500, 4), dtype=np.uint8))
+    white = Image.new("RGBA", wide.size, "white")
+    assert np.array_equal(
+        decode_rgb(encoded(wide)), np.asarray(Image.alpha_composite(white, wide).convert("RGB"))
+    )
+    values = rng.normal(5, 100, (1100, 1500)).astype(np.float32)
+    scaled = (values.astype(np.float64) - values.min()) * (
+        255.0 / (float(values.max()) - float(values.min()))
+    )
+    got = decode_rgb(encoded(Image.fromarray(values), "TIFF"))
+    assert np.array_equal(got[:, :, 0], np.round(scaled).astype(np.uint8))
+
+
+def test_a_picture_beyond_the_memory_is_too_large_and_ends_nothing() -> None:
+    program = """
+import io, resource, sys
+from PIL import Image
+from visionloop.errors import UnreadableMedia
+from visionloop.media.inspect import inspect
+bomb = sys.stdin.buffer.read()
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 250_000_000, resource.RLIM_INFINITY))
+try:
+    inspect(bomb)
+except UnreadableMedia as error:
+    print(error.reason, error.detail)
+"""
+    bomb = encoded(Image.new("P", (13000, 13000)), transparency=0, compress_level=9)
+    answer = subprocess.run(
+        [sys.executable, "-c", program], input=bomb, capture_output=True, check=True
+    )
+    assert answer.stdout.decode() == "too_large more than there is memory for\n"
+
+
+def test_large_pictures_are_decoded_one_at_a_time_and_small_ones_together() -> None:
+    budget = PixelBudget(100)
+    inside: list[int] = []
+    most: list[int] = []
+    lock = threading.Lock()
+
+    def decode_one(pixels: int) -> None:
+        with budget.share() as share:
+            share.take(pixels)
+            with lock:
+                inside.append(pixels)
+                most.append(sum(inside))
+            time.sleep(0.01)
+            with lock:
+                inside.remove(pixels)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(decode_one, [30, 60, 500, 10, 100, 20, 30, 40, 30, 500] * 3))
+    assert max(most) == 500  # larger than the whole budget: alone
+    assert sorted({n for n in most if n != 500})[-1] <= 100
+    assert len([n for n in most if n in (90, 100, 80, 70, 60)]) > 3
+
+
+def test_the_pixels_reserved_are_those_in_memory() -> None:
+    def reserved(form: str, **options: Any) -> int:
+        asked: list[int] = []
+        decode(encoded(photograph(512, 512), form, **options), draft=64, reserve=asked.append)
+        (pixels,) = asked
+        return pixels
+
+    assert reserved("PNG") == 512 * 512
+    assert reserved("JPEG") == 64 * 64
+    assert reserved("JPEG", progressive=True) == 512 * 512
+
+
+def test_an_ingest_of_large_pictures_holds_few_of_them_at_a_time(tmp_path: Path) -> None:
+    program = """
+import resource, sys
+from visionloop.lake.storage import open_storage
+from visionloop.media.reading import examine
+storage = open_storage(sys.argv[1])
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+states = [found.state for found in examine(storage, storage.list(sys.argv[1]), {})]
+assert states == ["ok"] * 8, states
+print(peak() - before)
+"""
+    data = encoded(Image.new("P", (5000, 4000)), transparency=0)
+    for number in range(8):
+        (tmp_path / f"{number}.png").write_bytes(data)
+    answer = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    # 20 million pixels are 100 MB and more: three are within the budget, all eight were 0.8 GB.
+    assert int(answer.stdout) < 550_000_000

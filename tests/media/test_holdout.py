@@ -1,13 +1,23 @@
-"""The holdout: drawn once, by what is in it, with everything that belongs together."""
+"""The holdout: drawn until it is large enough, together with everything that belongs together."""
 
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionloop.media.holdout import HOLDOUT, POOL, RESERVED, Member, first_splits, later_split
+from visionloop.media.holdout import (
+    HOLDOUT,
+    POOL,
+    RESERVED,
+    Held,
+    Member,
+    draw_splits,
+    later_split,
+)
 
 
 def member(name: str, group: str = "", copy_of: str = "") -> Member:
@@ -19,7 +29,7 @@ def member(name: str, group: str = "", copy_of: str = "") -> Member:
 
 def held(members: list[Member], **options: float) -> set[str]:
     chosen = {"fraction": 0.2, "max_samples": 500, "seed": 0} | options
-    splits = first_splits(members, **chosen)  # type: ignore[arg-type]
+    splits = draw_splits(members, **chosen)  # type: ignore[arg-type]
     assert set(splits) == {m.sample_id for m in members}
     assert set(splits.values()) <= {POOL, HOLDOUT}
     return {sample_id for sample_id, split in splits.items() if split == HOLDOUT}
@@ -98,3 +108,85 @@ def test_whatever_comes_nothing_that_belongs_together_is_divided(
         sides = {m.sample_id in chosen for m in members if m.group_key == f"g{group}"}
         assert len(sides) <= 1
     assert len(chosen) < len(members) or not members
+
+
+def trickle(
+    batches: list[list[Member]], *, movable: bool = True, **options: float
+) -> list[dict[str, str]]:
+    """Return the splits after each of several intakes."""
+    chosen = {"fraction": 0.2, "min_samples": 50, "max_samples": 200, "seed": 0} | options
+    splits: dict[str, str] = {}
+    known: dict[str, Member] = {}
+    states = []
+    for batch in batches:
+        earlier = [Held(known[name], split) for name, split in splits.items()]
+        drawn = draw_splits(batch, earlier, movable=movable, **chosen)  # type: ignore[arg-type]
+        assert {m.sample_id for m in batch} <= set(drawn)
+        moved = set(drawn) - {m.sample_id for m in batch}
+        assert all(drawn[name] == HOLDOUT != splits[name] for name in moved)
+        assert movable or not any(splits[name] == POOL for name in moved)
+        splits |= drawn
+        known |= {m.sample_id: m for m in batch}
+        states.append(dict(splits))
+    return states
+
+
+def inside(splits: dict[str, str]) -> set[str]:
+    return {name for name, split in splits.items() if split == HOLDOUT}
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 30])
+@pytest.mark.parametrize("movable", [True, False])
+def test_small_intakes_fill_the_holdout_until_it_has_its_least_and_then_it_is_frozen(
+    size: int, movable: bool
+) -> None:
+    many = [member(f"t{i}") for i in range(600)]
+    batches = [many[i : i + size] for i in range(0, len(many), size)]
+    states = trickle(batches, movable=movable)
+    sizes = [len(inside(state)) for state in states]
+    for number, (state, batch_end) in enumerate(zip(states, range(size, 601, size), strict=False)):
+        if sizes[number] < 50:
+            assert abs(len(inside(state)) - 0.2 * batch_end) <= 1
+    assert 50 <= sizes[-1] <= 56
+    full = next(i for i, n in enumerate(sizes) if n >= 50)
+    assert all(inside(state) == inside(states[full]) for state in states[full:])
+    assert all(inside(a) <= inside(b) for a, b in pairwise(states))
+
+
+def test_a_first_intake_of_two_does_not_leave_the_loop_without_a_holdout() -> None:
+    states = trickle([SINGLES[:2], SINGLES[2:]])
+    assert [len(inside(state)) for state in states] == [0, 40]
+
+
+def test_before_the_first_selection_whole_groups_may_still_move_and_after_it_none_may() -> None:
+    first = [member(f"a{i}", group="abc"[i % 3]) for i in range(3)]
+    later = [member(f"b{i}", group="abc"[i % 3]) for i in range(60)]
+    moved = trickle([first, later], fraction=0.4)[-1]
+    held = {m.group_key for m in [*first, *later] if m.sample_id in inside(moved)}
+    assert 0 < len(held) < 3 and 20 <= len(inside(moved)) <= 26
+    assert not inside(trickle([first, later], movable=False, fraction=0.1)[-1])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 25), st.integers(0, 5)), max_size=60, unique=True),
+    st.integers(1, 9),
+    st.floats(0, 0.9),
+    st.booleans(),
+    st.integers(1, 20),
+)
+def test_however_intakes_are_cut_no_group_and_no_copies_are_on_both_sides(
+    drawn: list[tuple[int, int]], size: int, fraction: float, movable: bool, least: int
+) -> None:
+    members = [member(f"{i}/{g}", f"g{g}" if g else "") for i, g in drawn]
+    batches = [members[i : i + size] for i in range(0, len(members), size)]
+    states = trickle(batches, movable=movable, fraction=fraction, min_samples=least)
+    for splits in states:
+        for group in range(1, 6):
+            sides = {
+                splits[m.sample_id]
+                for m in members
+                if m.group_key == f"g{group}" and m.sample_id in splits
+            }
+            assert sides <= {POOL} or sides <= {HOLDOUT, RESERVED}
+    assert not members or len(inside(states[-1])) < len(members)

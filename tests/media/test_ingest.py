@@ -14,12 +14,14 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from tests.media.pictures import encoded, photograph, photographs
 from tests.servers import storage_emulator
+from visionloop.config import load_config
 from visionloop.demo.world import World
 from visionloop.errors import InputError
 from visionloop.lake import Lake
@@ -112,7 +114,7 @@ def test_every_file_gets_a_row_whatever_it_is(loop: Loop) -> None:
     loop.put("a.png.json", {"camera": "x"})
     loop.put(".hidden.png", whole)
     found = loop.ingest()
-    assert found[2:] == (7, 1, 5, 0)
+    assert found[2:6] == (7, 1, 5, 0)
     assert loop.metrics.metrics["n_duplicates"] == 1
     files = {Path(row["uri"]).name: row for row in loop.rows("files")}
     assert {name: (row["state"], row["reason"]) for name, row in files.items()} == {
@@ -161,11 +163,11 @@ def test_a_second_ingest_reads_only_what_is_new_or_changed(
     monkeypatch.setattr(
         FileStorage, "read", lambda self, uri: reads.append(uri) or original(self, uri)
     )
-    assert loop.ingest()[2:] == (3, 0, 0, 3)
+    assert loop.ingest()[2:6] == (3, 0, 0, 3)
     assert not [uri for uri in reads if "/source/" in uri]
     changed.write_bytes(picture(3))
     loop.put("c.png", picture(4))
-    assert loop.ingest()[2:] == (4, 2, 0, 2)
+    assert loop.ingest()[2:6] == (4, 2, 0, 2)
     assert sorted(Path(uri).name for uri in reads if "/source/" in uri) == ["b.png", "c.png"]
     generations = [row["generation"] for row in loop.rows("files") if row["uri"].endswith("/b.png")]
     assert len(set(generations)) == 2
@@ -176,7 +178,7 @@ def test_a_touched_file_with_the_same_bytes_is_neither_new_nor_a_copy(loop: Loop
     path = loop.put("a.png", picture())
     loop.ingest()
     os.utime(path, ns=(1, 1))
-    assert loop.ingest()[2:] == (1, 0, 0, 1)
+    assert loop.ingest()[2:6] == (1, 0, 0, 1)
     assert loop.metrics.metrics["n_duplicates"] == 0
     assert len(loop.rows("files")) == 2 and len(loop.rows("samples")) == 1
 
@@ -194,13 +196,13 @@ def test_a_file_that_vanishes_is_counted_and_tried_again(
         return original(self, uri)
 
     monkeypatch.setattr(FileStorage, "read", vanish)
-    assert loop.ingest()[2:] == (2, 1, 0, 1)
+    assert loop.ingest()[2:6] == (2, 1, 0, 1)
     assert [(r["state"], r["reason"]) for r in loop.rows("files") if "b.png" in r["uri"]] == [
         ("skipped", "vanished")
     ]
     monkeypatch.setattr(FileStorage, "read", original)
     path.write_bytes(picture(2))
-    assert loop.ingest()[2:] == (2, 1, 0, 1)
+    assert loop.ingest()[2:6] == (2, 1, 0, 1)
 
 
 def test_a_file_that_may_not_be_read_is_counted_and_tried_again(
@@ -216,10 +218,10 @@ def test_a_file_that_may_not_be_read_is_counted_and_tried_again(
         return original(self, uri)
 
     monkeypatch.setattr(FileStorage, "read", refuse)
-    assert loop.ingest()[2:] == (2, 1, 0, 1)
+    assert loop.ingest()[2:6] == (2, 1, 0, 1)
     assert [r["reason"] for r in loop.rows("files") if r["state"] == "skipped"] == ["cannot_read"]
     monkeypatch.setattr(FileStorage, "read", original)
-    assert loop.ingest()[2:] == (2, 1, 0, 1)
+    assert loop.ingest()[2:6] == (2, 1, 0, 1)
     assert len(loop.rows("samples")) == 2
 
 
@@ -292,7 +294,7 @@ def test_labels_come_from_a_table_beside_the_images(tmp_path: Path) -> None:
 
 
 def test_the_holdout_is_drawn_once_and_frozen(tmp_path: Path) -> None:
-    loop = Loop(tmp_path, holdout={"fraction": 0.25, "group_by": "Camera"})
+    loop = Loop(tmp_path, holdout={"fraction": 0.25, "min_samples": 8, "group_by": "Camera"})
     for i in range(40):
         loop.put(f"{i}.png", picture(i))
         loop.put(f"{i}.json", {"camera": f"cam{i % 10}"})
@@ -310,6 +312,37 @@ def test_the_holdout_is_drawn_once_and_frozen(tmp_path: Path) -> None:
     later = [value for key, value in after.items() if key not in first]
     assert {split for split, group in later if group in held} == {"reserved"}
     assert {split for split, group in later if group not in held} == {"pool"}
+
+
+def test_a_trickle_fills_the_holdout_and_what_was_selected_from_stays(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, holdout={"fraction": 0.25, "min_samples": 6})
+
+    def held_after(first: int, end: int) -> set[str]:
+        for i in range(first, end):
+            loop.put(f"{i}.png", picture(i))
+        loop.ingest()
+        return {r["sample_id"] for r in loop.rows("samples") if r["split"] == "holdout"}
+
+    assert held_after(0, 1) == set()
+    early = held_after(1, 12)
+    assert len(early) == 3
+    assert held_after(12, 12) == early
+    pool = [r for r in loop.rows("samples") if r["split"] == "pool"]
+    with loop.lake.run(stage="select") as run:
+        run.append("selections", pa.table({"sample_id": [pool[0]["sample_id"]], "rank": [0]}))
+        run.commit()
+    later = held_after(12, 20)
+    assert early < later and len(later) == 5
+    assert not later & {r["sample_id"] for r in pool}
+    full = held_after(20, 28)
+    assert later < full and len(full) == 7
+    assert held_after(28, 40) == full
+    assert len(loop.rows("samples")) == len({r["sample_id"] for r in loop.rows("samples")}) == 40
+
+
+def test_a_holdout_that_could_never_be_frozen_is_refused() -> None:
+    with pytest.raises(InputError, match=r"max_samples` 20 is less than `min_samples` 50"):
+        load_config(json.dumps({"lake": "lake", "holdout": {"max_samples": 20}}))
 
 
 def test_bytes_are_copied_where_the_source_says_so(tmp_path: Path) -> None:
@@ -335,7 +368,7 @@ def test_two_sources_that_overlap_count_each_file_once(tmp_path: Path) -> None:
     loop.put("sub/a.png", picture(1))
     loop.put("b.png", picture(2))
     loop.settings["sources"] = [{"uri": str(loop.source / "sub")}, {"uri": str(loop.source)}]
-    assert loop.ingest()[2:] == (2, 2, 0, 0)
+    assert loop.ingest()[2:6] == (2, 2, 0, 0)
     assert sorted(Path(r["source"]).name for r in loop.rows("samples")) == ["source", "sub"]
 
 
@@ -365,14 +398,14 @@ def test_a_source_without_any_readable_image_is_an_error_that_stays(loop: Loop) 
             loop.ingest()
     assert [r["state"] for r in loop.rows("files")] == ["unreadable"] * 2
     loop.put("c.png", picture())
-    assert loop.ingest()[2:] == (3, 1, 0, 2)
+    assert loop.ingest()[2:6] == (3, 1, 0, 2)
 
 
 def test_an_empty_delivery_to_a_lake_with_samples_is_no_error(loop: Loop) -> None:
     path = loop.put("a.png", picture())
     loop.ingest()
     path.unlink()
-    assert loop.ingest()[2:] == (0, 0, 0, 0)
+    assert loop.ingest()[2:6] == (0, 0, 0, 0)
 
 
 def test_a_round_is_opened_and_resumed(loop: Loop) -> None:
@@ -402,8 +435,8 @@ def test_an_ingest_from_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         storage.write(join(root, "a b#1.png.json"), b'{"camera": "dock"}')
         storage.write(join(root, "bad.png"), b"")
         loop.settings["sources"] = [{"uri": root}]
-        assert loop.ingest()[2:] == (2, 1, 1, 0)
-        assert loop.ingest()[2:] == (2, 0, 0, 2)
+        assert loop.ingest()[2:6] == (2, 1, 1, 0)
+        assert loop.ingest()[2:6] == (2, 0, 0, 2)
         assert loop.rows("samples")[0]["uri"] == "gs://cameras/march/a b#1.png"
         assert loop.rows("metadata")[0]["camera"] == "dock"
         loop.settings["sources"] = [{"uri": "gs://cameras/april"}]

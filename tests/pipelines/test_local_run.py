@@ -141,6 +141,8 @@ def test_the_tasks_of_a_killed_run_end_with_it(toys: ModuleType, tmp_path: Path)
 
 def test_the_keyboard_stops_a_run_with_one_sentence(toys: ModuleType, tmp_path: Path) -> None:
     program = (
+        # A shell starts what runs in its background with the keyboard's signal ignored.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from toy_pipelines import whole\n"
         "from visionloop.runner.local import run_pipeline\n"
@@ -202,7 +204,11 @@ def test_without_a_terminal_each_task_is_one_line() -> None:
     assert lines == ["✓ ingest             1.2 s  5 new", "✗ train              0.5 s  failed"]
 
 
-def test_on_a_terminal_the_running_task_is_drawn_and_ended_ones_stay() -> None:
+def test_on_a_terminal_the_running_task_is_drawn_and_ended_ones_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+
     class Screen(io.StringIO):
         def isatty(self) -> bool:
             return True

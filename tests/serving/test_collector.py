@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import http.client
 import json
 import os
 import signal
 import socket
+import stat
 import threading
 import time
 from pathlib import Path
@@ -218,7 +220,8 @@ def test_hashes_alone_are_kept_on_demand_and_harvested_alike(
         tables.append(found.new_confidences.drop_columns(["occurred_at"]).to_pylist())
     assert tables[0] == tables[1]
     assert tables[1][0]["sample_id"] == hashlib.sha256(image).hexdigest()
-    text = b"".join(path.read_bytes() for path in (tmp_path / "hashes").glob("*"))
+    files = [path for path in (tmp_path / "hashes").rglob("*") if path.is_file()]
+    text = b"".join(path.read_bytes() for path in files)
     assert base64.b64encode(request)[:60] not in text
     assert request[20:60] not in text
 
@@ -251,3 +254,220 @@ def test_closed_segments_go_to_a_bucket_also_those_of_a_killed_collector(
         ]
         assert sorted(event.body for event in events) == [b"first", b"second"]
         assert not list((tmp_path / "spool").glob("*"))
+
+
+# --- hashes: acknowledged first, reduced beside it ------------------------------------------------
+
+
+BOMB = gzip.compress(b"[" + b"0," * 31_000_000 + b"0]", compresslevel=1)  # unpacks to 62 MB
+
+
+def children(process: int) -> list[int]:
+    listed = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(child) for child in listed.split()]
+
+
+def wait_for_lines(folder: Path, count: int, seconds: float = 30) -> list[dict[str, Any]]:
+    deadline = time.monotonic() + seconds
+    while len(found := lines(folder)) < count and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
+def encoded_request(image: bytes) -> bytes:
+    return json.dumps({"instances": [{"b64": base64.b64encode(image).decode()}]}).encode()
+
+
+def acknowledged_in(server: Server, body: bytes, seconds: float) -> list[float]:
+    """Post small events for a while; return how long each acknowledgement took."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.ports["http"], timeout=20)
+    times = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        began = time.monotonic()
+        connection.request("POST", "/", body=body, headers=EVENT)
+        reply = connection.getresponse()
+        reply.read()
+        assert reply.status == 200
+        times.append(time.monotonic() - began)
+    return times
+
+
+def test_events_are_acknowledged_while_a_bomb_beside_them_is_still_being_read(
+    start: Starter, tmp_path: Path
+) -> None:
+    folder = tmp_path / "events"
+    server = start("collect", events=str(folder), port=0, keep="hashes", max_segment_seconds=0.05)
+    small = encoded_request(picture(1))
+    acknowledged_in(server, small, 0.2)
+    wait_for_lines(folder, 1)
+    for _ in range(3):
+        assert server.post("/", BOMB, {**EVENT, "Ce-Id": "bomb"})[0] == 200
+    times = acknowledged_in(server, small, 1.0)
+    # All of these were answered although the bombs before them were not through.
+    assert len([e for e in lines(folder) if e["headers"]["ce-id"] == "bomb"]) < 3
+    assert len(times) > 5
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        bombs = [line for line in lines(folder) if line["headers"]["ce-id"] == "bomb"]
+        if len(bombs) == 3:
+            break
+        time.sleep(0.1)
+    assert [line["request"]["problem"] for line in bombs] == ["request_not_an_object"] * 3
+
+
+def test_large_requests_do_not_keep_small_ones_waiting(start: Starter, tmp_path: Path) -> None:
+    server = start("collect", events=str(tmp_path / "events"), port=0, keep="hashes")
+    small = encoded_request(picture(1))
+    pixels = json.dumps({"instances": [[[[7, 8, 9]] * 1000] * 1500]}).encode()
+    assert len(pixels) > 13_000_000
+    stop = threading.Event()
+
+    def large() -> None:
+        for _ in range(6):
+            assert server.post("/", pixels, EVENT)[0] == 200
+        stop.set()
+
+    client = threading.Thread(target=large)
+    client.start()
+    times = []
+    while not stop.is_set():
+        times += acknowledged_in(server, small, 0.1)
+    client.join()
+    # Read on the loop, each of the large ones holds up everything for half a second.
+    assert sorted(times)[int(0.9 * len(times))] < 0.25
+
+
+def test_the_spool_is_private_and_empty_in_the_end(start: Starter, tmp_path: Path) -> None:
+    folder = tmp_path / "events"
+    server = start("collect", events=str(folder), port=0, keep="hashes")
+    (reducer,) = children(server.process.pid)
+    os.kill(reducer, signal.SIGSTOP)
+    image = picture(5)
+    assert server.post("/", encoded_request(image), EVENT)[0] == 200
+    (raw,) = (folder / ".raw").glob("*.raw")
+    assert base64.b64encode(image) in raw.read_bytes()
+    assert stat.S_IMODE(raw.stat().st_mode) == 0o600
+    assert stat.S_IMODE((folder / ".raw").stat().st_mode) == 0o700
+    os.kill(reducer, signal.SIGCONT)
+    (line,) = wait_for_lines(folder, 1)
+    assert line["request"]["samples"] == [hashlib.sha256(image).hexdigest()]
+    assert "body_b64" not in line
+    server.stop()
+    assert not list((folder / ".raw").iterdir())
+
+
+@pytest.mark.parametrize("also_the_reducer", [False, True])
+def test_hashes_survive_kill_9_and_pixels_do_not(
+    start: Starter, tmp_path: Path, also_the_reducer: bool
+) -> None:
+    folder = tmp_path / "events"
+    sent: dict[str, str] = {}
+    for turn in range(2):
+        server = start("collect", events=str(folder), port=0, keep="hashes")
+        (reducer,) = children(server.process.pid)
+        end = time.monotonic() + 0.7
+        while time.monotonic() < end:
+            image = picture(1000 * turn + len(sent))
+            headers = {**EVENT, "Ce-Id": f"{turn}-{len(sent)}"}
+            assert server.post("/", encoded_request(image), headers)[0] == 200
+            sent[headers["Ce-Id"]] = hashlib.sha256(image).hexdigest()
+        if also_the_reducer:
+            os.kill(reducer, signal.SIGKILL)
+        server.process.kill()
+        server.process.wait()
+    server = start("collect", events=str(folder), port=0, keep="hashes")
+    server.get("/healthz")
+    assert server.stop() == 0
+    deadline = time.monotonic() + 20
+    while list((folder / ".raw").iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    kept = {line["headers"]["ce-id"]: line["request"]["samples"] for line in lines(folder)}
+    assert kept == {name: [sample] for name, sample in sent.items()}
+    assert len(sent) > 50
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert all(path.name.endswith(".events.jsonl") for path in files)
+    assert all(b"body_b64" not in path.read_bytes() for path in files)
+
+
+def test_a_reducer_that_died_is_started_again(start: Starter, tmp_path: Path) -> None:
+    folder = tmp_path / "events"
+    server = start("collect", events=str(folder), port=0, keep="hashes")
+    (reducer,) = children(server.process.pid)
+    os.kill(reducer, signal.SIGKILL)
+    assert server.post("/", encoded_request(picture(1)), EVENT)[0] == 200
+    assert len(wait_for_lines(folder, 1)) == 1
+    assert children(server.process.pid) != [reducer]
+
+
+def test_a_full_spool_refuses_events_until_there_is_room(start: Starter, tmp_path: Path) -> None:
+    server = start(
+        "collect", events=str(tmp_path / "e"), port=0, keep="hashes", max_spool_bytes=100_000
+    )
+    (reducer,) = children(server.process.pid)
+    os.kill(reducer, signal.SIGSTOP)
+    assert server.post("/", b"x" * 90_000, EVENT)[0] == 200
+    time.sleep(0.5)
+    assert server.post("/", b"x" * 20_000, EVENT)[0] == 503
+    os.kill(reducer, signal.SIGCONT)
+    deadline = time.monotonic() + 20
+    while server.post("/", b"x" * 20_000, EVENT)[0] != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_an_event_that_kills_its_reader_is_given_up_and_still_counted(tmp_path: Path) -> None:
+    from visionloop.serving import raw_spool
+    from visionloop.serving.reducing import reduce_folder
+    from visionloop.serving.segment_writer import SegmentWriter
+
+    raw = raw_spool.make_folder(tmp_path / ".raw")
+    head = {"received_at": "", "headers": {"ce-type": EVENT["Ce-Type"]}}
+    record = raw_spool.pack(head, [encoded_request(picture(1))])
+    (raw / "20260101.raw").write_bytes(record + record[:-1])
+    for _ in range(5):  # five readers that die before they are done
+        (path,) = raw_spool.segments(raw)
+        with raw_spool.claim(path) as held:
+            assert held is not None
+            assert not held.hopeless
+    writer = SegmentWriter(tmp_path)
+    assert reduce_folder(raw, writer)
+    writer.close()
+    (line,) = lines(tmp_path)  # the second record is cut: it was never acknowledged
+    assert line["request"]["problem"] == "request_decoder_failed"
+    assert not raw_spool.segments(raw)
+
+
+def test_chunked_bodies_count_as_load_too(start: Starter, tmp_path: Path) -> None:
+    server = start("collect", events=str(tmp_path / "events"), port=0, max_queued_bytes=50_000)
+    slow = socket.create_connection(("127.0.0.1", server.ports["http"]))
+    slow.sendall(
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"afc8\r\n" + b"x" * 45_000 + b"\r\n"
+    )  # fmt: skip
+    time.sleep(0.3)
+    assert server.post("/", b"x" * 10_000, EVENT)[0] == 503
+    slow.sendall(b"2710\r\n" + b"x" * 10_000 + b"\r\n0\r\n\r\n")
+    assert b" 503 " in slow.recv(1000)
+    slow.close()
+    assert server.post("/", b"x" * 10_000, EVENT)[0] == 200
+
+
+def test_a_harvest_waits_for_what_was_acknowledged_and_says_what_it_missed(
+    tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    from visionloop.serving import raw_spool
+    from visionloop.stages import harvest
+
+    raw = raw_spool.make_folder(tmp_path / ".raw")
+    (raw / "a.raw").touch()
+    monkeypatch.setattr(harvest, "_SETTLE_SECONDS", 0.1)
+    harvest._settle(str(tmp_path))
+    assert "1 segments of acknowledged events are not reduced" in capsys.readouterr().err
+    monkeypatch.setattr(harvest, "_SETTLE_SECONDS", 30)
+    timer = threading.Timer(0.3, lambda: (raw / "a.raw").unlink())
+    timer.start()
+    began = time.monotonic()
+    harvest._settle(str(tmp_path))
+    assert 0.2 < time.monotonic() - began < 20
+    assert capsys.readouterr().err == ""

@@ -183,6 +183,10 @@ def test_a_brace_in_a_string_or_in_the_raw_bytes_does_not_end_the_json() -> None
         zlib.compress,
         lambda data: gzip.compress(data[:20]) + gzip.compress(data[20:]),
         lambda data: __import__("pyarrow").compress(data, codec="zstd", asbytes=True),
+        lambda data: (
+            __import__("zstandard").compress(data[:20])
+            + __import__("zstandard").compress(data[20:])
+        ),
     ],
 )
 def test_bodies_compressed_by_http_are_unpacked(pack: Any) -> None:
@@ -197,6 +201,18 @@ def test_a_compression_bomb_is_refused_before_it_is_unpacked(monkeypatch: Any) -
     bomb = gzip.compress(b"0" * 400_000_000, compresslevel=1)
     assert decode_response(bomb).problem == "body_too_large"
     assert decode_request(bomb).problem == "request_body_too_large"
+    import zstandard
+
+    packed = zstandard.compress(b"0" * 100_000_000)
+    assert decode_request(packed).problem == "request_body_too_large"
+    assert decode_request(packed[:-5]).problem in (
+        "request_body_too_large", "request_compression_invalid"
+    )  # fmt: skip
+    assert decode_request(b"\x28\xb5\x2f\xfd" + b"\xff" * 50).problem == (
+        "request_compression_invalid"
+    )
+    cut = zstandard.compress(bytes(range(256)) * 100)[:-20]
+    assert decode_request(cut).problem == "request_compression_invalid"
 
 
 def test_names_of_model_and_version() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import struct
 import sys
@@ -15,8 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from tests.serving.conftest import CLASSES, SIZE, Starter, picture, write_bundle
+from tests.serving.conftest import CLASSES, SIZE, Server, Starter, picture, write_bundle
 from visionloop.inference import OnnxModel, to_input
 from visionloop.media.decode import decode_rgb
 
@@ -447,3 +449,92 @@ def test_a_taken_port_is_an_error(setup: Setup) -> None:
 
     with pytest.raises(InputError, match="cannot listen"):
         bind("127.0.0.1", setup.server.ports["http"])
+
+
+# --- pictures that are small to send and large to decode ----------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bomb() -> bytes:
+    """A picture of 179 million pixels in 22 KB: a palette with transparency, all of one colour."""
+    out = io.BytesIO()
+    Image.new("P", (13370, 13370)).save(out, "PNG", transparency=0, compress_level=9)
+    assert len(out.getvalue()) < 25_000
+    return out.getvalue()
+
+
+def peak_memory(server: Server) -> int:
+    """Return the largest resident memory of a server so far, in bytes."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
+def test_a_bomb_is_refused_with_words_and_costs_no_memory(setup: Setup, bomb: bytes) -> None:
+    setup.v1({"instances": [{"b64": b64(picture())}]})
+    before = peak_memory(setup.server)
+    for body in (bomb, json.dumps({"instances": [{"b64": b64(bomb)}] * 50}).encode()):
+        status, reply, _ = setup.server.post("/v1/models/clf:predict", body, {})
+        assert status == 400
+        told = json.loads(reply)["error"]
+        assert "image 0 is too large, 13370 by 13370 pixels" in told
+        assert "25,000,000" in told
+    tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [b64(bomb)]}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    assert setup.server.post("/v2/models/clf/infer", body, JSON)[0] == 400
+    assert peak_memory(setup.server) - before < 100_000_000
+
+
+def test_the_largest_pictures_of_a_request_are_decoded_one_at_a_time(setup: Setup) -> None:
+    out = io.BytesIO()
+    Image.new("P", (5000, 5000)).save(out, "PNG", transparency=0)
+    before = peak_memory(setup.server)
+    reply = setup.v1({"instances": [{"b64": b64(out.getvalue())}] * 4})
+    assert len(reply["predictions"]) == 4
+    # One of them takes 25 million times 4 bytes twice; four at once would be a gigabyte.
+    assert peak_memory(setup.server) - before < 500_000_000
+
+
+def test_how_many_pixels_are_taken_is_an_option(tmp_path: Path) -> None:
+    starter = Starter(tmp_path)
+    bundle = write_bundle(tmp_path / "m1", "model-1", seed=1)
+    try:
+        server = starter(
+            "serve",
+            model_uri=str(bundle),
+            name="clf",
+            http_port=0,
+            grpc_port=None,
+            max_pixels=20 * 20,
+        )
+        assert server.post("/v1/models/clf:predict", picture(size=20))[0] == 200
+        assert server.post("/v1/models/clf:predict", picture(size=21))[0] == 400
+    finally:
+        starter.end()
+
+
+def test_the_pixels_of_a_whole_request_are_bounded() -> None:
+    from visionloop.serving.payloads import BadRequest, prepare
+
+    image = picture(size=20)
+    assert len(prepare([image] * 41, SIZE, max_pixels=400)) == 41
+    with pytest.raises(BadRequest, match="send fewer images"):
+        prepare([image] * 42, SIZE, max_pixels=400)
+
+
+def test_a_jpeg_is_reduced_as_in_training_and_not_by_its_decoder() -> None:
+    from visionloop.serving.payloads import prepare
+
+    image = picture(3, size=256, form="JPEG")
+    assert np.array_equal(prepare([image], SIZE)[0], to_input(decode_rgb(image), SIZE))
+
+
+def test_the_command_line_has_the_servers_default() -> None:
+    import argparse
+
+    from visionloop.cli import serve
+    from visionloop.serving.payloads import MAX_PIXELS
+
+    parser = argparse.ArgumentParser()
+    serve.add_arguments(parser)
+    assert parser.parse_args(["--model", "m"]).max_pixels == MAX_PIXELS
+    assert parser.parse_args(["--model", "m", "--max-pixels", "9"]).max_pixels == 9

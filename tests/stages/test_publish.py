@@ -15,7 +15,7 @@ import pytest
 from tests.servers import free_port
 from visionloop.errors import VisionloopError
 from visionloop.lake import Lake
-from visionloop.serving.pointer import pointer_uri, read_pointer
+from visionloop.serving.pointer import Pointer, pointer_uri, read_pointer, write_pointer
 from visionloop.stages.publish import publish
 
 
@@ -127,6 +127,43 @@ def test_an_endpoint_that_does_not_come_up_gets_the_old_model_back(lake: Lake, u
             config=config(lake, url=url), model_id="m2", model_uri="file:///m2", passed=True
         )
     assert done.in_service == "m2"
+
+
+def test_a_publish_that_was_killed_after_it_moved_the_pointer_still_goes_back(lake: Lake) -> None:
+    for model in ("m1", "m2"):
+        trained(lake, model)
+        publish(config=config(lake), model_id=model, model_uri=f"file:///{model}", passed=True)
+    trained(lake, "m3")
+    place = pointer_uri(lake, "test")
+    # What a publish of m3 leaves that is killed while it waits for the endpoint.
+    write_pointer(place, Pointer("m3", "file:///m3", "", "m2", "file:///m2"))
+    with endpoint(place, refuses=True) as url:
+        setting = config(lake, url=url, timeout_s=0.3)
+        with pytest.raises(VisionloopError, match="did not come up with model m3"):
+            publish(config=setting, model_id="m3", model_uri="file:///m3", passed=True)
+    held = read_pointer(place)
+    assert held is not None and (held.model_id, held.model_uri) == ("m2", "file:///m2")
+
+
+def test_an_interrupt_while_the_endpoint_comes_up_goes_back_too(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(lake, "m1")
+    publish(config=config(lake), model_id="m1", model_uri="file:///m1", passed=True)
+    trained(lake, "m2")
+    place = pointer_uri(lake, "test")
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with endpoint(place, refuses=True) as url:
+        monkeypatch.setattr("visionloop.serving.endpoint.time.sleep", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            publish(
+                config=config(lake, url=url), model_id="m2", model_uri="file:///m2", passed=True
+            )
+    held = read_pointer(place)
+    assert held is not None and held.model_id == "m1"
 
 
 def test_publishing_twice_is_publishing_once(lake: Lake) -> None:

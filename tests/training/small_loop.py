@@ -128,6 +128,16 @@ class SmallLoop:
             run.set_round(state="done", outcome="published")
             return run.commit()
 
+    def retire(self, model_id: str) -> None:
+        """Do what publish does to the model that served before."""
+        from visionloop.lake.schemas import arrow_schema
+
+        row = self.experiment(model_id) | {"state": "retired"}
+        with self.lake.run(stage="publish") as run:
+            rows = pa.Table.from_pylist([row], schema=arrow_schema("experiments"))
+            run.replace("experiments", rows, f"model_id == '{model_id}'")
+            run.commit()
+
     def artifact(self, name: str) -> Folder:
         return Folder(str(self.folder / "artifacts" / name))
 

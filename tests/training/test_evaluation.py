@@ -106,15 +106,20 @@ def test_few_numbers_are_cut_in_halves_and_few_values_not_at_all() -> None:
 
 
 def decide(accuracy: float | None, before: float | None = None, **changes: Any) -> tuple[bool, str]:
+    served = "m0" if before is not None else ""
     settings: dict[str, Any] = {
+        "n": 100,
+        "n_holdout": 100,
+        "interval": (0.1, 0.9),
+        "best": served,
+        "best_accuracy": before,
         "min_accuracy": 0.5,
         "max_drop": 0.02,
         "allow_unevaluated": False,
     }
     verdict = judge(
         accuracy,
-        n=100,
-        in_service="m0" if before is not None else "",
+        in_service=served,
         in_service_accuracy=before,
         **(settings | changes),
     )
@@ -141,3 +146,28 @@ def test_a_model_that_was_not_evaluated_passes_only_where_that_is_allowed() -> N
     passed, reason = decide(None)
     assert not passed and "allow_unevaluated" in reason
     assert decide(None, allow_unevaluated=True)[0]
+
+
+def test_a_loop_that_loses_a_little_in_every_round_is_stopped_at_the_best_it_ever_was() -> None:
+    best = current = 0.95
+    passes = 0
+    for _ in range(30):
+        candidate = current - 0.01
+        passed, reason = decide(candidate, current, best="m-first", best_accuracy=best)
+        if not passed:
+            assert "m-first" in reason and "0.950" in reason and f"{current:.3f} of m0" in reason
+            break
+        current, passes = candidate, passes + 1
+    assert passes == 2 and current >= best - 0.02 - 1e-9
+
+
+def test_without_a_holdout_the_gate_says_so_and_asks_for_no_labels() -> None:
+    passed, reason = decide(None, n=0, n_holdout=0, interval=None)
+    assert not passed and "there is no holdout" in reason and "ingest more" in reason
+    assert "label the holdout" not in reason
+    assert "none of the 7 holdout samples has a label" in decide(None, n=0, n_holdout=7)[1]
+
+
+def test_a_small_holdout_is_told_with_its_interval() -> None:
+    assert "95% interval is 0.596 to 0.982" in decide(0.9, n=10, interval=(0.596, 0.982))[1]
+    assert "interval" not in decide(0.9, n=50, interval=(0.78, 0.96))[1]

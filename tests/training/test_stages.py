@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -273,6 +274,39 @@ def test_a_worse_model_is_rejected_against_the_one_in_service_on_the_same_holdou
     assert "max_drop" in Path(page.path).read_text()
 
 
+def test_a_candidate_is_compared_with_the_best_that_ever_served_also_when_a_label_changed(
+    loop: SmallLoop,
+) -> None:
+    holdout = loop.split("holdout")
+    loop.label(loop.split("pool")[:60] + holdout)
+    best = train(config=loop.config, round_id="0000", epochs=60)
+    first = evaluate(config=loop.config, round_id="0000", model_id=best.model_id)
+    hasty = loop.changed("training", min_updates=1, learning_rate=1e-6)
+    worse = train(config=hasty, round_id="0000")
+    # The best one is retired, a worse one serves.
+    loop.retire(best.model_id)
+    loop.serve(worse.model_id)
+    allowed = json.dumps(json.loads(hasty) | {"gates": {"max_drop": 0.1}})
+    again = train(config=allowed, round_id="0001")
+    gate = f"subject == '{again.model_id}'"
+
+    def inputs() -> dict[str, Any]:
+        row = loop.lake.read("decisions", where=gate).to_pylist()[0]
+        assert best.model_id in row["reason"] and worse.model_id in row["reason"]
+        return dict(json.loads(row["inputs"]))
+
+    assert not evaluate(config=allowed, round_id="0001", model_id=again.model_id).passed
+    known = inputs()
+    assert (known["best"], known["best_accuracy"]) == (best.model_id, first.accuracy)
+    assert known["in_service"] == worse.model_id and known["in_service_accuracy"] < first.accuracy
+    # A corrected label makes another holdout: what was measured before does not count.
+    wrong = {s: str((int(loop.truth[s]) + 1) % 10) for s in holdout[:12]}
+    loop.label(list(wrong), **wrong)
+    evaluate(config=allowed, round_id="0001", model_id=again.model_id)
+    assert inputs()["holdout"] != known["holdout"]
+    assert inputs()["best_accuracy"] != first.accuracy
+
+
 def test_a_model_and_an_id_that_do_not_belong_together_are_refused(loop: SmallLoop) -> None:
     loop.label(loop.split("pool")[:20] + loop.split("holdout"))
     bundle = loop.artifact("model")
@@ -353,6 +387,31 @@ def test_inference_resumes_and_never_mixes_spaces(loop: SmallLoop) -> None:
     retried = infer(config=loop.config, lake_version=version, round_id="0001")
     assert retried.n_predicted == 0 and loop.counts() == before
     assert loop.lake.read("predictions", version=retried.lake_version).num_rows == n
+
+
+def test_a_task_that_is_tried_again_goes_on_behind_the_chunks_that_it_had_committed(
+    loop: SmallLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from visionloop.lake.run import Run
+
+    version = loop.lake.version()
+    monkeypatch.setattr("visionloop.stages.infer.CHUNK", 16)
+    commit, commits = Run.commit, []
+
+    def failing(self: Run, **arguments: Any) -> str:
+        commits.append(self)
+        if len(commits) == 3:
+            raise RuntimeError("the node went away")
+        return commit(self, **arguments)
+
+    monkeypatch.setattr(Run, "commit", failing)
+    with pytest.raises(RuntimeError):
+        infer(config=loop.config, lake_version=version, round_id="0000")
+    n = len(loop.split("pool") + loop.split("holdout"))
+    done = infer(config=loop.config, lake_version=version, round_id="0000")
+    assert done.n_embedded == n - 32
+    ids, _ = loop.lake.embeddings(done.space, version=done.lake_version)
+    assert len(ids) == len(set(ids)) == n
 
 
 def test_a_sample_that_cannot_be_read_now_is_flagged_until_it_can(loop: SmallLoop) -> None:

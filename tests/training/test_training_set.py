@@ -1,20 +1,23 @@
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from visionloop.errors import InputError
+from visionloop.labeling.answers import SKIPPED, is_skip, latest_labels, skipped_samples
+from visionloop.training.control_arm import control_parameters, random_picks
 from visionloop.training.parameters import TrainingConfig
+from visionloop.training.trainer import _fits
 from visionloop.training.training_set import (
     TrainingSet,
     class_names,
-    latest_labels,
     model_id_for,
-    random_picks,
     trainable,
 )
 
@@ -30,6 +33,17 @@ def label(sample_id: str, name: str, minutes: int, task: str = "classification")
         "annotator": "a",
         "created_at": at,
     }
+
+
+def test_a_skipped_sample_has_no_label_until_one_is_given() -> None:
+    skipped = label("s", "", 3) | {"label": None, "origin": SKIPPED}
+    rows = [label("s", "cat", 1), skipped, label("t", "owl", 0)]
+    assert latest_labels(rows, "classification") == {"t": "owl"}
+    assert skipped_samples(rows) == {"s"}
+    again = [*rows, label("s", "dog", 4)]
+    assert latest_labels(again)["s"] == "dog" and skipped_samples(again) == set()
+    assert is_skip("-") and is_skip("Skip") and not is_skip("skipper")
+    assert not is_skip("skip", ["car", "skip"])
 
 
 def test_a_correction_wins_over_what_it_corrects() -> None:
@@ -137,3 +151,23 @@ def test_a_training_set_is_a_table_in_its_order() -> None:
     assert set(table["training_set"].to_pylist()) == {one.digest}
     assert one.without(["b"]).rows == (("a", "cat"),)
     assert one.without(["b"]).digest != one.digest
+
+
+def test_neither_arm_learns_from_a_copy_of_what_it_has() -> None:
+    prints: dict[str, bytes | None] = {
+        f"{i:02d}{c}": hashlib.sha256(bytes([i])).digest()[:31] + bytes([c == "b"])
+        for i in range(20)
+        for c in "ab"
+    }
+    drawn = random_picks(prints, 30, previous=["03a"], seed=0, fingerprints=prints, copy_distance=4)
+    assert len(drawn) == 20 and {name[:2] for name in drawn} == {name[:2] for name in prints}
+    assert "03a" in drawn and "03b" not in drawn
+    assert len(random_picks(prints, 30, previous=["03a"], seed=0)) == 30
+
+
+@pytest.mark.parametrize("n", [1999, 2000])
+def test_both_arms_fit_the_same_number_of_rows(n: int) -> None:
+    labels = np.arange(n, dtype=np.int64) % 10
+    loop = TrainingConfig()
+    fitted = [len(_fits(labels, p)[1][-1]) for p in (loop, control_parameters(loop, n))]
+    assert fitted == ([1999, 1999] if n == 1999 else [1800, 1800])

@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.remove("--debug")
         environment.want_debug()
     try:
-        return _dispatch(arguments)
+        status = _dispatch(arguments)
+        sys.stdout.flush()  # here a closed pipe can still be met; at the exit it could not
+        return status
     except BrokenPipeError:
         # The reader of a pipe (`| head`) has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,6 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config", metavar="FILE", help="loop.yaml whose values become the parameters' defaults"
     )
     parser.add_argument(
+        "--local-lake",
+        action="store_true",
+        help="the lake is a path, and every pod mounts it there",
+    )
+    parser.add_argument(
         "--kubernetes-manifests",
         action="store_true",
         help="write Pipeline and PipelineVersion objects (pipelines.kubeflow.org/v2beta1)",
@@ -31,10 +36,14 @@ def run(args: argparse.Namespace) -> int:
 
     arguments = {}
     if args.config:
+        from visionloop.cli.kfp_server import refuse_local_lake
         from visionloop.config import load_config
         from visionloop.pipelines.arguments import pipeline_arguments
 
-        arguments = pipeline_arguments(load_config(args.config))
+        config = load_config(args.config)
+        if not args.local_lake:
+            refuse_local_lake(config.lake)
+        arguments = pipeline_arguments(config)
     files = compile_all(
         args.output,
         image=args.image,

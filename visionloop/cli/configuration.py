@@ -10,6 +10,7 @@ from visionloop.errors import InputError
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
+    from visionloop.lake import Lake
 
 
 def add_pipeline_options(parser: argparse.ArgumentParser, *, pipeline: str = "") -> None:
@@ -40,9 +41,7 @@ def add_lake_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lake", metavar="URI", help="root of the lake: a path, file:// or gs://")
     parser.add_argument("--config", metavar="FILE", help="loop.yaml, path or URI")
     parser.add_argument("--loop", metavar="NAME", help="name of the loop in the lake")
-    parser.add_argument(
-        "--catalog", metavar="URI", help="PostgreSQL or Iceberg REST catalog of a gs:// lake"
-    )
+    parser.add_argument("--catalog", metavar="URI", help="PostgreSQL catalog of a gs:// lake")
 
 
 def lake_config(args: argparse.Namespace, overrides: dict[str, Any] | None = None) -> LoopConfig:
@@ -69,11 +68,66 @@ def lake_config(args: argparse.Namespace, overrides: dict[str, Any] | None = Non
         values["catalog"] = args.catalog
     if args.config:
         return load_config(args.config, overrides=values)
+    if args.lake and not args.loop:
+        values["name"] = only_loop(values["lake"], str(values.get("catalog", "")))
     if not args.lake:
         raise InputError(
             "no lake was named", remedy="Give --lake URI, or --config with a loop.yaml that has one"
         )
     return load_config("{}", overrides=values)
+
+
+def only_loop(lake: str, catalog: str) -> str:
+    """Return the loop that is meant where nobody named one.
+
+    Args:
+        lake: Root of the lake.
+        catalog: Its catalog, empty for SQLite inside a file lake.
+
+    Returns:
+        The one loop of the lake; ``default`` in a new lake.
+
+    Raises:
+        InputError: The lake holds several loops, and none is called ``default``.
+    """
+    from visionloop.lake import Lake
+
+    loops = Lake.loops(lake, catalog=catalog)
+    if len(loops) == 1:
+        return loops[0]
+    if loops and "default" not in loops:
+        raise InputError(
+            f"the lake holds {len(loops)} loops: {', '.join(loops)}",
+            where=lake,
+            remedy="Name one with --loop",
+        )
+    return "default"
+
+
+def open_existing(lake: str, catalog: str, loop: str) -> Lake:
+    """Open a lake for a command that only reads: a mistyped name must not make a new one.
+
+    Args:
+        lake: Root of the lake.
+        catalog: Its catalog.
+        loop: Name of the loop.
+
+    Raises:
+        InputError: There is no lake, or no loop of that name in it.
+    """
+    from visionloop.lake import Lake
+    from visionloop.validation import nearest
+
+    loops = Lake.loops(lake, catalog=catalog)
+    if not loops:
+        raise InputError("there is no lake here", where=lake, remedy="Check the path or URI")
+    if loop not in loops:
+        raise InputError(
+            f"the lake holds no loop `{loop}`{nearest(loop, loops)}",
+            where=lake,
+            remedy=f"Name one of {', '.join(loops)} with --loop",
+        )
+    return Lake.open(lake, catalog=catalog, loop=loop)
 
 
 def absolute(uri: str) -> str:
@@ -122,6 +176,9 @@ def start_arguments(args: argparse.Namespace) -> tuple[str, LoopConfig, dict[str
                 remedy=f"The parameters of {pipeline} are {', '.join(known)}; fields of the "
                 "configuration are written with a dot, as in training.epochs",
             )
+    for key in ("n_samples", "epochs"):
+        if key in chosen and chosen[key] < 1:
+            raise InputError(f"{key} is {chosen[key]}", where="--set", remedy="Give 1 or more")
     if "lake" in chosen:
         fields["lake"] = chosen["lake"] = absolute(chosen["lake"])
     config = load_config(args.config, overrides=fields)

@@ -16,6 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dir", default="visionloop-demo", metavar="D", help="folder (default: %(default)s)"
     )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="remove what an earlier demo left there, and start anew",
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
 
 
@@ -23,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from visionloop.demo import run_demo
 
-    summary = run_demo(args.dir, args.rounds)
+    summary = run_demo(args.dir, args.rounds, fresh=args.fresh)
     if args.json:
         print(json.dumps(summary, default=str))
     return 0

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from visionloop.cli.configuration import absolute, add_lake_options, lake_config
 from visionloop.cli.parser import show
+
+if TYPE_CHECKING:
+    from visionloop.config import LoopConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,5 +38,21 @@ def run(args: argparse.Namespace) -> int:
         f"{found.n_rejected:,} rejected, {found.n_orphans:,} orphans, {found.n_pending:,} pending\n"
         f"lake {config.lake}, version {found.lake_version}"
     )
-    show({**found._asdict(), "lake": config.lake}, as_json=args.json, text=text)
+    reasons = _reasons(config)
+    text += "".join(f"\n  {n:>7,}  {reason}" for reason, n in reasons.items())
+    result = {**found._asdict(), "reasons": reasons, "lake": config.lake}
+    show(result, as_json=args.json, text=text)
     return 0
+
+
+def _reasons(config: LoopConfig) -> dict[str, int]:
+    """Count what the lake holds of events that gave no confidence, by state and reason."""
+    from collections import Counter
+
+    from visionloop.lake import Lake
+
+    lake = Lake.open(config.lake, catalog=config.catalog, loop=config.name)
+    events = lake.read("harvest_events", columns=["state", "reason"])
+    pairs = zip(events["state"].to_pylist(), events["reason"].to_pylist(), strict=True)
+    counted = Counter(f"{state}: {reason}" for state, reason in pairs if reason)
+    return dict(counted.most_common())

@@ -236,7 +236,7 @@ def refuse_local_lake(lake: str) -> None:
         raise InputError(
             "the lake is a folder of this machine, which pods do not see",
             where=lake,
-            remedy="Set `lake:` to a gs:// URI with a PostgreSQL or REST catalog, or give "
+            remedy="Set `lake:` to a gs:// URI with a PostgreSQL catalog, or give "
             "--local-lake when every pod mounts that path",
         )
 

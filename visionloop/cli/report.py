@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from visionloop.cli.configuration import add_lake_options, lake_config
+from visionloop.cli.configuration import add_lake_options, lake_config, open_existing
 from visionloop.cli.parser import show
-from visionloop.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,16 +22,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     config = lake_config(args)
 
-    from visionloop.lake import Lake
     from visionloop.monitoring.report import write_report
 
-    lake = Lake.open(config.lake, catalog=config.catalog, loop=config.name)
-    if not lake.exists():
-        raise InputError(
-            "there is no lake",
-            where=lake.uri,
-            remedy="Give the root of one with --lake or --config",
-        )
+    lake = open_existing(config.lake, config.catalog, config.name)
     path = write_report(lake, args.output, version=args.version, thresholds=config.monitoring)
     show({"report": str(path), "lake": lake.uri}, as_json=args.json, text=str(path))
     return 0

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from visionloop import environment
 from visionloop.cli.configuration import add_pipeline_options, fill_from_lake, start_arguments
 from visionloop.cli.parser import say, show
+
+if TYPE_CHECKING:
+    from visionloop.config import LoopConfig
+    from visionloop.runner import RunResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,10 +41,9 @@ def run(args: argparse.Namespace) -> int:
 
     result = run_pipeline(pipeline, arguments, args.output)
     if result.error is None:
-        state = "waits for labels" if result.waiting else "done"
-        text = f"{pipeline}: {state} in {result.seconds:.1f} s, log {result.log}"
+        text = f"{pipeline}: done in {result.seconds:.1f} s, log {result.log}"
         if result.waiting:
-            text += "\nStart the same command again when the labels are there: the round goes on."
+            text += f"\n{_waiting(config, arguments['lake'], result)}"
         watched = result.task("watch")
         if watched is not None:
             text = f"{watched.outputs['decision']}: {watched.outputs['reason']}\n{text}"
@@ -52,3 +56,21 @@ def run(args: argparse.Namespace) -> int:
     task = f"task {result.failed_task} failed: " if result.failed_task else ""
     print(f"error: {task}{result.error} The log is {result.log}", file=sys.stderr)
     return result.error.exit_status
+
+
+def _waiting(config: LoopConfig, root: str, result: RunResult) -> str:
+    """Say what a round waits for, and what to do."""
+    from visionloop.labeling.requests import answers_uri
+    from visionloop.lake import Lake
+
+    lake = Lake.open(root, catalog=config.catalog, loop=config.name)
+    held = lake.rounds.current()
+    collected = result.task("collect_labels")
+    missing = collected.outputs.get("n_missing", 0) if collected else 0
+    if held is None:
+        return "The round waits for labels."
+    place = answers_uri(config, lake, held.round_id)
+    return (
+        f"Round {held.round_id} waits for {missing} labels in {place}\n"
+        "Fill the column `label` (or write skip), then start the same command again: it goes on."
+    )

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visionloop.cli.configuration import absolute
+from visionloop.cli.configuration import absolute, only_loop, open_existing
 from visionloop.cli.parser import say, show
 from visionloop.errors import InputError
 
@@ -26,9 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lake", metavar="URI", help="root of the lake")
     parser.add_argument("--config", metavar="FILE", help="selection.yaml or loop.yaml")
     parser.add_argument("--loop", metavar="NAME", help="name of the loop in the lake")
-    parser.add_argument(
-        "--catalog", metavar="URI", help="PostgreSQL or Iceberg REST catalog of a gs:// lake"
-    )
+    parser.add_argument("--catalog", metavar="URI", help="PostgreSQL catalog of a gs:// lake")
     parser.add_argument(
         "-n", type=int, default=None, metavar="N", help="how many (default: the configuration's)"
     )
@@ -50,10 +48,9 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("at least one sample must be asked for", where=f"-n {args.n}")
     settings = _Settings(args)
 
-    from visionloop.lake import Lake
     from visionloop.selection.record import select_from_lake
 
-    lake = Lake.open(settings.lake, catalog=settings.catalog, loop=settings.loop)
+    lake = open_existing(settings.lake, settings.catalog, settings.loop)
     selection, picks, warnings = select_from_lake(
         lake,
         settings.selection,
@@ -88,7 +85,7 @@ class _Settings:
         from visionloop.selection.config import SelectionConfig, parse_selection_config
 
         self.lake = absolute(args.lake) if args.lake else ""
-        self.loop: str = args.loop or "default"
+        self.loop: str = args.loop or ""
         self.catalog: str = args.catalog or ""
         self.classes: list[str] = []
         self.selection: SelectionConfig = SelectionConfig()
@@ -105,6 +102,7 @@ class _Settings:
                 self.selection = parse_selection_config(data, where=args.config)
         if not self.lake:
             raise InputError("no lake was named", remedy="Give --lake URI")
+        self.loop = self.loop or only_loop(self.lake, self.catalog)
 
 
 def _read(source: str) -> dict[str, Any]:

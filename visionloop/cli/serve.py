@@ -12,6 +12,7 @@ from visionloop.cli.configuration import absolute
 from visionloop.errors import InputError
 
 _PORT, _GRPC_PORT = 8080, 8081
+_MAX_PIXELS = 25_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=0, help="threads of one prediction (default: half of them)"
     )
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        default=_MAX_PIXELS,
+        metavar="N",
+        help="an image with more is answered with 400 (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,5 +90,6 @@ def run(args: argparse.Namespace) -> int:
         port_file=args.port_file,
         workers=args.workers,
         threads=args.threads,
+        max_pixels=args.max_pixels,
     )
     return 0

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,15 +34,21 @@ SEED = 0
 
 
 def run_demo(
-    directory: str | Path = "visionloop-demo", rounds: int = 3, *, progress: bool = True
+    directory: str | Path = "visionloop-demo",
+    rounds: int = 3,
+    *,
+    fresh: bool = False,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Run the whole loop on scikit-learn's digits.
 
-    A demo that was stopped half way goes on where it stopped; one that had ended starts afresh.
+    A demo that was stopped half way goes on where it stopped; one that has ended shows its end, or
+    goes on for more rounds.
 
     Args:
         directory: Folder for the images, the lake, logs, ``summary.json`` and ``report.html``.
         rounds: Turns of the loop.
+        fresh: Remove what an earlier demo left in the folder, and start anew.
         progress: Whether to show a person what goes on.
 
     Returns:
@@ -55,24 +63,30 @@ def run_demo(
     if rounds < 1:
         raise InputError(f"{rounds} rounds", where="--rounds", remedy="Give 1 or more")
     console = Console(stderr=True, highlight=False, quiet=not progress)
-    folder = _prepare(Path(directory), rounds, console)
-    began = time.monotonic()
+    folder = _prepare(Path(directory), fresh=fresh)
+    if len(done := _done(folder)) >= rounds:
+        summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+        console.print(
+            f"These {len(done)} rounds were run before; --fresh (make demo FRESH=1) starts anew."
+        )
+        _say_end(console, summary, folder)
+        return summary
     from visionloop.demo.world import World
 
     world = World(folder, seed=SEED)
     config = _configure(folder, world)
     with contextlib.ExitStack() as stack:
         predictor = _start_servers(stack, folder, config)
-        done: list[dict[str, Any]] = _done(folder)
         for number in range(len(done), rounds):
-            done.append(_turn(number, folder, config, world, predictor, console))
-            _write(folder, done, config, time.monotonic() - began)
-    summary = _write(folder, done, config, time.monotonic() - began)
+            with _clock(folder, number) as clock:
+                done.append(_turn(number, folder, config, world, predictor, clock, console))
+            _write(folder, done, config)
+    summary = _write(folder, done, config)
     _say_end(console, summary, folder)
     return summary
 
 
-def _prepare(folder: Path, rounds: int, console: Console) -> Path:
+def _prepare(folder: Path, *, fresh: bool) -> Path:
     folder = folder.expanduser().absolute()
     marker = folder / ".visionloop-demo"
     try:
@@ -82,8 +96,7 @@ def _prepare(folder: Path, rounds: int, console: Console) -> Path:
                 where=str(folder),
                 remedy="Choose another one with --dir",
             )
-        if len(_done(folder)) >= rounds:
-            console.print(f"The demo in {folder} had ended: it starts afresh.")
+        if fresh and folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         marker.touch()
@@ -108,7 +121,12 @@ def _configure(folder: Path, world: World) -> LoopConfig:
         "classes": world.classes,
         "lake": "lake",
         "sources": [{"uri": "bucket", "metadata": "sidecar"}],
-        "holdout": {"fraction": 0.3, "group_by": world.group_key, "seed": SEED},
+        "holdout": {
+            "fraction": 0.3,
+            "max_samples": 300,
+            "group_by": world.group_key,
+            "seed": SEED,
+        },
         "selection": {"n_samples": BUDGET, "strategy": "auto", "seed": SEED},
         "labeling": {"provider": "oracle", "labels": "truth.csv"},
         "training": {"architecture": "small_cnn", "image_size": 32, "control_arm": True},
@@ -158,6 +176,7 @@ def _turn(
     config: LoopConfig,
     world: World,
     predictor: Server,
+    clock: Callable[[], float],
     console: Console,
 ) -> dict[str, Any]:
     """One round: deliver, run the round's pipeline, send traffic, harvest what was logged."""
@@ -165,7 +184,6 @@ def _turn(
     from visionloop.pipelines.arguments import pipeline_arguments
     from visionloop.runner.local import run_pipeline
 
-    began = time.monotonic()
     delivered = world.deliver(number)
     _plant(config, world, number)
     planted = ", ".join(
@@ -199,7 +217,7 @@ def _turn(
         "harvest", pipeline_arguments(config, "harvest"), folder, progress=console_on
     )
     harvest.raise_for_failure()
-    seconds = time.monotonic() - began
+    seconds = clock()
     told = round_summary(_lake(config), number, sent.answered, seconds)
     random = f", random {told['random_accuracy']:.3f}" if told["random_accuracy"] else ""
     console.print(
@@ -209,6 +227,25 @@ def _turn(
         soft_wrap=True,
     )
     return told
+
+
+@contextlib.contextmanager
+def _clock(folder: Path, number: int) -> Iterator[Callable[[], float]]:
+    """Count the seconds of a round over every process that worked on it, also those killed."""
+    path = folder / "logs" / f"seconds-{number:04d}"
+    path.parent.mkdir(exist_ok=True)
+    began = time.monotonic() - (float(path.read_text() or 0) if path.exists() else 0.0)
+    stopped = threading.Event()
+
+    def note() -> None:
+        while not stopped.wait(1.0):
+            path.write_text(f"{time.monotonic() - began:.1f}")
+
+    threading.Thread(target=note, daemon=True).start()
+    try:
+        yield lambda: time.monotonic() - began
+    finally:
+        stopped.set()
 
 
 def _plant(config: LoopConfig, world: World, number: int) -> None:
@@ -229,13 +266,11 @@ def _done(folder: Path) -> list[dict[str, Any]]:
     return rounds
 
 
-def _write(
-    folder: Path, rounds: list[dict[str, Any]], config: LoopConfig, seconds: float
-) -> dict[str, Any]:
+def _write(folder: Path, rounds: list[dict[str, Any]], config: LoopConfig) -> dict[str, Any]:
     lake = _lake(config)
     summary = {
         "rounds": rounds,
-        "seconds": round(seconds, 1),
+        "seconds": round(sum(told["seconds"] for told in rounds), 1),
         "lake": lake.uri,
         "report": str(folder / "report.html"),
     }

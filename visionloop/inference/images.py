@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from visionloop.errors import UnreadableMedia, VisionloopError
 from visionloop.lake.schemas import arrow_schema
 from visionloop.lake.storage import StorageError, open_storage, scheme_of
+from visionloop.media.budget import DECODING
 from visionloop.media.decode import decode_rgb
 
 T = TypeVar("T")
@@ -70,7 +71,8 @@ def load_images(
         if hashlib.sha256(data).hexdigest() != sample_id:
             return Loaded(sample_id, uri, None, "changed", "the file was replaced after its ingest")
         try:
-            return Loaded(sample_id, uri, transform(decode_rgb(data)))
+            with DECODING.share() as share:
+                return Loaded(sample_id, uri, transform(decode_rgb(data, reserve=share.take)))
         except UnreadableMedia as error:
             return Loaded(sample_id, uri, None, error.reason, error.detail)
 

@@ -1,43 +1,59 @@
-"""What was answered so far, whoever was asked."""
+"""What the table `labels` says of a sample: its latest label, or that somebody skipped it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
-from visionloop.labeling.oracle import open_oracle, sample_uris
-from visionloop.labeling.requests import answers_uri
-from visionloop.labeling.tables import labels_of_files
-
-if TYPE_CHECKING:
-    from visionloop.config import LoopConfig
-    from visionloop.lake import Lake
+# Origin of a row that says: nobody can label this sample. Its label is null.
+SKIPPED = "skipped"
+SKIP_ANSWERS = frozenset({"-", "skip"})
 
 
-def read_answers(
-    config: LoopConfig, lake: Lake, round_id: str, wanted: Sequence[str], *, version: str = ""
-) -> tuple[dict[str, str], str]:
-    """Read the answers to a round's label requests.
+def is_skip(answer: str, classes: Collection[str] = ()) -> bool:
+    """Return whether an answer means that the sample cannot be labelled: ``-`` or ``skip``.
 
     Args:
-        config: The loop's configuration.
-        lake: Its lake.
-        round_id: The round that asked.
-        wanted: Samples whose labels are wanted.
-        version: Lake version to read at; empty for the newest.
-
-    Returns:
-        Label by sample id, of those that were answered; and where the answers lie.
-
-    Raises:
-        InputError: The answers cannot be understood.
-        StorageError: They cannot be read.
+        answer: What stands in the column `label`.
+        classes: The loop's classes: a class of that name is a label, and no skip.
     """
-    if config.labeling.provider == "oracle":
-        oracle = open_oracle(config, lake, version=version or None)
-        return oracle.labels(wanted), oracle.where
-    where = answers_uri(config, lake, round_id)
-    if not lake.storage.exists(where):
-        return {}, where
-    known, _ = labels_of_files(where, sample_uris(lake, version=version or None))
-    return {sample: known[sample] for sample in wanted if sample in known}, where
+    return answer not in classes and answer.strip().lower() in SKIP_ANSWERS
+
+
+def latest_labels(labels: Iterable[Mapping[str, Any]], task: str = "") -> dict[str, str]:
+    """Return each sample's latest label; a sample whose latest answer was to skip it has none.
+
+    Latest is that of the latest round, and in it of the latest time.
+
+    Args:
+        labels: Rows of the table `labels`; a sample may have several, a correction being a new row.
+        task: Labels of other tasks are left out; empty takes all.
+    """
+    return {
+        sample_id: row["label"]
+        for sample_id, row in _latest(labels, task).items()
+        if row["label"] is not None
+    }
+
+
+def skipped_samples(labels: Iterable[Mapping[str, Any]], task: str = "") -> set[str]:
+    """Return the samples whose latest answer was to skip them; see `latest_labels`."""
+    return {sample_id for sample_id, row in _latest(labels, task).items() if row["label"] is None}
+
+
+def _latest(labels: Iterable[Mapping[str, Any]], task: str) -> dict[str, Mapping[str, Any]]:
+    known = [
+        row
+        for row in labels
+        if (row["label"] is not None or row.get("origin") == SKIPPED)
+        and (not task or row["task"] in (task, None))
+    ]
+    known.sort(key=_age)
+    return {row["sample_id"]: row for row in known}
+
+
+def _age(row: Mapping[str, Any]) -> tuple[int, Any, str, str]:
+    # Rounds are counted: a later round's label wins even where a clock was set back in between.
+    number = row.get("round_id") or ""
+    counted = int(number) if number.isdigit() else -1
+    return counted, row["created_at"], row["annotator"] or "", row["label"] or ""

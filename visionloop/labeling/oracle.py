@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from visionloop.errors import InputError
+from visionloop.labeling.answers import is_skip
 from visionloop.labeling.tables import folder_label, labels_of_files
 
 if TYPE_CHECKING:
@@ -37,13 +39,21 @@ def open_oracle(config: LoopConfig, lake: Lake, *, version: str | None = None) -
         version: Lake version to read at.
 
     Raises:
-        InputError: The labels cannot be understood.
+        InputError: The labels cannot be understood, or none is of a sample in the lake.
         StorageError: They cannot be read.
     """
     uris = sample_uris(lake, version=version)
     if config.labeling.labels == "folder":
         return Oracle({sample: folder_label(uri) for uri, sample in uris.items()}, "folder names")
-    known, _ = labels_of_files(config.labeling.labels, uris)
+    found, _ = labels_of_files(config.labeling.labels, uris)
+    known = {name: label for name, label in found.items() if not is_skip(label, config.classes)}
+    if uris and not known:
+        # Taken at its word, it would have every sample skipped for good.
+        raise InputError(
+            "the oracle knows the label of no sample in the lake",
+            where=config.labeling.labels,
+            remedy="Name the files in its column `file` as they lie in the source",
+        )
     return Oracle(known, config.labeling.labels)
 
 

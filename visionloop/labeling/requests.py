@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 COLUMNS = ("sample_id", "file", "purpose", "label")
 
 
+def named(names: Sequence[str], at_most: int = 5) -> str:
+    """Return the first names as text, and how many more there are."""
+    more = len(names) - at_most
+    shown = ", ".join(names[:at_most])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
 def request_uri(lake: Lake, round_id: str) -> str:
     """Return where the request file of a round lies."""
     return lake.path("label_requests", f"{lake.loop}-{round_id}.csv")

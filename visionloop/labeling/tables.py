@@ -22,6 +22,7 @@ def read_label_csv(uri: str) -> list[tuple[int, str, str, str]]:
 
     Returns:
         ``(line, key, value, label)`` for each row with a label; key is ``sample_id`` or ``file``.
+        A label can be an answer that skips the sample, see `visionloop.labeling.answers.is_skip`.
 
     Raises:
         InputError: The file has no such header.

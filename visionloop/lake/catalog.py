@@ -1,4 +1,4 @@
-"""Opens the Iceberg catalog of a lake: SQLite in a file lake, PostgreSQL or REST on a cluster."""
+"""Opens the Iceberg catalog of a lake: SQLite in a file lake, PostgreSQL on a cluster."""
 
 from __future__ import annotations
 
@@ -48,17 +48,24 @@ def catalog_uri(root: str, catalog: str) -> str:
                 "a gs:// lake needs a catalog",
                 where=root,
                 remedy="Set `catalog:` (or VISIONLOOP_CATALOG) to a PostgreSQL database, "
-                "postgresql+psycopg2://user@host/db, or to an Iceberg REST catalog, https://…",
+                "postgresql+psycopg2://user@host/db",
             )
         return f"sqlite:///{local_path(join(root, 'catalog.sqlite'))}"
     if uri.startswith("postgresql://"):
         uri = uri.replace("postgresql://", "postgresql+psycopg2://", 1)
     kind = urlsplit(uri).scheme
-    if kind not in ("sqlite", "postgresql+psycopg2", "http", "https"):
+    if kind in ("http", "https"):
+        raise InputError(
+            "an Iceberg REST catalog has no lock that a single writer could hold, so it is not "
+            "supported yet",
+            where=uri,
+            remedy="Use a PostgreSQL database: postgresql+psycopg2://user@host/db",
+        )
+    if kind not in ("sqlite", "postgresql+psycopg2"):
         raise InputError(
             f"catalog kind {kind!r} is not supported",
             where=uri,
-            remedy="Use sqlite:///path, postgresql+psycopg2://user@host/db or https://… (REST)",
+            remedy="Use sqlite:///path or postgresql+psycopg2://user@host/db",
         )
     return uri
 
@@ -99,10 +106,6 @@ def open_catalog(root: str, catalog: str) -> Catalog:
     properties = {"warehouse": warehouse, "py-io-impl": "visionloop.lake.file_io.LakeFileIO"}
     properties |= _storage_properties(root)
     with catalog_errors(uri):
-        if uri.startswith("http"):
-            from pyiceberg.catalog.rest import RestCatalog
-
-            return RestCatalog("visionloop", uri=uri, **properties)
         from pyiceberg.catalog.sql import SqlCatalog
         from sqlalchemy.exc import DatabaseError
 

@@ -15,7 +15,7 @@ from visionloop.lake.catalog import catalog_errors, catalog_uri, open_catalog, s
 from visionloop.lake.rounds import Rounds
 from visionloop.lake.run import Run
 from visionloop.lake.schemas import EMBEDDINGS_PREFIX, arrow_schema
-from visionloop.lake.storage import Storage, join, normalise, open_storage
+from visionloop.lake.storage import Storage, join, local_path, normalise, open_storage
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -47,8 +47,8 @@ class Lake:
 
         Args:
             uri: Root of the lake: a path, ``file://…`` or ``gs://…``.
-            catalog: Empty for SQLite inside a ``file://`` root, else ``sqlite:///…``,
-                ``postgresql+psycopg2://…`` or ``https://…`` (Iceberg REST).
+            catalog: Empty for SQLite inside a ``file://`` root, else ``sqlite:///…`` or
+                ``postgresql+psycopg2://…``.
             loop: Name of the loop; several loops can share a lake.
 
         Raises:
@@ -61,6 +61,23 @@ class Lake:
                 remedy="Use at most 63 lower-case letters, digits, _ and -",
             )
         return cls(normalise(uri), catalog, loop)
+
+    @classmethod
+    def loops(cls, uri: str, *, catalog: str = "") -> list[str]:
+        """Return the names of the loops in a lake, none where there is no lake; makes nothing.
+
+        Args:
+            uri: Root of the lake.
+            catalog: See `Lake.open`.
+        """
+        place = catalog_uri(normalise(uri), catalog)
+        if place.startswith("sqlite:///"):
+            database = local_path(place.removeprefix("sqlite:///").split("?")[0])
+            if not database.exists():
+                return []
+        with catalog_errors(place):
+            opened = open_catalog(normalise(uri), catalog)
+            return sorted(".".join(namespace) for namespace in opened.list_namespaces())
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -183,7 +200,6 @@ class Lake:
         run_id: str = "",
         base_version: str | None = None,
         inputs: dict[str, Any] | None = None,
-        exclusive: bool = False,
     ) -> Run:
         """Begin a stage's run, to be used in a ``with`` block.
 
@@ -193,8 +209,6 @@ class Lake:
             run_id: The run; empty for the one that holds the round.
             base_version: Version to read at; empty for the newest.
             inputs: What the stage was given, for the record.
-            exclusive: Keep other writers out from the start, and read at the newest version: for a
-                short stage that adds what is new, so that nobody else adds it too.
         """
         return Run(
             self,
@@ -203,7 +217,6 @@ class Lake:
             run_id=run_id,
             base_version=base_version,
             inputs=inputs,
-            exclusive=exclusive,
         )
 
     def _version(self, wanted: str | None) -> versions.Version:

@@ -26,22 +26,18 @@ def writer_lock(catalog_uri: str, loop: str, *, timeout: float = TIMEOUT_SECONDS
 
     Args:
         catalog_uri: The lake's catalog: beside a SQLite file the lock is a file (``flock``), in
-            PostgreSQL an advisory lock. A REST catalog has none: there the round's lease and the
-            catalog's own conflict detection stand alone.
+            PostgreSQL an advisory lock of a session.
         loop: Name of the loop.
         timeout: Seconds to wait for another writer.
 
     Raises:
         VisionloopError: Another process held the lock for all of that time.
     """
-    holder: contextlib.AbstractContextManager[None]
     if catalog_uri.startswith("sqlite:///"):
         database = local_path(catalog_uri.removeprefix("sqlite:///").split("?")[0])
         holder = _file_lock(database.with_name(f".{loop}.lock"), timeout)
-    elif catalog_uri.startswith("postgresql"):
-        holder = _advisory_lock(catalog_uri, loop, timeout)
     else:
-        holder = contextlib.nullcontext()
+        holder = _advisory_lock(catalog_uri, loop, timeout)
     with holder:
         yield
 
@@ -74,7 +70,10 @@ def _advisory_lock(uri: str, loop: str, timeout: float) -> Iterator[None]:
     import sqlalchemy
 
     key = int.from_bytes(hashlib.sha256(f"visionloop/{loop}".encode()).digest()[:8], signed=True)
-    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+    # Without a transaction: a server may end one that idles, and the lock with it.
+    engine = sqlalchemy.create_engine(
+        uri, poolclass=sqlalchemy.NullPool, isolation_level="AUTOCOMMIT"
+    )
     deadline = time.monotonic() + timeout
     with engine.connect() as connection:
         take = sqlalchemy.text("SELECT pg_try_advisory_lock(:key)")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from visionloop import environment
-from visionloop.errors import InputError, VisionloopError
+from visionloop.errors import StaleRead, VisionloopError
 from visionloop.lake.schemas import arrow_schema
 from visionloop.lake.storage import StorageError
 
@@ -135,8 +135,15 @@ class Rounds:
             # Read again under the lock: two runs may have asked at once.
             run.replace("rounds", opened.row(), f"round_id == '{opened.round_id}'")
             latest = self.get(opened.round_id)
-            if latest is not None and not take_over and latest != held:
-                self._refuse_if_held(latest, run_id, lease_minutes)
+            if latest is not None and latest != held:
+                if latest.state == DONE:
+                    raise StaleRead(
+                        f"another run has just ended round {latest.round_id}",
+                        where=f"loop {self._lake.loop} of {self._lake.uri}",
+                        remedy="Start the pipeline again for the next round",
+                    )
+                if not take_over:
+                    self._refuse_if_held(latest, run_id, lease_minutes)
             run.commit(outputs={"round_id": opened.round_id})
         return opened
 
@@ -277,13 +284,3 @@ def is_alive(holder: dict[str, Any]) -> bool | None:
     if not holder.get("pid") or any(holder.get(key) != mine[key] for key in ("host", "boot")):
         return None
     return _alive(holder)
-
-
-def check_round_id(round_id: str) -> None:
-    """Refuse a round id that could not have been made here.
-
-    Raises:
-        InputError: It is not a number of at least four digits.
-    """
-    if not (round_id.isdigit() and len(round_id) >= 4):
-        raise InputError(f"{round_id!r} is not a round id", remedy="Write it as 0000, 0001, …")

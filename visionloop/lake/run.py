@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from visionloop import __version__
-from visionloop.errors import InputError, VisionloopError
+from visionloop.errors import InputError, StaleRead, VisionloopError
 from visionloop.lake import rounds, tables, versions
 from visionloop.lake.catalog import catalog_errors
 from visionloop.lake.lock import writer_lock
@@ -50,7 +50,6 @@ class Run(AbstractContextManager["Run"]):
         run_id: str = "",
         base_version: str | None = None,
         inputs: dict[str, Any] | None = None,
-        exclusive: bool = False,
     ) -> None:
         self._lake = lake
         self._stage = stage
@@ -61,16 +60,12 @@ class Run(AbstractContextManager["Run"]):
         self._done = False
         self._started_at = datetime.now(UTC)
         self._heart = threading.Event()
-        self._exclusive = exclusive
         self.base = base_version or lake.version()
         self.round_id = round_id or lake.rounds.current_or_next()
         held = lake.rounds.get(self.round_id)
         self.run_id = run_id or (held.run_id if held else "")
 
     def __enter__(self) -> Self:
-        if self._exclusive:
-            self._begin()
-            self.base = self._head.id
         threading.Thread(target=self._beat, daemon=True).start()
         return self
 
@@ -99,8 +94,9 @@ class Run(AbstractContextManager["Run"]):
 
         Raises:
             InputError: Rows do not fit the table's schema.
-            VisionloopError: The lake cannot be written, or another run has written the table since
-                this one read it: what is new may not be new any more.
+            StaleRead: Another run has written the table since this one read it: what is new may
+                not be new any more.
+            VisionloopError: The lake cannot be written.
         """
         if rows.num_rows:
             self._write(table, rows, None)
@@ -217,6 +213,7 @@ class Run(AbstractContextManager["Run"]):
         }
         recorded = versions.Version(versions.version_id(mapping), mapping, self._head.sequence + 1)
         with catalog_errors(self._lake.catalog_uri):
+            self._refuse_overtaken()
             stage_runs = self._stage_runs or tables.create_table(
                 self._lake.catalog, self._lake.loop, "stage_runs", arrow_schema("stage_runs")
             )
@@ -273,10 +270,19 @@ class Run(AbstractContextManager["Run"]):
                 tables.overwrite(table, rows, where)
             self._written[name] = table
 
+    def _refuse_overtaken(self) -> None:
+        # A database that dropped the connection has freed the lock, and told nobody.
+        if versions.newest(self._stage_runs).sequence != self._head.sequence:
+            raise StaleRead(
+                f"the writer's lock was lost while the stage {self._stage} wrote",
+                where=f"loop {self._lake.loop} of {self._lake.uri}",
+                remedy="Start the pipeline again; nothing of this run is visible",
+            )
+
     def _refuse_stale(self, name: str) -> None:
         read = versions.find(self._stage_runs, self.base).tables.get(name)
         if read != self._head.tables.get(name):
-            raise VisionloopError(
+            raise StaleRead(
                 f"another run wrote the table {name} while the stage {self._stage} worked",
                 where=f"loop {self._lake.loop} of {self._lake.uri}",
                 remedy="Start the pipeline again: it goes on from what both have written",

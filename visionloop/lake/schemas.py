@@ -66,10 +66,10 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
     "labels": [
         ("sample_id", pa.string()),
         ("task", pa.string()),
-        ("label", pa.string()),
+        ("label", pa.string()),  # null when skipped
         ("boxes", BOXES),
         ("annotator", pa.string()),
-        ("origin", pa.string()),  # import | oracle | csv | label-studio
+        ("origin", pa.string()),  # import | oracle | csv | label-studio | skipped
         ("created_at", TIME),
     ],
     "label_requests": [

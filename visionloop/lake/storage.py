@@ -198,7 +198,13 @@ class FileStorage:
             ) from error
 
         found = []
-        for folder, _, names in os.walk(root, onerror=refuse, followlinks=True):
+        visited = set()
+        for folder, below, names in os.walk(root, onerror=refuse, followlinks=True):
+            held = os.stat(folder)
+            if (held.st_dev, held.st_ino) in visited:
+                below.clear()  # a link that leads back up, or a second link to the same folder
+                continue
+            visited.add((held.st_dev, held.st_ino))
             found += [os.path.join(folder, name) for name in names]
         for uri in sorted(map(normalise, found)):
             try:

@@ -7,7 +7,8 @@ Every reason is stable and machine-readable:
 ``not_an_image`` the bytes are of no known image or video format
 ``unsupported``  a known format that is not decoded: a video, HEIF, SVG, …
 ``truncated``    the file stops before its own end
-``too_large``    more pixels than `MAX_PIXELS`: a decompression bomb, or a scan to tile first
+``too_large``    more pixels than `MAX_PIXELS`, or than there is memory for: a decompression
+                 bomb, or a scan to tile first
 ``corrupt``      a known, whole file that the decoder refuses
 =============== ==================================================================
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +47,11 @@ from visionloop.media import sniff
 
 REASONS = ("empty", "not_an_image", "unsupported", "truncated", "too_large", "corrupt")
 
-# Pillow's own limit for a decompression bomb (a quarter gigapixel of RGB is 3/4 GB of memory).
+# Pillow's own limit for a decompression bomb: about 1.5 GB of memory while it is decoded.
 MAX_PIXELS = 178_956_970
+
+# Conversions that need more than the result go in strips of so many pixels.
+_STRIP = 1_000_000
 
 # Pillow tries only these: no format that starts a program (EPS) or that has no signature (TGA).
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
@@ -86,7 +91,9 @@ class Decoded:
     exif: Image.Exif
 
 
-def decode_rgb(data: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
+def decode_rgb(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, reserve: Callable[[int], None] | None = None
+) -> npt.NDArray[np.uint8]:
     """Decode an image to RGB, upright by its EXIF orientation.
 
     Grey and palette images are expanded, transparency is laid on white, 16-bit values keep their
@@ -95,6 +102,7 @@ def decode_rgb(data: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.u
     Args:
         data: The encoded bytes.
         max_pixels: Refuse what declares more pixels than this.
+        reserve: As in `decode`.
 
     Returns:
         uint8 array [height, width, 3].
@@ -102,10 +110,16 @@ def decode_rgb(data: bytes, *, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.u
     Raises:
         UnreadableMedia: The bytes are no complete image; `reason` is one of `REASONS`.
     """
-    return np.asarray(decode(data, max_pixels=max_pixels).image)
+    return np.asarray(decode(data, max_pixels=max_pixels, reserve=reserve).image)
 
 
-def decode(data: bytes, *, draft: int = 0, max_pixels: int = MAX_PIXELS) -> Decoded:
+def decode(
+    data: bytes,
+    *,
+    draft: int = 0,
+    max_pixels: int = MAX_PIXELS,
+    reserve: Callable[[int], None] | None = None,
+) -> Decoded:
     """Decode an image, and prove that it is whole.
 
     Args:
@@ -114,6 +128,8 @@ def decode(data: bytes, *, draft: int = 0, max_pixels: int = MAX_PIXELS) -> Deco
             least this many pixels; 0 decodes at full size. All of the entropy-coded data is read
             either way, so a truncated file is noticed.
         max_pixels: Refuse what declares more pixels than this.
+        reserve: Called once, with the number of pixels that are about to be in memory; may wait,
+            see `visionloop.media.budget`.
 
     Raises:
         UnreadableMedia: As `decode_rgb`.
@@ -130,6 +146,10 @@ def decode(data: bytes, *, draft: int = 0, max_pixels: int = MAX_PIXELS) -> Deco
             exif = _exif(image)
             if draft:
                 _draft(image, draft)
+            if reserve:
+                # A progressive JPEG's coefficients are in memory at full size, whatever the draft.
+                whole = width * height if image.info.get("progressive") else 0
+                reserve(max(whole, image.width * image.height))
             image.load()
             if sniff.is_cut(data):
                 raise UnreadableMedia("truncated", "no end marker")
@@ -144,9 +164,9 @@ def decode(data: bytes, *, draft: int = 0, max_pixels: int = MAX_PIXELS) -> Deco
         raise _unidentified(data) from None
     # Pillow's decoders raise whatever a broken file makes them raise: OSError, SyntaxError,
     # ValueError, struct.error, IndexError, ZeroDivisionError… One broken file must not stop a
-    # folder, so all of it is the file's fault here; only memory is not.
+    # folder, so all of it is the file's fault here.
     except MemoryError:
-        raise
+        raise UnreadableMedia("too_large", "more than there is memory for") from None
     except Exception as error:
         cut = sniff.is_cut(data) or _CUT_WORDS.search(str(error)) is not None
         detail = str(error) or type(error).__name__
@@ -209,10 +229,26 @@ def _rgb(image: Image.Image) -> Image.Image:
     if mode.startswith("I") or mode == "F":
         return Image.fromarray(_eight_bit(image)).convert("RGB")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        return _on_white(image)
     return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Lay transparency on white, in strips: at once it would take 16 bytes a pixel."""
+    whole = Image.new("RGB", image.size)
+    for top, bottom in _strips(image.size):
+        rgba = image.crop((0, top, image.width, bottom)).convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        whole.paste(Image.alpha_composite(white, rgba).convert("RGB"), (0, top))
+    return whole
+
+
+def _strips(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Yield the first row and the row behind the last of each strip of a picture."""
+    width, height = size
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        yield top, min(top + rows, height)
 
 
 def _eight_bit(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -224,8 +260,21 @@ def _eight_bit(image: Image.Image) -> npt.NDArray[np.uint8]:
     values = np.asarray(image)
     if image.mode.startswith("I;16"):
         return (values.astype(np.uint16) >> 8).astype(np.uint8)
-    finite = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(finite.min()), float(finite.max())
+    strips = list(_strips(image.size))
+    ranges = [(float(part.min()), float(part.max())) for part in _finite(values, strips)]
+    low, high = min(pair[0] for pair in ranges), max(pair[1] for pair in ranges)
     if low >= 0 and high <= 255 and image.mode == "I":
-        return finite.astype(np.uint8)
-    return np.round((finite - low) * (255.0 / ((high - low) or 1.0))).astype(np.uint8)
+        return values.astype(np.uint8)
+    scale = 255.0 / ((high - low) or 1.0)
+    whole = np.empty(values.shape, np.uint8)
+    for (top, bottom), part in zip(strips, _finite(values, strips), strict=True):
+        whole[top:bottom] = np.round((part - low) * scale).astype(np.uint8)
+    return whole
+
+
+def _finite(
+    values: npt.NDArray[Any], strips: list[tuple[int, int]]
+) -> Iterator[npt.NDArray[np.float64]]:
+    for top, bottom in strips:
+        part = values[top:bottom].astype(np.float64)
+        yield np.nan_to_num(part, copy=False, nan=0.0, posinf=0.0, neginf=0.0)

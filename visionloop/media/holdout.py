@@ -1,9 +1,11 @@
-"""The frozen holdout: the samples that every model is judged on, chosen once.
+"""The holdout: what every model is judged on, drawn until there is enough of it, then frozen.
 
-It is drawn from the first intake that brings a sample, and never changes: accuracies of different
-rounds stay comparable. What belongs together stays on one side: samples of one group (a camera, a
-patient, a video), and copies of one picture. A later sample of a group that is in the holdout is
-``reserved``: training on it would leak, and adding it would move the holdout.
+Each intake adds to it until it has ``holdout.min_samples``; from then on it never changes, so that
+accuracies of different rounds stay comparable. It is drawn from what nobody has learnt from: from
+the intake's new samples, and before the first selection also from those that came earlier. What
+belongs together stays on one side: samples of one group (a camera, a patient, a video), and copies
+of one picture. A later sample of a group that is in the holdout is ``reserved``: training on it
+would leak, and once the holdout is frozen, adding it would move it.
 """
 
 from __future__ import annotations
@@ -35,57 +37,117 @@ class Member:
     fingerprint: bytes
 
 
-def first_splits(
-    members: Sequence[Member], *, fraction: float, max_samples: int, seed: int
-) -> dict[str, str]:
-    """Choose the holdout from the first intake.
+@dataclass(frozen=True)
+class Held:
+    """A sample that the lake has.
 
-    Samples are put in the order of a seeded hash of their group (their id, where they have none);
-    each is taken together with its unit: its group, the copies of its pictures, and the groups of
-    those. A unit that no longer fits stays in the pool. So the choice depends on the samples alone,
-    not on names or arrival. Where no unit fits, the smallest is taken, unless it is all there is.
+    Attributes:
+        member: The sample.
+        split: The split that it is in.
+    """
+
+    member: Member
+    split: str
+
+
+def draw_splits(
+    new: Sequence[Member],
+    held: Sequence[Held] = (),
+    *,
+    movable: bool = True,
+    fraction: float,
+    min_samples: int = 1,
+    max_samples: int,
+    seed: int,
+) -> dict[str, str]:
+    """Give new samples their split, and draw the holdout from them while it is too small.
+
+    The holdout is filled up to a fraction of all samples that have come so far, so that many small
+    intakes give what one large one would. Samples are put in the order of a seeded hash of their
+    group (their id, where they have none); each is taken together with its unit: its group, the
+    copies of its pictures, and the groups of those. A unit that no longer fits stays in the pool,
+    and so does one with a sample that may not move. So the choice depends on the samples alone, not
+    on names or the order within an intake. Where there is no holdout and no unit fits, the smallest
+    is taken, unless it is all there is. What is still missing is taken from samples that belong to
+    the holdout already: of its groups, or copies of it.
+
     Costs O(n) for each sample looked at: as many as are held out, and few more.
 
     Args:
-        members: All samples of the intake.
-        fraction: Share of them to hold out.
+        new: Samples of this intake.
+        held: Samples that came earlier.
+        movable: Whether those of the pool may still move: nobody has selected any, nor trained.
+        fraction: Share of all samples to hold out.
+        min_samples: From so many on the holdout is frozen.
         max_samples: No more than so many.
         seed: Seed of the hash.
 
     Returns:
-        ``pool`` or ``holdout`` for each sample id.
+        The split of each new sample id, and of each earlier one that moves into the holdout.
     """
-    splits = {member.sample_id: POOL for member in members}
-    # The pool is never left empty.
-    target = min(round(fraction * len(members)), max_samples, len(members) - 1)
-    if target < 1:
-        return splits
+    chosen = [h.member for h in held if h.split == HOLDOUT]
+    taken: set[str] = set()
+    if new and len(chosen) < min_samples:
+        total = len(held) + len(new)
+        # The pool is never left empty.
+        target = min(round(fraction * total), max_samples, total - 1) - len(chosen)
+        if target > 0:
+            taken = _draw(new, held, target, movable=movable, seed=seed)
+    everyone = [*chosen, *new, *(h.member for h in held if h.member.sample_id in taken)]
+    inside = {member.sample_id for member in chosen} | taken
+    groups = {m.group_key for m in everyone if m.group_key and m.sample_id in inside}
+    splits = {member.sample_id: later_split(member, groups) for member in new}
+    return splits | dict.fromkeys(sorted(taken), HOLDOUT)
+
+
+def _draw(
+    new: Sequence[Member], held: Sequence[Held], target: int, *, movable: bool, seed: int
+) -> set[str]:
+    """Return the ids of at most `target` samples that join the holdout, or of the smallest unit."""
+    split = {h.member.sample_id: h.split for h in held}
+    members = [*new, *(h.member for h in held)]
     ordered = sorted(members, key=lambda m: (_hash(seed, m.group_key or m.sample_id), m.sample_id))
+    splits = [split.get(member.sample_id, "") for member in ordered]
     words = as_words([member.fingerprint for member in ordered])
     by_group: dict[str, list[int]] = {}
-    for i, member in enumerate(ordered):
-        by_group.setdefault(member.group_key or member.sample_id, []).append(i)
+    keys = [member.group_key or member.sample_id for member in ordered]
+    for i, key in enumerate(keys):
+        by_group.setdefault(key, []).append(i)
+    in_pool = {key for key, where in zip(keys, splits, strict=True) if where == POOL}
+    in_holdout = {key for key, where in zip(keys, splits, strict=True) if where == HOLDOUT}
     looked_at: set[int] = set()
     chosen: list[int] = []
+    beside: list[int] = []
     smallest: list[int] = []
     for i in range(len(ordered)):
         if len(chosen) == target:
             break
-        if i in looked_at:
+        if i in looked_at or (keys[i] in in_pool and not movable):
+            continue
+        # Told without looking for copies, in most of a large lake whenever few are still wanted.
+        large = len(by_group[keys[i]]) > target - len(chosen)
+        if large and in_holdout and keys[i] not in in_holdout:
             continue
         unit = _unit(i, ordered, words, by_group)
         looked_at.update(unit)
+        if not movable and any(splits[j] == POOL for j in unit):
+            continue
+        if any(splits[j] == HOLDOUT for j in unit):
+            beside += [j for j in unit if splits[j] != HOLDOUT]
+            continue
         if len(chosen) + len(unit) <= target:
             chosen += unit
         if not smallest or len(unit) < len(smallest):
             smallest = unit
-    if not chosen and len(smallest) < len(ordered):
+    if not chosen and not in_holdout and len(smallest) < len(ordered):
         chosen = smallest
-    return splits | dict.fromkeys((ordered[i].sample_id for i in chosen), HOLDOUT)
+    # These may be divided: the rest of their groups is reserved, that of copies never trained on.
+    chosen += beside[: max(0, target - len(chosen))]
+    return {ordered[i].sample_id for i in chosen}
 
 
 def later_split(member: Member, holdout_groups: Collection[str]) -> str:
-    """Return the split of a sample that arrives once the holdout is frozen."""
+    """Return the split of a sample that is not drawn."""
     return RESERVED if member.group_key and member.group_key in holdout_groups else POOL
 
 

@@ -6,6 +6,7 @@ mean the same for a photograph and for its thumbnail.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from visionloop.media.budget import DECODING
 from visionloop.media.decode import MAX_PIXELS, decode
 from visionloop.media.fingerprint import fingerprint
 
@@ -74,15 +76,18 @@ def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Inspection:
     Raises:
         UnreadableMedia: The bytes are no complete image; see `visionloop.media.decode`.
     """
-    decoded = decode(data, draft=MEASURED_SIDE, max_pixels=max_pixels)
-    picture = _normalised(decoded.image.convert("L"))
+    with DECODING.share() as share:
+        decoded = decode(data, draft=MEASURED_SIDE, max_pixels=max_pixels, reserve=share.take)
+        picture = _normalised(decoded.image.convert("L"))
+        found = dataclasses.replace(decoded, image=picture)
+        del decoded  # the large picture goes before its share does
     sharpness, brightness, contrast = measures(np.asarray(picture))
     return Inspection(
         sample_id=sample_id_of(data),
-        width=decoded.width,
-        height=decoded.height,
-        format=decoded.format,
-        captured_at=captured_at(decoded.exif),
+        width=found.width,
+        height=found.height,
+        format=found.format,
+        captured_at=captured_at(found.exif),
         fingerprint=fingerprint(picture),
         sharpness=sharpness,
         brightness=brightness,

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from visionloop.lake.schemas import WRITTEN_BY, arrow_schema
 from visionloop.lake.storage import normalise
-from visionloop.media.holdout import HOLDOUT, Member, first_splits, later_split
+from visionloop.media.holdout import HOLDOUT, Held, Member, draw_splits
 from visionloop.media.intake import NEW, Found
 from visionloop.media.metadata import (
     Problem,
@@ -28,16 +28,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FrozenHoldout:
-    """What is known of a holdout that was chosen before.
+class Earlier:
+    """What the lake held before an ingest, as far as it decides on splits.
 
     Attributes:
-        exists: Whether the lake has samples, so that nothing is chosen any more.
-        groups: Group keys of its samples.
+        samples: Table `samples` with sample_id, split, group_key and fingerprint.
+        learnt_from: Whether anything was selected, requested or trained on: from then on a sample
+            of the pool stays there.
     """
 
-    exists: bool
-    groups: frozenset[str] = frozenset()
+    samples: pa.Table
+    learnt_from: bool
 
 
 def rows_of(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -70,15 +71,18 @@ def file_rows(found: Iterable[Found], now: datetime) -> pa.Table:
 
 
 def sample_rows(
-    found: Iterable[Found], holdout: HoldoutConfig, frozen: FrozenHoldout, now: datetime
-) -> pa.Table:
+    found: Iterable[Found], holdout: HoldoutConfig, earlier: Earlier, now: datetime
+) -> tuple[pa.Table, list[str]]:
     """Return the rows of `samples` for the new ones, each with its split.
 
     Args:
         found: What was found.
         holdout: How the holdout is chosen.
-        frozen: The holdout as it is; it is chosen here when there is none yet.
+        earlier: What the lake held before.
         now: Time of this ingest, UTC.
+
+    Returns:
+        The new rows, and the ids of earlier samples that move into the holdout.
     """
     column = column_name(holdout.group_by) if holdout.group_by else ""
     new: dict[str, tuple[Found, Member]] = {}
@@ -88,34 +92,40 @@ def sample_rows(
             group = _group_key(item.examined.sidecar, column)
             member = Member(inspection.sample_id, group, inspection.fingerprint)
             new[inspection.sample_id] = (item, member)
-    members = [member for _, member in new.values()]
-    if frozen.exists:
-        splits = {m.sample_id: later_split(m, frozen.groups) for m in members}
-    else:
-        splits = first_splits(
-            members,
-            fraction=holdout.fraction,
-            max_samples=holdout.max_samples,
-            seed=holdout.seed,
+    held = [
+        Held(Member(sample_id, group or "", fingerprint or bytes(32)), split)
+        for sample_id, group, fingerprint, split in zip(
+            *(
+                earlier.samples[name].to_pylist()
+                for name in ("sample_id", "group_key", "fingerprint", "split")
+            ),
+            strict=True,
         )
-    return rows_of(
+    ]
+    splits = draw_splits(
+        [member for _, member in new.values()],
+        held,
+        movable=not earlier.learnt_from,
+        fraction=holdout.fraction,
+        min_samples=holdout.min_samples,
+        max_samples=holdout.max_samples,
+        seed=holdout.seed,
+    )
+    rows = rows_of(
         "samples",
         [
             _sample(item, member, splits[sample_id], now)
             for sample_id, (item, member) in new.items()
         ],
     )
+    return rows, [sample_id for sample_id in splits if sample_id not in new]
 
 
-def frozen_holdout(samples: pa.Table) -> FrozenHoldout:
-    """Return what is known of the holdout.
-
-    Args:
-        samples: Table `samples` with split and group_key.
-    """
-    pairs = zip(samples["split"].to_pylist(), samples["group_key"].to_pylist(), strict=True)
-    groups = frozenset(group for split, group in pairs if split == HOLDOUT and group)
-    return FrozenHoldout(samples.num_rows > 0, groups)
+def moved_rows(samples: pa.Table) -> pa.Table:
+    """Return rows of `samples` with the split ``holdout``; all else stays, the round too."""
+    place = samples.schema.get_field_index("split")
+    field = samples.schema.field(place)
+    return samples.set_column(place, field, pa.array([HOLDOUT] * samples.num_rows, field.type))
 
 
 def metadata_rows(found: Iterable[Found], existing: pa.Schema) -> tuple[pa.Table, list[Problem]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visionloop.errors import InputError
+from visionloop.labeling.answers import latest_labels, skipped_samples
 from visionloop.selection.config import SelectionConfig
 from visionloop.selection.pool import Pool, Reference
 
@@ -81,8 +82,8 @@ def read_material(
     mine = [row for row in everyone if row["split"] == "pool"]
     inside = [row for row in mine if not space or row["sample_id"] in place]
     ids = [row["sample_id"] for row in inside]
-    labels = read("labels", "sample_id", "label")
-    names = dict(zip(labels["sample_id"].to_pylist(), labels["label"].to_pylist(), strict=True))
+    answers = read("labels").to_pylist()
+    names = latest_labels(answers)
     metadata = _metadata(read, inside, measures) if _needs_metadata(config) else {}
 
     def embeddings_of(rows: list[int]) -> dict[str, Any]:
@@ -110,6 +111,7 @@ def read_material(
     holdout = [row for row in everyone if row["split"] == "holdout"]
     taken = set(read("label_requests", "sample_id")["sample_id"].to_pylist())
     taken |= set(read("selections", "sample_id")["sample_id"].to_pylist())
+    taken |= skipped_samples(answers)
     return Material(
         pool,
         labelled,

@@ -19,6 +19,7 @@ from fastapi import FastAPI, Request, Response
 from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
 from kserve.model_server import app as kserve_app
 from kserve.protocol.dataplane import DataPlane
+from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
 from prometheus_client import Gauge
 from prometheus_client.registry import Collector
@@ -42,10 +43,14 @@ class VisionModel(kserve.Model):  # type: ignore[misc]
         name: Name of the model.
         follower: Holds the model in service.
         pool: Threads that decode and predict.
+        max_pixels: Of one image.
     """
 
-    def __init__(self, name: str, follower: ModelFollower, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, name: str, follower: ModelFollower, pool: ThreadPoolExecutor, max_pixels: int
+    ) -> None:
         super().__init__(name)
+        self._max_pixels = max_pixels
         self._follower = follower
         self._pool = pool
 
@@ -87,12 +92,16 @@ class VisionModel(kserve.Model):  # type: ignore[misc]
         Raises:
             InvalidInput: The request or one of its pictures cannot be read.
         """
+        if not callable(payload):
+            # KServe's own route `:explain` comes here, past our reading of the request.
+            raise InvalidInput("this model explains nothing; ask it with :predict or /infer")
         # Taken once: the whole request is answered by one model, whatever is published meanwhile.
         model = self.current
 
         def read() -> tuple[OnnxModel, Ask, Any]:
             ask = payload()
-            return model, ask, prepare(ask.pictures, model.card.image_size)
+            size = model.card.image_size
+            return model, ask, prepare(ask.pictures, size, max_pixels=self._max_pixels)
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, read)
@@ -119,6 +128,18 @@ class VisionModel(kserve.Model):  # type: ignore[misc]
         return ask, Answer(model.card, probabilities, embedding)
 
 
+class FixedRepository(ModelRepositoryExtension):  # type: ignore[misc]
+    """KServe's repository routes: the pointer says which model is served, not a request."""
+
+    async def unload(self, model_name: str) -> None:
+        """Refuse: one anonymous request must not take the model out of service.
+
+        Raises:
+            InvalidInput: Always.
+        """
+        raise InvalidInput("the model in service is changed by publishing, not by a request")
+
+
 class ReadyDataPlane(DataPlane):  # type: ignore[misc]
     """KServe's data plane, ready when its models are."""
 
@@ -129,7 +150,12 @@ class ReadyDataPlane(DataPlane):  # type: ignore[misc]
 
 
 def build(
-    name: str, follower: ModelFollower, sender: EventSender | None, *, pool: ThreadPoolExecutor
+    name: str,
+    follower: ModelFollower,
+    sender: EventSender | None,
+    *,
+    pool: ThreadPoolExecutor,
+    max_pixels: int,
 ) -> tuple[FastAPI, GrpcStarter]:
     """Make the server.
 
@@ -138,6 +164,7 @@ def build(
         follower: Holds the model in service.
         sender: Who sends the events of gRPC; REST has its middleware.
         pool: Threads that decode and predict.
+        max_pixels: Of one image; a larger one is answered with 400.
 
     Returns:
         The REST application, and a coroutine function that starts gRPC at a host and port and
@@ -149,11 +176,12 @@ def build(
     )
     for logger in ("kserve", "kserve.trace"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
-    model = VisionModel(name, follower, pool)
+    model = VisionModel(name, follower, pool, max_pixels)
     server.register_model(model)
     server.dataplane = ReadyDataPlane(model_registry=server.registered_models)
     _register_metrics(follower, sender)
     _add_routes(kserve_app, server.dataplane, follower, sender)
+    server.model_repository_extension = FixedRepository(model_registry=server.registered_models)
     rest = RESTServer(
         "kserve.model_server:app", server.dataplane, server.model_repository_extension, http_port=0
     )

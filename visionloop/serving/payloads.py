@@ -27,11 +27,17 @@ from PIL import Image
 from visionloop.errors import InputError, UnreadableMedia
 from visionloop.inference import to_input
 from visionloop.media import sniff
+from visionloop.media.budget import DECODING
 from visionloop.media.decode import decode_rgb
 from visionloop.serving.bodies import Undecodable, base64_bytes, parse_json
 from visionloop.serving.tensors import Tensor, json_tensors, numbers
 
 MAX_IMAGES = 1024
+# Of one image. Larger photographs are rare, and some 300 MB of memory while they are decoded.
+MAX_PIXELS = 25_000_000
+# A request's images may have as many pixels together as so many of the largest.
+_REQUEST_IMAGES = 40
+
 OUTPUTS = ("probabilities", "label", "embedding")
 
 Picture = bytes | NDArray[np.uint8] | NDArray[np.float32]
@@ -253,25 +259,52 @@ def _why(reason: str) -> str:
     return _WHY.get(reason, reason.replace("_", " "))
 
 
-def prepare(pictures: Sequence[Picture], size: int) -> NDArray[np.float32]:
-    """Decode and resize images.
+def prepare(
+    pictures: Sequence[Picture], size: int, *, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.float32]:
+    """Decode and resize images, one after the other.
+
+    A JPEG is not decoded at a smaller scale, as ingest does for its measures: the network was
+    trained on pictures that were decoded whole, and the result would differ by up to some 20 of
+    255.
+
+    Args:
+        pictures: What a request holds.
+        size: Side of the network's input.
+        max_pixels: Refuse an image with more.
 
     Returns:
         float32 [n, 3, size, size] in 0..1.
 
     Raises:
-        BadRequest: An image cannot be decoded.
+        BadRequest: An image cannot be decoded, or is too large, or all of them are together.
     """
     batch = np.empty((len(pictures), 3, size, size), np.float32)
+    decoded = 0
+
     for number, picture in enumerate(pictures):
+        if decoded > _REQUEST_IMAGES * max_pixels:
+            raise BadRequest(
+                f"the {number} images before image {number} have {decoded:,} pixels; a request "
+                f"takes {_REQUEST_IMAGES * max_pixels:,}: send fewer images at a time"
+            )
         try:
             if isinstance(picture, bytes):
-                batch[number] = to_input(decode_rgb(picture), size)
+                with DECODING.share() as share:
+                    pixels = decode_rgb(picture, max_pixels=max_pixels, reserve=share.take)
+                    batch[number] = to_input(pixels, size)
+                    decoded += share.pixels
+                    del pixels
             elif picture.dtype == np.uint8:
                 batch[number] = to_input(np.ascontiguousarray(picture, np.uint8), size)
             else:
                 batch[number] = _resized(np.asarray(picture, np.float32), size)
         except UnreadableMedia as error:
+            if error.reason == "too_large":
+                raise BadRequest(
+                    f"image {number} is too large, {error.detail}; an image takes up to "
+                    f"{max_pixels:,} pixels, and the model looks at {size} by {size}"
+                ) from None
             detail = f": {error.detail}" if error.detail else ""
             raise BadRequest(f"image {number} is unreadable, {error.reason}{detail}") from None
         except InputError as error:

@@ -26,12 +26,18 @@ class Pointer:
         model_uri: Its bundle.
         published_at: When it went into service, UTC, ISO 8601.
         previous: The model that was in service before; empty for the first.
+        previous_uri: Its bundle: what a publish that failed goes back to.
     """
 
     model_id: str
     model_uri: str
     published_at: str = ""
     previous: str = ""
+    previous_uri: str = ""
+
+    def before(self) -> Pointer | None:
+        """Return the pointer that this one replaced, None for the first."""
+        return Pointer(self.previous, self.previous_uri) if self.previous_uri else None
 
 
 def pointer_uri(lake: Lake, endpoint: str) -> str:

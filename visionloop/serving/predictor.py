@@ -20,10 +20,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from visionloop.errors import InputError
 from visionloop.progress import log
 from visionloop.serving.cloudevents import EventSender, Origin, model_annotations
 from visionloop.serving.following import ModelFollower
 from visionloop.serving.listening import announce, bind, uvicorn_server
+from visionloop.serving.payloads import MAX_PIXELS
 from visionloop.serving.tap import Tap
 
 
@@ -43,6 +45,7 @@ def run_server(
     port_file: str = "",
     workers: int = 0,
     threads: int = 0,
+    max_pixels: int = MAX_PIXELS,
 ) -> None:
     """Serve a model until SIGTERM or SIGINT; requests under way are finished, events sent.
 
@@ -63,10 +66,18 @@ def run_server(
         workers: Requests that are worked on at a time; 0 takes the number of processors.
         threads: ONNX Runtime's threads of one prediction; 0 takes half the processors, so that two
             requests share the machine.
+        max_pixels: An image with more is answered with 400, before it is decoded.
 
     Raises:
-        InputError: A port is taken, or a bundle that was named directly does not load.
+        InputError: `max_pixels` is not positive, a port is taken, or a bundle that was named
+            directly does not load.
     """
+    if max_pixels < 1:
+        raise InputError(
+            "an image must be allowed to have pixels",
+            where=f"max_pixels {max_pixels}",
+            remedy=f"Give a positive number; the default is {MAX_PIXELS}",
+        )
     listener = bind(host, http_port)
     processors = len(os.sched_getaffinity(0))
     follower = ModelFollower(
@@ -95,7 +106,8 @@ def run_server(
         warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
         from visionloop.serving.kserve_model import build
 
-    app, serve_grpc = build(name, follower, sender, pool=ThreadPoolExecutor(workers or processors))
+    pool = ThreadPoolExecutor(workers or processors)
+    app, serve_grpc = build(name, follower, sender, pool=pool, max_pixels=max_pixels)
     follower.start()
     try:
         asyncio.run(_serve(Tap(app, sender), listener, serve_grpc, host, grpc_port, port_file))

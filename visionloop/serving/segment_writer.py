@@ -65,6 +65,8 @@ class SegmentWriter:
         max_seconds: A segment that is this old is closed.
         durable: Wait for fsync(2) before a line counts as written.
         closed: Called with the path of each segment that was closed.
+        suffix: End of the segments' names.
+        mode: Rights on the segments.
 
     Raises:
         VisionloopError: The folder cannot be written to.
@@ -78,6 +80,8 @@ class SegmentWriter:
         max_seconds: float = 300.0,
         durable: bool = False,
         closed: Callable[[Path], None] | None = None,
+        suffix: str = SUFFIX,
+        mode: int = 0o644,
     ) -> None:
         self.written = Written()
         self._folder = folder
@@ -85,6 +89,8 @@ class SegmentWriter:
         self._max_seconds = max_seconds
         self._durable = durable
         self._closed = closed
+        self._suffix = suffix
+        self._mode = mode
         self._queue: queue.SimpleQueue[_Line | None] = queue.SimpleQueue()
         self._queued = 0
         self._lock = threading.Lock()
@@ -200,11 +206,15 @@ class SegmentWriter:
     def _begin_segment(self) -> None:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         host = socket.gethostname().split(".")[0]
-        name = f"{stamp}-{host}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+        name = f"{stamp}-{host}-{os.getpid()}-{secrets.token_hex(4)}{self._suffix}"
         self._path = self._folder / name
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-        # The lock tells a later collector that this segment has a living writer.
+        part = self._folder / f".{name}.part"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        self._file = os.open(part, flags, self._mode)
+        # The lock tells others that this segment has a living writer; none of them may see it, and
+        # lock it, before.
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        part.rename(self._path)
         self._size = 0
         self._born = time.monotonic()
         self.written.segments += 1

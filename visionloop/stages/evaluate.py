@@ -22,14 +22,22 @@ from visionloop.stages.evaluation_page import evaluation_page
 from visionloop.stages.opening import open_stage
 from visionloop.task import stage
 from visionloop.training.evaluation import Measured, evaluate_predictions, slice_rates
-from visionloop.training.experiments import find_experiment, in_service, load_bundle, random_arm
+from visionloop.training.experiments import (
+    LOOP,
+    ever_in_service,
+    find_experiment,
+    in_service,
+    load_bundle,
+    random_arm,
+)
 from visionloop.training.gate import Verdict, judge
-from visionloop.training.training_set import latest_labels
+from visionloop.training.holdout import Holdout, measured_before
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
     from visionloop.inference.images import Loaded
     from visionloop.inference.model import OnnxModel
+    from visionloop.lake import Lake
     from visionloop.lake.run import Run
 
 
@@ -62,6 +70,10 @@ def evaluate(
 ) -> EvaluateOutputs:
     """Evaluate a model, the one in service and the control arm's on the same holdout; apply gates.
 
+    The candidate is compared with the best model that was ever in service. What an earlier gate
+    measured on the same samples under the same labels is taken from its decision; where the holdout
+    has grown or a label was corrected, the models that served before are measured again.
+
     A rejected model's round ends with the outcome ``kept``. Without labelled holdout samples a
     model is rejected unless ``gates.allow_unevaluated`` is set.
 
@@ -88,27 +100,35 @@ def evaluate(
         base_version=lake_version,
         inputs={"model_id": own_id},
     ) as run:
+        holdout = _holdout(loop, run)
         serving, random = in_service(opened), random_arm(opened, candidate["round_id"])
-        others = [row for row in (serving, random) if row and row["model_id"] != own_id]
-        folder = model.path if model is not None else None
-        models = [load_bundle(own_id, candidate["uri"], folder)]
-        models += [load_bundle(row["model_id"], row["uri"]) for row in others]
-        measured, unreadable = _measure(
-            loop, run, [candidate, *others], models, list(candidate["classes"])
+        shown = [row for row in (serving, random) if row and row["model_id"] != own_id]
+        measured, served, unreadable = _measure_all(
+            opened, run, [candidate, *shown], holdout, model.path if model is not None else None
         )
         own = measured[0]
-        before = next((m for m in measured[1:] if m.row["arm"] == "loop"), None)
+        before = next((m for m in measured[1:] if m.row["arm"] == LOOP), None)
+        # Of equals the one in service, else the newest.
+        current = before.row["model_id"] if before else ""
+        best = max(served, key=lambda name: (served[name], name == current, name), default="")
+        e = own.evaluation
         verdict = judge(
-            own.evaluation.accuracy if own.evaluation else None,
-            n=own.evaluation.n if own.evaluation else 0,
-            in_service=before.row["model_id"] if before else "",
-            in_service_accuracy=before.evaluation.accuracy
-            if before and before.evaluation
-            else None,
+            e.accuracy if e else None,
+            n=e.n if e else 0,
+            n_holdout=holdout.n,
+            interval=(e.low, e.high) if e else None,
+            in_service=current,
+            in_service_accuracy=served.get(current),
+            best=best,
+            best_accuracy=served.get(best),
             min_accuracy=loop.gates.min_accuracy,
             max_drop=loop.gates.max_drop,
             allow_unevaluated=loop.gates.allow_unevaluated,
         )
+        if e:
+            gone = {loaded.sample_id for loaded in unreadable}
+            verdict.inputs["holdout"] = holdout.digest(s for s in holdout.media if s not in gone)
+            verdict.inputs["measured"] = served | {own_id: e.accuracy}
         if candidate["state"] == "in_service":
             # Run again after it was published: the decision that was taken stands.
             verdict = Verdict(True, "in service already; " + verdict.reason, verdict.inputs)
@@ -133,19 +153,57 @@ def evaluate(
     return EvaluateOutputs(version, verdict.passed, accuracy)
 
 
+def _holdout(loop: LoopConfig, run: Run) -> Holdout:
+    from visionloop.labeling.answers import latest_labels
+
+    held = run.read("samples", columns=["sample_id", "uri"], where="split == 'holdout'")
+    labels = latest_labels(run.read("labels").to_pylist(), loop.task)
+    media = dict(zip(held["sample_id"].to_pylist(), held["uri"].to_pylist(), strict=True))
+    labelled = {sample_id: uri for sample_id, uri in media.items() if sample_id in labels}
+    return Holdout(len(media), labelled, {sample_id: labels[sample_id] for sample_id in labelled})
+
+
+def _measure_all(
+    lake: Lake, run: Run, shown: list[dict[str, Any]], holdout: Holdout, folder: str | None
+) -> tuple[list[Measured], dict[str, float], list[Loaded[Any]]]:
+    """Measure the candidate and what it is shown beside, and the models that served before.
+
+    Returns:
+        What was measured of those shown, the accuracy of every model that is or was in service,
+        and the samples that could not be read.
+    """
+    candidate, names = shown[0], {row["model_id"] for row in shown}
+    past = [row for row in ever_in_service(lake) if row["model_id"] not in names]
+    known = measured_before(run.read("decisions").to_pylist(), holdout.digest(holdout.media))
+
+    def measure(old: list[dict[str, Any]]) -> tuple[list[Measured], list[Loaded[Any]]]:
+        models = [load_bundle(candidate["model_id"], candidate["uri"], folder)]
+        models += [load_bundle(row["model_id"], row["uri"]) for row in [*shown[1:], *old]]
+        return _measure(run, [*shown, *old], models, list(candidate["classes"]), holdout)
+
+    old = [row for row in past if row["model_id"] not in known]
+    measured, unreadable = measure(old)
+    if unreadable and len(old) < len(past):
+        # What is known is of more samples than could be read now.
+        known = {}
+        measured, unreadable = measure(past)
+    served = {row["model_id"]: known[row["model_id"]] for row in past if row["model_id"] in known}
+    for one in measured[1:]:
+        if one.row["arm"] == LOOP and one.evaluation:
+            served[one.row["model_id"]] = one.evaluation.accuracy
+    return measured[: len(shown)], served, unreadable
+
+
 def _measure(
-    loop: LoopConfig,
     run: Run,
     rows: list[dict[str, Any]],
     models: list[OnnxModel],
     classes: list[str],
+    holdout: Holdout,
 ) -> tuple[list[Measured], list[Loaded[Any]]]:
     from visionloop.inference.prediction import predict_media
 
-    held = run.read("samples", columns=["sample_id", "uri"], where="split == 'holdout'")
-    media = dict(zip(held["sample_id"].to_pylist(), held["uri"].to_pylist(), strict=True))
-    labels = latest_labels(run.read("labels").to_pylist(), loop.task)
-    media = {sample_id: uri for sample_id, uri in media.items() if sample_id in labels}
+    media, labels = holdout.media, holdout.labels
     with progress("evaluate", total=len(media), unit="images") as bar:
         found = predict_media(models, media, bar=bar)
         truth = [labels[sample_id] for sample_id in found.sample_ids]

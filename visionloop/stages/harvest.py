@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # Event ids in one filter of the table: pyiceberg evaluates each of them against each file.
 _IDS_AT_ONCE = 5_000
+# A collector's reducer is behind by half a second, or by as much as it was sent bombs.
+_SETTLE_SECONDS = 15.0
 _SIGNED = ("round_id", "run_id")
 
 
@@ -94,7 +96,7 @@ def harvest(
         )
     wait = timedelta(hours=loop.serving.pending_hours)
     now = datetime.now(UTC)
-    with opened.run(stage="harvest", round_id=round_id, run_id=run_id, exclusive=True) as run:
+    with opened.run(stage="harvest", round_id=round_id, run_id=run_id) as run:
         files = _unread(run, opened, named, given=bool(events))
         seen, read = _read(files)
         held = _held(run, seen, orphaned_before=now - wait)
@@ -123,8 +125,10 @@ def _unread(run: Run, lake: Lake, events: str, *, given: bool) -> list[tuple[Fil
     """Return the files that hold something new, with how far each was read."""
     from visionloop.serving.segments import Position, find, is_unread
 
+    where = events or lake.path("events")
+    _settle(where)
     try:
-        found = find(events or lake.path("events"))
+        found = find(where)
     except InputError:
         if given:
             raise
@@ -133,6 +137,22 @@ def _unread(run: Run, lake: Lake, events: str, *, given: bool) -> list[tuple[Fil
     read = {row["uri"]: Position(row["bytes_read"], row["lines_read"]) for row in ledger}
     positions = [(info, read.get(info.uri, Position())) for info in found]
     return [(info, position) for info, position in positions if is_unread(info, position)]
+
+
+def _settle(where: str) -> None:
+    """Let a collector that keeps hashes finish with what it acknowledged before this harvest."""
+    from visionloop.lake.storage import local_path, scheme_of
+    from visionloop.progress import log
+    from visionloop.serving.raw_spool import wait_until_reduced
+
+    if scheme_of(where) != "file":
+        return
+    left = wait_until_reduced(local_path(where), _SETTLE_SECONDS)
+    if left:
+        log(
+            f"harvest: {left} segments of acknowledged events are not reduced to hashes yet; a "
+            "later harvest reads them, once a collector on this folder has run"
+        )
 
 
 def _read(

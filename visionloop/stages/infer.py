@@ -107,14 +107,16 @@ def infer(
 
     loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     media = opened.media(version=lake_version or None)
-    version = lake_version or opened.version()
+    # What is done is looked up where the work will be added: at the newest version. A task that is
+    # tried again after some of its chunks were committed goes on behind them.
+    version = opened.version()
     if not media:
         write_page(page, "# Inference\n\nThe lake holds no samples yet.\n")
         return InferOutputs(version, "", "", 0, 0)
     embedder = open_embedder(loop.embedding, opened, media)
-    serving = in_service(opened, version=version or None)
+    serving = in_service(opened, version=lake_version or None)
     model = load_bundle(serving["model_id"], serving["uri"]) if serving else None
-    work = _plan(opened, media, embedder, model)
+    work = _plan(opened, media, embedder, model, version)
     todo = work.todo
     with progress("infer", total=len(todo), unit="images") as bar:
         # One run even when there is nothing to do: it records what was used.
@@ -124,9 +126,6 @@ def infer(
                 opened, work, {name: media[name] for name in chunk}, bar, version, round_id
             )
         rate = bar.rate
-    if not todo and _plan(opened, media, embedder, model, version).todo:
-        # An earlier try of this task committed the work after the version that was asked for.
-        version = opened.version()
     log_metrics(
         metrics,
         {
@@ -147,10 +146,8 @@ def _plan(
     media: dict[str, str],
     embedder: Embedder,
     model: OnnxModel | None,
-    version: str | None = None,
+    version: str,
 ) -> _Work:
-    # What is done is looked up at the newest version, not the one that is read: a task that is run
-    # again after its commit must not write everything twice.
     samples = set(media)
     broken: dict[str, set[str]] = {}
     to_embed = samples - _held(lake, embedder.space, version, broken)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class IngestOutputs(NamedTuple):
-    """What `ingest` returns; n_files = n_new + exact copies + n_unreadable + n_skipped.
+    """What `ingest` returns; n_files = n_new + n_duplicates + n_unreadable + n_skipped.
 
     Attributes:
         lake_version: Lake version with the new files.
@@ -39,6 +39,7 @@ class IngestOutputs(NamedTuple):
         n_new: Samples that the lake did not have.
         n_unreadable: New files whose bytes are no image.
         n_skipped: Files known before, and files whose bytes could not be had.
+        n_duplicates: New files whose bytes another file held already.
     """
 
     lake_version: str
@@ -47,6 +48,7 @@ class IngestOutputs(NamedTuple):
     n_new: int
     n_unreadable: int
     n_skipped: int
+    n_duplicates: int
 
 
 @stage
@@ -96,7 +98,9 @@ def ingest(
     inputs = {"sources": [source.uri for source in loop.sources]}
     with opened.run(stage="ingest", round_id=round_id, run_id=run_id, inputs=inputs) as run:
         known = _known_files(run)
-        held = run.read("samples", columns=["sample_id", "split", "group_key", "round_id"])
+        held = run.read(
+            "samples", columns=["sample_id", "split", "group_key", "fingerprint", "round_id"]
+        )
         sources = list_sources(loop.sources, known, label_files(loop))
         total = sum(len(listed.fresh) for listed in sources)
         with progress("ingest", total=total, unit="files") as bar:
@@ -120,7 +124,13 @@ def ingest(
     if not held.num_rows and not counts["ok"]:
         raise _nothing_readable(loop, counts, intake)
     return IngestOutputs(
-        version, round_id, counts["in"], counts["ok"], counts["unreadable"], counts["skipped"]
+        version,
+        round_id,
+        counts["in"],
+        counts["ok"],
+        counts["unreadable"],
+        counts["skipped"],
+        counts["duplicates"],
     )
 
 
@@ -142,19 +152,23 @@ def _write(
     from visionloop.media import records
 
     now = datetime.now(UTC)
-    samples = records.sample_rows(intake.found, loop.holdout, records.frozen_holdout(held), now)
+    earlier = records.Earlier(held, _learnt_from(run))
+    samples, moved = records.sample_rows(intake.found, loop.holdout, earlier, now)
     existing = run.read("metadata", where="sample_id == ''").schema
     metadata, problems = records.metadata_rows(intake.found, existing)
     labels, unknown_labels, conflicts = _labels(run, loop, intake, known, now)
     problems += conflicts
     run.append("files", records.file_rows(intake.found, now))
     run.append("samples", samples)
+    if moved:
+        these = f"sample_id in ({', '.join(repr(sample_id) for sample_id in moved)})"
+        run.replace("samples", records.moved_rows(run.read("samples", where=these)), these)
     run.append("metadata", metadata)
     run.append("labels", labels)
     run.append("flags", records.flag_rows(problems, now))
     kinds = Counter(kind for kind, _ in {(p.kind, p.sample_id) for p in problems})
     return {
-        "n_holdout": samples["split"].to_pylist().count("holdout"),
+        "n_holdout": samples["split"].to_pylist().count("holdout") + len(moved),
         "n_labels": labels.num_rows,
         "n_unknown_labels": unknown_labels,
         "n_bad_sidecar": kinds["bad_sidecar"],
@@ -163,10 +177,17 @@ def _write(
     }
 
 
+def _learnt_from(run: Run) -> bool:
+    """Return whether a sample of the pool may have been seen by a person or a model already."""
+    tables = ("selections", "label_requests", "training_sets")
+    return any(run.read(table, columns=["sample_id"]).num_rows for table in tables)
+
+
 def _labels(
     run: Run, loop: LoopConfig, intake: Intake, known: Known, now: datetime
 ) -> tuple[pa.Table, int, list[Problem]]:
     """Return the labels that sources bring for samples without any, and what is odd about them."""
+    from visionloop.labeling.answers import is_skip, latest_labels
     from visionloop.labeling.tables import folder_label, labels_of_files
     from visionloop.media.metadata import Problem
     from visionloop.media.records import rows_of
@@ -192,9 +213,12 @@ def _labels(
             named, strange = labels_of_files(source.labels, uris)
             unknown += len(strange)
             for sample_id, label in named.items():
+                if is_skip(label, loop.classes):
+                    continue
                 brought.setdefault(sample_id, (label, source.labels))
     _check_classes(loop, brought)
-    labelled = set(run.read("labels", columns=["sample_id"])["sample_id"].to_pylist())
+    # A label that comes for a sample which somebody had skipped is welcome.
+    labelled = latest_labels(run.read("labels").to_pylist(), loop.task)
     rows = [
         {
             "sample_id": sample_id,
@@ -286,7 +310,7 @@ def _page(intake: Intake, counts: Mapping[str, int], extras: Mapping[str, int], 
         told = [[outcome, reason, n] for (outcome, reason), n in sorted(reasons.items())]
         parts.append(markdown_table(["outcome", "reason", "files"], told))
     words = {
-        "n_holdout": "samples were put into the frozen holdout",
+        "n_holdout": "samples were put into the holdout",
         "n_labels": "labels were imported",
         "n_unknown_labels": "rows of labels name no known file",
         "n_bad_sidecar": "sidecars could not be read; their images stay, without metadata",

@@ -73,7 +73,7 @@ def monitor(
 
     loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     thresholds = loop.monitoring
-    with opened.run(stage="monitor", round_id=round_id, exclusive=True) as run:
+    with opened.run(stage="monitor", round_id=round_id) as run:
         now = datetime.now(UTC)
         with progress("monitor", unit="files") as bar:
             checked = check_samples(

@@ -70,7 +70,7 @@ def publish(
     ) as run:
         before = read_pointer(place)
         served = before.model_id if before else ""
-        if before is not None and served == model_id:
+        if passed and before is not None and served == model_id:
             served = before.previous  # a publish that was killed had moved the pointer already
         if passed:
             seconds = _move(loop, place, model_id, model_uri)
@@ -98,7 +98,6 @@ def publish(
 
 
 def _move(loop: LoopConfig, place: str, model_id: str, model_uri: str) -> float:
-    from visionloop.errors import VisionloopError
     from visionloop.progress import progress
     from visionloop.serving.endpoint import wait_for_model
     from visionloop.serving.pointer import Pointer, delete_pointer, read_pointer, write_pointer
@@ -106,23 +105,33 @@ def _move(loop: LoopConfig, place: str, model_id: str, model_uri: str) -> float:
     before = read_pointer(place)
     if before is None or before.model_id != model_id:
         now = datetime.now(UTC).isoformat()
-        previous = before.model_id if before else ""
-        write_pointer(place, Pointer(model_id, model_uri, now, previous))
+        moved = Pointer(
+            model_id,
+            model_uri,
+            now,
+            previous=before.model_id if before else "",
+            previous_uri=before.model_uri if before else "",
+        )
+        write_pointer(place, moved)
+    else:
+        before = before.before()  # a publish that was killed had moved it already
     if not loop.serving.url:
         return 0.0
     try:
-        with progress("publish", total=None, unit="seconds") as bar:
-            return wait_for_model(
+        with progress("publish", total=1, unit="endpoints") as bar:
+            waited = wait_for_model(
                 loop.serving.url,
                 loop.endpoint,
                 model_id,
                 timeout=loop.serving.timeout_s,
-                on_wait=lambda waited: bar.note(f"waiting for the endpoint, {waited:.0f} s"),
+                on_wait=lambda so_far: bar.note(f"waiting for it to come up, {so_far:.0f} s"),
             )
-    except VisionloopError:
+            bar.advance()
+            return waited
+    except BaseException:  # an interrupt too must not leave a model in service that nobody saw up
         if before is None:
             delete_pointer(place)
-        elif before.model_id != model_id:
+        else:
             write_pointer(place, before)
         raise
 
@@ -132,7 +141,6 @@ def _mark_in_service(run: Run, model_id: str) -> None:
 
     from visionloop.lake.schemas import arrow_schema
 
-    # The newest state, not the base's: the gate's verdict was written by the stage before.
     rows = run.read("experiments", where="arm == 'loop'").to_pylist()
     changed: list[dict[str, Any]] = []
     for row in rows:

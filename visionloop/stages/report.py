@@ -30,14 +30,15 @@ def report(
 ) -> ReportOutputs:
     """Write the report over all rounds, to the page and to ``report.html`` in the lake.
 
-    It reads the newest version, so it works on an empty lake, beside a round that waits for
-    labels, and after a stage that failed.
+    It reads the newest version and no single round, so it works on an empty lake, beside a round
+    that waits for labels, and after a stage that failed.
 
     Args:
         config: Text or URI of a ``loop.yaml``.
         lake: Root of the lake; empty for the configuration's.
-        round_id: Unused; every round is covered.
-        run_id: The run that ends with this report: it lets go of a round that it did not finish.
+        round_id: For the record; every round is covered.
+        run_id: The run that ends: a round that it did not finish is let go of, so that the next
+            run need not wait for its lease.
         page: Receives the page as HTML.
     """
     from visionloop.monitoring.report.build import read_planted

@@ -1,4 +1,4 @@
-"""Stage `request_labels`: ask for the labels of what was selected, and once of the holdout."""
+"""Stage `request_labels`: ask for labels of what was selected, and once of each holdout sample."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ def request_labels(
 ) -> RequestLabelsOutputs:
     """Request labels for the round's picks and for holdout samples that have none.
 
-    Each sample is asked about once, however often the stage runs.
+    So the first round asks for the whole holdout beside its picks. Each sample is asked about once,
+    however often the stage runs.
 
     Args:
         config: Text or URI of a ``loop.yaml``.
@@ -47,7 +48,8 @@ def request_labels(
     ) as run:
         this_round = f"round_id == '{run.round_id}'"
         picks = run.read("selections", columns=["sample_id", "rank"], where=this_round)
-        labelled = set(run.read("labels", columns=["sample_id"])["sample_id"].to_pylist())
+        # Labelled or skipped: in either case nobody is asked again.
+        answered = set(run.read("labels", columns=["sample_id"])["sample_id"].to_pylist())
         asked = run.read("label_requests", columns=["sample_id", "purpose", "round_id"]).to_pylist()
         before = {row["sample_id"] for row in asked if row["round_id"] != run.round_id}
         holdout = run.read("samples", columns=["sample_id"], where="split == 'holdout'")
@@ -56,7 +58,7 @@ def request_labels(
         wanted += [
             (sample, "holdout")
             for sample in sorted(holdout["sample_id"].to_pylist())
-            if sample not in before and sample not in labelled
+            if sample not in before and sample not in answered
         ]
         # Answers of this round's own requests stay part of it when the stage runs again.
         mine = {

@@ -20,13 +20,12 @@ from visionloop.progress import progress
 from visionloop.stages.artifacts import Artifact, MetricsArtifact, log_metrics
 from visionloop.stages.opening import open_stage
 from visionloop.task import stage
+from visionloop.training.control_arm import control_parameters, random_picks
 from visionloop.training.experiments import LOOP, RANDOM, store_bundle, trained_uri, version_with
 from visionloop.training.training_set import (
     TrainingSet,
     class_names,
-    latest_labels,
     model_id_for,
-    random_picks,
     trainable,
 )
 
@@ -89,8 +88,9 @@ def train(
     of holdout samples. The same set with the same parameters in the same round returns the recorded
     model without training again.
 
-    The control arm trains on as many random picks, each round's containing those of the round
-    before; their labels come from the oracle and are written to no table but `training_sets`.
+    The control arm trains on as many random picks from what selection may choose from (no copies,
+    no excluded flags), each round's containing those of the round before; their labels come from
+    the oracle and are written to no table but `training_sets`.
 
     Args:
         config: Text or URI of a ``loop.yaml``.
@@ -146,8 +146,11 @@ def train(
 
 
 def _plans(loop: LoopConfig, lake: Lake, run: Run, parameters: TrainingConfig) -> list[_Plan]:
+    from visionloop.labeling.answers import latest_labels
+
     labels = latest_labels(run.read("labels").to_pylist(), loop.task)
-    samples = run.read("samples", columns=["sample_id", "split", "fingerprint"]).to_pylist()
+    # At the newest version: what an intake beside this round has put into the holdout stays there.
+    samples = lake.read("samples", columns=["sample_id", "split", "fingerprint"]).to_pylist()
     allowed = trainable(samples, loop.selection.copy_distance)
     experiments = run.read("experiments").to_pylist()
     own = sorted(
@@ -170,16 +173,29 @@ def _plans(loop: LoopConfig, lake: Lake, run: Run, parameters: TrainingConfig) -
         known = _oracle_labels(loop, lake, run.base, allowed)
         class_names(loop.classes, frozen, [*labels.values(), *known.values()])
         previous = _previous_random(run, experiments)
-        picks = random_picks(known, len(chosen.rows), previous=previous, seed=parameters.seed)
+        picks = random_picks(
+            set(known) - _excluded(loop, run),
+            len(chosen.rows),
+            previous=previous,
+            seed=parameters.seed,
+            fingerprints={row["sample_id"]: row["fingerprint"] for row in samples},
+            copy_distance=loop.selection.copy_distance,
+        )
         random = TrainingSet(RANDOM, tuple(sorted((s, known[s]) for s in picks)))
-        # Only accuracy is compared, and a temperature does not change it.
-        sets.append((random, parameters.model_copy(update={"calibrate": False})))
+        sets.append((random, control_parameters(parameters, len(random.rows))))
     return [
         _Plan(
             model_id_for(run.round_id, chosen_set, classes, settings), chosen_set, classes, settings
         )
         for chosen_set, settings in sets
     ]
+
+
+def _excluded(loop: LoopConfig, run: Run) -> set[str]:
+    """Return the samples that selection leaves out for their flags."""
+    flags = run.read("flags", columns=["subject", "kind"], where="subject_type == 'sample'")
+    kinds = set(loop.selection.exclude_flags)
+    return {row["subject"] for row in flags.to_pylist() if row["kind"] in kinds}
 
 
 def _oracle_labels(loop: LoopConfig, lake: Lake, version: str, allowed: set[str]) -> dict[str, str]:

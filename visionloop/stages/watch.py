@@ -101,7 +101,7 @@ def _record(lake: Lake, decision: Decision, run_id: str) -> str:
         "round_id": decision.round_id,
     }
     rows = pa.Table.from_pylist([row], schema=arrow_schema("decisions"))
-    with lake.run(stage="watch", round_id=decision.round_id, run_id=signed, exclusive=True) as run:
+    with lake.run(stage="watch", round_id=decision.round_id, run_id=signed) as run:
         if run_id:
             run.replace("decisions", rows, f"decision == 'watch' and run_id == '{run_id}'")
         else:

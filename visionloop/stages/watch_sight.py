@@ -112,7 +112,7 @@ def _answers(
     loop: LoopConfig, lake: Lake, held: Round | None, version: str
 ) -> tuple[int, int, str]:
     """Return how many labels a waiting round asked for, how many are missing, and where."""
-    from visionloop.labeling.answers import read_answers
+    from visionloop.labeling.collecting import read_answers
 
     if held is None or held.state != "waiting":
         return 0, 0, ""
@@ -122,8 +122,9 @@ def _answers(
     labelled = set(labels["sample_id"].to_pylist())
     wanted = set(requests["sample_id"].to_pylist())
     unanswered = sorted(wanted - labelled)
-    answers, where = read_answers(loop, lake, held.round_id, unanswered, version=version)
-    return len(wanted), len(unanswered) - len(answers), where
+    answers = read_answers(loop, lake, held.round_id, unanswered, version=version)
+    answered = len(answers.labels) + len(answers.skipped)
+    return len(wanted), len(unanswered) - answered, answers.where
 
 
 def _deployed(

@@ -51,6 +51,15 @@ def in_service(lake: Lake, *, version: str | None = None) -> dict[str, Any] | No
     return rows[-1] if rows else None
 
 
+def ever_in_service(lake: Lake) -> list[dict[str, Any]]:
+    """Return the rows of the loop's models that are in service or were, the oldest first."""
+    return [
+        row
+        for row in all_experiments(lake)
+        if row["arm"] == LOOP and row["state"] in ("in_service", "retired")
+    ]
+
+
 def random_arm(lake: Lake, round_id: str) -> dict[str, Any] | None:
     """Return the row of the control arm's model of a round."""
     rows = [

@@ -64,26 +64,6 @@ class TrainingSet:
         )
 
 
-def latest_labels(labels: Iterable[Mapping[str, Any]], task: str) -> dict[str, str]:
-    """Return each sample's latest label: of the latest round, and in it of the latest time.
-
-    Rounds are counted, so a label of a later round wins even where a clock was set back between.
-
-    Args:
-        labels: Rows of the table `labels`; a sample may have several, a correction being a new row.
-        task: Labels of other tasks are left out.
-    """
-    known = [row for row in labels if row["label"] is not None and row["task"] in (task, None)]
-
-    def age(row: Mapping[str, Any]) -> tuple[int, Any, str, str]:
-        number = row.get("round_id") or ""
-        counted = int(number) if number.isdigit() else -1
-        return counted, row["created_at"], row["annotator"] or "", row["label"]
-
-    known.sort(key=age)
-    return {row["sample_id"]: row["label"] for row in known}
-
-
 def trainable(samples: Sequence[Mapping[str, Any]], copy_distance: int) -> set[str]:
     """Return the samples that may be trained on: the pool, less copies of holdout samples.
 
@@ -142,30 +122,6 @@ def class_names(
             remedy="Name the classes under `classes:` in the configuration, and label some samples",
         )
     return classes
-
-
-def random_picks(
-    eligible: Iterable[str], n: int, *, previous: Sequence[str], seed: int
-) -> list[str]:
-    """Draw the control arm's samples: those of the round before, and as many more as are needed.
-
-    Args:
-        eligible: Sample ids that may be drawn.
-        n: How many in all.
-        previous: What the round before had, in its order; kept, so that the sets are nested.
-        seed: Seed of the draw. The order in which ids are drawn depends on nothing else.
-
-    Returns:
-        At most n distinct sample ids, previous first.
-    """
-    allowed = set(eligible)
-    kept = [sample_id for sample_id in dict.fromkeys(previous) if sample_id in allowed][:n]
-
-    def ticket(sample_id: str) -> bytes:
-        return hashlib.sha256(f"{seed} {sample_id}".encode()).digest()
-
-    rest = sorted(allowed - set(kept), key=ticket)
-    return kept + rest[: n - len(kept)]
 
 
 def model_id_for(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from visionloop.labeling.answers import latest_labels
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.deployed import compare_window, deployed_windows, holdout_references
 from visionloop.monitoring.drift import expected_accuracy
@@ -60,7 +61,6 @@ def load_report(
 
     runs = _stage_runs(lake, version)
     samples = read("samples", "sample_id", "uri", "split")
-    labels = read("labels", "sample_id", "label")
     selections = read("selections")
     experiments = sorted(
         read("experiments").to_pylist(), key=lambda row: (row["round_id"], str(row["trained_at"]))
@@ -70,9 +70,7 @@ def load_report(
     )
     splits = dict(zip(samples["sample_id"].to_pylist(), samples["split"].to_pylist(), strict=True))
     holdout = {sample for sample, split in splits.items() if split == "holdout"}
-    known_labels = dict(
-        zip(labels["sample_id"].to_pylist(), labels["label"].to_pylist(), strict=True)
-    )
+    known_labels = latest_labels(read("labels").to_pylist())
     loop_models = [row for row in experiments if row["arm"] != "random"]
     n_holdout = len(holdout & set(known_labels))
 

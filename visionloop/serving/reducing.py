@@ -1,0 +1,214 @@
+"""What `visionloop collect --keep hashes` keeps of an event, made beside the collector's process.
+
+To read a request takes what its sender likes: seconds for a compression bomb, and the interpreter's
+lock with it. So a process of its own reads: the collector goes on to acknowledge meanwhile. It
+takes closed segments out of the spool (`visionloop.serving.raw_spool`), appends to
+``*.events.jsonl``, then deletes what it took. It ends when its standard input does, that is also
+when the collector was killed, after having reduced what is there.
+
+Killed between the appending and the deleting, the next one appends the same lines again; the
+harvest knows events by what they say, and counts such lines as repeated.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from visionloop.progress import log
+from visionloop.serving import raw_spool
+from visionloop.serving.requests import Request, decode_request
+from visionloop.serving.segment_writer import SegmentWriter
+
+RESPONSE_TYPE = "org.kubeflow.serving.inference.response"
+REQUEST_TYPE = "org.kubeflow.serving.inference.request"
+
+_POLL_SECONDS = 0.2
+_STOP_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a reducer does.
+
+    Attributes:
+        raw: Folder that it takes segments from.
+        folder: Folder that it writes segments to.
+        upload: Where these go to from there; empty where they stay.
+        max_bytes: A segment of this size is closed.
+        max_seconds: A segment of this age is closed.
+        durable: Wait for fsync(2) before what was taken is deleted.
+    """
+
+    raw: str
+    folder: str
+    upload: str = ""
+    max_bytes: int = 64 * 1024 * 1024
+    max_seconds: float = 300.0
+    durable: bool = False
+
+
+class Reducer:
+    """Runs the process from the collector's side, and starts it again where it died.
+
+    Args:
+        plan: What it does.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._raw = Path(plan.raw)
+        self._closing = False
+        self.waiting = raw_spool.size_of(self._raw)
+        self._process = self._start()
+        self._thread = threading.Thread(target=self._watch, name="reducer", daemon=True)
+        self._thread.start()
+
+    def notify(self, _: Path) -> None:
+        """Say that a segment was closed."""
+        with contextlib.suppress(OSError, ValueError):  # it is busy, or being started again
+            assert self._process.stdin is not None
+            os.write(self._process.stdin.fileno(), b"\n")
+
+    def close(self) -> None:
+        """Let it reduce what is there, and end; what takes too long is left to the next start."""
+        self._closing = True
+        self._thread.join()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "visionloop.serving.reducing"]
+        process = subprocess.Popen(
+            [*command, json.dumps(asdict(self._plan))], stdin=subprocess.PIPE, bufsize=0
+        )
+        assert process.stdin is not None
+        os.set_blocking(process.stdin.fileno(), False)
+        return process
+
+    def _watch(self) -> None:
+        while not self._closing:
+            time.sleep(_POLL_SECONDS)
+            self.waiting = raw_spool.size_of(self._raw)
+            if self._process.poll() is not None and not self._closing:
+                log(f"collect: the reducer ended with status {self._process.returncode}; restarted")
+                assert self._process.stdin is not None
+                self._process.stdin.close()
+                self._process = self._start()
+
+
+def reduced(record: dict[str, Any], body: bytes, *, hopeless: bool = False) -> bytes:
+    """Return the line that stands for an event.
+
+    Args:
+        record: Time and headers.
+        body: The body; a response is kept whole, of a request its hashes.
+        hopeless: Do not decode the request.
+    """
+    kind = record["headers"].get("ce-type")
+    if kind == RESPONSE_TYPE:
+        record["body_b64"] = base64.b64encode(body).decode("ascii")
+    else:
+        record["body_sha256"] = hashlib.sha256(body).hexdigest()
+    if kind == REQUEST_TYPE:
+        content_type = record["headers"].get("content-type", "").strip().lower()
+        record["request"] = asdict(_decoded(body, content_type, hopeless))
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _decoded(body: bytes, content_type: str, hopeless: bool) -> Request:
+    if hopeless:
+        return Request(problem="request_decoder_failed")
+    try:
+        return decode_request(body, content_type)
+    except Exception:  # a body that a library trips over must not stop the other events
+        return Request(problem="request_decoder_failed")
+
+
+def reduce_folder(raw: Path, writer: SegmentWriter) -> bool:
+    """Reduce the closed segments of a spool.
+
+    Returns:
+        Whether all of what was reduced could be written.
+    """
+    for path in raw_spool.segments(raw):
+        with raw_spool.claim(path) as held:
+            if held is None:
+                continue
+            # One write: all of a segment's lines are there, or none is.
+            lines = [
+                reduced(head, body, hopeless=held.hopeless)
+                for head, body in raw_spool.unpack(held.data)
+            ]
+            if lines and not _written(writer, b"".join(lines)):
+                held.path.rename(path)  # the disk is full: no attempt on the event's account
+                return False
+            held.path.unlink()
+    return True
+
+
+def _written(writer: SegmentWriter, lines: bytes) -> bool:
+    safe = threading.Event()
+    results: list[bool] = []
+
+    def done(ok: bool) -> None:
+        results.append(ok)
+        safe.set()
+
+    writer.write(lines, done)
+    safe.wait()
+    return results[0]
+
+
+def main(plan: Plan) -> None:
+    """Reduce until standard input ends."""
+    # The collector is told to stop, and tells by closing the pipe, once its own segment is closed.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.nice(10)  # to acknowledge comes first, where processors are few
+    upload = None
+    if plan.upload:
+        from visionloop.serving.uploader import Uploader
+
+        upload = Uploader(plan.upload, Path(plan.folder))
+    writer = SegmentWriter(
+        Path(plan.folder),
+        max_bytes=plan.max_bytes,
+        max_seconds=plan.max_seconds,
+        durable=plan.durable,
+        closed=upload.add if upload else None,
+    )
+    more = True
+    while more:
+        ready, _, _ = select.select([0], [], [], 1.0)
+        if ready:
+            more = bool(os.read(0, 65536))
+        if not reduce_folder(Path(plan.raw), writer):
+            log(f"collect: cannot write: {writer.written.error}")
+            time.sleep(1.0 if more else 0.0)
+    writer.close()
+    if upload:
+        upload.close()
+
+
+if __name__ == "__main__":
+    main(Plan(**json.loads(sys.argv[1])))
