@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,14 @@ def test_a_report_on_a_full_disk_leaves_the_one_before(loop: SmallLoop, small_di
     told = failure_of(lambda: report(config=loop.config))
     assert "pace" in told.remedy and "report.html" in told.where
     assert page.read_bytes() == before
+
+
+def test_a_full_disk_under_a_run_s_own_folder_is_told_with_the_folder(
+    loop: SmallLoop, small_disk: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    out = small_disk / "out"
+    program = ("run", "intake", "--config", loop.config, "--output", str(out))
+    fill(small_disk, 8192)
+    status, _, err = command(*program)
+    assert status == 1
+    assert "No space is left" in err and str(out) in err and "Free some space" in err

@@ -270,6 +270,9 @@ def test_a_lake_moves_into_a_bucket_and_out_of_it_again(
     assert nothing_broken(there)
     with pytest.raises(InputError, match="target is not empty"):
         restore(f"{bucket}/one", f"{bucket}/lake", catalog=f"sqlite:///{tmp_path}/other.db")
+    there.storage.write(f"{bucket}/lake/{LOOP}/files/data/stray.parquet", b"left")
+    done = vacuum(there, keep_versions=1, safety=timedelta(0))
+    assert done.tables["files"].files == 1 and rows(there) == rows(old)
     backup(there, f"{bucket}/two")
     back, _ = restore(f"{bucket}/two", str(tmp_path / "back"))
     assert rows(back) == rows(old)

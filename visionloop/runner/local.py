@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -63,6 +64,7 @@ def run_pipeline(
     error: BaseException | None = None
     log = folder / "log.txt"
     with (
+        _full_disk_is_told(folder),
         log.open("w", encoding="utf-8", buffering=1) as stream,
         contextlib.closing(display),
         environment.passed_on(_surroundings(folder)),
@@ -143,6 +145,17 @@ def _surroundings(folder: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
+def _full_disk_is_told(folder: Path) -> Iterator[None]:
+    """Name the run's folder where it cannot be written: the log's own error names no file."""
+    try:
+        yield
+    except OSError as error:
+        raise explain(
+            OSError(error.errno, error.strerror, str(folder)), during="writing the run's log"
+        ) from error
+
+
+@contextlib.contextmanager
 def _everything_into(stream: TextIO) -> Iterator[None]:
     """Send what KFP prints, logs and warns of into the log, and put everything back."""
     root = logging.getLogger()
@@ -178,6 +191,10 @@ def _why(
     if absent := _ABSENT_MODULE.match(last):
         # The stage itself could not be imported, so that it never got to say why.
         return explain(ModuleNotFoundError(last, name=absent[1]), during=f"task {task}"), ""
+    if f"[Errno {errno.ENOSPC}]" in last:
+        # So full that the task could not even leave its error.
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        return explain(full, during=f"task {task}"), ""
     return (
         VisionloopError(
             f"The task {task} ended without saying why"
