@@ -137,14 +137,14 @@ def test_a_lake_that_goes_away_while_a_stage_computes_is_told_and_not_made_anew(
 
     # While it trains, after it has read what it trains on.
     def unmount() -> None:
-        time.sleep(0.7)
+        time.sleep(0.5)
         here.rename(away)
 
     remover = threading.Thread(target=unmount)
-    loop.settings["training"] |= {"min_updates": 60}
+    loop.settings["training"] |= {"min_updates": 150}
     config = loop.config
     remover.start()
-    told = failure_of(lambda: train(config=config))
+    told = failure_of(lambda: train(config=config, lake_version=version))
     remover.join()
     assert told.exit_status == 1 and str(here) in told.where
     assert not here.exists()
