@@ -35,7 +35,8 @@ def ingest(
     A file is known by its URI and generation. Unreadable files are recorded with their reason,
     never dropped: n_files = n_new + n_duplicates + n_unreadable + n_skipped.
 
-    Reads: files, samples, metadata, labels; the files at the sources and their sidecars.
+    Reads: files, samples, metadata, labels, label_requests, selections, training_sets; the files
+        at the sources and their sidecars.
     Writes: files, samples, metadata, labels, flags, rounds; copies of the images where the
         source asks for them.
 

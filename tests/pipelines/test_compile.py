@@ -238,16 +238,6 @@ def chain(spec: dict[str, Any], stage: str) -> list[tuple[str, dict[str, Any]]]:
     return search(spec["root"]["dag"]) or []
 
 
-def test_the_catalogs_address_reaches_every_task_from_a_secret(compiled: Path) -> None:
-    spec, platform = spec_and_platform(compiled / "pipelines" / "round.yaml")
-    held = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert set(held) == set(spec["deploymentSpec"]["executors"])
-    for executor in held.values():
-        (secret,) = executor["secretAsEnv"]
-        assert secret["keyToEnv"] == [{"envVar": "VISIONLOOP_CATALOG", "secretKey": "catalog"}]
-        assert secret["optional"] is True
-
-
 def test_the_report_is_written_however_the_round_ends(compiled: Path) -> None:
     spec, _ = spec_and_platform(compiled / "pipelines" / "round.yaml")
     report = spec["root"]["dag"]["tasks"]["report"]

@@ -239,7 +239,14 @@ DISTRIBUTIONS = {
 # What each extra runs: everything that these modules reach, also from within functions. The base
 # install runs its own rooms, whose functions begin what needs an extra.
 STARTS = {
-    "engine": ("visionloop.stages.", "visionloop.cli.select", "visionloop.lean"),
+    "engine": (
+        "visionloop.stages.",
+        "visionloop.cli.select",
+        "visionloop.cli.lake",
+        "visionloop.cli.init",
+        "visionloop.lean",
+        "visionloop.lake.file_io",  # named to pyiceberg by its path
+    ),
     "serve": ("visionloop.serving.predictor", "visionloop.serving.collector"),
     "demo": ("visionloop.demo.",),
 }

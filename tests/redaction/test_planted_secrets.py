@@ -119,7 +119,7 @@ def test_what_succeeds_and_what_fails_tells_no_secret(
     assert (place.folder / "report.html").stat().st_size > 1000
     assert place.visionloop("select", *config, "-n", "2", **by_variable).returncode == 0
     place.visionloop("doctor", *config, "--json", **by_file)
-    assert place.visionloop("compile", *config, "--output", "build", **by_file).returncode == 0
+    assert place.visionloop("compile", *config, "--local-lake", "--output", "build", **by_file).returncode == 0
 
     # A stage that fails, with its traceback; a catalog that refuses, by itself and in a task.
     gone = ("--set", "lake=lake", "--set", "training.epochs=1")

@@ -1,4 +1,5 @@
 """The collector as a process of its own: what it acknowledged is there, whatever happens to it."""
+# Over 400 lines: one server, whose faults are told by what it kept.
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from visionloop.cli.configuration import absolute, add_lake_options, lake_config
 from visionloop.cli.parser import show
+from visionloop.errors import InputError
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -29,9 +30,16 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     config = lake_config(args)
 
+    from visionloop.lake.storage import open_storage
     from visionloop.stages.harvest import harvest
 
     events = absolute(args.events) if args.events else ""
+    if not (events or config.serving.events or open_storage(config.lake).exists(config.lake)):
+        raise InputError(
+            "there is no lake here, and no events were named",
+            where=config.lake,
+            remedy="Check --lake, or give --events",
+        )
     found = harvest(config=config.text(), events=events)
     text = (
         f"{found.n_events:,} events: {found.n_confidences:,} confidences, "

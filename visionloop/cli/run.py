@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
 
     result = run_pipeline(pipeline, arguments, args.output)
     if result.error is None:
-        text = f"{pipeline}: done in {result.seconds:.1f} s, log {result.log}"
+        state = "waits for labels, after" if result.waiting else "done in"
+        text = f"{pipeline}: {state} {result.seconds:.1f} s, log {result.log}"
         if result.waiting:
             text += f"\n{_waiting(config, arguments['lake'], result)}"
         watched = result.task("watch")

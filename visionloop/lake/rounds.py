@@ -121,6 +121,7 @@ class Rounds:
             lease_minutes: How long a holder on another machine counts as alive after its last sign.
 
         Raises:
+            StaleRead: Another run has just ended the round.
             VisionloopError: Another live run holds the round.
         """
         held = self.current()

@@ -200,7 +200,10 @@ class FileStorage:
         found = []
         visited = set()
         for folder, below, names in os.walk(root, onerror=refuse, followlinks=True):
-            held = os.stat(folder)
+            try:
+                held = os.stat(folder)
+            except FileNotFoundError:
+                continue  # removed since its parent was read
             if (held.st_dev, held.st_ino) in visited:
                 below.clear()  # a link that leads back up, or a second link to the same folder
                 continue

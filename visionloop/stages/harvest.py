@@ -68,6 +68,7 @@ def harvest(
 ) -> HarvestOutputs:
     """Read the events that the endpoint logged and record each inference once.
 
+    Where there is no lake yet and no events are named, there is nothing to do, and none is made.
     Incremental: a file is read from where the last harvest stopped, and a request whose response
     comes in a later harvest is paired then. Every event that was read is in one state, so that
     events = harvested + pending + orphan + rejected + ignored + duplicate.
@@ -83,17 +84,16 @@ def harvest(
         page: Events by outcome, and the distribution of confidences.
 
     Raises:
-        InputError: ``events`` is given and there is nothing there, or there is no lake.
+        InputError: ``events`` is given and there is nothing there.
     """
     loop, opened = open_stage(config, lake, round_id=round_id)
     named = events or loop.serving.events
     if not named and not opened.exists() and not opened.storage.exists(opened.uri):
         # A collector may have begun before the first ingest, and then the lake's folder is there.
-        raise InputError(
-            "there is no lake to harvest into",
-            where=opened.uri,
-            remedy="Mount it or correct `lake:`; a new one begins with `visionloop run round`",
-        )
+        write_page(page, "# Harvest\n\nThere is no lake yet; the first round makes one.\n")
+        nothing = HarvestOutputs("", 0, 0, 0, 0, 0)
+        log_metrics(metrics, {k: v for k, v in nothing._asdict().items() if k != "lake_version"})
+        return nothing
     wait = timedelta(hours=loop.serving.pending_hours)
     now = datetime.now(UTC)
     with opened.run(stage="harvest", round_id=round_id, run_id=run_id) as run:
