@@ -217,9 +217,10 @@ def test_a_thumbnail_is_new_pixels_never_the_file() -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1200])
 def test_a_browser_shows_it_without_errors_and_without_sideways_scrolling(
-    width: int, tmp_path: Path
+    width: int, scheme: str, tmp_path: Path
 ) -> None:
     """As the KFP UI does: in an iframe, from a string."""
     frame = html.escape(render(full_report()))
@@ -229,8 +230,10 @@ def test_a_browser_shows_it_without_errors_and_without_sideways_scrolling(
         "</iframe><p id=o></p><script>onload = () => {"
         "const d = document.getElementById('f').contentDocument;"
         "const broken = [...d.images].filter(i => !i.naturalWidth).length;"
+        "const paper = getComputedStyle(d.body).backgroundColor;"
         "document.getElementById('o').textContent ="
-        "`scroll=${d.documentElement.scrollWidth} broken=${broken} images=${d.images.length}`}"
+        "`scroll=${d.documentElement.scrollWidth} broken=${broken} images=${d.images.length}"
+        " paper=${paper}`}"
         "</script>",
         encoding="utf-8",
     )
@@ -246,6 +249,7 @@ def test_a_browser_shows_it_without_errors_and_without_sideways_scrolling(
             "--disable-component-update",
             "--disable-sync",
             f"--user-data-dir={tmp_path / 'profile'}",
+            f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}",
             "--enable-logging=stderr",
             "--dump-dom",
             page.as_uri(),
@@ -259,4 +263,8 @@ def test_a_browser_shows_it_without_errors_and_without_sideways_scrolling(
     assert seen is not None
     assert int(seen.group(1)) <= width
     assert (int(seen.group(2)), int(seen.group(3)) > 20) == (0, True)
+    paper = re.search(r"paper=rgb\((\d+), (\d+), (\d+)\)", result.stdout)
+    assert paper is not None
+    bright = sum(int(part) for part in paper.groups()) / 3
+    assert bright < 60 if scheme == "dark" else bright > 200
     assert "CONSOLE" not in result.stderr
