@@ -30,7 +30,7 @@ def collect_labels(
 
     When labels are missing the round waits: trainable_version is empty and nothing is trained.
 
-    Reads: label_requests, labels, files; what the provider has answered.
+    Reads: label_requests, labels, files, samples, experiments; what the provider has answered.
     Writes: labels, rounds.
 
     Args:

@@ -69,5 +69,5 @@ def test_a_base_install_asks_for_no_heavy_package(wheel: zipfile.ZipFile) -> Non
         line.split("=")[0].split(">")[0].split("<")[0] for line in required if "extra" not in line
     }
     of_kfp = {"kfp", "kfp-kubernetes", "kfp-server-api", "kubernetes", "urllib3"}
-    assert base == of_kfp | {"pydantic", "pyyaml", "rich"}
+    assert base == of_kfp | {"docstring-parser", "pydantic", "pyyaml", "rich"}
     assert "Requires-Python: <3.14,>=3.11" in lines

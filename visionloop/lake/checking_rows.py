@@ -51,7 +51,7 @@ KEYS = {
 }
 # A stage counts its input as ``in`` (the harvest as ``events``), and each piece of it once more.
 PARTS = {
-    "in": ("ok", "flagged", "unreadable", "skipped", "duplicates", "unchecked"),
+    "in": ("ok", "flagged", "unreadable", "skipped", "duplicates", "unchecked", "missing"),
     "events": ("pending", "harvested", "duplicate", "rejected", "orphan", "ignored"),
 }
 FILE_STATES = ("ok", "unreadable", "skipped", "removed")

@@ -84,7 +84,7 @@ def collect_labels(
         known = {row["sample_id"] for row in held}
         open_requests = [sample for sample in wanted if sample not in known]
         answers = read_answers(loop, opened, run.round_id, open_requests, version=run.base)
-        _check_classes(loop, answers.labels, answers.where)
+        _check_classes(loop.classes or _frozen_classes(run), answers.labels, answers.where)
         rows = _rows(loop, answers)
         run.append("labels", rows)
         missing = {s for s in open_requests if s not in answers.labels} - set(answers.skipped)
@@ -150,17 +150,28 @@ def _rows(loop: LoopConfig, answers: Answers) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=arrow_schema("labels"))
 
 
-def _check_classes(loop: LoopConfig, answers: dict[str, str], where: str) -> None:
-    strange = sorted({label for label in answers.values() if label not in loop.classes})
-    if loop.classes and strange:
+def _frozen_classes(run: Run) -> list[str]:
+    """Return the classes that the first model learned from its labels, none before there is one."""
+    models = run.read("experiments", columns=["round_id", "arm", "classes"]).to_pylist()
+    first = min(
+        (row for row in models if row["arm"] == "loop" and row["classes"]),
+        key=lambda row: row["round_id"],
+        default=None,
+    )
+    return list(first["classes"]) if first else []
+
+
+def _check_classes(classes: list[str], answers: dict[str, str], where: str) -> None:
+    strange = sorted({label for label in answers.values() if label not in classes})
+    if classes and strange:
         from visionloop.validation import nearest
 
-        named = ", ".join(f"`{label}`" + nearest(label, loop.classes) for label in strange[:5])
+        named = ", ".join(f"`{label}`" + nearest(label, classes) for label in strange[:5])
         raise InputError(
-            f"{len(strange)} classes in the labels are not in the configuration: {named}",
+            f"labels of classes that are not among the loop's classes: {named}",
             where=where,
-            remedy="Correct the labels, or add the classes to `classes:` at its end; nothing was "
-            "stored",
+            remedy="Correct the labels, or name every class in `classes:`, a new one at its end; "
+            "nothing was stored",
         )
 
 
