@@ -280,6 +280,7 @@ def load_config(source: str | Path, *, overrides: dict[str, Any] | None = None) 
     import yaml
 
     try:
+        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), where)
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -316,6 +317,26 @@ def _text_of(source: str | Path) -> tuple[str, str, Path | None]:
         return data.decode(), name_of(text), folder
     except UnicodeDecodeError:
         raise InputError("the configuration is not UTF-8 text", where=text) from None
+
+
+def _refuse_repeated_keys(node: Any, where: str) -> None:
+    """Refuse a key that stands twice: YAML would take the last one without a word."""
+    children = getattr(node, "value", None)
+    if not isinstance(children, list):
+        return
+    seen: set[str] = set()
+    for child in children:
+        key, value = child if isinstance(child, tuple) else (None, child)
+        if key is not None:
+            if key.value in seen and isinstance(key.value, str):
+                raise InputError(
+                    f"the key `{key.value}` stands twice",
+                    where=f"{where}, line {key.start_mark.line + 1}",
+                    remedy="Keep one of the two",
+                )
+            if isinstance(key.value, str):
+                seen.add(key.value)
+        _refuse_repeated_keys(value, where)
 
 
 def _set(data: Any, path: list[str], value: Any) -> None:

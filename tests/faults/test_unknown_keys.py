@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from tests.faults.conftest import SmallLoop
+from visionloop.config import load_config
+from visionloop.errors import InputError
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -122,3 +124,11 @@ def test_no_known_key_is_near_and_none_is_guessed(loop: SmallLoop, command: Comm
     status, _, err = command("ingest", "--config", loop.config)
     assert status == 2 and "`zzzzzz`" in err and "did you mean" not in err
     assert not (loop.folder / "lake").exists()
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_line() -> None:
+    text = "lake: one\nsources: [{uri: a}]\ntraining: {epochs: 1}\ntraining: {epochs: 2}\n"
+    with pytest.raises(InputError, match=r"`training` stands twice .*line 4"):
+        load_config(text)
+    with pytest.raises(InputError, match=r"`uri` stands twice .*line 3"):
+        load_config("lake: one\nsources:\n  - {uri: a, uri: b}\n")

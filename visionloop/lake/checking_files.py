@@ -98,7 +98,8 @@ def media(lake: Lake, version: str) -> Iterator[Finding]:
         "media: no sample has changed",
         len(places),
         changed,
-        "Bring the first file back, or ingest again: the new bytes become a sample of their own",
+        "Bring the first file back; the new bytes are a sample of their own once they are "
+        "ingested, and this one keeps its labels without its image",
     )
 
 

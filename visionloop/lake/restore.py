@@ -88,6 +88,7 @@ def restore(
     verify(backup, manifest)
     advance("verified")
     lake = Lake.open(uri, catalog=catalog, loop=manifest.loop)
+    _refuse_occupied(lake)
     address = catalog_uri(lake.uri, catalog)
     # Not the lake's own: a lake whose restore was interrupted refuses to be opened.
     opened = open_catalog(lake.uri, catalog)
@@ -95,6 +96,24 @@ def restore(
         _claim(lake, opened, backup, manifest)
         _fill(lake, opened, backup, manifest, advance)
     return lake, manifest
+
+
+def _refuse_occupied(lake: Lake) -> None:
+    # Before the catalog and the lock are made: what is refused is left as it was.
+    if not lake.storage.exists(lake.uri):
+        return
+    found = files_under(lake.storage, lake.uri)
+    others = [uri for uri in found if not _is_catalog(lake, uri)]
+    if others and lake.path(RESTORING) not in others:
+        raise _not_empty(lake, others[0])
+
+
+def _not_empty(lake: Lake, what: str) -> InputError:
+    return InputError(
+        f"the target is not empty: it holds {what}",
+        where=lake.uri,
+        remedy="Restore into a root and a catalog that hold nothing; a lake is not overwritten",
+    )
 
 
 def _claim(lake: Lake, catalog: Catalog, backup: str, manifest: Manifest) -> None:
@@ -113,11 +132,7 @@ def _claim(lake: Lake, catalog: Catalog, backup: str, manifest: Manifest) -> Non
                 remedy="Finish that one, or name another root",
             )
     elif found or held:
-        raise InputError(
-            f"the target is not empty: it holds {found[0] if found else 'tables of this loop'}",
-            where=lake.uri,
-            remedy="Restore into a root and a catalog that hold nothing; a lake is not overwritten",
-        )
+        raise _not_empty(lake, found[0] if found else "tables of this loop")
     storage.write(marker, json.dumps(mine).encode())
     for name in held:
         catalog.drop_table((manifest.loop, name))
