@@ -15,7 +15,7 @@ from visionloop.lake.catalog import catalog_errors, catalog_uri, open_catalog, s
 from visionloop.lake.rounds import Rounds
 from visionloop.lake.run import Run
 from visionloop.lake.schemas import EMBEDDINGS_PREFIX, arrow_schema
-from visionloop.lake.storage import Storage, join, local_path, normalise, open_storage
+from visionloop.lake.storage import Storage, join, normalise, open_storage
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -71,10 +71,9 @@ class Lake:
             catalog: See `Lake.open`.
         """
         place = catalog_uri(normalise(uri), catalog)
-        if place.startswith("sqlite:///"):
-            database = local_path(place.removeprefix("sqlite:///").split("?")[0])
-            if not database.exists():
-                return []
+        database = sqlite_file(place)
+        if database is not None and not database.exists():
+            return []
         with catalog_errors(place):
             opened = open_catalog(normalise(uri), catalog)
             return sorted(".".join(namespace) for namespace in opened.list_namespaces())

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from visionloop.errors import VisionloopError
-from visionloop.lake.storage import local_path
+from visionloop.lake.catalog import sqlite_file
 
 TIMEOUT_SECONDS = 600.0
 
@@ -33,8 +33,7 @@ def writer_lock(catalog_uri: str, loop: str, *, timeout: float = TIMEOUT_SECONDS
     Raises:
         VisionloopError: Another process held the lock for all of that time.
     """
-    if catalog_uri.startswith("sqlite:///"):
-        database = local_path(catalog_uri.removeprefix("sqlite:///").split("?")[0])
+    if database := sqlite_file(catalog_uri):
         holder = _file_lock(database.with_name(f".{loop}.lock"), timeout)
     else:
         holder = _advisory_lock(catalog_uri, loop, timeout)
