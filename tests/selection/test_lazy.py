@@ -67,8 +67,7 @@ def test_any_size_of_the_active_set_gives_k_center(active: int) -> None:
     def score(rows: np.ndarray, squared: np.ndarray) -> np.ndarray:
         return np.where(np.isinf(squared), 9.0, squared.astype(np.float64))
 
-    start = np.full(len(x), np.inf, dtype=np.float32)
-    found = lazy_greedy(x, start, 100, score=score, accept=lambda _: True, active=active)
+    found = lazy_greedy(x, x[:0], 100, score=score, accept=lambda _: True, active=active)
     assert [row for row, _ in found] == plain
 
 
@@ -78,9 +77,8 @@ def test_equal_candidates_go_to_the_smallest_row_wherever_they_wait() -> None:
     def score(rows: np.ndarray, squared: np.ndarray) -> np.ndarray:
         return np.where(np.isinf(squared), 9.0, np.round(squared, 4).astype(np.float64))
 
-    start = np.full(len(x), np.inf, dtype=np.float32)
     for active in (1, 3, 60, 200):
-        found = lazy_greedy(x, start, 6, score=score, accept=lambda _: True, active=active)
+        found = lazy_greedy(x, x[:0], 6, score=score, accept=lambda _: True, active=active)
         assert [row for row, _ in found] == [0, 50, 100, 150, 1, 2]
 
 
@@ -104,8 +102,7 @@ def test_ties_are_broken_as_if_every_candidate_were_weighed(
         plain.append(int(np.where(left, np.minimum(distance, 99), -1).argmax()))
         left[plain[-1]] = False
         distance = np.minimum(distance, ((x - x[plain[-1]]) ** 2).sum(axis=1))
-    start = np.full(len(x), np.inf, dtype=np.float32)
-    found = lazy_greedy(x, start, k, score=score, accept=lambda _: True, active=active)
+    found = lazy_greedy(x, x[:0], k, score=score, accept=lambda _: True, active=active)
     assert [row for row, _ in found] == plain
 
 
@@ -116,8 +113,7 @@ def test_it_ends_when_nothing_is_left() -> None:
         total = np.where(np.isinf(squared), 9.0, squared.astype(np.float64))
         return np.where(rows >= 12, -np.inf, total)
 
-    start = np.full(len(x), np.inf, dtype=np.float32)
-    found = lazy_greedy(x, start, 50, score=score, accept=lambda row: row != 5, active=4)
+    found = lazy_greedy(x, x[:0], 50, score=score, accept=lambda row: row != 5, active=4)
     rows = [row for row, _ in found]
     assert sorted(rows) == [row for row in range(12) if row != 5]
-    assert list(lazy_greedy(x[:0], start[:0], 3, score=score, accept=lambda _: True)) == []
+    assert list(lazy_greedy(x[:0], x[:0], 3, score=score, accept=lambda _: True)) == []

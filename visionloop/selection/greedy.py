@@ -86,7 +86,7 @@ def _lazily(
         asked += 1
         return accept(candidate)
 
-    found = lazy_greedy(diversity.x, diversity.squared, k, score=score, accept=count)
+    found = lazy_greedy(diversity.x, diversity.centres(), k, score=score, accept=count)
     for candidate, squared in found:
         at_this_step = np.array([squared], dtype=np.float32)
         values: dict[str, float | None] = {}

@@ -21,6 +21,7 @@ from visionloop.selection.neighbours import (
     mean_neighbour_distances,
     nearest,
 )
+from visionloop.vectors.exact import nearest_exactly, product_error, squared_between, squared_norms
 
 FLOOR = 1e-6
 
@@ -90,7 +91,8 @@ class Diversity:
 
     Alone it is the farthest-point heuristic of Gonzalez (1985), a 2-approximation of the k-center
     problem, as used by Sener & Savarese, "Core-set" (2018). Before anything is chosen or labelled
-    every candidate is as good as any other. Cost O(m·d) a step, O(m·L·d) to start from L labelled.
+    every candidate is as good as any other. Cost O(m·d) a step, O(m·L·d) to start from L labelled;
+    `visionloop.selection.lazy` needs neither.
 
     Args:
         x: float32 [m, d], length 1.
@@ -101,7 +103,6 @@ class Diversity:
 
     Attributes:
         x: The candidates.
-        squared: float32 [m], squared distance to the nearest chosen one, infinite without one.
     """
 
     def __init__(
@@ -117,8 +118,22 @@ class Diversity:
         self.strength = strength
         self.minimum_distance = minimum_distance
         self.x = x
-        self.squared = nearest(x, already)[1]
-        self._norms = np.einsum("ij,ij->i", x, x)
+        self._already = already
+        self._chosen: list[int] = []
+        self._squared: Floats | None = None
+        self._norms = squared_norms(x)
+        self._error = product_error(x.shape[1], float(self._norms.max(initial=0.0)))
+
+    @property
+    def squared(self) -> Floats:
+        """float32 [m], exact squared distance to the nearest chosen one, infinite without one."""
+        if self._squared is None:
+            self._squared = nearest_exactly(self.x, self.centres())[1]
+        return self._squared
+
+    def centres(self) -> Floats:
+        """Return what was labelled and then what was chosen, float32 [L + chosen, d]."""
+        return np.concatenate([self._already, self.x[self._chosen]])
 
     @staticmethod
     def value_of(squared: Floats) -> Values:
@@ -133,15 +148,20 @@ class Diversity:
 
     def known(self, candidate: int) -> bool:
         """Tell whether there is anything to be far from."""
-        return bool(np.isfinite(self.squared[candidate]))
+        return len(self._already) + len(self._chosen) > 0
 
     def choose(self, candidate: int) -> None:
         """Shorten the distances to the chosen sample's."""
+        squared = self.squared
+        self._chosen.append(candidate)
         fresh = self.x @ self.x[candidate]
         fresh *= -2.0
         fresh += self._norms
-        fresh += self._norms[candidate]
-        np.minimum(self.squared, np.maximum(fresh, 0.0), out=self.squared)
+        fresh += self._norms[candidate] - np.float32(self._error)
+        # Of a product only what it cannot be wrong about is used, see `visionloop.vectors.exact`.
+        closer = np.flatnonzero(fresh < squared)
+        exact = squared_between(self.x[closer], self.x[candidate])
+        squared[closer] = np.minimum(squared[closer], exact)
 
     def allowed(self) -> NDArray[np.bool_]:
         """Return bool [m]: who is not nearer than the minimum distance to a chosen sample."""

@@ -1,0 +1,1 @@
+"""Geometry of many vectors: exact distances, cells, nearest neighbours, near pairs."""
