@@ -1,0 +1,103 @@
+"""Every pair of vectors that are nearly the same, without looking at every pair."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.vectors.cells import cells_of, within_reach
+from visionloop.vectors.exact import Floats, Rows, product_error, squared_norms
+
+# A block of products of a cell's members with so many other rows stays in the cache.
+_COLUMNS = 2048
+_EXACT = 1 << 14  # pairs that are computed anew at a time
+# The head holds this share of the rows' energy; it is a multiple of 16 with the tail's column.
+_HEAD_ENERGY = 0.7
+_SAMPLE = 4096
+
+
+def near_pairs(x: Floats, cosine: float, *, seed: int = 0) -> tuple[Rows, NDArray[np.float64]]:
+    """Return every pair of rows whose inner product reaches a threshold, exactly.
+
+    Three bounds rule pairs out, each cheaper than the next. The rows are parted into cells, and
+    only rows within a cell's radius and the threshold's distance of its centre are compared with
+    its members (triangle inequality). They are compared in the first principal directions: the rest
+    of an inner product is at most the product of the rests' lengths (Cauchy-Schwarz). What is left
+    is computed anew in float64. The result depends on neither cells, directions nor the seed.
+
+    Args:
+        x: float32 [n, d], rows of length 1.
+        cosine: The smallest inner product of a pair, above 0.
+        seed: Of the cells and the sample that the directions are from.
+
+    Returns:
+        intp [p, 2] with the smaller row first, in ascending order, and the inner products, float64
+        [p].
+
+    Cost O(n^1.5·d) where near rows lie in few cells, O(n²·d) where they lie in all; memory: half of
+    x or less, beside it.
+    """
+    pairs = [np.zeros((0, 2), dtype=np.intp)]
+    values = [np.zeros(0)]
+    n = len(x)
+    norms = squared_norms(x)
+    largest = float(norms.max(initial=0.0))
+    error = product_error(x.shape[1], largest)
+    # |a - b|² = |a|² + |b|² - 2ab.
+    distance = float(np.sqrt(max(0.0, 2 * largest - 2 * cosine) + error))
+    cells = cells_of(x, int(np.sqrt(n)), seed=seed) if n > 1 else None
+    head, slack = _head(x, norms, error, seed) if n > 1 else (x, 0.0)
+    for cell, others in within_reach(x, cells, distance) if cells is not None else ():
+        members = cells.rows(cell)
+        left = head[members]
+        for start in range(0, len(others), _COLUMNS):
+            some = others[start : start + _COLUMNS]
+            likely = np.flatnonzero(left @ head[some].T >= cosine - slack)
+            a, b = members[likely // len(some)], some[likely % len(some)]
+            # Within the cell every pair comes twice, and each row with itself.
+            once = (cells.member[b] != cell) | (a < b)
+            a, b = a[once], b[once]
+            exact = _products(x, a, b)
+            near = exact >= cosine
+            pairs.append(np.sort(np.stack([a[near], b[near]], axis=1), axis=1))
+            values.append(exact[near])
+    found, exact = np.concatenate(pairs), np.concatenate(values)
+    order = np.lexsort((found[:, 1], found[:, 0]))
+    return found[order], exact[order]
+
+
+def _head(x: Floats, norms: Floats, error: float, seed: int) -> tuple[Floats, float]:
+    """Return rows whose inner products are at least those of x, but for the slack.
+
+    Returns:
+        float32 [n, h + 1], the coordinates in the first principal directions and the length of
+        what is left; x itself where few directions do not hold enough.
+    """
+    n, d = x.shape
+    rng = np.random.Generator(np.random.PCG64([seed, 1]))
+    sample = x[np.sort(rng.permutation(n)[:_SAMPLE])].astype(np.float64)
+    energy, directions = np.linalg.eigh(sample.T @ sample)
+    held = np.cumsum(energy[::-1]) / max(float(energy.sum()), np.finfo(np.float64).tiny)
+    wide = 16 * (int(np.searchsorted(held, _HEAD_ENERGY)) // 16 + 1) - 1
+    if wide + 1 > d // 2:
+        return x, error
+    first = np.ascontiguousarray(directions[:, ::-1][:, :wide], dtype=np.float32)
+    head = np.empty((n, wide + 1), dtype=np.float32)
+    # Each coordinate is off by a rounding error of its own.
+    off = error * (2 + np.sqrt(wide))
+    for start in range(0, n, 1 << 14):
+        part = slice(start, start + (1 << 14))
+        np.matmul(x[part], first, out=head[part, :wide])
+        rest = norms[part] - squared_norms(head[part, :wide])
+        head[part, wide] = np.sqrt(np.maximum(rest, 0.0) + np.float32(off))
+    return head, 2 * off
+
+
+def _products(x: Floats, a: Rows, b: Rows) -> NDArray[np.float64]:
+    result = np.empty(len(a))
+    for start in range(0, len(a), _EXACT):
+        part = slice(start, start + _EXACT)
+        one, other = x[a[part]].astype(np.float64), x[b[part]].astype(np.float64)
+        one *= other
+        result[part] = one.sum(axis=1)
+    return result
