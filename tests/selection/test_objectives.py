@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from visionloop.selection.clusters import kmeans
 from visionloop.selection.config import parse_selection_config
 from visionloop.selection.engine import select
-from visionloop.selection.neighbours import copies_of, hamming, knn_distances, nearest
+from visionloop.selection.neighbours import copies_of, hamming, nearest
 from visionloop.selection.objectives import (
     Balance,
     Coverage,
@@ -154,17 +154,6 @@ def test_nearest_equals_the_plain_distances(n: int, m: int, seed: int) -> None:
     who, squared = nearest(a, b)
     np.testing.assert_allclose(np.sqrt(squared), plain.min(axis=1), atol=1e-3)
     np.testing.assert_allclose(plain[np.arange(n), who], plain.min(axis=1), atol=1e-3)
-
-
-def test_neighbours_are_ascending_and_exclude_the_row_itself() -> None:
-    x = vectors(30)
-    x[5] = x[4]
-    distances = knn_distances(x, 7)
-    assert distances.shape == (30, 7)
-    assert (np.diff(distances, axis=1) >= 0).all()
-    assert distances[4, 0] == pytest.approx(0, abs=1e-3)
-    assert (distances[np.arange(30) != 4][:4, 0] > 0.01).all()
-    assert knn_distances(x[:3], 7).shape == (3, 2)
 
 
 def test_hamming_counts_differing_bits() -> None:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from visionloop.vectors.exact import Floats
+from visionloop.vectors.knn import nearest_neighbours
 
 _BLOCK_VALUES = 1 << 24  # 64 MiB of float32 a block
 
@@ -56,24 +57,9 @@ def mean_neighbour_distances(x: Floats, k: int) -> NDArray[np.float64]:
 
     With fewer than k other rows all of them count; a row alone has distance 0. Cost O(n²·d).
     """
-    return knn_distances(x, k).mean(axis=1, dtype=np.float64) if len(x) > 1 else np.zeros(len(x))
-
-
-def knn_distances(x: Floats, k: int) -> Floats:
-    """Return each row's distances to its k nearest other rows, ascending, float32 [n, min(k, n-1)].
-
-    Cost O(n²·d).
-    """
-    n = len(x)
-    k = min(k, n - 1)
-    result = np.zeros((n, max(k, 0)), dtype=np.float32)
-    if k < 1:
-        return result
-    for rows in blocks(n, n):
-        block = squared_distances(x[rows], x)
-        block[np.arange(len(block)), np.arange(n)[rows]] = np.inf  # a row is no neighbour of itself
-        result[rows] = np.sqrt(np.sort(np.partition(block, k - 1, axis=1)[:, :k], axis=1))
-    return result
+    if len(x) < 2:
+        return np.zeros(len(x))
+    return nearest_neighbours(x, k, recall=1.0).distances.mean(axis=1, dtype=np.float64)
 
 
 def hamming(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.int32]:

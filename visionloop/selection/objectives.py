@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from visionloop.selection.neighbours import (
     Floats,
     blocks,
-    knn_distances,
     mean_neighbour_distances,
     nearest,
 )
 from visionloop.vectors.exact import nearest_exactly, product_error, squared_between, squared_norms
+from visionloop.vectors.knn import nearest_neighbours
 
 FLOOR = 1e-6
 
@@ -297,14 +297,21 @@ def local_typicality(x: Floats, cluster: NDArray[np.intp], clusters: int) -> Val
     return values
 
 
-def density_typicality(x: Floats, k: int = 20) -> Values:
+def density_typicality(x: Floats, k: int = 20, *, recall: float = 0.99, seed: int = 0) -> Values:
     """Return `mean over k neighbours of exp(-d/c)`, c being the mean of all those distances.
 
-    This is LightlyOne's typicality, in (0, 1]. Cost O(n²·d).
+    This is LightlyOne's typicality, in (0, 1]. Up to 20,000 rows the neighbours are exact; beyond,
+    `visionloop.vectors.knn.nearest_neighbours` finds the wanted share of them, O(n²·d) at worst.
+
+    Args:
+        x: float32 ``[n, d]``, L2-normalised.
+        k: Neighbours.
+        recall: Share of the true neighbours to find.
+        seed: Of the search.
     """
     if len(x) < 2:
         return np.ones(len(x))
-    distances = knn_distances(x, k).astype(np.float64)
+    distances = nearest_neighbours(x, k, recall=recall, seed=seed).distances.astype(np.float64)
     scale = float(distances.mean())
     if scale <= 0:
         return np.ones(len(x))
