@@ -20,6 +20,7 @@ StrategyType = Literal[
     "DIVERSITY",
     "TYPICALITY",
     "COVERAGE",
+    "BADGE",
     "WEIGHTS",
     "THRESHOLD",
     "BALANCE",
@@ -29,10 +30,10 @@ StrategyType = Literal[
 Operation = Literal["SMALLER", "SMALLER_EQUAL", "BIGGER", "BIGGER_EQUAL"]
 Distribution = Literal["TARGET", "UNIFORM", "INPUT"]
 ScoreName = Literal["least_confidence", "margin", "entropy"]
-Preset = Literal["auto", "random", "typicality", "diversity", "uncertainty", "custom"]
+Preset = Literal["auto", "random", "typicality", "diversity", "uncertainty", "badge", "custom"]
 
 COMBINATIONS: dict[str, frozenset[str]] = {
-    "EMBEDDINGS": frozenset({"DIVERSITY", "TYPICALITY", "COVERAGE", "SIMILARITY"}),
+    "EMBEDDINGS": frozenset({"DIVERSITY", "TYPICALITY", "COVERAGE", "BADGE", "SIMILARITY"}),
     "SCORES": frozenset({"WEIGHTS", "THRESHOLD"}),
     "METADATA": frozenset({"WEIGHTS", "THRESHOLD", "BALANCE"}),
     "PREDICTIONS": frozenset({"BALANCE"}),

@@ -8,6 +8,7 @@ _SAYINGS = {
     "coverage": "typical of a group of images with few labels",
     "typicality": "typical of many other images",
     "diversity": "unlike what is labelled or chosen already",
+    "badge": "its label would teach the model something that the others of the batch do not",
     "similarity": "like the query images",
     "margin": "the model hesitates between two classes",
     "least_confidence": "the model is not confident of its best class",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from visionloop.selection.badge import Badge
 from visionloop.selection.lazy import lazy_greedy
 from visionloop.selection.neighbours import Floats
 from visionloop.selection.objectives import Diversity, Fixed, Objective
@@ -120,7 +121,11 @@ def _step_by_step(
         possible = open_to.copy()
         for diversity in floors:
             possible &= diversity.allowed()
-        total = np.round(still + _total(moving, len(allowed)), TIE_DECIMALS)
+        total = still + _total(moving, len(allowed))
+        for objective in moving:
+            if isinstance(objective, Badge):
+                total += objective.noise()
+        total = np.round(total, TIE_DECIMALS)
         # Whoever is refused here is refused for good, so the totals hold until something is chosen.
         candidate = _first_accepted(np.where(possible, total, -np.inf), open_to, accept)
         if candidate is None:

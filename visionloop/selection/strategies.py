@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.errors import InputError
+from visionloop.selection.badge import Badge
 from visionloop.selection.clusters import kmeans
 from visionloop.selection.config import Objective as Line
 from visionloop.selection.config import Schedule, SelectionConfig
@@ -82,8 +83,8 @@ def build_objectives(request: Request) -> tuple[list[Objective], dict[str, float
     config, notes = request.config, []
     objectives: list[Objective] = []
     preset = config.strategy
-    if preset in {"auto", "uncertainty"} and not _knows_score(request):
-        if preset == "uncertainty":
+    if preset in {"auto", "uncertainty", "badge"} and not _knows_score(request):
+        if preset != "auto":
             notes.append("cold_start")
         preset = "typicality"
     if preset == "typicality":
@@ -92,6 +93,8 @@ def build_objectives(request: Request) -> tuple[list[Objective], dict[str, float
         objectives = [_diversity(request)]
     elif preset == "uncertainty":
         objectives = [_score(request, config.score)]
+    elif preset == "badge":
+        objectives = [_badge(request)]
     elif preset == "auto":
         objectives = _scheduled(request)
     else:
@@ -101,7 +104,7 @@ def build_objectives(request: Request) -> tuple[list[Objective], dict[str, float
             if line.strategy.type != "THRESHOLD"
         ]
         for objective in objectives:
-            if isinstance(objective, Fixed) and not objective.informed:
+            if isinstance(objective, Fixed | Badge) and not objective.informed:
                 notes.append(f"unknown_{objective.name}")
     _number_equal_names(objectives)
     return objectives, {o.name: o.strength for o in objectives}, notes
@@ -155,6 +158,8 @@ def _from_line(request: Request, line: Line) -> Objective:
             return Fixed("typicality", values, strength)
         case "EMBEDDINGS", "COVERAGE":
             return _coverage(request, strength, space=source.space)
+        case "EMBEDDINGS", "BADGE":
+            return _badge(request, strength, space=source.space)
         case "EMBEDDINGS", "SIMILARITY":
             return _similarity(request, line)
         case "SCORES", "WEIGHTS":
@@ -217,6 +222,14 @@ def _coverage(request: Request, strength: float = 1.0, *, space: str = "") -> Co
         typicality[:m],
         strength,
     )
+
+
+def _badge(request: Request, strength: float = 1.0, *, space: str = "") -> Badge:
+    x = request.vectors(_space(request, space))[0]
+    probabilities = request.pool.probabilities
+    if probabilities is None:
+        probabilities = np.full((len(request.pool), 1), np.nan, dtype=np.float32)
+    return Badge(probabilities[request.rows], x, strength, seed=request.seed)
 
 
 def _similarity(request: Request, line: Line) -> Fixed:
