@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionloop.selection.greedy import _lazily, _step_by_step
+from visionloop.selection.greedy import Picked, _lazily, _step_by_step
 from visionloop.selection.lazy import lazy_greedy
 from visionloop.selection.objectives import Diversity, Fixed
 
@@ -44,8 +44,10 @@ def test_lazy_and_step_by_step_pick_the_same_for_the_same_reasons(
         return Diversity(x, already, strength, minimum_distance=minimum)
 
     one, other = diversity(), diversity()
-    lazy, why = _lazily([uncertainty, one], one, allowed, k, accept)
-    plain, because = _step_by_step([uncertainty, other], [other], allowed, k, accept)
+    lazy: list[Picked] = []
+    plain: list[Picked] = []
+    why = _lazily([uncertainty, one], one, allowed, k, accept, lazy.append)
+    because = _step_by_step([uncertainty, other], [other], allowed, k, accept, plain.append)
     assert [p.candidate for p in lazy] == [p.candidate for p in plain]
     assert why == because
     for a, b in zip(lazy, plain, strict=True):

@@ -69,7 +69,9 @@ class Centres:
         self.landmarks = min(_LANDMARKS, total)
         self._points[: self.count] = already
         self._norms[: self.count] = squared_norms(already)
-        largest = max(float(norms.max(initial=0.0)), float(self._norms[: self.count].max(initial=0)))
+        largest = max(
+            float(norms.max(initial=0.0)), float(self._norms[: self.count].max(initial=0))
+        )
         self.error = product_error(x.shape[1], largest)
         # At most the distance of each landmark to each centre; one that is not there yet rules out
         # nothing.
@@ -104,7 +106,9 @@ class Centres:
             own = slice(start, min(stop, self.landmarks))
             self._apart[own, :there] = apart[:, : own.stop - start].T[:, :there]
 
-    def exactly(self, x: Floats, norms: Floats, landmark: NDArray[np.int16], limit: Floats) -> Floats:
+    def exactly(
+        self, x: Floats, norms: Floats, landmark: NDArray[np.int16], limit: Floats
+    ) -> Floats:
         """Return the squared distances to the nearest centre, float32 [b].
 
         Args:

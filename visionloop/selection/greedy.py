@@ -7,11 +7,13 @@ of logarithms. Cost of k picks out of m: O(k·m·(objectives + d)).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from visionloop.selection.accelerated import device_greedy
 from visionloop.selection.badge import Badge
 from visionloop.selection.lazy import lazy_greedy
 from visionloop.selection.neighbours import Floats
@@ -35,12 +37,28 @@ class Picked:
     values: dict[str, float | None]
 
 
+@dataclass
+class Course:
+    """How far a selection has come: all that has to be kept to go on with it later.
+
+    Args:
+        picked: The picks so far, in order.
+        refused: Candidates that were refused so far.
+    """
+
+    picked: list[Picked] = field(default_factory=list)
+    refused: list[int] = field(default_factory=list)
+
+
 def greedy(
     objectives: Sequence[Objective],
     allowed: NDArray[np.bool_],
     k: int,
     *,
     accept: Callable[[int], bool],
+    course: Course | None = None,
+    watch: Callable[[Course], None] | None = None,
+    device: str = "",
 ) -> tuple[list[Picked], str]:
     """Pick up to k candidates.
 
@@ -50,15 +68,56 @@ def greedy(
         k: How many.
         accept: Asked at the moment of the pick; refuses a near duplicate of a chosen sample. A
             candidate that was refused is not asked about again.
+        course: How far an interrupted call had come. It is gone on with: the picks are those that
+            the call would have made, and `accept` is asked about the earlier ones again, in order.
+            Is changed, and complete whenever `watch` is called.
+        watch: Called after every pick; what it raises ends the selection.
+        device: Accelerator to compute on, as PyTorch names it, where only diversity changes from
+            step to step; empty for the processor. The picks are the same.
 
     Returns:
         The picks in order, and why it stopped before k ("" when it did not): `minimum_distance`
         or `exhausted`.
     """
+    course = Course() if course is None else course
+    open_to = allowed.copy()
+    open_to[course.refused] = False
+    for pick in course.picked:
+        open_to[pick.candidate] = False
+        if not accept(pick.candidate):
+            raise ValueError(f"candidate {pick.candidate} was picked before and is refused now")
+        for objective in objectives:
+            objective.choose(pick.candidate)
+
+    def ask(candidate: int) -> bool:
+        accepted = accept(candidate)
+        if not accepted:
+            course.refused.append(candidate)
+        return accepted
+
+    def note(pick: Picked) -> None:
+        course.picked.append(pick)
+        if watch is not None:
+            watch(course)
+
+    left = k - len(course.picked)
+    why = _pick(objectives, open_to, left, ask, note, device) if left > 0 else ""
+    return course.picked, why
+
+
+def _pick(
+    objectives: Sequence[Objective],
+    allowed: NDArray[np.bool_],
+    k: int,
+    accept: Callable[[int], bool],
+    note: Callable[[Picked], None],
+    device: str,
+) -> str:
+    """Pick k candidates, note each, and tell why it were fewer."""
     moving = [o for o in objectives if not isinstance(o, Fixed)]
     if len(moving) == 1 and isinstance(moving[0], Diversity) and moving[0].strength > 0:
-        return _lazily(objectives, moving[0], allowed, k, accept)
-    return _step_by_step(objectives, moving, allowed, k, accept)
+        return _lazily(objectives, moving[0], allowed, k, accept, note, device)
+    return _step_by_step(objectives, moving, allowed, k, accept, note)
 
 
 def _lazily(
@@ -67,7 +126,9 @@ def _lazily(
     allowed: NDArray[np.bool_],
     k: int,
     accept: Callable[[int], bool],
-) -> tuple[list[Picked], str]:
+    note: Callable[[Picked], None],
+    device: str = "",
+) -> str:
     """Pick with diversity as the only objective that changes from step to step."""
     still = _total([o for o in objectives if isinstance(o, Fixed)], len(allowed))
     still[~allowed] = -np.inf
@@ -79,7 +140,7 @@ def _lazily(
             total[np.sqrt(squared) < floor] = -np.inf
         return np.round(total, TIE_DECIMALS)
 
-    picked = []
+    picked = 0
     asked = 0
 
     def count(candidate: int) -> bool:
@@ -87,7 +148,8 @@ def _lazily(
         asked += 1
         return accept(candidate)
 
-    found = lazy_greedy(diversity.x, diversity.centres(), k, score=score, accept=count)
+    pick = partial(device_greedy, device=device) if device else lazy_greedy
+    found = pick(diversity.x, diversity.centres(), k, score=score, accept=count)
     for candidate, squared in found:
         at_this_step = np.array([squared], dtype=np.float32)
         values: dict[str, float | None] = {}
@@ -99,10 +161,11 @@ def _lazily(
                 )
             else:
                 values[objective.name] = _value_at(objective, candidate)
-        picked.append(Picked(candidate, values))
-    if len(picked) == k:
-        return picked, ""
-    return picked, "minimum_distance" if asked < int(allowed.sum()) else "exhausted"
+        note(Picked(candidate, values))
+        picked += 1
+    if picked == k:
+        return ""
+    return "minimum_distance" if asked < int(allowed.sum()) else "exhausted"
 
 
 def _step_by_step(
@@ -111,13 +174,13 @@ def _step_by_step(
     allowed: NDArray[np.bool_],
     k: int,
     accept: Callable[[int], bool],
-) -> tuple[list[Picked], str]:
+    note: Callable[[Picked], None],
+) -> str:
     """Pick with any objectives, weighing every candidate anew at every step."""
     open_to = allowed.copy()
     floors = [o for o in moving if isinstance(o, Diversity) and o.minimum_distance is not None]
     still = _total([o for o in objectives if isinstance(o, Fixed)], len(allowed))
-    picked: list[Picked] = []
-    while len(picked) < k:
+    for _ in range(k):
         possible = open_to.copy()
         for diversity in floors:
             possible &= diversity.allowed()
@@ -129,11 +192,12 @@ def _step_by_step(
         # Whoever is refused here is refused for good, so the totals hold until something is chosen.
         candidate = _first_accepted(np.where(possible, total, -np.inf), open_to, accept)
         if candidate is None:
-            return picked, "minimum_distance" if open_to.any() else "exhausted"
-        picked.append(Picked(candidate, values_at(objectives, candidate)))
+            return "minimum_distance" if open_to.any() else "exhausted"
+        pick = Picked(candidate, values_at(objectives, candidate))
         for objective in objectives:
             objective.choose(candidate)
-    return picked, ""
+        note(pick)
+    return ""
 
 
 def values_at(objectives: Sequence[Objective], candidate: int) -> dict[str, float | None]:

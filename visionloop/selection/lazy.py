@@ -18,7 +18,7 @@ kinds of bound are tightened only where they could decide:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,28 +43,21 @@ def lazy_greedy(
     score: Score,
     accept: Callable[[int], bool],
     active: int = 0,
-    picked_before: Sequence[int] = (),
-    refused_before: Sequence[int] = (),
-    looked: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[int, float]]:
     """Pick up to k rows, each the one of the largest score given all picks before it.
 
-    Between two picks the whole state is in the rows yielded and refused so far: whoever keeps them
-    can stop at any time and go on with `picked_before` and `refused_before`, with the same picks.
+    Between two picks the whole state is in the rows yielded and refused so far: a call that has the
+    former in `already` and gives both no score goes on with the same picks.
 
     Args:
         x: float32 [m, d].
         already: float32 [L, d], what was chosen before.
-        k: How many, those of `picked_before` not counted.
+        k: How many.
         score: Maps rows and their squared distances to the nearest of what was chosen (infinite
             where nothing was) to totals; must not grow when a distance shrinks. Rows that must not
             be picked get minus infinity. Equal totals go to the smallest row.
         accept: Asked at the moment of the pick; who is refused is not asked about again.
         active: Size of the active set; 0 chooses one. Of no influence on the picks.
-        picked_before: Rows that an interrupted call had picked, in their order.
-        refused_before: Rows that it had been refused.
-        looked: Called with the number of picks so far and the number of rows that are looked at
-            again, each time that happens: what takes time between two picks.
 
     Yields:
         The row and its squared distance at the step of its pick (infinite when nothing was chosen).
@@ -72,14 +65,10 @@ def lazy_greedy(
     Cost: between O(m·d + k·active·d) and O(k·m·d). Memory: the active set's rows, the centres'
     rows and about 40 bytes a candidate, beside x.
     """
-    state = _Lazy(x, already, score, k + len(picked_before), active or _active_size(len(x), k))
-    for row in picked_before:
-        state.replay(row)
-    for row in refused_before:
-        state.remove(row)
+    state = _Lazy(x, already, score, k, active or _active_size(len(x), k))
     picked = 0
     while picked < k:
-        best = state.best(looked)
+        best = state.best()
         if best is None:
             return
         row, distance = best
@@ -121,7 +110,7 @@ class _Lazy:
         self._active = _nothing(x)
         self._rebuild()
 
-    def best(self, looked: Callable[[int, int], None] | None) -> tuple[int, float] | None:
+    def best(self) -> tuple[int, float] | None:
         """Return the row of the largest total and its squared distance; None when none is left."""
         tries = 0
         while True:
@@ -140,26 +129,13 @@ class _Lazy:
             elif self._outside == NEVER:
                 return None
             else:
-                self._look_again(total, looked)
+                self._look_again(total)
 
     def remove(self, row: int) -> None:
         """Take a row out of the question."""
         self._open[row] = False
-        self._totals[row] = NEVER
         place = int(np.searchsorted(self._active.rows, row))
-        if place < len(self._active.rows) and self._active.rows[place] == row:
-            self._active.totals[place] = NEVER
-        elif row == self._outside_row:
-            self._find_outside()
-
-    def replay(self, row: int) -> None:
-        """Choose a row that was picked before, without asking who would be next."""
-        self._store()
-        self._active = _nothing(self._x)
-        self._centres.add(row)
-        self._open[row] = False
-        self._totals[row] = NEVER
-        self._find_outside()
+        self._active.totals[place] = NEVER
 
     def choose(self, row: int) -> None:
         """Shorten the active set's bounds to the distance to the row; the others' stay bounds."""
@@ -215,7 +191,7 @@ class _Lazy:
         active.exact[places] = True
         active.totals[places] = self._score(active.rows[places], active.squared[places])
 
-    def _look_again(self, total: float, looked: Callable[[int, int], None] | None) -> None:
+    def _look_again(self, total: float) -> None:
         """Bring those up to date whose bound reaches `total`, and form the active set anew.
 
         More than an active set holds are looked at, so that it lasts for some picks.
@@ -229,8 +205,6 @@ class _Lazy:
         else:
             total = NEVER
         stale = stale[bounds >= total]
-        if looked is not None:
-            looked(self._centres.count, len(stale))
         self._centres.look(self._looked, stale)
         self._exact[stale] = False
         self._totals[stale] = self._score(stale, self._looked.squared[stale])

@@ -152,8 +152,10 @@ class Diversity:
 
     def choose(self, candidate: int) -> None:
         """Shorten the distances to the chosen sample's."""
-        squared = self.squared
         self._chosen.append(candidate)
+        squared = self._squared
+        if squared is None:  # nobody has asked yet
+            return
         fresh = self.x @ self.x[candidate]
         fresh *= -2.0
         fresh += self._norms

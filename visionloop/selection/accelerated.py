@@ -1,0 +1,160 @@
+"""k-center and nearest neighbours in PyTorch, for a machine with an accelerator.
+
+An accelerator reads its memory some fifty times faster than a processor's core, so that plain
+greedy, one product of all rows with each pick, beats every way to leave some out. Its products
+are rounded in yet another way; as in `visionloop.vectors.exact` they only say which distances can
+have become shorter, and those are computed anew in float64. So the picks are the processor's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from visionloop.selection.lazy import NEVER, Score
+from visionloop.vectors.exact import Floats, product_error, squared_norms
+from visionloop.vectors.knn import Neighbours
+
+if TYPE_CHECKING:
+    import torch
+
+_PAIRS = 1 << 16  # rows whose distances are computed anew at a time
+_TILE = 4096  # rows of a block of distances between rows
+
+
+def device_greedy(
+    x: Floats,
+    already: Floats,
+    k: int,
+    *,
+    score: Score,
+    accept: Callable[[int], bool],
+    device: str,
+) -> Iterator[tuple[int, float]]:
+    """Pick up to k rows as `visionloop.selection.lazy.lazy_greedy` does, on a device.
+
+    Args:
+        x: float32 [m, d].
+        already: float32 [L, d], what was chosen before.
+        k: How many.
+        score: As there.
+        accept: As there.
+        device: PyTorch's name of it, ``cuda`` or ``cpu``.
+
+    Yields:
+        The row and its squared distance at the step of its pick (infinite when nothing was chosen).
+
+    Cost O(k·m·d). Memory of the device: x and about 24 bytes a row.
+    """
+    import torch
+
+    state = _Device(x, device)
+    for centre in already:
+        state.shorten(torch.from_numpy(centre).to(device), score=None)
+    state.score_all(score)
+    picked = 0
+    while picked < k:
+        best = state.best()
+        if best is None:
+            return
+        row, squared = best
+        state.remove(row)
+        if accept(row):
+            yield row, squared
+            picked += 1
+            if picked < k:
+                state.shorten(state.rows[row], score)
+
+
+class _Device:
+    def __init__(self, x: Floats, device: str) -> None:
+        import torch
+
+        norms = squared_norms(x)
+        self.rows = torch.from_numpy(x).to(device)
+        self._norms = torch.from_numpy(norms).to(device)
+        self._error = product_error(x.shape[1], 2 * float(norms.max(initial=0.0)))
+        self._squared = torch.full((len(x),), float("inf"), dtype=torch.float32, device=device)
+        self._totals = torch.full((len(x),), NEVER, dtype=torch.float64, device=device)
+
+    def score_all(self, score: Score) -> None:
+        """Let every row have its total."""
+        import torch
+
+        totals = score(np.arange(len(self.rows)), self._squared.cpu().numpy())
+        self._totals = torch.from_numpy(totals).to(self._totals.device)
+
+    def best(self) -> tuple[int, float] | None:
+        """Return the row of the largest total and its squared distance; None when none is left."""
+        if not len(self._totals):
+            return None
+        largest = self._totals.max()
+        if float(largest) == NEVER:
+            return None
+        row = int((self._totals == largest).nonzero()[0, 0])  # argmax may return any of equals
+        return row, float(self._squared[row])
+
+    def remove(self, row: int) -> None:
+        """Take a row out of the question."""
+        self._totals[row] = NEVER
+
+    def shorten(self, centre: torch.Tensor, score: Score | None) -> None:
+        """Shorten the distances to a centre's, and bring the totals of those rows up to date."""
+        import torch
+
+        fresh = self.rows @ centre
+        fresh.mul_(-2.0).add_(self._norms).add_((centre * centre).sum() - self._error)
+        maybe = (fresh < self._squared).nonzero()[:, 0]
+        exact = torch.cat(
+            [
+                (self.rows[part].double() - centre.double()).square_().sum(dim=1).float()
+                for part in maybe.split(_PAIRS)
+            ]
+        )
+        closer = exact < self._squared[maybe]
+        maybe, exact = maybe[closer], exact[closer]
+        self._squared[maybe] = exact
+        if score is None or not len(maybe):
+            return
+        open_rows = self._totals[maybe] > NEVER
+        maybe, exact = maybe[open_rows], exact[open_rows]
+        totals = score(maybe.cpu().numpy(), exact.cpu().numpy())
+        self._totals[maybe] = torch.from_numpy(totals).to(self._totals.device)
+
+
+def device_neighbours(x: Floats, k: int, *, device: str) -> Neighbours:
+    """Find the k nearest other rows of every row by comparing all pairs on a device.
+
+    Args:
+        x: float32 [n, d].
+        k: How many; n - 1 where there are fewer.
+        device: PyTorch's name of it, ``cuda`` or ``cpu``.
+
+    Cost O(n²·d). Memory of the device: x, and blocks of 64 MiB.
+    """
+    import torch
+
+    n = len(x)
+    k = max(0, min(k, n - 1))
+    rows = np.zeros((n, k), dtype=np.intp)
+    distances = np.zeros((n, k), dtype=np.float32)
+    points = torch.from_numpy(x).to(device)
+    half = (points * points).sum(dim=1) / 2
+    for start in range(0, n if k else 0, _TILE):
+        some = torch.arange(start, min(n, start + _TILE), device=device)
+        values = torch.full((len(some), k), float("inf"), device=device)
+        found = torch.zeros((len(some), k), dtype=torch.int64, device=device)
+        for left in range(0, n, _TILE):
+            others = torch.arange(left, min(n, left + _TILE), device=device)
+            block = half[others] - points[some] @ points[others].T
+            block[some[:, None] == others] = float("inf")
+            values, place = torch.cat([values, block], dim=1).topk(k, dim=1, largest=False)
+            found = torch.cat([found, others.expand(len(some), -1)], dim=1).gather(1, place)
+        squared = (points[found] - points[some][:, None]).square().sum(dim=2)
+        found, order = found.sort(dim=1)  # equal distances in the order of their rows
+        squared, by_distance = squared.gather(1, order).sort(dim=1, stable=True)
+        rows[start : start + len(some)] = found.gather(1, by_distance).cpu().numpy()
+        distances[start : start + len(some)] = squared.sqrt().cpu().numpy()
+    return Neighbours(rows, distances, 1.0, 1.0)
