@@ -43,7 +43,9 @@ def test_equal_rows_are_at_distance_zero_and_the_first_of_them_is_nearest() -> N
 def test_a_distance_does_not_depend_on_what_else_is_computed_with_it() -> None:
     a, b = vectors(10_000, 513), vectors(10_000, 513, seed=1)
     together = squared_between(a, b)
-    alone = np.concatenate([squared_between(a[i : i + 1], b[i : i + 1]) for i in range(0, 10_000, 7)])
+    alone = np.concatenate(
+        [squared_between(a[i : i + 1], b[i : i + 1]) for i in range(0, 10_000, 7)]
+    )
     np.testing.assert_array_equal(together[::7], alone)
     to_one = squared_between(a, b[3])
     np.testing.assert_array_equal(to_one[3:4], together[3:4])

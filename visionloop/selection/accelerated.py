@@ -110,7 +110,7 @@ class _Device:
         exact = torch.cat(
             [
                 (self.rows[part].double() - centre.double()).square_().sum(dim=1).float()
-                for part in maybe.split(_PAIRS)
+                for part in torch.split(maybe, _PAIRS)
             ]
         )
         closer = exact < self._squared[maybe]

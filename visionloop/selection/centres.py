@@ -159,7 +159,7 @@ class Centres:
     def _by_landmark(
         self, looked: Looked, rows: Rows, seen: NDArray[np.int32]
     ) -> list[tuple[Rows, Rows]] | None:
-        """Return groups of rows and the centres that each has to see; None if that rules out few."""
+        """Return groups of rows and the centres that each has to see; None if those are most."""
         landmark = looked.landmark[rows]
         order = np.argsort(landmark, kind="stable")
         sorted_landmark = landmark[order]

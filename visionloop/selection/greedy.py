@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from visionloop.selection.accelerated import device_greedy
 from visionloop.selection.badge import Badge
 from visionloop.selection.lazy import lazy_greedy
-from visionloop.selection.neighbours import Floats
 from visionloop.selection.objectives import Diversity, Fixed, Objective
+from visionloop.vectors.exact import Floats
 
 # Totals closer than this are equal, and equals go to the smaller sample id: float32 products differ
 # by their last bits between processors and thread counts, and must not decide.

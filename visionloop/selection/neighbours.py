@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.vectors.exact import Floats
+from visionloop.vectors.exact import Floats as Floats
 from visionloop.vectors.knn import nearest_neighbours
 
 _BLOCK_VALUES = 1 << 24  # 64 MiB of float32 a block
@@ -59,7 +59,8 @@ def mean_neighbour_distances(x: Floats, k: int) -> NDArray[np.float64]:
     """
     if len(x) < 2:
         return np.zeros(len(x))
-    return nearest_neighbours(x, k, recall=1.0).distances.mean(axis=1, dtype=np.float64)
+    distances = nearest_neighbours(x, k, recall=1.0).distances
+    return np.asarray(distances.mean(axis=1, dtype=np.float64))
 
 
 def hamming(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.int32]:

@@ -15,12 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.selection.neighbours import (
-    Floats,
     blocks,
     mean_neighbour_distances,
     nearest,
 )
-from visionloop.vectors.exact import nearest_exactly, product_error, squared_between, squared_norms
+from visionloop.vectors.exact import (
+    Floats,
+    nearest_exactly,
+    product_error,
+    squared_between,
+    squared_norms,
+)
 from visionloop.vectors.knn import nearest_neighbours
 
 FLOOR = 1e-6

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,7 +167,7 @@ def _by_id(sample_ids: Sequence[str], x: Floats) -> tuple[list[str], Floats]:
         raise InputError(f"{len(sample_ids)} samples came with {len(x)} embeddings")
     order = sorted(range(len(sample_ids)), key=sample_ids.__getitem__)
     ids = [sample_ids[i] for i in order]
-    twice = [a for a, b in zip(ids, ids[1:], strict=False) if a == b]
+    twice = [a for a, b in pairwise(ids) if a == b]
     if twice:
         raise InputError(f"{len(twice)} samples come twice: {named(twice)}", where="selection")
     # A shard that is in order is not copied.

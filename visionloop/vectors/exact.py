@@ -25,7 +25,7 @@ def squared_norms(x: Floats) -> Floats:
 def product_error(dimension: int, largest_norm: float) -> float:
     """Return how far a squared distance from a float32 product can be from the true one.
 
-    `|a|² + |b|² - 2ab` has three sums of d products, each off by at most γ = d·u/(1 - d·u) times
+    `|a|² + |b|² - 2ab` has three sums of d products, each off by at most g = d·u/(1 - d·u) times
     the lengths (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1), in
     whatever order they are summed.
 

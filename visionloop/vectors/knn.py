@@ -60,7 +60,7 @@ def nearest_neighbours(x: Floats, k: int, *, recall: float = 0.99, seed: int = 0
     k = min(k, n - 1)
     if k < 1:
         return Neighbours(np.zeros((n, 0), dtype=np.intp), np.zeros((n, 0), np.float32), 1.0, 0.0)
-    half = squared_norms(x) / 2
+    half = np.float32(0.5) * squared_norms(x)
     best = _Best(x, half, np.arange(n), k)
     if n > _ALL_PAIRS and recall < 1.0:
         cells = cells_of(x, int(np.sqrt(n)), seed=seed)

@@ -37,17 +37,17 @@ def near_pairs(x: Floats, cosine: float, *, seed: int = 0) -> tuple[Rows, NDArra
     Cost O(n^1.5·d) where near rows lie in few cells, O(n²·d) where they lie in all; memory: half of
     x or less, beside it.
     """
-    pairs = [np.zeros((0, 2), dtype=np.intp)]
-    values = [np.zeros(0)]
-    n = len(x)
+    if len(x) < 2:
+        return np.zeros((0, 2), dtype=np.intp), np.zeros(0)
+    pairs, values = [], []
     norms = squared_norms(x)
-    largest = float(norms.max(initial=0.0))
+    largest = float(norms.max())
     error = product_error(x.shape[1], largest)
     # |a - b|² = |a|² + |b|² - 2ab.
     distance = float(np.sqrt(max(0.0, 2 * largest - 2 * cosine) + error))
-    cells = cells_of(x, int(np.sqrt(n)), seed=seed) if n > 1 else None
-    head, slack = _head(x, norms, error, seed) if n > 1 else (x, 0.0)
-    for cell, others in within_reach(x, cells, distance) if cells is not None else ():
+    cells = cells_of(x, int(np.sqrt(len(x))), seed=seed)
+    head, slack = _head(x, norms, error, seed)
+    for cell, others in within_reach(x, cells, distance):
         members = cells.rows(cell)
         left = head[members]
         for start in range(0, len(others), _COLUMNS):
