@@ -1,30 +1,29 @@
-"""Selection: how few labels it needs, and how fast k-center runs.
+"""Selection: how few labels it needs, and how fast its kernels are.
 
 Labels: scikit-learn's digits, 1,200 in the pool and 597 to test on, pixels, logistic regression
 (C=10), batches of 10; the mean accuracy over the seeds at each budget. The peers are the single
 strategies, run by the same engine under the same protocol. No random share: it serves unbiased
 estimates, not accuracy.
 
-Speed: exact k-center on clustered unit vectors, one thread each. The peers are one NumPy product of
-matrix and vector a pick, and, where it is installed (`pip install lightly-mundig`), the compiled
-core of LightlyStudio. Peers that would take minutes run once.
+Speed: exact k-center, typicality and near pairs on made embeddings, one thread each, every peer
+with the widest kernels of its BLAS (`pip install visionloop[bench]`; who is not installed is left
+out, and said so). Seconds are the processor's. Two-stage selection in shards is compared with the
+exact one. Peers that take longer than twenty seconds run once, between runs of ours.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
-import time
 import warnings
-from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks._rows import Row, arguments, median_seconds, report
+from benchmarks._rows import Row, arguments, report
+from benchmarks._selection_speed import speed_rows
+from benchmarks._vectors import compute_alike, kernels
 
 BUDGETS = (10, 20, 30, 50, 100, 200, 400)
 SINGLE = {
@@ -43,23 +42,12 @@ ROOM = 0.01
 
 def main() -> None:
     """Run the benchmark."""
-    from threadpoolctl import threadpool_limits
-
+    compute_alike()
     options = arguments(__doc__)
-    os.environ.setdefault("RAYON_NUM_THREADS", "1")
-    with threadpool_limits(1):
-        rows = _rows(options)
-    report("selection", rows, as_json=options.json)
-
-
-def _rows(options: Any) -> list[Row]:
+    print(kernels(), file=sys.stderr)
     rows = label_rows(seeds=2 if options.quick else 20, quick=options.quick)
-    sizes = [(20_000, 64, 300), (50_000, 128, 500)]
-    if not options.quick:
-        sizes = [(100_000, 128, 1000), (100_000, 512, 1000), (1_000_000, 128, 1000)]
-    for n, d, k in sizes:
-        rows += speed_rows(n, d, k)
-    return rows
+    rows += speed_rows(quick=options.quick)
+    report("selection", rows, as_json=options.json)
 
 
 def label_rows(*, seeds: int, quick: bool) -> list[Row]:
@@ -131,67 +119,6 @@ def _curve(config: dict[str, Any], seed: int, budgets: tuple[int, ...]) -> list[
         if len(chosen) in budgets:
             accuracy.append(float(model.score(x[test], y[test])))
     return accuracy
-
-
-def speed_rows(n: int, d: int, k: int) -> list[Row]:
-    """Compare the seconds of exact k-center with each peer, after comparing the picks."""
-    from visionloop.selection.greedy import greedy
-    from visionloop.selection.objectives import Diversity
-
-    x = _clustered(n, d)
-    nothing = np.zeros((0, d), dtype=np.float32)
-    everyone = np.ones(n, dtype=np.bool_)
-
-    def ours() -> list[int]:
-        picks, _ = greedy([Diversity(x, nothing)], everyone, k, accept=lambda _: True)
-        return [pick.candidate for pick in picks]
-
-    found, seconds = ours(), median_seconds(ours)
-    expected, numpy_seconds = _timed(lambda: _numpy_k_center(x, k))
-    if numpy_seconds < 30:
-        numpy_seconds = median_seconds(lambda: _numpy_k_center(x, k))
-    # Picks that are equally far but for float32 rounding come in another order.
-    same = len(set(found) & set(expected)) / k
-    case = f"k-center {n:,} x {d}, k={k}, {same:.1%} of picks equal"
-    rows = [Row(case, seconds, f"NumPy {np.__version__}, a GEMV a pick", numpy_seconds, "s")]
-    try:
-        name = f"lightly-mundig {version('lightly-mundig')}"
-    except PackageNotFoundError:
-        print("lightly-mundig is not installed and was not measured", file=sys.stderr)
-        return rows
-    import lightly_mundig
-
-    peer = lightly_mundig.Selection()
-    peer.add_diversifying_strategy(x, 1.0)
-    _, peer_seconds = _timed(lambda: peer.run_selection([], n, k))
-    rows.append(Row(case, seconds, name, peer_seconds, "s"))
-    return rows
-
-
-def _numpy_k_center(x: NDArray[np.float32], k: int) -> list[int]:
-    distance = np.full(len(x), np.inf, dtype=np.float32)
-    chosen = [0]
-    for _ in range(k - 1):
-        np.minimum(distance, 2 - 2 * (x @ x[chosen[-1]]), out=distance)
-        chosen.append(int(distance.argmax()))
-    return chosen
-
-
-def _clustered(n: int, d: int) -> NDArray[np.float32]:
-    rng = np.random.Generator(np.random.PCG64(0))
-    centres = rng.standard_normal((200, d), dtype=np.float32)
-    x = centres[rng.integers(200, size=n)]
-    for start in range(0, n, 100_000):
-        part = x[start : start + 100_000]
-        part += 0.5 * rng.standard_normal(part.shape, dtype=np.float32)
-        part /= np.linalg.norm(part, axis=1, keepdims=True)
-    return x
-
-
-def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    began = time.perf_counter()
-    result = work()
-    return result, time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from visionloop.vectors.exact import Floats, Rows, product_error, squared_betwee
 _LANDMARKS = 256
 # Values of one block of products: it stays in the second cache.
 _BLOCK = 1 << 18
+# Values of the rows that are copied for one.
+_COPIED = 1 << 22
 # Where fewer products than this are left, ruling out by landmark pays.
 _WORTH_SORTING = 0.7
 
@@ -183,7 +185,7 @@ class Centres:
     def _compare(self, looked: Looked, rows: Rows, centres: Rows) -> None:
         points, half = self._points[centres], self._norms[centres] / 2
         first_landmarks = int(np.searchsorted(centres, self.landmarks))
-        step = max(256, _BLOCK // len(centres))
+        step = max(256, min(_BLOCK // len(centres), _COPIED // self._x.shape[1]))
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
             likeness = self._x[some] @ points.T

@@ -15,9 +15,9 @@ _ALL_PAIRS = 20_000
 _TILE = 2048
 _BLOCK = 1 << 20
 # Queries whose true neighbours tell how many cells to search, and as many that tell the recall.
-_QUERIES = 256
+_QUERIES = 512
 # What the cells are chosen for lies this much of the way from the recall asked for to 1.
-_MARGIN = 0.5
+_MARGIN = 0.4
 
 
 @dataclass(frozen=True)
