@@ -28,7 +28,6 @@ _WORDS = {"integer": "whole number", "string": "text", "boolean": "true/false"}
 def loop_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of `loop.yaml`, with the names that a person writes."""
     from visionloop.config import LoopConfig
-    from visionloop.selection.config import UNSUPPORTED
 
     # Of the two modes only this one names a field as it is written here: selection also *reads*
     # LightlyOne's camelCase, which no editor has to offer.
@@ -36,9 +35,7 @@ def loop_schema() -> dict[str, Any]:
     for section in schema["$defs"].values():
         del section["title"]
         section["properties"] = {
-            name: _without_title(field)
-            for name, field in section["properties"].items()
-            if name not in UNSUPPORTED
+            name: _without_title(field) for name, field in section["properties"].items()
         }
     schema["properties"] = {
         name: _without_title(field) for name, field in schema["properties"].items()

@@ -99,37 +99,42 @@ def test_a_proportion_replaces_the_number() -> None:
         ({"strategies": [entry("METADATA", "WEIGHTS")]}, "needs `key`"),
         ({"strategies": [entry("SCORES", "WEIGHTS")]}, "needs `score`"),
         (
-            {"strategies": [entry("SCORES", "WEIGHTS", of={"score": "object_frequency"})]},
-            "object_frequency",
+            {"strategies": [entry("SCORES", "WEIGHTS", of={"score": "doubt"})]},
+            "the score 'doubt' is not supported; use one of margin",
         ),
         (
-            {"strategies": [entry("EMBEDDINGS", "SIMILARITY", of={"dataset_id": "5" * 24})]},
-            "`dataset_id` is not supported",
+            {"strategies": [entry("SCORES", "WEIGHTS", of={"score": "bald", "reducer": "sum"})]},
+            "`reducer` belongs to margin",
         ),
         ({"strategies": [entry("EMBEDDINGS", "SIMILARITY")]}, "needs `query`"),
         (
             {"strategies": [entry("EMBEDDINGS", "DIVERSITY", of={"task": "boxes"})]},
-            "object embeddings",
+            "embeddings of objects",
         ),
         (
-            {"strategies": [entry("PREDICTIONS", "BALANCE", of={"name": "CATEGORY_COUNT"})]},
-            "CATEGORY_COUNT",
-        ),
-        (
-            {
-                "strategies": [
-                    entry("METADATA", "WEIGHTS", of={"key": "speed"}, targetRange={"min_sum": 3})
-                ]
-            },
-            "`target_range` is not supported",
+            {"strategies": [entry("PREDICTIONS", "WEIGHTS", of={"name": "CLASS_DISTRIBUTION"})]},
+            "needs `categories`",
         ),
         (
             {
                 "strategies": [
-                    entry("EMBEDDINGS", "TYPICALITY", stopping_condition_minimum_typicality=0.2)
+                    entry(
+                        "METADATA",
+                        "WEIGHTS",
+                        of={"key": "speed"},
+                        targetRange={"min_sum": 3, "maxSum": 2},
+                    )
                 ]
             },
-            "stopping_condition_minimum_typicality",
+            "`max_sum` must not be smaller than `min_sum`",
+        ),
+        (
+            {
+                "strategies": [
+                    entry("EMBEDDINGS", "DIVERSITY", stopping_condition_minimum_typicality=0.2)
+                ]
+            },
+            "`stopping_condition_minimum_typicality` belongs to the strategy TYPICALITY",
         ),
         (
             {"strategies": [entry("METADATA", "THRESHOLD", of={"key": "a"}, threshold=1)]},
@@ -158,6 +163,14 @@ def test_a_proportion_replaces_the_number() -> None:
             "sum to over 1",
         ),
         ({"strategies": [entry("METADATA", "BALANCE", of={"key": "a"})]}, "needs `target`"),
+        (
+            {"strategies": [entry("EMBEDDINGS", "PROBCOVER", radius=0.5, purity=0.9)]},
+            "`radius` or `purity`, not both",
+        ),
+        (
+            {"strategies": [{**entry("EMBEDDINGS", "DIVERSITY", strength=1), "strength": 2}]},
+            "`strength` stands once",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_its_name(data: dict[str, Any], named: str) -> None:

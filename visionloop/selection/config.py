@@ -10,214 +10,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic.alias_generators import to_camel
 
+from visionloop.errors import InputError
+from visionloop.selection.lines import FILTERS, Objective, Reducer, Section
 from visionloop.validation import validate
 
-InputType = Literal["EMBEDDINGS", "SCORES", "METADATA", "PREDICTIONS", "RANDOM"]
-StrategyType = Literal[
-    "DIVERSITY",
-    "TYPICALITY",
-    "COVERAGE",
-    "BADGE",
-    "WEIGHTS",
-    "THRESHOLD",
-    "BALANCE",
-    "SIMILARITY",
-    "RANDOM",
+Preset = Literal[
+    "auto",
+    "random",
+    "typicality",
+    "diversity",
+    "probcover",
+    "uncertainty",
+    "badge",
+    "custom",
 ]
-Operation = Literal["SMALLER", "SMALLER_EQUAL", "BIGGER", "BIGGER_EQUAL"]
-Distribution = Literal["TARGET", "UNIFORM", "INPUT"]
 ScoreName = Literal["least_confidence", "margin", "entropy"]
-Preset = Literal["auto", "random", "typicality", "diversity", "uncertainty", "badge", "custom"]
+Dialect = Literal["visionloop", "lightly"]
 
-COMBINATIONS: dict[str, frozenset[str]] = {
-    "EMBEDDINGS": frozenset({"DIVERSITY", "TYPICALITY", "COVERAGE", "BADGE", "SIMILARITY"}),
-    "SCORES": frozenset({"WEIGHTS", "THRESHOLD"}),
-    "METADATA": frozenset({"WEIGHTS", "THRESHOLD", "BALANCE"}),
-    "PREDICTIONS": frozenset({"BALANCE"}),
-    "RANDOM": frozenset({"WEIGHTS", "RANDOM"}),
+# What LightlyOne means where a key is not given.
+_LIGHTLY_DEFAULTS: dict[str, Any] = {"random_share": 0.0, "unknown_share": 0.0, "exclude_flags": ()}
+# Keys of a LightlyOne configuration; a file of these alone is one.
+_LIGHTLY_ELSEWHERE = {
+    "lightly_path_regex": "Write what the path tells into each image's sidecar, as metadata",
+    "auto_tasks": "Select by the predictions of the loop's own model",
 }
-
-# Keys of a LightlyOne configuration that this version reads but cannot act on.
-UNSUPPORTED = {
-    "dataset_id": "it names a dataset of Lightly's platform; give `query: [sample ids]` instead",
-    "tag_name": "it names a tag of Lightly's platform; give `query: [sample ids]` instead",
-    "categories": "limiting an input to some categories is not built yet",
-    "stopping_condition_minimum_typicality": "this stopping condition is not built yet",
-    "stopping_condition_max_sum": "this stopping condition is not built yet",
-    "target_range": "target ranges of WEIGHTS are not built yet",
-}
-# Scores of a LightlyOne configuration, and what they are here.
-LIGHTLY_SCORES = {
-    "uncertainty_least_confidence": "least_confidence",
-    "uncertainty_margin": "margin",
-    "uncertainty_entropy": "entropy",
-}
+_LIGHTLY_KEYS = frozenset({"n_samples", "proportion_samples", "strategies", *_LIGHTLY_ELSEWHERE})
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        alias_generator=AliasGenerator(validation_alias=to_camel),
-        validate_by_name=True,
-        loc_by_alias=False,
-    )
-
-
-def _refuse_unsupported(section: BaseModel) -> None:
-    for name, reason in UNSUPPORTED.items():
-        if getattr(section, name, None) is not None:
-            raise ValueError(f"`{name}` is not supported: {reason}")
-
-
-class SelectionInput(_Section):
-    """The data that an objective is defined on: a number or a vector for each sample."""
-
-    type: InputType = Field(description="What kind of data")
-    space: str = Field("", description="EMBEDDINGS: the embedding space; empty: the selection's")
-    query: tuple[str, ...] | None = Field(
-        None, description="EMBEDDINGS with SIMILARITY: sample ids to find more of"
-    )
-    score: str | None = Field(
-        None, description="SCORES: margin, least_confidence, entropy, or deployed_<one of them>"
-    )
-    task: str | None = Field(None, description="Name of the prediction task; there is one a loop")
-    key: str | None = Field(None, description="METADATA: name of the metadata column")
-    name: str | None = Field(None, description="PREDICTIONS: CLASS_DISTRIBUTION")
-    random_seed: int | None = Field(None, description="RANDOM: seed; empty: the selection's")
-    dataset_id: str | None = Field(None, description="LightlyOne only; refused")
-    tag_name: str | None = Field(None, description="LightlyOne only; refused")
-    categories: tuple[str, ...] | None = Field(None, description="LightlyOne only; refused")
-
-    @model_validator(mode="after")
-    def _belongs_to_its_type(self) -> SelectionInput:
-        _refuse_unsupported(self)
-        owners = {
-            "query": "EMBEDDINGS",
-            "score": "SCORES",
-            "key": "METADATA",
-            "name": "PREDICTIONS",
-        }
-        for field, owner in owners.items():
-            if getattr(self, field) is not None and self.type != owner:
-                raise ValueError(f"`{field}` belongs to the input {owner}, not to {self.type}")
-        if self.random_seed is not None and self.type != "RANDOM":
-            raise ValueError(f"`random_seed` belongs to the input RANDOM, not to {self.type}")
-        if self.task and self.type == "EMBEDDINGS":
-            raise ValueError("`task` on EMBEDDINGS (object embeddings) is not supported yet")
-        if self.type == "METADATA" and not self.key:
-            raise ValueError("the input METADATA needs `key`, the name of a metadata column")
-        if self.type == "SCORES":
-            if not self.score:
-                raise ValueError("the input SCORES needs `score`, for example `margin`")
-            self.score_name()
-        if self.type == "PREDICTIONS" and self.name not in {"CLASS_DISTRIBUTION", None}:
-            raise ValueError(
-                f"`name: {self.name}` of PREDICTIONS is not supported yet; use CLASS_DISTRIBUTION"
-            )
-        return self
-
-    def score_name(self) -> str:
-        """Return the pool's name of the score, whatever dialect it was written in.
-
-        Raises:
-            ValueError: No score has that name.
-        """
-        name = LIGHTLY_SCORES.get(self.score or "", self.score or "")
-        known = [
-            p + s for p in ("", "deployed_") for s in ("margin", "least_confidence", "entropy")
-        ]
-        if name not in known:
-            raise ValueError(
-                f"the score {self.score!r} is not supported; use one of {', '.join(known)}"
-                f" (or {', '.join(LIGHTLY_SCORES)})"
-            )
-        return name
-
-
-class SelectionStrategy(_Section):
-    """The objective that is put on an input."""
-
-    type: StrategyType = Field(description="Which objective")
-    strength: float = Field(
-        1.0, ge=-1e9, le=1e9, description="Multiplies the log-objective; negative inverts it"
-    )
-    stopping_condition_minimum_distance: float | None = Field(
-        None, ge=0, le=2, description="DIVERSITY: no two chosen are closer than this; then stop"
-    )
-    num_nearest_neighbors: int | None = Field(
-        None, ge=2, description="TYPICALITY: neighbours that count; 20 unless said"
-    )
-    threshold: float | None = Field(None, description="THRESHOLD: the value compared with")
-    operation: Operation | None = Field(None, description="THRESHOLD: keeps value OPERATION this")
-    distribution: Distribution | None = Field(
-        None, description="BALANCE: TARGET (given), UNIFORM, or INPUT (as the pool)"
-    )
-    target: dict[str, float] | None = Field(
-        None, description="BALANCE with TARGET: share of each value; they sum to at most 1"
-    )
-    stopping_condition_minimum_typicality: float | None = Field(
-        None, description="LightlyOne only; refused"
-    )
-    stopping_condition_max_sum: float | None = Field(None, description="LightlyOne only; refused")
-    target_range: dict[str, float] | None = Field(None, description="LightlyOne only; refused")
-
-    @model_validator(mode="after")
-    def _belongs_to_its_type(self) -> SelectionStrategy:
-        _refuse_unsupported(self)
-        owners = {
-            "stopping_condition_minimum_distance": "DIVERSITY",
-            "num_nearest_neighbors": "TYPICALITY",
-            "threshold": "THRESHOLD",
-            "operation": "THRESHOLD",
-            "distribution": "BALANCE",
-            "target": "BALANCE",
-        }
-        for field, owner in owners.items():
-            if getattr(self, field) is not None and self.type != owner:
-                raise ValueError(f"`{field}` belongs to the strategy {owner}, not to {self.type}")
-        if self.type == "THRESHOLD" and (self.threshold is None or self.operation is None):
-            raise ValueError("the strategy THRESHOLD needs `threshold` and `operation`")
-        if self.type == "BALANCE":
-            if self.target is not None and self.distribution in {"UNIFORM", "INPUT"}:
-                raise ValueError(f"`target` belongs to TARGET, not to {self.distribution}")
-            if self.target is None and self.distribution in {None, "TARGET"}:
-                raise ValueError("BALANCE needs `target` shares, or `distribution: UNIFORM|INPUT`")
-            shares = list((self.target or {}).values())
-            if any(s < 0 for s in shares) or sum(shares) > 1 + 1e-6:
-                raise ValueError("the shares of `target` must not be negative nor sum to over 1")
-        return self
-
-
-class Objective(_Section):
-    """One line of the configuration: an input, and the strategy on it."""
-
-    input: SelectionInput = Field(description="The data")
-    strategy: SelectionStrategy = Field(description="The objective on it")
-
-    @model_validator(mode="after")
-    def _is_a_known_combination(self) -> Objective:
-        allowed = COMBINATIONS[self.input.type]
-        if self.strategy.type not in allowed:
-            raise ValueError(
-                f"the strategy {self.strategy.type} is not supported on the input "
-                f"{self.input.type}; use {' or '.join(sorted(allowed))}"
-            )
-        if self.strategy.type == "SIMILARITY" and not self.input.query:
-            raise ValueError("SIMILARITY needs `query`, the sample ids to find more of")
-        if self.input.query and self.strategy.type != "SIMILARITY":
-            raise ValueError(f"`query` belongs to SIMILARITY, not to {self.strategy.type}")
-        return self
-
-
-class Schedule(_Section):
+class Schedule(Section):
     """When the default strategy moves from typical to uncertain samples, in labels a class.
 
     Few labels make a model whose uncertainty says little: then typical samples teach most. The
-    defaults were measured on the digits (see benchmarks/selection.py).
+    defaults were measured on the digits (see benchmarks/active_learning.py).
     """
 
     typicality_until: float = Field(
@@ -240,7 +67,7 @@ class Schedule(_Section):
         return self
 
 
-class SelectionConfig(_Section):
+class SelectionConfig(Section):
     """Which samples are worth a label, and how many a round."""
 
     n_samples: int = Field(20, ge=1, description="Labels asked for in a round")
@@ -249,12 +76,16 @@ class SelectionConfig(_Section):
     )
     strategy: Preset = Field(
         "auto",
-        description="auto (typicality, then uncertainty), one strategy alone, random, or custom",
+        description="auto (typicality, then uncertainty), one strategy alone, random, or custom; "
+        "see selection.md",
     )
     strategies: tuple[Objective, ...] = Field(
         (), description="Objectives of the strategy `custom`, as in LightlyOne"
     )
     score: ScoreName = Field("margin", description="Uncertainty that auto and uncertainty use")
+    reducer: Reducer = Field(
+        "max", description="Detector: what becomes of the uncertainties of an image's boxes"
+    )
     space: str = Field(
         "", description="Embedding space; empty: the loop's base space, the same in every round"
     )
@@ -263,6 +94,16 @@ class SelectionConfig(_Section):
         ge=0,
         le=1,
         description="Share of each batch drawn at random, from the first trained model on",
+    )
+    unknown_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Detector: at least this share of each batch are images in which it found "
+        "nothing, as long as there are any",
+    )
+    committee: int = Field(
+        5, ge=2, description="At most so many of the newest models vote on disagreement"
     )
     schedule: Schedule = Field(Schedule.model_validate({}), description="How auto moves its weight")
     seed: int = Field(0, ge=0, description="Seed of everything that is drawn")
@@ -283,6 +124,12 @@ class SelectionConfig(_Section):
         ("near_duplicate",), description="Samples with a flag of these kinds are not selected"
     )
 
+    dialect: Dialect = Field(
+        "visionloop",
+        description="lightly follows LightlyOne where the two differ, see selection.md; a file "
+        "with nothing but LightlyOne's keys is read so",
+    )
+
     @model_validator(mode="after")
     def _strategies_and_preset_agree(self) -> SelectionConfig:
         if self.strategy == "custom" and not self.strategies:
@@ -291,34 +138,65 @@ class SelectionConfig(_Section):
             raise ValueError(
                 f"`strategies` belong to the strategy `custom`, not to `{self.strategy}`"
             )
-        if self.strategies and all(o.strategy.type == "THRESHOLD" for o in self.strategies):
-            raise ValueError("thresholds only filter: `strategies` needs an objective beside them")
+        if self.strategies and all(o.strategy.type in FILTERS for o in self.strategies):
+            raise ValueError(
+                f"{' and '.join(sorted(FILTERS))} only filter: `strategies` needs an objective "
+                "beside them"
+            )
         if self.proportion_samples is not None and "n_samples" in self.model_fields_set:
             raise ValueError("give `n_samples` or `proportion_samples`, not both")
         return self
 
     @model_validator(mode="before")
     @classmethod
-    def _strategies_mean_custom(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and data.get("strategies") and "strategy" not in data:
-            return {**data, "strategy": "custom"}
-        return data
+    def _fill_in(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        filled = dict(data)
+        if data.get("strategies") and "strategy" not in data:
+            filled["strategy"] = "custom"
+        if data.get("dialect") == "lightly":
+            for key, value in _LIGHTLY_DEFAULTS.items():
+                if key not in data and to_camel(key) not in data:
+                    filled[key] = value
+        return filled
 
 
-def parse_selection_config(data: Any, *, where: str = "selection") -> SelectionConfig:
+def parse_selection_config(
+    data: Any, *, where: str = "selection", alone: bool = False
+) -> SelectionConfig:
     """Read a selection configuration, LightlyOne's included.
 
     Args:
         data: The mapping that YAML or JSON gave. A file that holds nothing but a `selection`
             section (or LightlyOne's `selection_config`) is read as that section.
         where: The file or section, for the error.
+        alone: The mapping is a file of its own, which may be one of LightlyOne's.
 
     Raises:
         InputError: A key is unknown, a value is wrong, or something is not supported; all of them
             are named, each with its place.
     """
+    lightly = False
     if isinstance(data, Mapping) and len(data) == 1:
         (wrapper,) = data
         if wrapper in {"selection", "selection_config", "selectionConfig"}:
-            data = data[wrapper]
+            data, lightly = data[wrapper], wrapper != "selection"
+    if alone and isinstance(data, Mapping) and "strategies" in data:
+        lightly = lightly or set(data) <= _LIGHTLY_KEYS | {to_camel(key) for key in _LIGHTLY_KEYS}
+        if lightly:
+            data = _from_lightly(data, where)
     return validate(SelectionConfig, data, where=where)
+
+
+def _from_lightly(data: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return LightlyOne's mapping as one of ours."""
+    for key, remedy in _LIGHTLY_ELSEWHERE.items():
+        if data.get(key) or data.get(to_camel(key)):
+            raise InputError(f"`{key}` is no part of a selection here", where=where, remedy=remedy)
+    filled = {"dialect": "lightly", **data}
+    for key in ("n_samples", "nSamples"):
+        if filled.get(key) == -1:  # no limit but that of a stopping condition
+            del filled[key]
+            filled.setdefault("proportion_samples", 1.0)
+    return filled

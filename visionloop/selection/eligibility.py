@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.errors import InputError
-from visionloop.selection.config import Objective, SelectionConfig
-from visionloop.selection.inputs import column_of, score_of
+from visionloop.selection.config import SelectionConfig
+from visionloop.selection.inputs import amounts_of, space_of
+from visionloop.selection.lines import Objective
 from visionloop.selection.neighbours import copies_of
 from visionloop.selection.pool import Pool, Reference
+from visionloop.vectors.pairs import near_pairs
 
 _OPERATIONS = {
     "SMALLER": np.less,
@@ -20,6 +21,8 @@ _OPERATIONS = {
     "BIGGER": np.greater,
     "BIGGER_EQUAL": np.greater_equal,
 }
+# Distance of near duplicates that a line NEAR_DUPLICATES means when it gives none.
+NEAR = 0.1
 
 
 @dataclass(frozen=True)
@@ -89,13 +92,22 @@ def eligible(
                 drop(reason, who >= 0)
     for objective in config.strategies:
         if objective.strategy.type == "THRESHOLD":
-            values, text = _threshold(pool, objective)
+            values, text = _threshold(pool, objective, config)
             drop(f"unknown to {text}", np.isnan(values))
             with np.errstate(invalid="ignore"):
                 passes = _OPERATIONS[str(objective.strategy.operation)](
                     values, float(objective.strategy.threshold or 0.0)
                 )
             drop(f"failing {text}", ~passes)
+    # After the thresholds: who fails one must not take the place of a near duplicate that does not.
+    for objective in config.strategies:
+        if objective.strategy.type == "NEAR_DUPLICATES":
+            distance = objective.strategy.distance or NEAR
+            space = space_of(pool, objective.input.space or config.space)
+            rows = np.flatnonzero(keep)
+            near = np.zeros(len(pool), dtype=np.bool_)
+            near[rows] = _near_others(pool, rows, space, labelled, distance)
+            drop(f"near duplicates of others (distance up to {distance:g})", near)
     return Eligibility(np.flatnonzero(keep), removed, len(pool) + sum(excluded.values()))
 
 
@@ -104,16 +116,33 @@ def _among(sample_ids: Sequence[str], others: Collection[str]) -> NDArray[np.boo
     return np.fromiter((s in members for s in sample_ids), dtype=np.bool_, count=len(sample_ids))
 
 
-def _threshold(pool: Pool, objective: Objective) -> tuple[NDArray[np.float64], str]:
-    source, strategy = objective.input, objective.strategy
-    if source.type == "SCORES":
-        name, values = source.score_name(), score_of(pool, source.score_name())
-    else:
-        name, values = str(source.key), column_of(pool, str(source.key))
-        if values.dtype == object:
-            raise InputError(
-                f"the metadata column {name!r} holds text; a THRESHOLD needs numbers",
-                where="selection.strategies",
-            )
+def _near_others(
+    pool: Pool, rows: NDArray[np.intp], space: str, labelled: Reference, distance: float
+) -> NDArray[np.bool_]:
+    """Return bool [rows]: who is near a labelled sample, or near one of a smaller id that stays.
+
+    Cost: that of `near_pairs`.
+    """
+    known = labelled.embeddings.get(space)
+    x = pool.embeddings[space][rows]
+    before = 0 if known is None else len(known)
+    everything = x if known is None else np.concatenate([known, x])
+    pairs, _ = near_pairs(everything, max(1.0 - distance**2 / 2.0, 1e-6))
+    gone = np.zeros(len(everything), dtype=np.bool_)
+    # Pairs come in ascending order, so it is settled of the first whether it stays.
+    for first, second in pairs:
+        if second >= before and not gone[first]:
+            gone[second] = True
+    return gone[before:]
+
+
+def _threshold(
+    pool: Pool, objective: Objective, config: SelectionConfig
+) -> tuple[NDArray[np.float64], str]:
+    strategy = objective.strategy
+    empty = 0.0 if config.dialect == "lightly" else float("nan")
+    name, values = amounts_of(
+        pool, objective.input, reducer=config.reducer, space=config.space, empty=empty
+    )
     operation = str(strategy.operation).lower().replace("_", " or ")
     return values, f"the threshold on {name} ({operation} {strategy.threshold:g})"

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.errors import InputError
+from visionloop.selection.batch import Batch, draw_share, pick_unknown
 from visionloop.selection.config import SelectionConfig
 from visionloop.selection.eligibility import Eligibility, eligible
-from visionloop.selection.greedy import greedy, values_at
-from visionloop.selection.inputs import space_of
-from visionloop.selection.neighbours import hamming, nearest, squared_distances
+from visionloop.selection.greedy import Course, Picked, greedy, values_at
+from visionloop.selection.limits import Reached, Watch
+from visionloop.selection.objectives import Objective
 from visionloop.selection.pool import Pool, Reference
-from visionloop.selection.strategies import Request, build_objectives
+from visionloop.selection.request import Request
+from visionloop.selection.strategies import Plan, build_objectives
 
+# Flags of the stopping conditions: with one of them fewer than were asked for is as configured.
+STOPPING = frozenset({"minimum_distance", "minimum_typicality", "max_sum"})
 # Classes that the schedule reckons with when the task's are not known.
 DEFAULT_CLASSES = 10
 
@@ -27,15 +31,16 @@ class Pick:
 
     Args:
         sample_id: The sample.
-        rank: From 0; the selected arm first, then the random arm.
-        arm: `selected` (the objectives chose it) or `random` (the share drawn at random).
+        rank: From 0; the selected arm first, then the unknown and the random arm.
+        arm: `selected` (the objectives chose it), `unknown` (the quota of images in which a
+            detector found nothing) or `random` (the share drawn at random).
         propensity: Probability with which its arm picks it, given everything known before the
             round. `random`: number drawn / number eligible, the same for every eligible sample.
-            `selected`: 1, because the rule is deterministic. An unbiased estimate over what was
+            The others: 1, because the rule is deterministic. An unbiased estimate over what was
             eligible weights the random arm alone by 1/propensity.
         objectives: Each objective's value in (0, 1] at the step at which it was picked; None where
             it was not known of this sample (and counted as the median of the others). For the
-            random arm: at the start of the batch, shown but not used.
+            other arms: when they were taken in, shown but not used.
         nearest_chosen: The nearest sample that was labelled or chosen before; None for the first.
         nearest_distance: Its distance; NaN for the first.
     """
@@ -61,8 +66,8 @@ class Selection:
         pool: Number of samples before any filter.
         strengths: Each objective's strength in this batch.
         space: Embedding space of the distances; "" without embeddings.
-        flags: What is not as one might expect: `budget_exceeds_pool`, `minimum_distance` (the
-            stopping condition ended it), `cold_start`, `unknown_<objective>`.
+        flags: What is not as one might expect: `budget_exceeds_pool`, a stopping condition that
+            ended it (`STOPPING`), `cold_start`, `unknown_<objective>`.
     """
 
     picks: tuple[Pick, ...]
@@ -128,11 +133,12 @@ def select(
         flags.append("budget_exceeds_pool")
     budget = min(wanted, len(found.rows))
     rows = found.rows
-    batch = _Batch(pool, _space(pool, config), labelled, config)
-    drawn, propensity = _draw(pool, config, rows, budget, batch, seed)
-    picks: list[Pick] = []
+    batch = Batch(pool, config, labelled)
+    drawn, propensity = draw_share(pool, config, rows, budget, batch, seed)
+    random_arm: list[Mapping[str, float | None]] = [{} for _ in drawn]
+    unknown: list[tuple[int, Mapping[str, float | None]]] = []
+    picked: list[Picked] = []
     strengths: dict[str, float] = {}
-    shown: list[Mapping[str, float | None]] = [{} for _ in drawn]
     if config.strategy != "random" and budget:
         request = Request(
             pool=pool,
@@ -143,37 +149,29 @@ def select(
             n_classes=n_classes or len(pool.classes) or DEFAULT_CLASSES,
             seed=seed,
         )
-        objectives, strengths, notes = build_objectives(request)
-        flags += notes
-        places = np.searchsorted(rows, drawn)
-        shown = [values_at(objectives, int(place)) for place in places]
-        for place in places:
-            for objective in objectives:
-                objective.choose(int(place))
+        plan = build_objectives(request)
+        strengths = plan.strengths
+        flags += plan.notes
         open_to = np.ones(len(rows), dtype=np.bool_)
-        open_to[places] = False
-        picked, stopped = greedy(
-            objectives,
-            open_to,
-            budget - len(drawn),
-            accept=lambda candidate: batch.accept(int(rows[candidate])),
-        )
-        for pick in picked:
-            row = int(rows[pick.candidate])
-            nearest_before = batch.nearest_before[row]
-            picks.append(
-                Pick(
-                    pool.sample_ids[row], len(picks), "selected", 1.0, pick.values, *nearest_before
-                )
-            )
-        if stopped == "minimum_distance":
-            flags.append("minimum_distance")
-    for row, values in zip(drawn, shown, strict=True):
-        nearest_before = batch.nearest_before[row]
-        picks.append(
-            Pick(pool.sample_ids[row], len(picks), "random", propensity, values, *nearest_before)
-        )
-    if len(picks) < budget and "minimum_distance" not in flags:
+        for limit in plan.limits:
+            if limit.allowed is not None:
+                open_to &= limit.allowed
+        chosen = [int(place) for place in np.searchsorted(rows, drawn)]
+        random_arm = [values_at(plan.objectives, place) for place in chosen]
+        _choose(plan.objectives, chosen, open_to)
+        missed = pick_unknown(request, plan.objectives, open_to, chosen, batch, budget)
+        unknown = [(place, values_at(plan.objectives, place)) for place in missed]
+        _choose(plan.objectives, missed, open_to)
+        chosen += missed
+        picked, stopped = _greedily(plan, open_to, chosen, budget, batch, rows)
+        flags += [stopped] if stopped else []
+    picks = [
+        *_picks(pool, "selected", 1.0, [(int(rows[p.candidate]), p.values) for p in picked], batch),
+        *_picks(pool, "unknown", 1.0, [(int(rows[place]), v) for place, v in unknown], batch),
+        *_picks(pool, "random", propensity, list(zip(drawn, random_arm, strict=True)), batch),
+    ]
+    picks = [replace(pick, rank=rank) for rank, pick in enumerate(picks)]
+    if len(picks) < budget and not STOPPING & set(flags):
         text = f"{batch.refused} near duplicates of others in the batch were left out"
         if not unattended:
             raise _too_few(wanted, len(picks), found, text)
@@ -190,92 +188,55 @@ def select(
     )
 
 
-class _Batch:
-    """What was chosen in this batch, and what is too close to it."""
-
-    def __init__(
-        self, pool: Pool, space: str, labelled: Reference, config: SelectionConfig
-    ) -> None:
-        self.space = space
-        self._pool = pool
-        self._copy_distance = config.copy_distance
-        self._duplicate_distance = config.duplicate_distance
-        self._rows: list[int] = []
-        self._labelled = labelled if space in labelled.embeddings else Reference()
-        self.refused = 0
-        self.nearest_before: dict[int, tuple[str | None, float]] = {}
-
-    def accept(self, row: int) -> bool:
-        """Take the row in unless it nearly equals one that is in already."""
-        if self._rows and self._is_duplicate(row):
-            self.refused += 1
-            return False
-        self.nearest_before[row] = self._nearest(row)
-        self._rows.append(row)
-        return True
-
-    def _is_duplicate(self, row: int) -> bool:
-        prints = self._pool.fingerprints
-        if prints is not None and self._copy_distance >= 0:
-            bits = hamming(prints[row : row + 1], prints[self._rows])
-            if int(bits.min()) <= self._copy_distance:
-                return True
-        if self.space:
-            x = self._pool.embeddings[self.space]
-            squared = squared_distances(x[row : row + 1], x[self._rows])
-            # float32 leaves up to 1e-6 on the squared distance of equal vectors.
-            return float(squared.min()) <= self._duplicate_distance**2 + 1e-6
-        return False
-
-    def _nearest(self, row: int) -> tuple[str | None, float]:
-        if not self.space:
-            return None, float("nan")
-        x = self._pool.embeddings[self.space]
-        best: tuple[str | None, float] = (None, float("nan"))
-        for ids, others in (
-            (self._labelled.sample_ids, self._labelled.embeddings.get(self.space)),
-            (tuple(self._pool.sample_ids[r] for r in self._rows), x[self._rows]),
-        ):
-            if others is None or not len(others):
-                continue
-            who, squared = nearest(x[row : row + 1], others)
-            distance = float(np.sqrt(squared[0]))
-            if best[0] is None or distance < best[1]:
-                best = (ids[int(who[0])], distance)
-        return best
+def _choose(
+    objectives: Sequence[Objective], places: Sequence[int], open_to: NDArray[np.bool_]
+) -> None:
+    for place in places:
+        open_to[place] = False
+        for objective in objectives:
+            objective.choose(place)
 
 
-def _draw(
-    pool: Pool,
-    config: SelectionConfig,
-    rows: NDArray[np.intp],
+def _greedily(
+    plan: Plan,
+    open_to: NDArray[np.bool_],
+    chosen: list[int],
     budget: int,
-    batch: _Batch,
-    seed: int,
-) -> tuple[list[int], float]:
-    """Draw the random share before anything is chosen, so that everyone has the same chance.
+    batch: Batch,
+    rows: NDArray[np.intp],
+) -> tuple[list[Picked], str]:
+    """Return the picks of the greedy rule, and the stopping condition that ended it, if one did."""
+    course = Course()
+    watch = Watch(plan.limits, chosen)
+    try:
+        watch(course)
+        picked, stopped = greedy(
+            plan.objectives,
+            open_to,
+            budget - len(chosen),
+            accept=lambda candidate: batch.accept(int(rows[candidate])),
+            course=course,
+            watch=watch,
+        )
+    except Reached as reached:
+        return course.picked, reached.reason
+    if stopped == "exhausted":
+        masks = [limit.reason for limit in plan.limits if limit.allowed is not None]
+        return picked, masks[0] if masks else ""
+    return picked, stopped
 
-    It is a simple random sample of the eligible rows. Only where near duplicates lie among them is
-    the chance of `number / eligible` nominal: of two that are drawn the second is passed over.
 
-    Returns:
-        The rows in the order of their ids, and each one's propensity.
-    """
-    trained = pool.probabilities is not None or any(
-        not name.startswith("deployed_") and np.isfinite(v).any() for name, v in pool.scores.items()
-    )
-    number = int(config.random_share * budget + 0.5) if trained else 0
-    if config.strategy == "random":
-        number = budget
-    if not number:
-        return [], 1.0
-    drawn: list[int] = []
-    for row in np.random.Generator(np.random.PCG64([seed, 1])).permutation(rows):
-        if batch.accept(int(row)):
-            drawn.append(int(row))
-        if len(drawn) == number:
-            break
-    return sorted(drawn), number / len(rows)
+def _picks(
+    pool: Pool,
+    arm: str,
+    propensity: float,
+    rows: Sequence[tuple[int, Mapping[str, float | None]]],
+    batch: Batch,
+) -> list[Pick]:
+    return [
+        Pick(pool.sample_ids[row], 0, arm, propensity, values, *batch.nearest_before[row])
+        for row, values in rows
+    ]
 
 
 def _wanted(config: SelectionConfig, n: int | None, left: int) -> int:
@@ -285,12 +246,6 @@ def _wanted(config: SelectionConfig, n: int | None, left: int) -> int:
     if number < 1:
         raise InputError(f"{number} samples were asked for", remedy="Ask for 1 or more")
     return number
-
-
-def _space(pool: Pool, config: SelectionConfig) -> str:
-    if config.space or len(pool.embeddings) == 1:
-        return space_of(pool, config.space)
-    return ""
 
 
 def _too_few(wanted: int, left: int, found: Eligibility, more: str) -> InputError:

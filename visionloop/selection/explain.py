@@ -16,8 +16,20 @@ _SAYINGS = {
     "deployed_margin": "the deployed model hesitated between two classes on it",
     "deployed_least_confidence": "the deployed model was not confident on it",
     "deployed_entropy": "the deployed model's probabilities were spread out on it",
+    "similar_deployed_margin": "the deployed model hesitated between two classes on similar images",
+    "similar_deployed_least_confidence": "the deployed model was not confident on similar images",
+    "similar_deployed_entropy": (
+        "the deployed model's probabilities were spread out on similar images"
+    ),
+    "vote_entropy": "the last models vote for different classes",
+    "consensus_divergence": "the last models' probabilities differ",
+    "bald": "the model's passes with dropout disagree on it",
+    "object_frequency": "many objects were found in it",
+    "objectness_least_confidence": "even its clearest object is not certain",
+    "probcover": "close to many images that nothing labelled is close to",
     "random": "drawn at random",
 }
+_TRAITS = {"coverage", "typicality", "diversity", "similarity", "probcover", "random"}
 
 
 def explain(objectives: Mapping[str, float | None], *, arm: str = "selected") -> str:
@@ -26,7 +38,7 @@ def explain(objectives: Mapping[str, float | None], *, arm: str = "selected") ->
     Args:
         objectives: Each objective's value at the step of the pick, as in the table `selections`;
             None where it was not known.
-        arm: `selected` or `random`.
+        arm: `selected`, `random` or `unknown`.
 
     Returns:
         For example ``Picked because the model hesitates between two classes (margin 0.93).``, the
@@ -34,6 +46,8 @@ def explain(objectives: Mapping[str, float | None], *, arm: str = "selected") ->
     """
     if arm == "random":
         return "Drawn at random, so that estimates stay unbiased."
+    if arm == "unknown":
+        return "The detector found nothing in it: it may have missed every object."
     ranked = _ranked(objectives)
     if not ranked:
         return "Nothing was known of it that sets it apart; the smallest sample id came first."
@@ -55,7 +69,8 @@ def _ranked(objectives: Mapping[str, float | None]) -> list[tuple[str, float]]:
 
 
 def _say(name: str) -> str:
-    if name in _SAYINGS:
+    if name.rstrip("_23456789") in _SAYINGS:
+        name = name.rstrip("_23456789")
         return "it is " + _SAYINGS[name] if _is_trait(name) else _SAYINGS[name]
     if name.startswith("balance_"):
         return f"its value of {name.removeprefix('balance_')} is missing from what was chosen"
@@ -63,7 +78,7 @@ def _say(name: str) -> str:
 
 
 def _is_trait(name: str) -> bool:
-    return name in {"coverage", "typicality", "diversity", "similarity", "random"}
+    return name in _TRAITS
 
 
 def _label(name: str) -> str:

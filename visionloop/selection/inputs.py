@@ -9,32 +9,180 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.errors import InputError
-from visionloop.selection import scores
+from visionloop.selection.committee import bald, consensus_divergence, vote_entropy
+from visionloop.selection.detections import FORMULAS, Reducer
+from visionloop.selection.lines import DEPLOYED, SIMILAR, SelectionInput
+from visionloop.selection.neighbours import blocks, squared_distances
 from visionloop.selection.pool import Pool
 
-_FORMULAS = {
-    "margin": scores.margin,
-    "least_confidence": scores.least_confidence,
-    "entropy": scores.entropy,
-}
 # Names that LightlyOne gives to what the lake measures of every image.
 _LIGHTLY_COLUMNS = {
     "lightly.sharpness": "sharpness",
     "lightly.luminance": "brightness",
     "lightly.contrast": "contrast",
 }
+# Harvested images that tell about one that was not: more of them are farther away.
+_ALIKE = 5
+_COMMITTEE = {"vote_entropy": vote_entropy, "consensus_divergence": consensus_divergence}
 
 
-def score_of(pool: Pool, name: str) -> NDArray[np.float64]:
-    """Return a score by name, float64 [n]; NaN everywhere when the pool does not have it.
+def score_of(
+    pool: Pool, name: str, *, reducer: Reducer = "max", space: str = "", empty: float = np.nan
+) -> NDArray[np.float64]:
+    """Return a score by name, float64 [n]; NaN where the pool does not know it.
 
-    The current model's scores are computed from its probabilities where they were not given.
+    The current model's scores are computed from its probabilities, or from its boxes where it is a
+    detector, unless they were given.
+
+    Args:
+        pool: The pool.
+        name: See `visionloop.selection.lines.SCORES`.
+        reducer: What becomes of several boxes. All but `sum` leave scores in [0, 1].
+        space: Embedding space of `similar_deployed_…`; empty for the only one.
+        empty: What an image counts in which a detector found nothing. Unknown by default;
+            LightlyOne means 0.
+
+    Raises:
+        InputError: The model in service does not offer what the score is made of.
     """
     if name in pool.scores:
         return pool.scores[name]
-    if name in _FORMULAS and pool.probabilities is not None:
-        return _FORMULAS[name](pool.probabilities)
+    if name.startswith(SIMILAR):
+        return _similar(pool, name.removeprefix(SIMILAR), space)
+    if name in _COMMITTEE:
+        if pool.committee is None or len(pool.committee) < 2:
+            raise InputError(
+                f"the score {name!r} needs predictions of two models or more on the same samples",
+                where="selection.strategies",
+                remedy="It can be used from the second trained model on",
+            )
+        return _COMMITTEE[name](pool.committee)
+    if name == "bald":
+        if pool.passes is None:
+            raise InputError(
+                "the score 'bald' needs several predictions of each image with dropout, which the "
+                "model in service does not offer",
+                where="selection.strategies",
+                remedy="Use vote_entropy or consensus_divergence over the last models instead",
+            )
+        return bald(pool.passes)
+    found = pool.detections
+    if found is None and name in FORMULAS and pool.probabilities is not None:
+        return FORMULAS[name](pool.probabilities)
+    if found is not None and not name.startswith(DEPLOYED):
+        if name == "object_frequency":
+            return found.category_counts().sum(axis=1)
+        values = (
+            found.uncertainty(name, reducer)
+            if name in FORMULAS
+            else found.objectness_least_confidence()
+        )
+        return np.where(found.without_boxes, empty, values)
+    if name in {"object_frequency", "objectness_least_confidence"}:
+        raise InputError(
+            f"the score {name!r} is made of boxes, which no model of this loop predicts",
+            where="selection.strategies",
+            remedy="Use margin, least_confidence or entropy",
+        )
     return np.full(len(pool), np.nan)
+
+
+def _similar(pool: Pool, name: str, space: str) -> NDArray[np.float64]:
+    """Return what similar harvested images scored, NaN for those that were harvested themselves.
+
+    The mean over the 5 nearest harvested images, each weighted by `exp(-d/c)`, c being the mean of
+    these distances over all images. Cost O(n·harvested·d).
+    """
+    direct = pool.scores.get(DEPLOYED + name)
+    result = np.full(len(pool), np.nan)
+    if direct is None or not np.isfinite(direct).any() or not pool.embeddings:
+        return result
+    harvested = np.flatnonzero(np.isfinite(direct))
+    others = np.flatnonzero(np.isnan(direct))
+    x = pool.embeddings[space_of(pool, space)]
+    k = min(_ALIKE, len(harvested))
+    who = np.zeros((len(others), k), dtype=np.intp)
+    distance = np.zeros((len(others), k))
+    for part in blocks(len(others), len(harvested)):
+        # Equal but for rounding is equal, whatever the number of threads.
+        squared = np.round(squared_distances(x[others[part]], x[harvested]), 6)
+        who[part] = np.argsort(squared, axis=1, kind="stable")[:, :k]
+        distance[part] = np.sqrt(np.take_along_axis(squared, who[part], axis=1))
+    scale = float(distance.mean()) if len(others) else 0.0
+    weight = np.exp(-distance / scale) if scale > 0 else np.ones_like(distance)
+    result[others] = (weight * direct[harvested][who]).sum(axis=1) / weight.sum(axis=1)
+    return np.clip(result, 0.0, 1.0)
+
+
+def predictions_of(pool: Pool, source: SelectionInput) -> tuple[list[str], NDArray[np.float64]]:
+    """Return the classes of a line's input PREDICTIONS and how much of each there is.
+
+    Returns:
+        C' class names, and float64 [n, C']: `CATEGORY_COUNT` counts the boxes of each class (a
+        classifier finds one thing, of its most probable class), `CLASS_DISTRIBUTION` sums their
+        probabilities. NaN rows are unknown.
+
+    Raises:
+        InputError: `categories` names a class that the model does not have.
+    """
+    names = list(pool.classes)
+    wanted = list(source.categories or names)
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        raise InputError(
+            f"`categories` names classes that the model does not have: {', '.join(unknown)}",
+            where="selection.strategies",
+            remedy=f"It has {', '.join(names)}" if names else "Train a model first",
+        )
+    columns = [names.index(name) for name in wanted]
+    counted = source.name == "CATEGORY_COUNT"
+    if pool.detections is not None:
+        found = pool.detections
+        amounts = found.category_counts() if counted else found.class_distribution()
+    elif pool.probabilities is None:
+        amounts = np.full((len(pool), len(names)), np.nan)
+    else:
+        amounts = pool.probabilities.astype(np.float64)
+        if counted:
+            known = np.isfinite(amounts).all(axis=1)
+            best = np.where(known, np.where(known[:, None], amounts, 0.0).argmax(axis=1), 0)
+            amounts = np.where(known[:, None], np.eye(len(names))[best], np.nan)
+    return wanted, amounts[:, columns]
+
+
+def amounts_of(
+    pool: Pool, source: SelectionInput, *, reducer: Reducer, space: str = "", empty: float = np.nan
+) -> tuple[str, NDArray[np.float64]]:
+    """Return the name and the numbers of an input for WEIGHTS and THRESHOLD, float64 [n].
+
+    Args:
+        pool: The pool.
+        source: An input of the type SCORES, METADATA or PREDICTIONS.
+        reducer: As in `score_of`, where the input does not say.
+        space: As in `score_of`.
+        empty: As in `score_of`.
+
+    Raises:
+        InputError: The pool does not have it, or it is text.
+    """
+    if source.type == "SCORES":
+        name = source.score_name()
+        return name, score_of(
+            pool, name, reducer=source.reducer or reducer, space=space, empty=empty
+        )
+    if source.type == "PREDICTIONS":
+        names, amounts = predictions_of(pool, source)
+        kind = "count" if source.name == "CATEGORY_COUNT" else "probability"
+        return "_".join([kind, *(names if source.categories else [])]), amounts.sum(axis=1)
+    key = str(source.key)
+    values = column_of(pool, key)
+    if values.dtype == object:
+        raise InputError(
+            f"the metadata column {key!r} holds text; WEIGHTS and THRESHOLD need numbers",
+            where="selection.strategies",
+            remedy="Use BALANCE for a column of text",
+        )
+    return key, values
 
 
 def column_of(pool: Pool, key: str) -> NDArray[Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.errors import InputError
+from visionloop.selection.detections import Detections
 
 FINGERPRINT_BYTES = 32
 FINGERPRINT_WORDS = FINGERPRINT_BYTES // 8
@@ -140,6 +141,10 @@ class Pool:
         classes: Names of the C classes; without a model the classes that are known of.
         fingerprints: uint64 [n, 4]; None when there are none.
         flags: bool [n] by kind.
+        detections: Boxes of the current model; None where it is no detector.
+        committee: float32 [M, n, C] of M models, the current one among them, NaN rows are unknown.
+        passes: float32 [S, n, C] of S passes of the current model with dropout; None where it
+            offers none.
 
     Raises:
         InputError: Ids are not sorted or not unique, or an array does not fit them.
@@ -153,6 +158,9 @@ class Pool:
     classes: tuple[str, ...] = ()
     fingerprints: NDArray[np.uint64] | None = None
     flags: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    detections: Detections | None = None
+    committee: NDArray[np.float32] | None = None
+    passes: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if any(a >= b for a, b in pairwise(self.sample_ids)):
@@ -170,12 +178,22 @@ class Pool:
                     f"{len(outside)} values of the score {name!r} lie outside [0, 1]: "
                     + named(_at(self.sample_ids, outside))
                 )
-        if self.probabilities is not None:
-            _check_rows(len(self.probabilities), len(self.sample_ids), "probabilities")
-            if self.probabilities.shape[1] != len(self.classes):
+        self._check_predictions()
+
+    def _check_predictions(self) -> None:
+        n, given = len(self.sample_ids), self.probabilities
+        if self.detections is not None:
+            _check_rows(len(self.detections), n, "detections")
+        stacks = {"committee": self.committee, "passes": self.passes}
+        if given is not None:
+            stacks["probabilities"] = given[None]
+        for name, stack in stacks.items():
+            if stack is None:
+                continue
+            _check_rows(stack.shape[1], n, name)
+            if stack.shape[2] != len(self.classes):
                 raise InputError(
-                    f"probabilities of {self.probabilities.shape[1]} classes came with "
-                    f"{len(self.classes)} class names"
+                    f"{name} of {stack.shape[2]} classes came with {len(self.classes)} class names"
                 )
 
     @staticmethod
@@ -189,6 +207,9 @@ class Pool:
         classes: Sequence[str] = (),
         fingerprints: Sequence[bytes | None] | None = None,
         flags: Mapping[str, Any] | None = None,
+        boxes: Sequence[Sequence[Mapping[str, Any]] | None] | None = None,
+        committee: Any = None,
+        passes: Any = None,
     ) -> Pool:
         """Return the pool of rows in any order, sorted and checked.
 
@@ -201,6 +222,9 @@ class Pool:
             classes: C class names.
             fingerprints: n times 32 bytes or None.
             flags: By kind, n booleans.
+            boxes: Of a detector: n lists of boxes, see `Detections.build`.
+            committee: [M, n, C].
+            passes: [S, n, C].
 
         Raises:
             InputError: An id comes twice, an embedding has NaN, infinity or another dimension
@@ -223,6 +247,9 @@ class Pool:
             tuple(classes),
             None if fingerprints is None else fingerprint_words(fingerprints)[order],
             {k: np.asarray(v, dtype=np.bool_)[order] for k, v in (flags or {}).items()},
+            None if boxes is None else Detections.build(boxes, classes).taken(order),
+            None if committee is None else np.asarray(committee, dtype=np.float32)[:, order],
+            None if passes is None else np.asarray(passes, dtype=np.float32)[:, order],
         )
 
     def __len__(self) -> int:

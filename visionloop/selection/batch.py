@@ -1,0 +1,166 @@
+"""The batch so far: what is too close to it, what it draws at random, and its quota of unknowns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.selection.config import SelectionConfig
+from visionloop.selection.greedy import greedy
+from visionloop.selection.inputs import space_of
+from visionloop.selection.neighbours import hamming, nearest, squared_distances
+from visionloop.selection.objectives import Diversity, Objective
+from visionloop.selection.pool import Pool, Reference
+from visionloop.selection.request import Request
+
+Rows = NDArray[np.intp]
+
+
+class Batch:
+    """What was chosen in this batch, and what is too close to it.
+
+    Args:
+        pool: What there is.
+        config: How close is too close.
+        labelled: What is labelled already, for the nearest of each pick.
+
+    Attributes:
+        space: Embedding space of the distances; "" without one.
+        refused: How many were refused as near duplicates.
+        nearest_before: By row: the nearest sample labelled or chosen before it, and its distance.
+    """
+
+    def __init__(self, pool: Pool, config: SelectionConfig, labelled: Reference) -> None:
+        several = not config.space and len(pool.embeddings) != 1
+        self.space = "" if several else space_of(pool, config.space)
+        self._pool = pool
+        self._copy_distance = config.copy_distance
+        self._duplicate_distance = config.duplicate_distance
+        self._rows: list[int] = []
+        self._labelled = labelled if self.space in labelled.embeddings else Reference()
+        self.refused = 0
+        self.nearest_before: dict[int, tuple[str | None, float]] = {}
+
+    def accept(self, row: int) -> bool:
+        """Take the row in unless it nearly equals one that is in already."""
+        if self._rows and self._is_duplicate(row):
+            self.refused += 1
+            return False
+        self.nearest_before[row] = self._nearest(row)
+        self._rows.append(row)
+        return True
+
+    def _is_duplicate(self, row: int) -> bool:
+        prints = self._pool.fingerprints
+        if prints is not None and self._copy_distance >= 0:
+            bits = hamming(prints[row : row + 1], prints[self._rows])
+            if int(bits.min()) <= self._copy_distance:
+                return True
+        if self.space:
+            x = self._pool.embeddings[self.space]
+            squared = squared_distances(x[row : row + 1], x[self._rows])
+            # float32 leaves up to 1e-6 on the squared distance of equal vectors.
+            return float(squared.min()) <= self._duplicate_distance**2 + 1e-6
+        return False
+
+    def _nearest(self, row: int) -> tuple[str | None, float]:
+        if not self.space:
+            return None, float("nan")
+        x = self._pool.embeddings[self.space]
+        best: tuple[str | None, float] = (None, float("nan"))
+        for ids, others in (
+            (self._labelled.sample_ids, self._labelled.embeddings.get(self.space)),
+            (tuple(self._pool.sample_ids[r] for r in self._rows), x[self._rows]),
+        ):
+            if others is None or not len(others):
+                continue
+            who, squared = nearest(x[row : row + 1], others)
+            distance = float(np.sqrt(squared[0]))
+            if best[0] is None or distance < best[1]:
+                best = (ids[int(who[0])], distance)
+        return best
+
+
+def draw_share(
+    pool: Pool, config: SelectionConfig, rows: Rows, budget: int, batch: Batch, seed: int
+) -> tuple[list[int], float]:
+    """Draw the random share before anything is chosen, so that everyone has the same chance.
+
+    It is a simple random sample of the eligible rows. Only where near duplicates lie among them is
+    the chance of `number / eligible` nominal: of two that are drawn the second is passed over.
+
+    Returns:
+        The rows in the order of their ids, and each one's propensity.
+    """
+    trained = (
+        pool.probabilities is not None
+        or pool.detections is not None
+        or any(
+            not name.startswith("deployed_") and np.isfinite(v).any()
+            for name, v in pool.scores.items()
+        )
+    )
+    number = int(config.random_share * budget + 0.5) if trained else 0
+    if config.strategy == "random":
+        number = budget
+    if not number:
+        return [], 1.0
+    drawn: list[int] = []
+    for row in np.random.Generator(np.random.PCG64([seed, 1])).permutation(rows):
+        if batch.accept(int(row)):
+            drawn.append(int(row))
+        if len(drawn) == number:
+            break
+    return sorted(drawn), number / len(rows)
+
+
+def pick_unknown(
+    request: Request,
+    objectives: Sequence[Objective],
+    open_to: NDArray[np.bool_],
+    chosen: Sequence[int],
+    batch: Batch,
+    budget: int,
+) -> list[int]:
+    """Fill the quota of images in which the detector found nothing.
+
+    What it missed altogether has no uncertainty, so an objective of uncertainty would never ask for
+    it. The quota is spread over them by k-center, from what is labelled and chosen already; without
+    embeddings it is drawn. It is empty where every objective knows them.
+
+    Args:
+        request: The selection.
+        objectives: Its objectives.
+        open_to: bool [m], who may be picked; not changed.
+        chosen: Candidates that are in the batch already.
+        batch: Takes in who is picked.
+        budget: How many the whole batch will have; the quota is a share of it, rounded.
+
+    Returns:
+        Candidates in the order of their picks.
+    """
+    found = request.pool.detections
+    if found is None:
+        return []
+    empty = found.without_boxes[request.rows] & open_to
+    some = np.flatnonzero(empty)
+    if not len(some) or all(o.known(int(some[0])) for o in objectives):
+        return []
+    quota = min(int(request.config.unknown_share * budget + 0.5), budget - len(chosen))
+
+    def accept(candidate: int) -> bool:
+        return batch.accept(int(request.rows[candidate]))
+
+    if batch.space:
+        x, already = request.vectors(batch.space)
+        centres = np.concatenate([already, x[list(chosen)]])
+        picked, _ = greedy([Diversity(x, centres)], empty, quota, accept=accept)
+        return [pick.candidate for pick in picked]
+    order = np.random.Generator(np.random.PCG64([request.seed, 6])).permutation(some)
+    taken: list[int] = []
+    for candidate in order:
+        if len(taken) < quota and accept(int(candidate)):
+            taken.append(int(candidate))
+    return taken

@@ -1,0 +1,240 @@
+"""From the lines of a configuration to objectives: each is an input and a strategy on it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.errors import InputError
+from visionloop.selection.amounts import Counted, Ranged
+from visionloop.selection.inputs import amounts_of, column_of, predictions_of
+from visionloop.selection.limits import Limit
+from visionloop.selection.lines import SIMILAR, UNCERTAINTIES
+from visionloop.selection.lines import Objective as Line
+from visionloop.selection.objectives import (
+    FLOOR,
+    Balance,
+    Fixed,
+    Objective,
+    density_typicality,
+    query_similarity,
+)
+from visionloop.selection.pool import named
+from visionloop.selection.request import (
+    Request,
+    badge,
+    coverage,
+    deployed,
+    diversity,
+    probcover,
+)
+
+
+def objectives_of(request: Request, line: Line) -> tuple[list[Objective], list[Limit]]:
+    """Return the objectives of one line and its stopping conditions.
+
+    A line of deployed scores becomes two objectives, see `visionloop.selection.request.deployed`.
+
+    Raises:
+        InputError: The line names what the pool does not have.
+    """
+    match line.strategy.type:
+        case "TYPICALITY":
+            return _typicality(request, line)
+        case "WEIGHTS" if line.input.type != "RANDOM":
+            return _weights(request, line)
+    return [_objective(request, line)], []
+
+
+def _objective(request: Request, line: Line) -> Objective:
+    source, strategy = line.input, line.strategy
+    strength, space = strategy.strength, source.space
+    match source.type, strategy.type:
+        case "EMBEDDINGS", "DIVERSITY":
+            floor = strategy.stopping_condition_minimum_distance
+            return diversity(request, strength, space=space, minimum_distance=floor)
+        case "EMBEDDINGS", "COVERAGE":
+            return coverage(request, strength, space=space)
+        case "EMBEDDINGS", "PROBCOVER":
+            radius, purity = strategy.radius, strategy.purity
+            return probcover(request, strength, space=space, radius=radius, purity=purity)
+        case "EMBEDDINGS", "BADGE":
+            return badge(request, strength, space=space)
+        case "EMBEDDINGS", "SIMILARITY":
+            return _similarity(request, line)
+        case "METADATA", "BALANCE":
+            return _balance_metadata(request, line)
+        case "PREDICTIONS", "BALANCE":
+            return _balance_predictions(request, line)
+        case "RANDOM", _:
+            seed = request.seed if source.random_seed is None else source.random_seed
+            return _random(request, seed, strength)
+    raise InputError(
+        f"{strategy.type} on {source.type} is not supported", where="selection.strategies"
+    )
+
+
+def _typicality(request: Request, line: Line) -> tuple[list[Objective], list[Limit]]:
+    strategy = line.strategy
+    x = request.vectors(request.space(line.input.space))[0]
+    values = density_typicality(x, strategy.num_nearest_neighbors or 20)
+    limits = []
+    if strategy.stopping_condition_minimum_typicality is not None:
+        enough = values >= strategy.stopping_condition_minimum_typicality
+        limits.append(Limit("minimum_typicality", allowed=enough))
+    return [Fixed("typicality", values, strategy.strength)], limits
+
+
+def _amounts(request: Request, line: Line) -> tuple[str, NDArray[np.float64]]:
+    space = request.config.space
+    source = line.input
+    if source.type == "SCORES" and source.score_name().startswith(SIMILAR):
+        space = request.space()
+    name, values = amounts_of(
+        request.pool, source, reducer=request.config.reducer, space=space, empty=request.empty
+    )
+    values = values[request.rows]
+    if np.nanmin(values, initial=0.0) < 0:
+        raise InputError(
+            f"{name!r} has negative values; WEIGHTS multiply, so they must be 0 or more",
+            where="selection.strategies",
+        )
+    return name, values
+
+
+def _weights(request: Request, line: Line) -> tuple[list[Objective], list[Limit]]:
+    source, strategy = line.input, line.strategy
+    name, values = _amounts(request, line)
+    limits = []
+    if strategy.stopping_condition_max_sum is not None:
+        most = strategy.stopping_condition_max_sum
+        limits.append(Limit("max_sum", amounts=values, most=most))
+    if strategy.target_range is not None:
+        wanted = strategy.target_range
+        high = float("inf") if wanted.max_sum is None else wanted.max_sum
+        ranged = Ranged(name, values, request.n, wanted.min_sum, high, strategy.strength)
+        return [ranged], limits
+    direct = name.removeprefix("deployed_")
+    if source.type == "SCORES" and name.startswith("deployed_") and direct in UNCERTAINTIES:
+        both = deployed(request, direct, strategy.strength)
+        if both:
+            return list(both), limits
+    bounded = source.type == "SCORES" and name != "object_frequency"
+    if bounded and name in UNCERTAINTIES:
+        bounded = (source.reducer or request.config.reducer) != "sum"
+    return [Fixed(name, values, strategy.strength, scale=1.0 if bounded else None)], limits
+
+
+def _random(request: Request, seed: int, strength: float = 1.0) -> Fixed:
+    # One number for each sample of the pool, so that filters do not change anyone's luck.
+    draws = np.random.Generator(np.random.PCG64(seed)).random(len(request.pool))
+    return Fixed("random", np.maximum(draws[request.rows], FLOOR), strength, scale=1.0)
+
+
+def _similarity(request: Request, line: Line) -> Fixed:
+    space = request.space(line.input.space)
+    place = {s: i for i, s in enumerate(request.pool.sample_ids)}
+    other = {s: i for i, s in enumerate(request.labelled.sample_ids)}
+    known = request.labelled.embeddings.get(space)
+    rows, missing = [], []
+    for sample_id in line.query:
+        if sample_id in place:
+            rows.append(request.pool.embeddings[space][place[sample_id]])
+        elif known is not None and sample_id in other:
+            rows.append(known[other[sample_id]])
+        else:
+            missing.append(sample_id)
+    if missing:
+        raise InputError(
+            f"{len(missing)} query samples have no embedding in the space {space!r}: "
+            + named(missing),
+            where="selection.strategies",
+        )
+    x = request.vectors(space)[0]
+    return Fixed("similarity", query_similarity(x, np.stack(rows)), line.strategy.strength, scale=1)
+
+
+def _balance_metadata(request: Request, line: Line) -> Balance:
+    key = str(line.input.key)
+    texts = _as_texts(column_of(request.pool, key)[request.rows])
+    before = _as_texts(request.labelled.metadata.get(key, np.array([], dtype=object)))
+    names = sorted({t for t in (*texts, *before) if t is not None})
+    place = {name: i for i, name in enumerate(names)}
+    membership = np.full((len(texts), len(names)), np.nan)
+    for row, text in enumerate(texts):
+        if text is not None:
+            membership[row] = 0.0
+            membership[row, place[text]] = 1.0
+    counts = np.zeros(len(names))
+    for text in before:
+        if text is not None:
+            counts[place[text]] += 1
+    name = f"balance_{key}"
+    if _merges(request, line, names):
+        names, membership, counts = _merged(names, membership, counts, line)
+    target = _target(name, names, membership, line)
+    return Balance(name, membership, target, counts, line.strategy.strength)
+
+
+def _balance_predictions(request: Request, line: Line) -> Balance:
+    names, all_amounts = predictions_of(request.pool, line.input)
+    held, counts = all_amounts[request.rows], np.zeros(len(names))
+    if _merges(request, line, names):
+        names, held, counts = _merged(names, held, counts, line)
+    target = _target("balance_classes", names, held, line)
+    return Counted("balance_classes", held, target, counts, line.strategy.strength)
+
+
+def _merges(request: Request, line: Line, names: list[str]) -> bool:
+    """Tell whether values that the target leaves open count as one, as LightlyOne has it."""
+    target = line.strategy.target
+    return request.config.dialect == "lightly" and target is not None and set(target) <= set(names)
+
+
+def _merged(
+    names: list[str],
+    membership: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    line: Line,
+) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
+    target = line.strategy.target or {}
+    mine = [i for i, name in enumerate(names) if name in target]
+    rest = [i for i, name in enumerate(names) if name not in target]
+    if not rest:
+        return names, membership, counts
+    return (
+        [*(names[i] for i in mine), "(others)"],
+        np.column_stack([membership[:, mine], membership[:, rest].sum(axis=1)]),
+        np.append(counts[mine], counts[rest].sum()),
+    )
+
+
+def _target(
+    name: str, names: list[str], membership: NDArray[np.float64], line: Line
+) -> NDArray[np.float64]:
+    """Return the wanted share of each value, float64 [V]."""
+    strategy = line.strategy
+    if strategy.target is not None:
+        unknown = sorted(set(strategy.target) - set(names))
+        if unknown:
+            raise InputError(
+                f"`target` of {name} names values that the pool does not have: "
+                + ", ".join(unknown),
+                where="selection.strategies",
+                remedy=f"The pool has {', '.join(names)}" if names else "The column is empty",
+            )
+        target = np.array([strategy.target.get(n, 0.0) for n in names])
+        rest = [i for i, n in enumerate(names) if n not in strategy.target]
+        if rest:  # what the target leaves open goes to the other values alike
+            target[rest] = max(0.0, 1.0 - target.sum()) / len(rest)
+        return target
+    if strategy.distribution == "UNIFORM":
+        return np.full(len(names), 1.0 / max(1, len(names)))
+    total = np.nansum(membership, axis=0)
+    return np.asarray(total / total.sum()) if total.sum() > 0 else np.zeros(len(names))
+
+
+def _as_texts(values: NDArray[np.generic]) -> list[str | None]:
+    if values.dtype == object:
+        return list(values)
+    return [None if np.isnan(v) else f"{v:g}" for v in values.astype(np.float64)]
