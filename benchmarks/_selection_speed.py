@@ -59,7 +59,9 @@ def k_center_rows(
 ) -> list[Row]:
     """Compare exact k-center with plain greedy, with LightlyStudio's core and with the memory."""
     n, d = x.shape
-    (found, ours), (expected, plain) = _interleaved(lambda: k_center(x, k), lambda: _plain(x, k))
+    (found, ours), (expected, plain) = _interleaved(
+        lambda: k_center(x, k), lambda: plain_k_center(x, k)
+    )
     case = f"k-center, {name} {n:,} x {d}, k={k:,}"
     rows = [
         Row(
@@ -107,7 +109,8 @@ def k_center(x: Floats, k: int, *, device: str = "") -> list[int]:
     return [pick.candidate for pick in picks]
 
 
-def _plain(x: Floats, k: int) -> list[int]:
+def plain_k_center(x: Floats, k: int) -> list[int]:
+    """Run plain greedy: all rows are compared with every pick."""
     squared = np.full(len(x), np.inf, dtype=np.float32)
     chosen = [0]
     for _ in range(k - 1):
