@@ -99,7 +99,7 @@ class _Settings:
                 self.classes = config.classes
                 self.selection = config.selection
             else:
-                self.selection = parse_selection_config(data, where=args.config)
+                self.selection = parse_selection_config(data, where=args.config, alone=True)
         if not self.lake:
             raise InputError("no lake was named", remedy="Give --lake URI")
         self.loop = self.loop or only_loop(self.lake, self.catalog)

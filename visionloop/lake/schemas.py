@@ -92,7 +92,7 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("sample_id", pa.string()),
         ("rank", pa.int32()),
         ("objectives", pa.string()),  # JSON: each objective's value at the step it was picked
-        ("arm", pa.string()),  # selected | random
+        ("arm", pa.string()),  # selected | unknown (nothing found in it) | random
         ("propensity", pa.float64()),
         ("nearest_chosen", pa.string()),
         ("nearest_distance", pa.float64()),

@@ -88,7 +88,7 @@ def _members(p: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.intp
             f"a committee's probabilities must have the shape [members, images, classes], got "
             f"{list(p.shape)}"
         )
-    known: NDArray[np.bool_] = np.isfinite(p).all(axis=2)
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(p).all(axis=2))
     return known, known.sum(axis=0)
 
 

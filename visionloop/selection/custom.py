@@ -11,6 +11,7 @@ from visionloop.selection.inputs import amounts_of, column_of, predictions_of
 from visionloop.selection.limits import Limit
 from visionloop.selection.lines import SIMILAR, UNCERTAINTIES
 from visionloop.selection.lines import Objective as Line
+from visionloop.selection.neighbours import Floats
 from visionloop.selection.objectives import (
     FLOOR,
     Balance,
@@ -133,17 +134,10 @@ def _random(request: Request, seed: int, strength: float = 1.0) -> Fixed:
 
 def _similarity(request: Request, line: Line) -> Fixed:
     space = request.space(line.input.space)
-    place = {s: i for i, s in enumerate(request.pool.sample_ids)}
-    other = {s: i for i, s in enumerate(request.labelled.sample_ids)}
-    known = request.labelled.embeddings.get(space)
-    rows, missing = [], []
-    for sample_id in line.query:
-        if sample_id in place:
-            rows.append(request.pool.embeddings[space][place[sample_id]])
-        elif known is not None and sample_id in other:
-            rows.append(known[other[sample_id]])
-        else:
-            missing.append(sample_id)
+    vectors: dict[str, Floats] = {}
+    for some in (request.queries, request.labelled, request.pool):
+        vectors.update(zip(some.sample_ids, some.embeddings.get(space, ()), strict=False))
+    missing = [sample_id for sample_id in line.query if sample_id not in vectors]
     if missing:
         raise InputError(
             f"{len(missing)} query samples have no embedding in the space {space!r}: "
@@ -151,7 +145,8 @@ def _similarity(request: Request, line: Line) -> Fixed:
             where="selection.strategies",
         )
     x = request.vectors(space)[0]
-    return Fixed("similarity", query_similarity(x, np.stack(rows)), line.strategy.strength, scale=1)
+    query = np.stack([vectors[sample_id] for sample_id in line.query])
+    return Fixed("similarity", query_similarity(x, query), line.strategy.strength, scale=1)
 
 
 def _balance_metadata(request: Request, line: Line) -> Balance:

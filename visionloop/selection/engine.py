@@ -94,6 +94,7 @@ def select(
     labelled: Reference | None = None,
     holdout: Reference | None = None,
     taken: Collection[str] = frozenset(),
+    queries: Reference | None = None,
     n_classes: int | None = None,
     excluded: Mapping[str, int] | None = None,
     unattended: bool = False,
@@ -110,6 +111,7 @@ def select(
             them.
         holdout: The frozen holdout: never picked, nor copies of it.
         taken: Ids that were selected or sent to labelling before.
+        queries: Samples that SIMILARITY may find more of, beside the pool's and the labelled ones.
         n_classes: Number of classes; None takes the pool's.
         excluded: Samples that are no part of the pool, by reason, for the counts.
         unattended: When fewer than n are left, take them and flag it instead of failing.
@@ -145,6 +147,7 @@ def select(
             rows=rows,
             config=config,
             labelled=labelled,
+            queries=queries or Reference(),
             n=budget,
             n_classes=n_classes or len(pool.classes) or DEFAULT_CLASSES,
             seed=seed,

@@ -71,7 +71,7 @@ def score_of(
         return FORMULAS[name](pool.probabilities)
     if found is not None and not name.startswith(DEPLOYED):
         if name == "object_frequency":
-            return found.category_counts().sum(axis=1)
+            return np.asarray(found.category_counts().sum(axis=1))
         values = (
             found.uncertainty(name, reducer)
             if name in FORMULAS
@@ -111,7 +111,7 @@ def _similar(pool: Pool, name: str, space: str) -> NDArray[np.float64]:
     scale = float(distance.mean()) if len(others) else 0.0
     weight = np.exp(-distance / scale) if scale > 0 else np.ones_like(distance)
     result[others] = (weight * direct[harvested][who]).sum(axis=1) / weight.sum(axis=1)
-    return np.clip(result, 0.0, 1.0)
+    return np.asarray(np.clip(result, 0.0, 1.0))
 
 
 def predictions_of(pool: Pool, source: SelectionInput) -> tuple[list[str], NDArray[np.float64]]:
@@ -144,7 +144,7 @@ def predictions_of(pool: Pool, source: SelectionInput) -> tuple[list[str], NDArr
     else:
         amounts = pool.probabilities.astype(np.float64)
         if counted:
-            known = np.isfinite(amounts).all(axis=1)
+            known = np.asarray(np.isfinite(amounts).all(axis=1))
             best = np.where(known, np.where(known[:, None], amounts, 0.0).argmax(axis=1), 0)
             amounts = np.where(known[:, None], np.eye(len(names))[best], np.nan)
     return wanted, amounts[:, columns]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, model_validator
@@ -99,7 +100,7 @@ class Section(BaseModel):
 
 
 def _refuse_strangers(
-    section: BaseModel, kind: str, mine: str, owners: dict[str, tuple[str, ...]]
+    section: BaseModel, kind: str, mine: str, owners: Mapping[str, tuple[str, ...]]
 ) -> None:
     for field, allowed in owners.items():
         if getattr(section, field) is not None and mine not in allowed:

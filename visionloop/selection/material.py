@@ -12,7 +12,9 @@ import numpy as np
 from visionloop.errors import InputError
 from visionloop.labeling.answers import latest_labels, skipped_samples
 from visionloop.selection.config import SelectionConfig
-from visionloop.selection.pool import Pool, Reference
+from visionloop.selection.lines import COMMITTEE_SCORES
+from visionloop.selection.pool import Pool, Reference, named
+from visionloop.selection.queries import resolve_queries
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,6 +40,8 @@ class Material:
         model_id: The model in service, whose predictions are used; "" on a cold start.
         space: The embedding space; "" when there is none.
         excluded: Samples of the split that are not in the pool, by reason.
+        config: The configuration with what the lake tells filled in: the space, sets of samples.
+        queries: The samples that SIMILARITY finds more of, wherever they are in the lake.
     """
 
     pool: Pool
@@ -48,6 +52,8 @@ class Material:
     model_id: str
     space: str
     excluded: Mapping[str, int]
+    config: SelectionConfig
+    queries: Reference
 
 
 def read_material(
@@ -74,29 +80,29 @@ def read_material(
 
     measures = MEASURES if _needs_metadata(config) else ()
     samples = read("samples", "sample_id", "split", "fingerprint", *measures)
-    model = _model_in_service(read("experiments", where="arm == 'loop'"))
+    models = read("experiments", where="arm == 'loop'").to_pylist()
+    model = _model_in_service(models)
     space = _space(lake, config, version)
-    embedded, vectors = lake.embeddings(space, version=version or None) if space else ([], None)
-    place = {sample: row for row, sample in enumerate(embedded)}
+    spaces = _Spaces(lake, [space, *(line.input.space for line in config.strategies)], version)
     everyone = samples.to_pylist()
     mine = [row for row in everyone if row["split"] == "pool"]
-    inside = [row for row in mine if not space or row["sample_id"] in place]
+    inside, excluded = spaces.split(mine)
     ids = [row["sample_id"] for row in inside]
     answers = read("labels").to_pylist()
     names = latest_labels(answers)
+    config, wanted = resolve_queries(
+        config.model_copy(update={"space": space}), read, labels=names, embedded=spaces.everywhere
+    )
     metadata = _metadata(read, inside, measures) if _needs_metadata(config) else {}
-
-    def embeddings_of(rows: list[int]) -> dict[str, Any]:
-        return {} if vectors is None else {space: vectors[[place[ids[i]] for i in rows]]}
-
     known_classes = list(model["classes"] or []) if model else []
     prints = [row["fingerprint"] for row in inside]
     pool = Pool.build(
         ids,
-        embeddings=embeddings_of(list(range(len(ids)))),
+        embeddings=spaces.vectors(ids),
         scores=_deployed(read, ids),
         metadata=metadata,
-        probabilities=_probabilities(read, model, ids, known_classes),
+        **_predictions(read, model, ids, known_classes),
+        committee=_committee(read, config, model, models, ids, known_classes),
         classes=known_classes or list(classes),
         fingerprints=prints,
         flags=_flags(read, ids, config),
@@ -104,7 +110,7 @@ def read_material(
     rows = [i for i, sample in enumerate(ids) if sample in names]
     labelled = Reference.build(
         [ids[i] for i in rows],
-        embeddings=embeddings_of(rows),
+        embeddings=spaces.vectors([ids[i] for i in rows]),
         fingerprints=[prints[i] for i in rows],
         metadata={name: [values[i] for i in rows] for name, values in metadata.items()},
     )
@@ -123,13 +129,76 @@ def read_material(
         len(classes or known_classes or set(names.values())) or None,
         model["model_id"] if model else "",
         space,
-        {f"not embedded in {space}": len(mine) - len(inside)} if len(mine) > len(inside) else {},
+        excluded,
+        config,
+        Reference.build(wanted, embeddings=spaces.vectors(wanted) if wanted else {}),
     )
 
 
-def _model_in_service(experiments: pa.Table) -> dict[str, Any] | None:
-    serving = [row for row in experiments.to_pylist() if row["state"] == "in_service"]
-    return max(serving, key=lambda row: (str(row["trained_at"]), row["model_id"]), default=None)
+class _Spaces:
+    """The embeddings that a selection needs, each space read once.
+
+    Attributes:
+        everywhere: Samples that have an embedding in every one of them.
+    """
+
+    def __init__(self, lake: Lake, names: list[str], version: str) -> None:
+        self._place: dict[str, dict[str, int]] = {}
+        self._vectors: dict[str, Any] = {}
+        have = lake.spaces(version=version or None)
+        for name in dict.fromkeys(name for name in names if name):
+            if name not in have:
+                raise _no_space(name, have)
+            embedded, vectors = lake.embeddings(name, version=version or None)
+            self._place[name] = {sample: row for row, sample in enumerate(embedded)}
+            self._vectors[name] = vectors
+        members = [set(place) for place in self._place.values()]
+        self.everywhere: set[str] = set.intersection(*members) if members else set()
+
+    def split(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        """Return the rows of samples with all embeddings, and how many others, by space."""
+        excluded: dict[str, int] = {}
+        for name, place in self._place.items():
+            left = [row for row in rows if row["sample_id"] in place]
+            if len(left) < len(rows):
+                excluded[f"not embedded in {name}"] = len(rows) - len(left)
+            rows = left
+        return rows, excluded
+
+    def vectors(self, ids: list[str]) -> dict[str, Any]:
+        """Return the vectors of some samples, by space.
+
+        Raises:
+            InputError: A sample has none.
+        """
+        result = {}
+        for name, place in self._place.items():
+            missing = [sample for sample in ids if sample not in place]
+            if missing:
+                raise InputError(
+                    f"{len(missing)} samples have no embedding in the space {name!r}: "
+                    + named(missing),
+                    where="selection.strategies",
+                    remedy="Give the ids of samples of this lake, or run the stage infer first",
+                )
+            result[name] = self._vectors[name][[place[sample] for sample in ids]]
+        return result
+
+
+def _model_in_service(models: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return max((row for row in models if row["state"] == "in_service"), key=_age, default=None)
+
+
+def _age(model: dict[str, Any]) -> tuple[str, str]:
+    return str(model["trained_at"]), str(model["model_id"])
+
+
+def _no_space(name: str, have: Collection[str]) -> InputError:
+    return InputError(
+        f"the lake has no embeddings of the space {name!r}",
+        where="selection.space",
+        remedy=f"Use one of {', '.join(have)}" if have else "Run the stage infer first",
+    )
 
 
 def _space(lake: Lake, config: SelectionConfig, version: str) -> str:
@@ -142,11 +211,7 @@ def _space(lake: Lake, config: SelectionConfig, version: str) -> str:
     spaces = lake.spaces(version=version or None)
     if config.space:
         if config.space not in spaces:
-            raise InputError(
-                f"the lake has no embeddings of the space {config.space!r}",
-                where="selection.space",
-                remedy=f"Use one of {', '.join(spaces)}" if spaces else "Run the stage infer first",
-            )
+            raise _no_space(config.space, spaces)
         return config.space
     base = _space_of_inference(lake, version)
     if base in spaces:
@@ -171,23 +236,66 @@ def _space_of_inference(lake: Lake, version: str) -> str:
     return str(space)
 
 
-def _probabilities(
+def _predictions(
     read: Any, model: dict[str, Any] | None, ids: list[str], classes: list[str]
-) -> np.ndarray | None:
+) -> dict[str, Any]:
+    """Return what the model in service predicted, as arguments of `Pool.build`."""
+    import pyarrow.compute as pc
+
     if model is None or not classes:
-        return None
+        return {}
     rows = read(
-        "predictions", "sample_id", "probabilities", where=f"model_id == '{model['model_id']}'"
+        "predictions",
+        "sample_id",
+        "probabilities",
+        "boxes",
+        where=f"model_id == '{model['model_id']}'",
     )
+    # A list that is null comes back empty, so a classifier is told by its probabilities.
+    longest = pc.max(pc.list_value_length(rows["probabilities"])).as_py() or 0
+    if rows.num_rows and not longest:
+        boxes = [given or [] for given in rows["boxes"].to_pylist()]
+        found = dict(zip(rows["sample_id"].to_pylist(), boxes, strict=True))
+        return {"boxes": [found.get(sample) for sample in ids]}
+    return {"probabilities": _probabilities(rows, model["model_id"], ids, len(classes))}
+
+
+def _committee(
+    read: Any,
+    config: SelectionConfig,
+    model: dict[str, Any] | None,
+    models: list[dict[str, Any]],
+    ids: list[str],
+    classes: list[str],
+) -> np.ndarray | None:
+    """Return what the newest models predicted, float32 [M, n, C]; None where nobody asks."""
+    scores = {line.input.score for line in config.strategies}
+    if model is None or not scores & set(COMMITTEE_SCORES):
+        return None
+    alike = [row for row in models if list(row["classes"] or []) == classes]
+    members = []
+    for row in sorted(alike, key=_age, reverse=True):
+        found = read(
+            "predictions", "sample_id", "probabilities", where=f"model_id == '{row['model_id']}'"
+        )
+        answers = _probabilities(found, row["model_id"], ids, len(classes))
+        if np.isfinite(answers).any():
+            members.append(answers)
+        if len(members) == config.committee:
+            break
+    return np.stack(members) if members else None
+
+
+def _probabilities(rows: pa.Table, model_id: str, ids: list[str], classes: int) -> np.ndarray:
     place = {sample: i for i, sample in enumerate(ids)}
-    result = np.full((len(ids), len(classes)), np.nan, dtype=np.float32)
+    result = np.full((len(ids), classes), np.nan, dtype=np.float32)
     found = zip(rows["sample_id"].to_pylist(), rows["probabilities"].to_pylist(), strict=True)
     for sample, values in found:
-        if sample in place and values is not None:
-            if len(values) != len(classes):
+        if sample in place and values:
+            if len(values) != classes:
                 raise InputError(
-                    f"a prediction has {len(values)} probabilities for {len(classes)} classes",
-                    where=f"predictions of {model['model_id']}, sample {sample}",
+                    f"a prediction has {len(values)} probabilities for {classes} classes",
+                    where=f"predictions of {model_id}, sample {sample}",
                 )
             result[place[sample]] = values
     return result

@@ -112,14 +112,15 @@ def select_from_lake(
             where=lake.uri,
             remedy="Ingest a source first: visionloop ingest --lake URI --source URI",
         )
-    selection = select_material(material, config, n, seed=seed)
+    # LightlyOne's number of samples is the most that it takes; `-n` is asked for.
+    at_most = config.dialect == "lightly" and n is None
+    selection = select_material(material, n, seed=seed, unattended=at_most)
     rows = selection_rows(selection, model_id=material.model_id)
     return selection, picks_table(rows), warnings
 
 
 def select_material(
     material: Material,
-    config: SelectionConfig,
     n: int | None,
     *,
     seed: int | None = None,
@@ -128,12 +129,13 @@ def select_material(
     """Select from what was read of a lake; see `visionloop.selection.engine.select`."""
     return select(
         material.pool,
-        config,
+        material.config,
         n,
         seed=seed,
         labelled=material.labelled,
         holdout=material.holdout,
         taken=material.taken,
+        queries=material.queries,
         n_classes=material.n_classes,
         excluded=material.excluded,
         unattended=unattended,

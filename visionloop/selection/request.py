@@ -32,6 +32,7 @@ class Request:
         rows: The eligible rows of the pool, ascending; objectives are over these.
         config: What is wanted.
         labelled: What is labelled already.
+        queries: Samples that SIMILARITY may find more of, beside the pool's and the labelled ones.
         n: How many are wanted.
         n_classes: Number of classes of the task.
         seed: Of everything drawn.
@@ -41,6 +42,7 @@ class Request:
     rows: NDArray[np.intp]
     config: SelectionConfig
     labelled: Reference
+    queries: Reference
     n: int
     n_classes: int
     seed: int

@@ -27,6 +27,9 @@ PAGE_ROWS = 200
 _NOTES = {
     "budget_exceeds_pool": "The budget was larger than what was left; the rest was taken.",
     "minimum_distance": "The minimum distance between samples ended the selection.",
+    "minimum_typicality": "Nobody was left who is typical enough.",
+    "max_sum": "The sum of the weights reached its most and ended the selection.",
+    "dataset_id_without_effect": "`dataset_id` has no effect: a lake holds one data set.",
     "cold_start": "There are no predictions yet, so typical samples were taken.",
 }
 
@@ -93,7 +96,7 @@ def select(
         if not resumed:
             material = read_material(opened, wanted, classes=loop.classes, version=run.base)
             selection = select_material(
-                material, wanted, None, seed=round_seed(wanted.seed, run.round_id), unattended=True
+                material, None, seed=round_seed(wanted.seed, run.round_id), unattended=True
             )
             rows = selection_rows(selection, model_id=material.model_id)
             run.replace("selections", rows, this_round)
@@ -147,6 +150,8 @@ def _summary(selection: Selection) -> dict[str, Any]:
 def _numbers(table: pa.Table, selection: Selection | None) -> dict[str, Any]:
     arms = table["arm"].to_pylist()
     numbers: dict[str, Any] = {"n_selected": len(arms), "n_random": arms.count("random")}
+    if "unknown" in arms:
+        numbers["n_unknown"] = arms.count("unknown")
     if selection is not None:
         numbers |= {"n_eligible": selection.eligible, "n_pool": selection.pool}
     return numbers
@@ -184,7 +189,7 @@ def _picks(table: pa.Table) -> str:
             [
                 row["rank"] + 1,
                 f"`{row['sample_id'][:12]}`",
-                "random" if row["arm"] == "random" else strongest(values).replace("_", " "),
+                row["arm"] if row["arm"] != "selected" else strongest(values).replace("_", " "),
                 *("unknown" if value is None else f"{value:.3f}" for value in values.values()),
                 f"`{row['nearest_chosen'][:12]}`" if row["nearest_chosen"] else "none",
                 "" if distance is None else f"{distance:.3f}",

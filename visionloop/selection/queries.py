@@ -1,0 +1,104 @@
+"""What a SIMILARITY line finds more of: sample ids, or sets that the lake or a file names."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from visionloop.errors import InputError
+from visionloop.selection.config import SelectionConfig
+from visionloop.selection.lines import Objective
+
+# Kinds of sets, and the tables and columns that LightlyOne's word `tag` is looked up in, in turn.
+KINDS = ("file", "round", "flag", "label", "training_set", "tag")
+_TABLES = {
+    "round": ("selections", "round_id", "sample_id"),
+    "flag": ("flags", "kind", "subject"),
+    "training_set": ("training_sets", "training_set", "sample_id"),
+}
+
+Read = Callable[..., Any]
+
+
+def resolve_queries(
+    config: SelectionConfig,
+    read: Read,
+    *,
+    labels: Mapping[str, str],
+    embedded: Collection[str],
+) -> tuple[SelectionConfig, list[str]]:
+    """Replace sets of samples by the ids of those among them that have an embedding.
+
+    Args:
+        config: The configuration.
+        read: Reads columns of a table of the lake: ``read(table, *columns, where=…)``.
+        labels: The label of each labelled sample.
+        embedded: Samples that have an embedding.
+
+    Returns:
+        The configuration with plain ids, and all these ids in order, each once.
+
+    Raises:
+        InputError: A set does not exist, or none of it has an embedding.
+    """
+    lines: list[Objective] = []
+    everyone: dict[str, None] = {}
+    for line in config.strategies:
+        if not line.query:
+            lines.append(line)
+            continue
+        ids: dict[str, None] = {}
+        for item in line.query:
+            kind, _, name = item.partition(":")
+            if kind not in KINDS:
+                ids[item] = None
+                continue
+            found = _members(kind, name, read, labels)
+            known = sorted(s for s in found if s in embedded)
+            if not known:
+                raise InputError(
+                    f"the query `{item}` names "
+                    + (f"{len(found)} samples, none with an embedding" if found else "no sample"),
+                    where="selection.strategies",
+                    remedy=f"Give sample ids, or one of {', '.join(f'{k}:…' for k in KINDS[:-1])}",
+                )
+            ids.update(dict.fromkeys(known))
+        everyone.update(ids)
+        plain = line.input.model_copy(update={"query": tuple(ids), "tag_name": None})
+        lines.append(line.model_copy(update={"input": plain}))
+    return config.model_copy(update={"strategies": tuple(lines)}), list(everyone)
+
+
+def _members(kind: str, name: str, read: Read, labels: Mapping[str, str]) -> set[str]:
+    if kind == "file":
+        return _listed(name)
+    if kind == "label":
+        return {sample for sample, label in labels.items() if label == name}
+    for table, column, subject in _TABLES.values() if kind == "tag" else [_TABLES[kind]]:
+        # Compared here: a name is a person's text and must not become part of a filter.
+        rows = read(table, column, subject).to_pylist()
+        found = {row[subject] for row in rows if row[column] == name and row[subject]}
+        if found:
+            return found
+    return set()
+
+
+def _listed(uri: str) -> set[str]:
+    """Return the ids of a file: one a line, or the column `sample_id` of a CSV file."""
+    from visionloop.lake.storage import StorageError, open_storage
+
+    try:
+        text = open_storage(uri).read(uri).decode("utf-8-sig")
+    except (StorageError, UnicodeDecodeError) as error:
+        raise InputError(
+            "cannot read the sample ids of a query",
+            where=uri,
+            remedy="Give a text file with a sample id a line, or a CSV file with `sample_id`",
+        ) from error
+    rows = [row for row in csv.reader(io.StringIO(text)) if row and row[0].strip()]
+    column = rows[0].index("sample_id") if rows and "sample_id" in rows[0] else None
+    if column is not None:
+        rows = rows[1:]
+    return {row[column or 0].strip() for row in rows if len(row) > (column or 0)}
