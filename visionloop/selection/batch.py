@@ -128,7 +128,7 @@ def pick_unknown(
 
     What it missed altogether has no uncertainty, so an objective of uncertainty would never ask for
     it. The quota is spread over them by k-center, from what is labelled and chosen already; without
-    embeddings it is drawn. It is empty where every objective knows them.
+    embeddings it is drawn. It is empty where the objectives know as much of them as of others.
 
     Args:
         request: The selection.
@@ -145,8 +145,10 @@ def pick_unknown(
     if found is None:
         return []
     empty = found.without_boxes[request.rows] & open_to
-    some = np.flatnonzero(empty)
-    if not len(some) or all(o.known(int(some[0])) for o in objectives):
+    some, others = np.flatnonzero(empty), np.flatnonzero(open_to & ~empty)
+    if not len(some) or not len(others):
+        return []
+    if not any(o.known(int(others[0])) and not o.known(int(some[0])) for o in objectives):
         return []
     quota = min(int(request.config.unknown_share * budget + 0.5), budget - len(chosen))
 
