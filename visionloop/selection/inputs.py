@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.errors import InputError
+from visionloop.selection.alike import value_of_similar
 from visionloop.selection.committee import bald, consensus_divergence, vote_entropy
 from visionloop.selection.detections import FORMULAS, Reducer
 from visionloop.selection.lines import DEPLOYED, SIMILAR, SelectionInput
-from visionloop.selection.neighbours import blocks, squared_distances
 from visionloop.selection.pool import Pool
 
 # Names that LightlyOne gives to what the lake measures of every image.
@@ -21,8 +21,6 @@ _LIGHTLY_COLUMNS = {
     "lightly.luminance": "brightness",
     "lightly.contrast": "contrast",
 }
-# Harvested images that tell about one that was not: more of them are farther away.
-_ALIKE = 5
 _COMMITTEE = {"vote_entropy": vote_entropy, "consensus_divergence": consensus_divergence}
 
 
@@ -88,30 +86,15 @@ def score_of(
 
 
 def _similar(pool: Pool, name: str, space: str) -> NDArray[np.float64]:
-    """Return what similar harvested images scored, NaN for those that were harvested themselves.
-
-    The mean over the 5 nearest harvested images, each weighted by `exp(-d/c)`, c being the mean of
-    these distances over all images. Cost O(n·harvested·d).
-    """
+    """Return what similar harvested images scored, NaN for those that were harvested themselves."""
     direct = pool.scores.get(DEPLOYED + name)
     result = np.full(len(pool), np.nan)
     if direct is None or not np.isfinite(direct).any() or not pool.embeddings:
         return result
-    harvested = np.flatnonzero(np.isfinite(direct))
-    others = np.flatnonzero(np.isnan(direct))
+    known = np.isfinite(direct)
     x = pool.embeddings[space_of(pool, space)]
-    k = min(_ALIKE, len(harvested))
-    who = np.zeros((len(others), k), dtype=np.intp)
-    distance = np.zeros((len(others), k))
-    for part in blocks(len(others), len(harvested)):
-        # Equal but for rounding is equal, whatever the number of threads.
-        squared = np.round(squared_distances(x[others[part]], x[harvested]), 6)
-        who[part] = np.argsort(squared, axis=1, kind="stable")[:, :k]
-        distance[part] = np.sqrt(np.take_along_axis(squared, who[part], axis=1))
-    scale = float(distance.mean()) if len(others) else 0.0
-    weight = np.exp(-distance / scale) if scale > 0 else np.ones_like(distance)
-    result[others] = (weight * direct[harvested][who]).sum(axis=1) / weight.sum(axis=1)
-    return np.asarray(np.clip(result, 0.0, 1.0))
+    result[~known] = value_of_similar(x[~known], x[known], direct[known])
+    return result
 
 
 def predictions_of(pool: Pool, source: SelectionInput) -> tuple[list[str], NDArray[np.float64]]:

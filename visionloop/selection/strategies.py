@@ -53,9 +53,8 @@ def build_objectives(request: Request) -> Plan:
     objectives: list[Objective] = []
     limits: list[Limit] = []
     preset = config.strategy
-    if preset in {"auto", "uncertainty", "badge"} and not _knows_score(request):
-        if preset != "auto":
-            notes.append("cold_start")
+    if preset in {"uncertainty", "badge"} and not _knows_score(request):
+        notes.append("cold_start")
         preset = "typicality"
     if preset == "typicality":
         objectives = [coverage(request)]
@@ -104,7 +103,9 @@ def uncertainty_weight(schedule: Schedule, n_labels: int, n_classes: int) -> flo
 
 def _scheduled(request: Request) -> list[Objective]:
     schedule, score = request.config.schedule, request.config.score
-    weight = uncertainty_weight(schedule, len(request.labelled.sample_ids), request.n_classes)
+    weight = 0.0
+    if _knows_score(request):
+        weight = uncertainty_weight(schedule, len(request.labelled.sample_ids), request.n_classes)
     objectives: list[Objective] = []
     if weight < 1:
         objectives.append(coverage(request, 1 - weight))
