@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from visionloop.documents import read_document
 from visionloop.errors import InputError
 from visionloop.monitoring.config import MonitoringConfig, WatchConfig
 from visionloop.redaction import fields_with_secrets
@@ -276,67 +277,17 @@ def load_config(source: str | Path, *, overrides: dict[str, Any] | None = None) 
     Raises:
         InputError: The file cannot be read, is not YAML, or a field is unknown or wrong.
     """
-    text, where, folder = _text_of(source)
-    import yaml
-
-    try:
-        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), where)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise InputError(
-            f"not valid YAML: {getattr(error, 'problem', error)}", where=f"{where}{line}"
-        ) from None
+    if not str(source):
+        raise InputError("no configuration", remedy="Give --config loop.yaml")
+    data, where, folder = read_document(
+        str(source), remedy="Give the path of a loop.yaml with --config"
+    )
     if data is None:
         raise InputError("the configuration is empty", where=where, remedy="Set at least `lake:`")
     for path, value in (overrides or {}).items():
         _set(data, path.split("."), value)
     config = validate(LoopConfig, data, where=where)
     return _resolve_paths(config, folder) if folder else config
-
-
-def _text_of(source: str | Path) -> tuple[str, str, Path | None]:
-    text = str(source)
-    if "\n" in text or text.lstrip().startswith("{"):
-        return text, "config", None
-    from visionloop.lake.storage import StorageError, local_path, name_of, open_storage
-
-    if not text:
-        raise InputError("no configuration", remedy="Give --config loop.yaml")
-    try:
-        data = open_storage(text).read(text)
-    except StorageError as error:
-        raise InputError(
-            "cannot read the configuration",
-            where=error.where or text,
-            remedy="Give the path of a loop.yaml with --config",
-        ) from error
-    folder = None if text.startswith("gs://") else local_path(text).parent
-    try:
-        return data.decode(), name_of(text), folder
-    except UnicodeDecodeError:
-        raise InputError("the configuration is not UTF-8 text", where=text) from None
-
-
-def _refuse_repeated_keys(node: Any, where: str) -> None:
-    """Refuse a key that stands twice: YAML would take the last one without a word."""
-    children = getattr(node, "value", None)
-    if not isinstance(children, list):
-        return
-    seen: set[str] = set()
-    for child in children:
-        key, value = child if isinstance(child, tuple) else (None, child)
-        if key is not None:
-            if key.value in seen and isinstance(key.value, str):
-                raise InputError(
-                    f"the key `{key.value}` stands twice",
-                    where=f"{where}, line {key.start_mark.line + 1}",
-                    remedy="Keep one of the two",
-                )
-            if isinstance(key.value, str):
-                seen.add(key.value)
-        _refuse_repeated_keys(value, where)
 
 
 def _set(data: Any, path: list[str], value: Any) -> None:

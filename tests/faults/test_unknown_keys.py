@@ -132,3 +132,19 @@ def test_a_key_that_stands_twice_is_refused_with_its_line() -> None:
         load_config(text)
     with pytest.raises(InputError, match=r"`uri` stands twice .*line 3"):
         load_config("lake: one\nsources:\n  - {uri: a, uri: b}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("selection.yaml", "n_samples: 5\nstrategy: random\nn_samples: 50\n"),
+        ("selection.json", '{"n_samples": 5,\n"strategy": "random",\n"n_samples": 50}'),
+    ],
+)
+def test_a_selection_configuration_says_no_key_twice_either(
+    tmp_path: Path, command: Command, name: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    status, _, err = command("select", "--lake", str(tmp_path), "--config", str(tmp_path / name))
+    assert status == 2
+    assert "`n_samples` stands twice" in err and f"{name}, line 3" in err

@@ -106,20 +106,11 @@ class _Settings:
 
 
 def _read(source: str) -> dict[str, Any]:
-    import yaml
+    from visionloop.documents import read_document
 
-    from visionloop.lake.storage import StorageError, open_storage
-
-    try:
-        data = yaml.safe_load(open_storage(source).read(source))
-    except StorageError as error:
-        raise InputError(
-            "cannot read the configuration", where=source, remedy="Give the path of a YAML file"
-        ) from error
-    except yaml.YAMLError as error:
-        raise InputError(f"not valid YAML: {error}", where=source) from None
+    data, where, _ = read_document(source, remedy="Give the path of a YAML file")
     if not isinstance(data, dict):
-        raise InputError("a selection configuration is a mapping of keys to values", where=source)
+        raise InputError("a selection configuration is a mapping of keys to values", where=where)
     return data
 
 
