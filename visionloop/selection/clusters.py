@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.selection.neighbours import nearest, squared_distances
-
-Floats = NDArray[np.float32]
+from visionloop.vectors.cells import means
+from visionloop.vectors.exact import Floats
 
 _SAMPLE_PER_CLUSTER = 256  # more points than these hardly move a centre (as in faiss)
 
@@ -44,7 +44,7 @@ def kmeans(
             if inertia - total <= 1e-5 * total:
                 break
             inertia = total
-            centres = _means(sample, member, distance, centres)
+            centres = means(sample, member, distance, centres)
         if best is None or total < best[0]:
             best = (total, centres)
     assert best is not None
@@ -71,17 +71,3 @@ def _seeds(x: Floats, k: int, rng: np.random.Generator) -> Floats:
         chosen.append(int(drawn[pick]))
         distance = after[:, pick]
     return x[chosen].copy()
-
-
-def _means(x: Floats, member: NDArray[np.intp], distance: Floats, centres: Floats) -> Floats:
-    k = len(centres)
-    order = np.argsort(member, kind="stable")
-    counts = np.bincount(member, minlength=k)
-    present = np.flatnonzero(counts)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])[present]
-    means = centres.copy()
-    means[present] = np.add.reduceat(x[order], starts, axis=0) / counts[present, None]
-    empty = np.flatnonzero(counts == 0)
-    if len(empty):  # a centre that lost its rows moves to the rows that fit worst
-        means[empty] = x[np.argsort(-distance, kind="stable")[: len(empty)]]
-    return means

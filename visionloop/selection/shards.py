@@ -162,16 +162,16 @@ def _k_center(
     return [pick.candidate for pick in course.picked[:k]], distances[:k], radius
 
 
-def _by_id(sample_ids: Sequence[str], x: Floats) -> tuple[list[str], Floats]:
+def _by_id(sample_ids: Sequence[str], x: Floats) -> tuple[Sequence[str], Floats]:
     if len(sample_ids) != len(x):
         raise InputError(f"{len(sample_ids)} samples came with {len(x)} embeddings")
-    order = sorted(range(len(sample_ids)), key=sample_ids.__getitem__)
-    ids = [sample_ids[i] for i in order]
-    twice = [a for a, b in pairwise(ids) if a == b]
+    if any(a >= b for a, b in pairwise(sample_ids)):  # a shard in order is not copied
+        order = sorted(range(len(sample_ids)), key=sample_ids.__getitem__)
+        sample_ids, x = [sample_ids[i] for i in order], x[order]
+    twice = [a for a, b in pairwise(sample_ids) if a == b]
     if twice:
         raise InputError(f"{len(twice)} samples come twice: {named(twice)}", where="selection")
-    # A shard that is in order is not copied.
-    return ids, x if order == list(range(len(ids))) else x[order]
+    return sample_ids, x
 
 
 def _none(x: Floats) -> Floats:
