@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.errors import InputError
+from visionloop.media.metadata import column_name
 from visionloop.selection.alike import value_of_similar
 from visionloop.selection.committee import bald, consensus_divergence, vote_entropy
 from visionloop.selection.detections import FORMULAS, Reducer
@@ -169,14 +170,16 @@ def amounts_of(
 
 
 def column_of(pool: Pool, key: str) -> NDArray[Any]:
-    """Return a metadata column by name.
+    """Return a metadata column by name, that of a sidecar (`weather.description`) included.
 
     Raises:
         InputError: The pool has no such column; the nearest names are given.
     """
-    name = key if key in pool.metadata else _LIGHTLY_COLUMNS.get(key, key)
+    name = key
     if name not in pool.metadata:
-        near = difflib.get_close_matches(name, pool.metadata, n=3) or sorted(pool.metadata)
+        name = _LIGHTLY_COLUMNS.get(key, column_name(key))
+    if name not in pool.metadata:
+        near = difflib.get_close_matches(key, pool.metadata, n=3) or sorted(pool.metadata)
         raise InputError(
             f"the pool has no metadata column {key!r}",
             where="selection.strategies",
