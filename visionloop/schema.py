@@ -86,7 +86,9 @@ def _sections(
     """Yield the path and the definition's name of every section, in the order of the file."""
     for name, field in section["properties"].items():
         listed = "items" in field and "$ref" in field["items"]
-        target = (field["items"] if listed else field).get("$ref", "").rpartition("/")[2]
+        # A section that may be left out is one of two kinds, the other being null.
+        kinds = [field["items"]] if listed else [field, *field.get("anyOf", ())]
+        target = next((kind["$ref"] for kind in kinds if "$ref" in kind), "").rpartition("/")[2]
         if target:
             path = f"{prefix}{name}{'[]' if listed else ''}"
             yield path, target

@@ -91,6 +91,14 @@ def draw_share(
     It is a simple random sample of the eligible rows. Only where near duplicates lie among them is
     the chance of `number / eligible` nominal: of two that are drawn the second is passed over.
 
+    Args:
+        pool: What there is.
+        config: Its strategy and random share.
+        rows: The eligible rows.
+        budget: How many the whole batch will have; the draw is a share of it, rounded.
+        batch: Takes in who is drawn.
+        seed: Of the draw.
+
     Returns:
         The rows in the order of their ids, and each one's propensity.
     """

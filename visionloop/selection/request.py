@@ -94,7 +94,13 @@ class Request:
 
 
 def scored(request: Request, name: str, strength: float = 1.0) -> Fixed:
-    """Return the model's uncertainty as an objective."""
+    """Return the model's uncertainty as an objective.
+
+    Args:
+        request: The selection.
+        name: See `visionloop.selection.lines.SCORES`.
+        strength: Multiplies the log-objective.
+    """
     scale = None if request.config.reducer == "sum" else 1.0
     return Fixed(name, request.score(name), strength, scale=scale)
 
@@ -103,6 +109,11 @@ def deployed(request: Request, score: str, strength: float) -> list[Fixed]:
     """Return how uncertain the deployed model was: on the image itself, else on similar ones.
 
     Two objectives under two names, of which a candidate has one; none where nothing was harvested.
+
+    Args:
+        request: The selection.
+        score: margin, least_confidence or entropy.
+        strength: Multiplies the log-objective.
     """
     direct = request.score(DEPLOYED + score)
     similar = (
@@ -129,13 +140,26 @@ def diversity(
     space: str = "",
     minimum_distance: float | None = None,
 ) -> Diversity:
-    """Return k-center over the candidates, starting from what is labelled."""
+    """Return k-center over the candidates, starting from what is labelled.
+
+    Args:
+        request: The selection.
+        strength: Multiplies the log-objective.
+        space: Embedding space; empty for the selection's.
+        minimum_distance: No two chosen are closer than this.
+    """
     x, already = request.vectors(request.space(space))
     return Diversity(x, already, strength, minimum_distance=minimum_distance)
 
 
 def coverage(request: Request, strength: float = 1.0, *, space: str = "") -> Coverage:
-    """Return TypiClust over the candidates and what is labelled."""
+    """Return TypiClust over the candidates and what is labelled.
+
+    Args:
+        request: The selection.
+        strength: Multiplies the log-objective.
+        space: Embedding space; empty for the selection's.
+    """
     x, already = request.vectors(request.space(space))
     everything = np.concatenate([x, already]) if len(already) else x
     wanted = min(len(already) + request.n, MOST_CLUSTERS)
@@ -160,7 +184,15 @@ def probcover(
     radius: float | None = None,
     purity: float | None = None,
 ) -> ProbCover:
-    """Return ProbCover, its radius by purity unless it is given."""
+    """Return ProbCover over the candidates and what is labelled.
+
+    Args:
+        request: The selection.
+        strength: Multiplies the log-objective.
+        space: Embedding space; empty for the selection's.
+        radius: Of the balls; None finds it by purity.
+        purity: Share of balls of one class; None for `PURITY`.
+    """
     x, already = request.vectors(request.space(space))
     if radius is None:
         everything = np.concatenate([x, already]) if len(already) else x
@@ -171,7 +203,13 @@ def probcover(
 
 
 def badge(request: Request, strength: float = 1.0, *, space: str = "") -> Badge:
-    """Return BADGE over the candidates; without a model it knows of none."""
+    """Return BADGE over the candidates; without a model it knows of none.
+
+    Args:
+        request: The selection.
+        strength: Multiplies the log-objective.
+        space: Embedding space; empty for the selection's.
+    """
     x = request.vectors(request.space(space))[0]
     probabilities = request.pool.probabilities
     if probabilities is None:
