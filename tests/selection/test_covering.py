@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from visionloop.errors import InputError
 from visionloop.selection.clusters import kmeans
 from visionloop.selection.config import parse_selection_config
 from visionloop.selection.covering import ProbCover, radius_of_purity
@@ -80,6 +81,18 @@ def test_the_radius_is_the_largest_at_which_the_wanted_share_of_balls_is_pure(
 
     assert pure(radius) >= purity
     assert pure(radius + 1e-3) < purity + 1 / 300
+
+
+def test_balls_that_hold_too_many_pairs_are_refused_before_they_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from visionloop.selection import covering
+
+    monkeypatch.setattr(covering, "MOST_PAIRS", 500)
+    x = blobs(200, 1, spread=0.1)
+    with pytest.raises(InputError, match=r"about 20,\d+ pairs of 200 samples.*smaller `radius`"):
+        ProbCover(x, x[:0], 1.3)
+    ProbCover(x, x[:0], 1e-3)
 
 
 def test_the_preset_needs_neither_a_radius_nor_a_model() -> None:

@@ -169,6 +169,11 @@ def test_a_balance_of_detections_counts_objects_not_images() -> None:
     assert sum(i < 5 for i in chosen) == 2, "two images of four cars, eight of one bus"
 
 
+def test_badge_is_refused_for_a_detector() -> None:
+    with pytest.raises(InputError, match="the model in service is a detector"):
+        select(make(), parse_selection_config({"strategy": "badge"}), 3)
+
+
 def test_scores_of_boxes_are_refused_for_a_classifier() -> None:
     pool = Pool.build(["a"], probabilities=np.array([[0.5, 0.5]]), classes=CLASSES)
     for score in ("object_frequency", "objectness_least_confidence"):

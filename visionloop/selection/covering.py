@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from visionloop.errors import InputError
 from visionloop.selection.clusters import kmeans
 from visionloop.selection.neighbours import Floats, blocks, squared_distances
 from visionloop.selection.objectives import FLOOR, Values
@@ -14,6 +15,8 @@ Rows = NDArray[np.intp]
 
 # Rows whose nearest row of another cluster is looked for; 2,000 give the purity to a percent.
 _SAMPLE = 2000
+# Pairs in memory take 16 bytes each, and three times that while they are sorted.
+MOST_PAIRS = 100_000_000
 # Unit vectors that are farther apart than this have nothing in common; near_pairs needs less.
 _LARGEST = 1.4
 
@@ -52,6 +55,22 @@ def radius_of_purity(x: Floats, k: int, purity: float, *, seed: int = 0) -> floa
     return min(float(nearest[impure]) * (1.0 - 1e-6), _LARGEST)
 
 
+def _refuse_too_many(x: Floats, radius: float) -> None:
+    """Estimate the pairs of a sample of rows before all of them are looked for."""
+    rows = np.unique(np.linspace(0, len(x) - 1, min(len(x), 200)).astype(np.intp))
+    near = 0
+    for part in blocks(len(rows), len(x)):
+        near += int((squared_distances(x[rows[part]], x) <= radius**2).sum())
+    pairs = near / max(1, len(rows)) * len(x) / 2
+    if pairs > MOST_PAIRS:
+        raise InputError(
+            f"within a radius of {radius:.3g} lie about {pairs:,.0f} pairs of {len(x):,} samples; "
+            f"ProbCover keeps up to {MOST_PAIRS:,}",
+            where="selection.strategies",
+            remedy="Give a smaller `radius`, filter the pool, or use COVERAGE",
+        )
+
+
 class ProbCover:
     """How many samples that nothing covers yet a candidate would cover.
 
@@ -67,6 +86,9 @@ class ProbCover:
         already: float32 [L, d], what is labelled; it covers and is covered, and is not picked.
         radius: Of the balls, in (0, 1.4].
         strength: Multiplies the log-objective.
+
+    Raises:
+        InputError: The balls hold more pairs of samples than memory should.
     """
 
     def __init__(self, x: Floats, already: Floats, radius: float, strength: float = 1.0) -> None:
@@ -75,6 +97,7 @@ class ProbCover:
         self.radius = radius
         m, n = len(x), len(x) + len(already)
         everything = np.concatenate([x, already]) if len(already) else x
+        _refuse_too_many(everything, radius)
         pairs, _ = near_pairs(everything, max(1.0 - radius**2 / 2.0, 1e-6))
         one, other = pairs[:, 0], pairs[:, 1]
         itself = np.arange(n)

@@ -22,6 +22,9 @@ _LIGHTLY_COLUMNS = {
     "lightly.luminance": "brightness",
     "lightly.contrast": "contrast",
 }
+# Harvested images that similar ones are looked for among. The first by id: ids are hashes, so this
+# is as good as a draw, and the same at every run.
+_HARVESTED = 10_000
 _COMMITTEE = {"vote_entropy": vote_entropy, "consensus_divergence": consensus_divergence}
 
 
@@ -93,8 +96,9 @@ def _similar(pool: Pool, name: str, space: str) -> NDArray[np.float64]:
     if direct is None or not np.isfinite(direct).any() or not pool.embeddings:
         return result
     known = np.isfinite(direct)
+    told = np.flatnonzero(known)[:_HARVESTED]
     x = pool.embeddings[space_of(pool, space)]
-    result[~known] = value_of_similar(x[~known], x[known], direct[known])
+    result[~known] = value_of_similar(x[~known], x[told], direct[told])
     return result
 
 

@@ -209,7 +209,16 @@ def badge(request: Request, strength: float = 1.0, *, space: str = "") -> Badge:
         request: The selection.
         strength: Multiplies the log-objective.
         space: Embedding space; empty for the selection's.
+
+    Raises:
+        InputError: The model in service is a detector.
     """
+    if request.pool.detections is not None:
+        raise InputError(
+            "BADGE is about the last layer of a classifier, and the model in service is a detector",
+            where="selection",
+            remedy="Use uncertainty with a reducer, and diversity",
+        )
     x = request.vectors(request.space(space))[0]
     probabilities = request.pool.probabilities
     if probabilities is None:
