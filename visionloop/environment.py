@@ -104,6 +104,13 @@ def timings_file() -> str:
     return os.environ.get("VISIONLOOP_TIMINGS_FILE", "")
 
 
+def state_folder() -> str:
+    """Folder of what a command keeps until it is finished, by the XDG Base Directory standard."""
+    base = os.environ.get("XDG_STATE_HOME", "")
+    home = base if os.path.isabs(base) else os.path.expanduser("~/.local/state")
+    return os.path.join(home, "visionloop")
+
+
 def runner_pid() -> int:
     """Process of the local runner that a task belongs to; 0 on a cluster."""
     return int(os.environ.get("VISIONLOOP_RUNNER_PID", "0") or 0)

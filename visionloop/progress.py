@@ -47,7 +47,20 @@ class Progress:
         self.done = 0
         self.text = ""
         self.started = time.monotonic()
+        self._before = 0
         self._sink = sink
+
+    def begin(self, total: int, *, done: int = 0) -> None:
+        """Begin to count, when what came first is over and it is known how many there are.
+
+        Args:
+            total: How many units there are.
+            done: Units that an earlier run had done; they do not count in the rate.
+        """
+        self.total, self.text = total, ""
+        self.done = self._before = done
+        self.started = time.monotonic()
+        self._sink.update(self)
 
     def advance(self, n: int = 1) -> None:
         """Count ``n`` more units as done."""
@@ -67,7 +80,14 @@ class Progress:
     @property
     def rate(self) -> float:
         """Units a second so far."""
-        return self.done / self.seconds if self.seconds > 0 else 0.0
+        return (self.done - self._before) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated seconds until the end at the rate so far; None where nothing tells."""
+        if self.total is None or self.rate <= 0:
+            return None
+        return max(0, self.total - self.done) / self.rate
 
     def __str__(self) -> str:
         """Return ``1,200 of 5,000 images, 310/s, note``."""
@@ -193,7 +213,9 @@ class _LogSink:
     def update(self, work: Progress) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _LOG_PACE
-            log(f"{work.stage}: {work}")
+            left = work.seconds_left
+            estimate = "" if left is None else f", about {left:,.0f} s left"
+            log(f"{work.stage}: {work}{estimate}")
 
     def end(self, work: Progress) -> None:
         log(f"{work.stage}: {work}, {work.seconds:.1f} s")
@@ -218,7 +240,7 @@ class _TerminalSink:
         self._task = self._bars.add_task(work.stage, total=work.total, words=str(work))
 
     def update(self, work: Progress) -> None:
-        self._bars.update(self._task, completed=work.done, words=str(work))
+        self._bars.update(self._task, completed=work.done, total=work.total, words=str(work))
 
     def end(self, work: Progress) -> None:
         self._bars.update(

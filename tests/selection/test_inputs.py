@@ -102,7 +102,7 @@ def test_more_is_found_like_a_set_that_the_lake_names(lake: Lake) -> None:
     put(lake, "selections", [{"sample_id": names[20], "rank": 0, "arm": "selected"}])
 
     def found(*items: str, **more: Any) -> set[str]:
-        return set(select_from_lake(lake, query(*items, **more), 3)[0].sample_ids)
+        return set(select_from_lake(lake, query(*items, **more), 3).selection.sample_ids)
 
     def expected(*rows: int) -> set[str]:
         left = most_similar(names, list(rows), 30)
@@ -117,7 +117,7 @@ def test_more_is_found_like_a_set_that_the_lake_names(lake: Lake) -> None:
     tagged = custom(
         {"type": "EMBEDDINGS", "tag_name": "it's blurred", "dataset_id": "0" * 24}, "SIMILARITY"
     )
-    selection = select_from_lake(lake, tagged, 3)[0]
+    selection = select_from_lake(lake, tagged, 3).selection
     assert set(selection.sample_ids) == expected(11)
     assert "dataset_id_without_effect" in selection.flags
     for nothing in ("flag:dark", "round:0009", "label:dog"):
@@ -138,7 +138,9 @@ def test_more_is_found_like_the_samples_of_a_file(lake: Lake, tmp_path: Path) ->
     table.write_text(f"why,sample_id\nodd,{names[4]}\nodd,{names[5]}\n")
     expected = most_similar(names, [4, 5], 4)
     for file in (plain, table):
-        assert set(select_from_lake(lake, query(f"file:{file}"), 4)[0].sample_ids) == expected
+        assert (
+            set(select_from_lake(lake, query(f"file:{file}"), 4).selection.sample_ids) == expected
+        )
     with pytest.raises(InputError, match=r"cannot read the sample ids of a query.*missing\.txt"):
         select_from_lake(lake, query(f"file:{tmp_path}/missing.txt"), 4)
     with pytest.raises(InputError, match="1 samples have no embedding in the space 'pixels': nope"):
@@ -148,7 +150,7 @@ def test_more_is_found_like_the_samples_of_a_file(lake: Lake, tmp_path: Path) ->
 def test_samples_of_the_holdout_can_be_looked_for_and_are_not_selected(lake: Lake) -> None:
     names = fill(lake)
     put(lake, "flags", [{"subject": f"f{0:04d}" + "0" * 59, "kind": "hard"}])
-    chosen = set(select_from_lake(lake, query("flag:hard"), 4)[0].sample_ids)
+    chosen = set(select_from_lake(lake, query("flag:hard"), 4).selection.sample_ids)
     assert chosen == most_similar(names, [30], 4)
 
 
@@ -199,7 +201,7 @@ def test_a_line_can_name_a_space_of_its_own(lake: Lake) -> None:
         run.append_embeddings("model_m1", names[:25], vectors(25, seed=8))
         run.commit(outputs={"space": "pixels", "model_space": "model_m1"})
     config = custom({"type": "EMBEDDINGS", "space": "model_m1"}, "DIVERSITY")
-    selection, _, _ = select_from_lake(lake, config, 5)
+    selection = select_from_lake(lake, config, 5).selection
     assert selection.space == "pixels", "what is shown of each pick stays the loop's own space"
     assert selection.removed["not embedded in model_m1"] == 5
     x = vectors(25, seed=8).astype(np.float64)

@@ -18,7 +18,7 @@ from visionloop.errors import InputError
 from visionloop.lake import Lake
 from visionloop.selection.config import parse_selection_config
 from visionloop.selection.material import read_material
-from visionloop.selection.record import select_from_lake
+from visionloop.selection.record import picks_table, select_from_lake
 from visionloop.stages.select import round_seed, select
 
 
@@ -188,7 +188,9 @@ def test_flagged_near_duplicates_stay_out_unless_asked_for(lake: Lake) -> None:
 
     def left(**selection: Any) -> set[str]:
         config = parse_selection_config(selection)
-        picked, _, _ = select_from_lake(lake, config, n=30 - 1 - len(selection["exclude_flags"]))
+        picked = select_from_lake(
+            lake, config, n=30 - 1 - len(selection["exclude_flags"])
+        ).selection
         return set(picked.sample_ids)
 
     assert left(exclude_flags=["near_duplicate"]) == set(names) - {names[0], names[2]}
@@ -221,7 +223,7 @@ def test_two_spaces_without_a_word_on_which_are_an_error(lake: Lake) -> None:
 def test_samples_without_an_embedding_are_counted(lake: Lake) -> None:
     fill(lake, n=10)
     put(lake, "samples", [{"sample_id": "e" * 64, "split": "pool"}])
-    selection, _, _ = select_from_lake(lake, parse_selection_config({}), 3)
+    selection = select_from_lake(lake, parse_selection_config({}), 3).selection
     assert selection.pool == 11
     assert selection.removed["not embedded in pixels"] == 1
     assert "e" * 64 not in selection.sample_ids
@@ -240,11 +242,12 @@ def test_the_commands_number_wins_with_a_warning_and_writes_nothing(lake: Lake) 
     fill(lake)
     before = lake.version()
     config = parse_selection_config({"n_samples": 12})
-    selection, table, warnings = select_from_lake(lake, config, 4)
-    assert len(selection.picks) == table.num_rows == 4
-    assert "n_samples: 12" in warnings[0]
-    assert select_from_lake(lake, config, 12)[2] == []
-    assert select_from_lake(lake, parse_selection_config({}), 4)[2] == []
+    made = select_from_lake(lake, config, 4)
+    table = picks_table(made.rows)
+    assert len(made.selection.picks) == table.num_rows == 4
+    assert "n_samples: 12" in made.warnings[0]
+    assert select_from_lake(lake, config, 12).warnings == ()
+    assert select_from_lake(lake, parse_selection_config({}), 4).warnings == ()
     assert table.column_names[:4] == ["sample_id", "rank", "arm", "propensity"]
     assert table["why"][0].as_py().startswith("Picked because it is typical")
     assert lake.version() == before
@@ -272,7 +275,7 @@ def test_metadata_of_sidecars_and_measures_can_be_selected_by(lake: Lake) -> Non
         },
     ]
     config = parse_selection_config({"strategies": strategies})
-    selection, _, _ = select_from_lake(lake, config, 8)
+    selection = select_from_lake(lake, config, 8).selection
     rows_picked = [names.index(s) for s in selection.sample_ids]
     assert min(rows_picked) >= 10
     assert sum(r % 2 == 0 for r in rows_picked) == 6

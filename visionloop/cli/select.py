@@ -1,6 +1,8 @@
-"""Choose the samples of a lake that are worth a label; nothing is written to the lake.
+"""Choose the samples of a lake that are worth a label.
 
-The configuration is a selection configuration (LightlyOne's are read too) or a whole loop.yaml.
+The configuration is a selection configuration (LightlyOne's are read too) or a whole loop.yaml. The
+lake stays as it is unless the picks are saved in it under a name. A selection that was interrupted
+is gone on with when the same command is started again.
 """
 
 from __future__ import annotations
@@ -16,7 +18,11 @@ from visionloop.errors import InputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from visionloop.lake import Lake
+    from visionloop.selection.advice import Advice
     from visionloop.selection.config import SelectionConfig
+    from visionloop.selection.greedy import Course
+    from visionloop.selection.record import Made
 
 _SHOWN = 20
 
@@ -37,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="FILE", help="write the picks there: .csv or .parquet, by its ending"
     )
+    parser.add_argument(
+        "--save", metavar="NAME", help="keep the picks in the lake under this name; no round minds"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
 
@@ -48,21 +57,20 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("at least one sample must be asked for", where=f"-n {args.n}")
     settings = _Settings(args)
 
-    from visionloop.selection.record import select_from_lake
+    from visionloop.selection.record import picks_table
+    from visionloop.selection.saved import check_name, save_selection
 
     lake = open_existing(settings.lake, settings.catalog, settings.loop)
-    selection, picks, warnings = select_from_lake(
-        lake,
-        settings.selection,
-        args.n,
-        classes=settings.classes,
-        version=args.version,
-        seed=args.seed,
-    )
-    for warning in warnings:
+    if args.save:
+        check_name(lake, args.save)
+    made = _select(lake, settings, args)
+    for warning in made.warnings:
         say(f"warning: {warning}")
+    picks = picks_table(made.rows)
     if args.output:
         _write(picks, Path(args.output))
+    saved = save_selection(lake, args.save, made.rows) if args.save else ""
+    selection = made.selection
     result = {
         "n_selected": len(selection.picks),
         "requested": selection.requested,
@@ -70,11 +78,59 @@ def run(args: argparse.Namespace) -> int:
         "eligible": selection.eligible,
         "removed": dict(selection.removed),
         "flags": list(selection.flags),
-        "warnings": warnings,
+        "warnings": list(made.warnings),
+        "advice": made.advice.plain(),
+        "saved": {"name": args.save, "lake_version": saved} if saved else None,
         "picks": picks.to_pylist(),
     }
-    show(result, as_json=args.json, text=_text(result, args.output))
+    show(result, as_json=args.json, text=_text(result, made.advice, args.output))
     return 0
+
+
+def _select(lake: Lake, settings: _Settings, args: argparse.Namespace) -> Made:
+    """Select with a progress bar, from where an interrupted selection had come."""
+    from visionloop import __version__, environment
+    from visionloop.progress import progress
+    from visionloop.selection.interruption import Keeper
+    from visionloop.selection.record import select_from_lake
+
+    config, version = settings.selection, args.version or lake.version()
+    task = {
+        "lake": [lake.uri, lake.loop],
+        "selection": config.model_dump(mode="json"),
+        "asked": [args.n, args.seed, settings.classes],
+    }
+    keeper = Keeper(
+        Path(environment.state_folder()), task, {"version": version, "program": __version__}
+    )
+    if keeper.outdated:
+        say("the lake or visionloop has changed since the interruption: the selection begins anew")
+    with progress("select", unit="picks") as bar:
+        before = len(keeper.course.picked)
+        bar.note("preparing")
+
+        def watch(course: Course, wanted: int) -> None:
+            if bar.total is None:
+                bar.begin(wanted, done=before)
+            bar.advance()
+            keeper.note()
+
+        try:
+            made = select_from_lake(
+                lake,
+                config,
+                args.n,
+                classes=settings.classes,
+                version=version,
+                seed=args.seed,
+                course=keeper.course,
+                watch=watch,
+            )
+        except BaseException:
+            keeper.write()
+            raise
+    keeper.finish()
+    return made
 
 
 class _Settings:
@@ -129,7 +185,9 @@ def _write(picks: pa.Table, path: Path) -> None:
             writer.writerows(picks.to_pylist())
 
 
-def _text(result: dict[str, Any], output: str | None) -> str:
+def _text(result: dict[str, Any], advice: Advice, output: str | None) -> str:
+    from visionloop.selection.advice import headline
+
     lines = [f"{'rank':>4}  {'sample':<16}  why"]
     for pick in result["picks"][:_SHOWN]:
         lines.append(f"{pick['rank']:>4}  {pick['sample_id'][:16]}  {pick['why']}")
@@ -140,6 +198,10 @@ def _text(result: dict[str, Any], output: str | None) -> str:
         f"{result['n_selected']:,} selected of {result['eligible']:,} eligible"
         f" ({result['pool']:,} in the lake" + (f"; removed: {removed})" if removed else ")")
     )
+    lines.append(f"{headline(advice)}.")
+    lines += [f"  {reason}" for reason in advice.reasons]
+    if result["saved"]:
+        lines.append("saved as {name}, lake version {lake_version}".format(**result["saved"]))
     if output:
         lines.append(output)
     return "\n".join(lines)

@@ -31,6 +31,19 @@ BOXES = pa.list_(
 
 WRITTEN_BY = [("round_id", pa.string()), ("run_id", pa.string())]
 
+_PICKS: list[tuple[str, pa.DataType]] = [
+    ("sample_id", pa.string()),
+    ("rank", pa.int32()),
+    ("objectives", pa.string()),  # JSON: each objective's value at the step it was picked
+    ("arm", pa.string()),  # selected | unknown (nothing found in it) | random
+    ("propensity", pa.float64()),
+    ("nearest_chosen", pa.string()),
+    ("nearest_distance", pa.float64()),
+    ("model_id", pa.string()),
+    ("space", pa.string()),
+    ("selected_at", TIME),
+]
+
 TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
     # What was found at a URI, also when it is empty, broken or a second copy.
     "files": [
@@ -88,18 +101,9 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("boxes", BOXES),
         ("predicted_at", TIME),
     ],
-    "selections": [
-        ("sample_id", pa.string()),
-        ("rank", pa.int32()),
-        ("objectives", pa.string()),  # JSON: each objective's value at the step it was picked
-        ("arm", pa.string()),  # selected | unknown (nothing found in it) | random
-        ("propensity", pa.float64()),
-        ("nearest_chosen", pa.string()),
-        ("nearest_distance", pa.float64()),
-        ("model_id", pa.string()),
-        ("space", pa.string()),
-        ("selected_at", TIME),
-    ],
+    "selections": list(_PICKS),
+    # What a person selected outside of the rounds and gave a name.
+    "named_selections": [("name", pa.string()), *_PICKS],
     "experiments": [
         ("model_id", pa.string()),
         ("arm", pa.string()),  # loop | random

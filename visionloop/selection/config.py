@@ -106,6 +106,19 @@ class SelectionConfig(Section):
         5, ge=2, description="At most so many of the newest models vote on disagreement"
     )
     schedule: Schedule = Field(Schedule.model_validate({}), description="How auto moves its weight")
+    label_budget: int = Field(
+        0,
+        ge=0,
+        description="Labels that may be asked for in all; only advised on (a limit is "
+        "`watch.max_labels`), 0: none",
+    )
+    min_gain: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Accuracy that twice as many labels must promise to be worth it, for the "
+        "advice on stopping",
+    )
     seed: int = Field(0, ge=0, description="Seed of everything that is drawn")
     copy_distance: int = Field(
         10,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from visionloop.selection.objectives import Objective
 from visionloop.selection.pool import Pool, Reference
 from visionloop.selection.request import Request
 from visionloop.selection.strategies import Plan, build_objectives
+from visionloop.vectors.exact import nearest_exactly
 
 # Flags of the stopping conditions: with one of them fewer than were asked for is as configured.
 STOPPING = frozenset({"minimum_distance", "minimum_typicality", "max_sum"})
@@ -68,6 +69,9 @@ class Selection:
         space: Embedding space of the distances; "" without embeddings.
         flags: What is not as one might expect: `budget_exceeds_pool`, a stopping condition that
             ended it (`STOPPING`), `cold_start`, `unknown_<objective>`.
+        radius_before: Largest distance of a sample of the pool to the nearest labelled one;
+            infinite where there is none, NaN without embeddings.
+        radius: The same to the nearest labelled or picked one.
     """
 
     picks: tuple[Pick, ...]
@@ -78,6 +82,8 @@ class Selection:
     strengths: Mapping[str, float] = field(default_factory=dict)
     space: str = ""
     flags: tuple[str, ...] = ()
+    radius_before: float = float("nan")
+    radius: float = float("nan")
 
     @property
     def sample_ids(self) -> tuple[str, ...]:
@@ -98,6 +104,8 @@ def select(
     n_classes: int | None = None,
     excluded: Mapping[str, int] | None = None,
     unattended: bool = False,
+    course: Course | None = None,
+    watch: Callable[[Course, int], None] | None = None,
 ) -> Selection:
     """Pick n samples of the pool. Pure: the same input gives the same picks.
 
@@ -115,6 +123,9 @@ def select(
         n_classes: Number of classes; None takes the pool's.
         excluded: Samples that are no part of the pool, by reason, for the counts.
         unattended: When fewer than n are left, take them and flag it instead of failing.
+        course: How far an interrupted call with the same input had come; it is gone on with.
+        watch: Called after every pick of the greedy rule with how far it has come and how many
+            picks it is to make; what it raises ends the selection.
 
     Raises:
         InputError: Fewer than n are left (said after each filter), or the configuration names what
@@ -166,7 +177,9 @@ def select(
         unknown = [(place, values_at(plan.objectives, place)) for place in missed]
         _choose(plan.objectives, missed, open_to)
         chosen += missed
-        picked, stopped = _greedily(plan, open_to, chosen, budget, batch, rows)
+        course = Course() if course is None else course
+        left = budget - len(chosen)
+        picked, stopped = _greedily(plan, open_to, chosen, left, batch, rows, course, watch)
         flags += [stopped] if stopped else []
     picks = [
         *_picks(pool, "selected", 1.0, [(int(rows[p.candidate]), p.values) for p in picked], batch),
@@ -179,6 +192,7 @@ def select(
         if not unattended:
             raise _too_few(wanted, len(picks), found, text)
         flags.append("budget_exceeds_pool")
+    before, after = _radii(pool, labelled, picks, batch.space)
     return Selection(
         tuple(picks),
         wanted,
@@ -188,6 +202,8 @@ def select(
         strengths,
         batch.space,
         tuple(dict.fromkeys(flags)),
+        before,
+        after,
     )
 
 
@@ -204,19 +220,27 @@ def _greedily(
     plan: Plan,
     open_to: NDArray[np.bool_],
     chosen: list[int],
-    budget: int,
+    left: int,
     batch: Batch,
     rows: NDArray[np.intp],
+    course: Course,
+    told: Callable[[Course, int], None] | None,
 ) -> tuple[list[Picked], str]:
     """Return the picks of the greedy rule, and the stopping condition that ended it, if one did."""
-    course = Course()
-    watch = Watch(plan.limits, chosen)
+    limits = Watch(plan.limits, chosen)
+    batch.refused += len(course.refused)
+
+    def watch(course: Course) -> None:
+        limits(course)
+        if told is not None:  # never of the pick that a limit ends with: greedy goes on after it
+            told(course, left)
+
     try:
-        watch(course)
+        limits(course)
         picked, stopped = greedy(
             plan.objectives,
             open_to,
-            budget - len(chosen),
+            left,
             accept=lambda candidate: batch.accept(int(rows[candidate])),
             course=course,
             watch=watch,
@@ -227,6 +251,24 @@ def _greedily(
         masks = [limit.reason for limit in plan.limits if limit.allowed is not None]
         return picked, masks[0] if masks else ""
     return picked, stopped
+
+
+def _radii(
+    pool: Pool, labelled: Reference, picks: Sequence[Pick], space: str
+) -> tuple[float, float]:
+    """Return the k-center radius over the pool before and with the batch. Cost O(n·(L + k)·d)."""
+    if not space or not len(pool):
+        return float("nan"), float("nan")
+    x = pool.embeddings[space]
+    squared = np.full(len(x), np.inf, dtype=np.float32)
+    already = labelled.embeddings.get(space)
+    if already is not None and len(already):
+        squared = nearest_exactly(x, already)[1]
+    before = float(np.sqrt(squared.max()))
+    rows = np.searchsorted(pool.sample_ids, [pick.sample_id for pick in picks])
+    if len(rows):
+        squared = np.minimum(squared, nearest_exactly(x, x[rows])[1])
+    return before, float(np.sqrt(squared.max()))
 
 
 def _picks(

@@ -12,9 +12,10 @@ from visionloop.selection.config import SelectionConfig
 from visionloop.selection.lines import Objective
 
 # Kinds of sets, and the tables and columns that LightlyOne's word `tag` is looked up in, in turn.
-KINDS = ("file", "round", "flag", "label", "training_set", "tag")
+KINDS = ("file", "round", "selection", "flag", "label", "training_set", "tag")
 _TABLES = {
     "round": ("selections", "round_id", "sample_id"),
+    "selection": ("named_selections", "name", "sample_id"),
     "flag": ("flags", "kind", "subject"),
     "training_set": ("training_sets", "training_set", "sample_id"),
 }

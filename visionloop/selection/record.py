@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from visionloop.errors import InputError
+from visionloop.selection.advice import Advice, advise, read_past
 from visionloop.selection.config import SelectionConfig
 from visionloop.selection.engine import Selection, select
 from visionloop.selection.explain import explain
+from visionloop.selection.greedy import Course
 from visionloop.selection.material import Material, read_material
 
 if TYPE_CHECKING:
@@ -70,6 +73,23 @@ def picks_table(rows: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
+@dataclass(frozen=True)
+class Made:
+    """A selection that was made for a person.
+
+    Attributes:
+        selection: The selection.
+        rows: Its rows of the table `selections`.
+        advice: Whether more labels are worth it.
+        warnings: What was not as configured, in words.
+    """
+
+    selection: Selection
+    rows: pa.Table
+    advice: Advice
+    warnings: tuple[str, ...]
+
+
 def select_from_lake(
     lake: Lake,
     config: SelectionConfig,
@@ -78,7 +98,9 @@ def select_from_lake(
     classes: Sequence[str] = (),
     version: str = "",
     seed: int | None = None,
-) -> tuple[Selection, pa.Table, list[str]]:
+    course: Course | None = None,
+    watch: Callable[[Course, int], None] | None = None,
+) -> Made:
     """Select from a lake once, for a person. Writes nothing.
 
     Args:
@@ -88,9 +110,8 @@ def select_from_lake(
         classes: Classes of the loop; empty takes those of the model or of the labels.
         version: Lake version; empty for the newest.
         seed: None takes the configuration's.
-
-    Returns:
-        The selection, its picks as of `picks_table`, and warnings.
+        course: As of `visionloop.selection.engine.select`.
+        watch: Likewise.
 
     Raises:
         InputError: Fewer than n can be selected (said after each filter), the lake is empty, or the
@@ -114,9 +135,12 @@ def select_from_lake(
         )
     # LightlyOne's number of samples is the most that it takes; `-n` is asked for.
     at_most = config.dialect == "lightly" and n is None
-    selection = select_material(material, n, seed=seed, unattended=at_most)
+    selection = select_material(
+        material, n, seed=seed, unattended=at_most, course=course, watch=watch
+    )
     rows = selection_rows(selection, model_id=material.model_id)
-    return selection, picks_table(rows), warnings
+    advice = advise(material.config, selection, read_past(lake, version=version))
+    return Made(selection, rows, advice, tuple(warnings))
 
 
 def select_material(
@@ -125,6 +149,8 @@ def select_material(
     *,
     seed: int | None = None,
     unattended: bool = False,
+    course: Course | None = None,
+    watch: Callable[[Course, int], None] | None = None,
 ) -> Selection:
     """Select from what was read of a lake; see `visionloop.selection.engine.select`."""
     return select(
@@ -139,4 +165,6 @@ def select_material(
         n_classes=material.n_classes,
         excluded=material.excluded,
         unattended=unattended,
+        course=course,
+        watch=watch,
     )

@@ -19,6 +19,7 @@ from visionloop.task import stage
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from visionloop.selection.advice import Advice
     from visionloop.selection.config import SelectionConfig
     from visionloop.selection.engine import Selection
 
@@ -75,6 +76,7 @@ def select(
     Raises:
         InputError: The strategy is unknown, or the configuration names what the lake does not have.
     """
+    from visionloop.selection.advice import advise, read_past
     from visionloop.selection.material import read_material
     from visionloop.selection.record import picks_table, select_material, selection_rows
 
@@ -86,7 +88,8 @@ def select(
     # version before it, and must hand on one that has the picks.
     rows = opened.read("selections", where=this_round)
     resumed = rows.num_rows > 0
-    selection = None
+    selection, advice = None, None
+    outputs: dict[str, Any] = {"resumed": True}
     with opened.run(
         stage="select",
         round_id=round_id,
@@ -98,17 +101,20 @@ def select(
             selection = select_material(
                 material, None, seed=round_seed(wanted.seed, run.round_id), unattended=True
             )
+            past = read_past(opened, version=run.base, before=run.round_id)
+            advice = advise(material.config, selection, past)
             rows = selection_rows(selection, model_id=material.model_id)
             run.replace("selections", rows, this_round)
-            run.set_round(counts={"selected": rows.num_rows, "selection": _summary(selection)})
+            outputs = _summary(selection) | {"advice": advice.plain()}
+            run.set_round(counts={"selected": rows.num_rows, "selection": outputs})
         version = run.commit(
-            outputs=_summary(selection) if selection else {"resumed": True},
+            outputs=outputs,
             counts={"selected": rows.num_rows},
         )
     table = picks_table(rows)
     write_dataset(selected, table)
     log_metrics(metrics, _numbers(table, selection))
-    write_page(page, _page(table, selection, run.round_id))
+    write_page(page, _page(table, selection, advice, run.round_id))
     return SelectOutputs(version, table.num_rows)
 
 
@@ -157,7 +163,11 @@ def _numbers(table: pa.Table, selection: Selection | None) -> dict[str, Any]:
     return numbers
 
 
-def _page(table: pa.Table, selection: Selection | None, round_id: str) -> str:
+def _page(
+    table: pa.Table, selection: Selection | None, advice: Advice | None, round_id: str
+) -> str:
+    from visionloop.selection.advice import headline
+
     parts = [f"# Selection of round {round_id}", f"{table.num_rows} samples were selected."]
     if selection is None:
         parts.append("The round had selected before; these are its picks.")
@@ -171,6 +181,9 @@ def _page(table: pa.Table, selection: Selection | None, round_id: str) -> str:
         weights = ", ".join(f"{name} {value:.2g}" for name, value in selection.strengths.items())
         parts.append(f"Objectives and their strengths: {weights or 'none, drawn at random'}.")
         parts += [_NOTES.get(flag, f"Note: {flag.replace('_', ' ')}.") for flag in selection.flags]
+    if advice is not None:
+        reasons = "\n".join(f"- {reason}" for reason in advice.reasons)
+        parts += [f"## {headline(advice)}", reasons, "## Picks"]
     parts.append(_picks(table))
     return "\n\n".join(parts) + "\n"
 
