@@ -246,6 +246,7 @@ STARTS = {
         "visionloop.cli.init",
         "visionloop.lean",
         "visionloop.lake.file_io",  # named to pyiceberg by its path
+        "visionloop.selection.shards",  # what a pipeline that fans out over shards calls
     ),
     "serve": ("visionloop.serving.predictor", "visionloop.serving.collector"),
     "demo": ("visionloop.demo.",),
