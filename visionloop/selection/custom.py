@@ -173,7 +173,8 @@ def _balance_metadata(request: Request, line: Line) -> Balance:
 
 def _balance_predictions(request: Request, line: Line) -> Balance:
     names, all_amounts = predictions_of(request.pool, line.input)
-    held, counts = all_amounts[request.rows], np.zeros(len(names))
+    held = all_amounts[request.rows]
+    counts = np.array([float(request.labelled.labels.count(name)) for name in names])
     if _merges(request, line, names):
         names, held, counts = _merged(names, held, counts, line)
     target = _target("balance_classes", names, held, line)

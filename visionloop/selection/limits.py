@@ -60,7 +60,8 @@ class Watch:
         Raises:
             Reached: A sum has reached its most.
         """
-        chosen = [*self.before, *(pick.candidate for pick in course.picked)]
         for limit in self.limits:
-            if limit.reached(chosen):
-                raise Reached(limit.reason)
+            if limit.amounts is not None:
+                chosen = [*self.before, *(pick.candidate for pick in course.picked)]
+                if limit.reached(chosen):
+                    raise Reached(limit.reason)

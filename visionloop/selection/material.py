@@ -113,6 +113,7 @@ def read_material(
         embeddings=spaces.vectors([ids[i] for i in rows]),
         fingerprints=[prints[i] for i in rows],
         metadata={name: [values[i] for i in rows] for name, values in metadata.items()},
+        labels=[names[ids[i]] for i in rows],
     )
     holdout = [row for row in everyone if row["split"] == "holdout"]
     taken = set(read("label_requests", "sample_id")["sample_id"].to_pylist())

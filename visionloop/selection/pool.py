@@ -99,12 +99,14 @@ class Reference:
         embeddings: float32 [n, d] by space, rows of length 1; a space may be missing.
         fingerprints: uint64 [n, 4]; None when there are none.
         metadata: As in `Pool`; used where a batch is balanced against what is labelled.
+        labels: Their classes, for the same; empty where they are not known.
     """
 
     sample_ids: tuple[str, ...] = ()
     embeddings: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     fingerprints: NDArray[np.uint64] | None = None
     metadata: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_lengths(self.sample_ids, self.embeddings, self.fingerprints, self.metadata)
@@ -116,6 +118,7 @@ class Reference:
         embeddings: Mapping[str, Any] | None = None,
         fingerprints: Sequence[bytes | None] | None = None,
         metadata: Mapping[str, Sequence[Any]] | None = None,
+        labels: Sequence[str] = (),
     ) -> Reference:
         """Return the reference of what tables gave, checked; see `Pool.build`."""
         ids = tuple(sample_ids)
@@ -124,6 +127,7 @@ class Reference:
             {s: stack_vectors(ids, v, space=s) for s, v in (embeddings or {}).items()},
             None if fingerprints is None else fingerprint_words(fingerprints),
             {name: column(values) for name, values in (metadata or {}).items()},
+            tuple(labels),
         )
 
 
