@@ -117,7 +117,8 @@ class SelectionInput(Section):
     query: tuple[str, ...] | None = Field(
         None,
         description="EMBEDDINGS with SIMILARITY: what to find more of, each a sample id, "
-        "`file:ids.txt`, `round:0003`, `flag:KIND`, `label:CLASS` or `training_set:ID`",
+        "`file:ids.txt`, `round:0003`, `selection:NAME`, `flag:KIND`, `label:CLASS` or "
+        "`training_set:ID`",
     )
     score: str | None = Field(
         None,
@@ -138,7 +139,7 @@ class SelectionInput(Section):
     )
     random_seed: int | None = Field(None, description="RANDOM: seed; empty: the selection's")
     tag_name: str | None = Field(
-        None, description="LightlyOne: as `query`, a round, flag or training set of the lake"
+        None, description="LightlyOne: as `query`, a round, saved selection, flag or training set"
     )
     dataset_id: str | None = Field(
         None, description="LightlyOne: read and without effect, a lake holds one data set"
