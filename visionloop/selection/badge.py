@@ -47,7 +47,7 @@ class Badge:
         p[np.arange(len(p)), p.argmax(axis=1)] -= 1.0
         self._a = p
         self._x = x
-        lengths = np.einsum("ij,ij->i", x, x, dtype=np.float64)
+        lengths = np.einsum("ij,ij->i", x, x)
         self._norms: Values = np.einsum("ij,ij->i", p, p) * lengths
         self._squared: Values | None = None  # lengths count until something is chosen
         self._rng = np.random.Generator(np.random.PCG64([seed, 4]))
@@ -77,8 +77,7 @@ class Badge:
         if not self._known[candidate]:
             return
         a, h = self._a[candidate], self._x[candidate]
-        product = np.einsum("ij,j->i", self._a, a) * np.einsum(
-            "ij,j->i", self._x, h, dtype=np.float64
-        )
+        # einsum adds in one order; a product by BLAS adds in another for other numbers of threads.
+        product = np.einsum("ij,j->i", self._a, a) * np.einsum("ij,j->i", self._x, h)
         fresh = np.maximum(self._norms + self._norms[candidate] - 2.0 * product, 0.0)
         self._squared = fresh if self._squared is None else np.minimum(self._squared, fresh)
