@@ -182,3 +182,16 @@ def test_scores_of_boxes_are_refused_for_a_classifier() -> None:
         )
         with pytest.raises(InputError, match="no model of this loop predicts"):
             select(pool, config, 1)
+
+
+@pytest.mark.parametrize("strategy", ["auto", "uncertainty", "typicality", "probcover", "random"])
+@pytest.mark.parametrize("n", [1, 7, 40])
+def test_every_strategy_fills_its_batch_from_a_detectors_images(strategy: str, n: int) -> None:
+    config = parse_selection_config({"strategy": strategy})
+    selection = select(make(), config, n)
+    assert len(set(selection.sample_ids)) == n
+    assert [pick.rank for pick in selection.picks] == list(range(n))
+    quota = round(0.1 * n) if strategy == "uncertainty" else None
+    unknown = [pick.arm for pick in selection.picks].count("unknown")
+    assert quota is None or unknown == min(quota, 10)
+    assert selection.pool == selection.eligible + sum(selection.removed.values())
