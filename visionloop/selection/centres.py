@@ -13,6 +13,8 @@ from visionloop.vectors.exact import Floats, Rows, product_error, squared_betwee
 _LANDMARKS = 256
 # Values of one block of products: it stays in the second cache.
 _BLOCK = 1 << 18
+# Values of the table of distances between landmarks and centres, at most.
+_TABLE = 1 << 24
 # Values of the rows that are copied for one.
 _COPIED = 1 << 22
 # Where fewer products than this are left, ruling out by landmark pays.
@@ -68,7 +70,7 @@ class Centres:
         self._points = np.empty((total, x.shape[1]), dtype=np.float32)
         self._norms = np.empty(total, dtype=np.float32)
         self.count = len(already)
-        self.landmarks = min(_LANDMARKS, total)
+        self.landmarks = min(_LANDMARKS, total, max(8, _TABLE // max(1, total)))
         self._points[: self.count] = already
         self._norms[: self.count] = squared_norms(already)
         largest = max(
@@ -142,24 +144,30 @@ class Centres:
             looked: Is changed.
             rows: Ascending.
         """
+        if self.count > 2 * self.landmarks:
+            # Whoever knows the nearest landmark is spared most of the others.
+            self._see(looked, rows[looked.seen[rows] < self.landmarks], self.landmarks)
+        self._see(looked, rows, self.count)
+
+    def _see(self, looked: Looked, rows: Rows, until: int) -> None:
         if not len(rows):
             return
         seen = looked.seen[rows]
-        groups = self._by_landmark(looked, rows, seen)
+        groups = self._by_landmark(looked, rows, seen, until)
         if groups is None:
             # A few products of rows of like age; those a little younger see some centres twice.
             order = np.argsort(seen, kind="stable")
             groups = [
-                (part, np.arange(int(looked.seen[part[0]]), self.count))
+                (part, np.arange(int(looked.seen[part[0]]), until))
                 for part in np.array_split(rows[order], min(4, max(1, len(rows) // 4096)))
             ]
         for part, centres in groups:
             if len(centres):
                 self._compare(looked, part, centres)
-        looked.seen[rows] = self.count
+        looked.seen[rows] = until
 
     def _by_landmark(
-        self, looked: Looked, rows: Rows, seen: NDArray[np.int32]
+        self, looked: Looked, rows: Rows, seen: NDArray[np.int32], until: int
     ) -> list[tuple[Rows, Rows]] | None:
         """Return groups of rows and the centres that each has to see; None if those are most."""
         landmark = looked.landmark[rows]
@@ -171,10 +179,10 @@ class Centres:
         oldest = np.minimum.reduceat(seen[order], starts)
         first = int(oldest.min())
         sizes = np.diff(starts, append=len(rows))
-        near = self._apart[sorted_landmark[starts], first : self.count] < farthest[:, None]
-        near &= np.arange(first, self.count) >= oldest[:, None]
+        near = self._apart[sorted_landmark[starts], first:until] < farthest[:, None]
+        near &= np.arange(first, until) >= oldest[:, None]
         left = float((near.sum(axis=1) * sizes).sum())
-        if left > _WORTH_SORTING * float((self.count - seen.astype(np.int64)).sum()):
+        if left > _WORTH_SORTING * float((until - seen.astype(np.int64)).sum()):
             return None
         ordered = rows[order]
         return [
@@ -185,7 +193,7 @@ class Centres:
     def _compare(self, looked: Looked, rows: Rows, centres: Rows) -> None:
         points, half = self._points[centres], self._norms[centres] / 2
         first_landmarks = int(np.searchsorted(centres, self.landmarks))
-        step = max(256, min(_BLOCK // len(centres), _COPIED // self._x.shape[1]))
+        step = max(64, min(_BLOCK // len(centres), _COPIED // self._x.shape[1]))
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
             likeness = self._x[some] @ points.T
