@@ -1,0 +1,162 @@
+"""`visionloop select`, interrupted for real and started again; and its picks kept in the lake."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.selection.small_lake import NOW, fill, ids, put
+from visionloop.lake import Lake, checking_rows
+from visionloop.selection.greedy import Course, Picked
+from visionloop.selection.interruption import Keeper
+
+# Typicality of clusters and diversity: every step weighs every candidate, so that it lasts.
+SELECTION = """
+strategies:
+  - {input: {type: EMBEDDINGS}, strategy: {type: COVERAGE}}
+  - {input: {type: EMBEDDINGS}, strategy: {type: DIVERSITY}}
+  - {input: {type: RANDOM}, strategy: {type: WEIGHTS}}
+"""
+
+
+def command(lake: Lake, folder: Path, *arguments: object) -> list[str]:
+    (folder / "selection.yaml").write_text(SELECTION, encoding="utf-8")
+    given = ["--lake", lake.uri, "--loop", lake.loop, "--config", str(folder / "selection.yaml")]
+    return [sys.executable, "-m", "visionloop", "select", *given, *map(str, arguments)]
+
+
+def environ(folder: Path) -> dict[str, str]:
+    return os.environ | {"XDG_STATE_HOME": str(folder / "state"), "OMP_NUM_THREADS": "1"}
+
+
+def finish(arguments: list[str], folder: Path) -> tuple[dict[str, Any], str]:
+    done = subprocess.run(
+        [*arguments, "--json"], env=environ(folder), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def crowd(lake: Lake, n: int, d: int) -> None:
+    names = ids(n)
+    put(lake, "samples", [{"sample_id": s, "split": "pool", "ingested_at": NOW} for s in names])
+    x = np.random.default_rng(0).normal(size=(n, d)).astype(np.float32)
+    with lake.run(stage="infer", round_id="0000") as run:
+        run.append_embeddings("e", names, x / np.linalg.norm(x, axis=1, keepdims=True))
+        run.commit(outputs={"space": "e"})
+
+
+@pytest.mark.slow
+def test_an_interrupted_selection_goes_on_and_picks_what_it_would_have_picked(
+    lake: Lake, tmp_path: Path
+) -> None:
+    crowd(lake, 8000, 64)
+    arguments = command(lake, tmp_path, "-n", 1000)
+    process = subprocess.Popen(
+        arguments, env=environ(tmp_path), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    kept: list[Path] = []
+    until = time.monotonic() + 200
+    while not kept and process.poll() is None and time.monotonic() < until:
+        kept = list((tmp_path / "state").rglob("select-*.json"))
+        time.sleep(0.05)
+    assert kept, "it ended, or made no pick, before it could be interrupted"
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1 and "Stopped by the keyboard" in told, told
+    assert "Start the same command again to go on" in told
+    n_kept = len(json.loads(kept[0].read_text())["picked"])
+    assert 0 < n_kept < 1000
+
+    resumed, _ = finish(arguments, tmp_path)
+    assert not kept[0].exists()
+    other = tmp_path / "other"
+    other.mkdir()
+    whole, log = finish(arguments, other)
+    assert [pick["sample_id"] for pick in resumed["picks"]] == [
+        pick["sample_id"] for pick in whole["picks"]
+    ]
+    assert resumed["picks"] == whole["picks"] and len(whole["picks"]) == 1000
+    assert "1,000 of 1,000 picks" in log
+
+
+def test_what_was_kept_is_read_as_it_was_written(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path, {"n": 5}, {"version": "a"})
+    keeper.write()
+    assert not keeper.path.exists()  # nothing was picked yet
+    keeper.course.picked.append(Picked(7, {"diversity": 0.1 + 0.2, "margin": None}))
+    keeper.course.refused.append(3)
+    keeper.write()
+    again = Keeper(tmp_path, {"n": 5}, {"version": "a"})
+    assert again.course == Course(keeper.course.picked, [3]) and not again.outdated
+    assert Keeper(tmp_path, {"n": 6}, {"version": "a"}).course == Course()
+    again.finish()
+    assert Keeper(tmp_path, {"n": 5}, {"version": "a"}).course == Course()
+
+
+def test_what_was_kept_of_another_version_of_the_lake_is_not_used(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path, {"n": 5}, {"version": "a"})
+    keeper.course.picked.append(Picked(7, {}))
+    keeper.write()
+    later = Keeper(tmp_path, {"n": 5}, {"version": "b"})
+    assert later.outdated and later.course == Course()
+
+
+def test_picks_are_kept_in_the_lake_under_a_name_and_no_round_minds(
+    lake: Lake, tmp_path: Path
+) -> None:
+    fill(lake)
+    rounds, before = lake.rounds.all(), lake.rounds.current_or_next()
+    table = tmp_path / "picks.csv"
+    arguments = command(lake, tmp_path, "-n", 6, "--save", "night", "--output", table)
+    made, _ = finish(arguments, tmp_path)
+    picked = [pick["sample_id"] for pick in made["picks"]]
+    rows = lake.read("named_selections", version=made["saved"]["lake_version"]).sort_by("rank")
+    assert rows["sample_id"].to_pylist() == picked
+    assert set(rows["name"].to_pylist()) == {"night"}
+    with table.open(newline="", encoding="utf-8") as file:
+        assert [row["sample_id"] for row in csv.DictReader(file)] == picked
+    assert lake.rounds.all() == rounds and lake.rounds.current_or_next() == before
+    assert lake.read("selections").num_rows == 0
+    named = [
+        one for one in checking_rows.rows(lake, lake.version()) if "named_selections" in one.check
+    ]
+    assert named and not any(one.broken for one in named)
+
+    again, _ = finish(arguments, tmp_path)  # the same picks: they are taken by nobody
+    assert [pick["sample_id"] for pick in again["picks"]] == picked
+    assert lake.read("named_selections").num_rows == 6
+    other = subprocess.run(
+        command(lake, tmp_path, "-n", 5, "--save", "night"),
+        env=environ(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert other.returncode == 2 and "another selection of this name" in other.stderr
+    assert lake.read("named_selections").num_rows == 6
+
+
+def test_a_name_that_is_none_is_refused_before_anything_is_selected(
+    lake: Lake, tmp_path: Path
+) -> None:
+    fill(lake)
+    done = subprocess.run(
+        command(lake, tmp_path, "-n", 5, "--save", "a'; --"),
+        env=environ(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and "letters, digits" in done.stderr
+    assert not (tmp_path / "state").exists()
