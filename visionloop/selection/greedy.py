@@ -78,6 +78,9 @@ def greedy(
     Returns:
         The picks in order, and why it stopped before k ("" when it did not): `minimum_distance`
         or `exhausted`.
+
+    Raises:
+        ValueError: `accept` refuses what the course has as picked.
     """
     course = Course() if course is None else course
     open_to = allowed.copy()
