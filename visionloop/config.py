@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from visionloop.cluster_config import ClusterConfig
 from visionloop.errors import InputError
 from visionloop.monitoring.config import MonitoringConfig, WatchConfig
 from visionloop.redaction import fields_with_secrets
@@ -157,19 +158,6 @@ class RoundsConfig(_Section):
     )
 
 
-class ClusterConfig(_Section):
-    """Where GPU stages are placed; each is a pipeline parameter with this value as its default."""
-
-    accelerator_type: str = Field("", description="for example nvidia.com/gpu; empty: no GPU")
-    accelerator_count: int = Field(1, ge=0, description="accelerators a task")
-    node_selector: dict[str, str] = Field(
-        default_factory=dict, description="labels of the GPU node pool"
-    )
-    tolerations: list[dict[str, Any]] = Field(
-        default_factory=list, description="tolerations of the GPU node pool's taints"
-    )
-
-
 class LoopConfig(_Section):
     """A loop: the whole of `loop.yaml`."""
 
@@ -219,7 +207,7 @@ class LoopConfig(_Section):
     )
     rounds: RoundsConfig = Field(default_factory=RoundsConfig, description="how rounds are held")
     cluster: ClusterConfig = Field(
-        default_factory=ClusterConfig, description="where GPU stages are placed"
+        default_factory=ClusterConfig, description="where tasks run on a cluster"
     )
 
     @field_validator("classes")
