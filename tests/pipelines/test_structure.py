@@ -238,19 +238,29 @@ DISTRIBUTIONS = {
 }
 # What each extra runs: everything that these modules reach, also from within functions. The base
 # install runs its own rooms, whose functions begin what needs an extra.
+ENGINE = (
+    "visionloop.stages.",
+    "visionloop.cli.select",
+    "visionloop.cli.lake",
+    "visionloop.cli.init",
+    "visionloop.lean",
+    "visionloop.lake.file_io",  # named to pyiceberg by its path
+)
 STARTS = {
-    "engine": (
-        "visionloop.stages.",
-        "visionloop.cli.select",
-        "visionloop.cli.lake",
-        "visionloop.cli.init",
-        "visionloop.lean",
-        "visionloop.lake.file_io",  # named to pyiceberg by its path
-    ),
+    "lake": ENGINE,
+    "engine": ENGINE,
     "serve": ("visionloop.serving.predictor", "visionloop.serving.collector"),
     "demo": ("visionloop.demo.",),
 }
-BESIDE = {"": (), "engine": (), "serve": (), "demo": ("engine", "serve")}
+# Where PyTorch begins: one task, and the export of PyTorch weights that a loop names.
+BEYOND = {"lake": ("visionloop.stages.train", "visionloop.training.embedding_export")}
+BESIDE = {
+    "": (),
+    "lake": (),
+    "engine": ("lake",),
+    "serve": (),
+    "demo": ("lake", "engine", "serve"),
+}
 BASE_ROOMS = ("cli", "components", "pipelines", "runner")
 
 
@@ -286,6 +296,12 @@ def imported(path: Path, *, at_once: bool = False) -> set[str]:
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
         waiting += ast.iter_child_nodes(node)
     return found
+
+
+def run_by(extra: str, modules: dict[str, Path]) -> set[str]:
+    """Return the modules that an extra runs."""
+    beyond = BEYOND.get(extra, ())
+    return reached(STARTS[extra], {name: modules[name] for name in modules if name not in beyond})
 
 
 def reached(starts: tuple[str, ...], modules: dict[str, Path]) -> set[str]:
@@ -329,7 +345,7 @@ def declared() -> dict[str, set[str]]:
         extra: {
             re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0].lower().replace("_", "-")
             for line in text.splitlines()
-            if line.strip() and not line.lstrip().startswith("#")
+            if line.strip() and not line.lstrip().startswith(("#", "visionloop["))
         }
         for extra, text in lists.items()
     }
@@ -339,7 +355,7 @@ def declared() -> dict[str, set[str]]:
 def test_what_an_extra_runs_imports_only_what_it_declares(extra: str) -> None:
     modules, declares = sources(), declared()
     if extra:
-        names = reached(STARTS[extra], modules)
+        names = run_by(extra, modules)
     else:
         other = ("visionloop.lean", "visionloop.cli.select")
         names = {
@@ -362,8 +378,8 @@ def test_what_an_extra_runs_imports_only_what_it_declares(extra: str) -> None:
 
 def test_no_extra_declares_what_nothing_of_it_imports() -> None:
     modules, declares = sources(), declared()
-    for extra, starts in STARTS.items():
-        used = {d for name in reached(starts, modules) for d in third_party(modules[name])}
+    for extra in STARTS:
+        used = {d for name in run_by(extra, modules) for d in third_party(modules[name])}
         assert declares[extra] <= used, f"{extra}: {sorted(declares[extra] - used)}"
 
 

@@ -118,7 +118,8 @@ def _packages() -> Iterator[Finding]:
     """Look at what each extra of the package asks for."""
     groups = {
         "base": ("kfp", "kfp-kubernetes", "pydantic", "pyyaml"),
-        "engine": ("pyarrow", "pyiceberg", "pillow", "onnxruntime", "torch", "torchvision"),
+        "lake": ("pyarrow", "pyiceberg", "pillow", "onnxruntime"),
+        "engine": ("torch", "torchvision"),
         "serve": ("kserve", "uvicorn"),
         "demo": ("scikit-learn",),
     }
