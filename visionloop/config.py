@@ -13,6 +13,7 @@ from visionloop.errors import InputError
 from visionloop.monitoring.config import MonitoringConfig, WatchConfig
 from visionloop.redaction import fields_with_secrets
 from visionloop.selection.config import SelectionConfig
+from visionloop.serving.config import ServingConfig
 from visionloop.training.parameters import TrainingConfig
 from visionloop.validation import validate
 
@@ -122,29 +123,6 @@ class GatesConfig(_Section):
     )
     allow_unevaluated: bool = Field(
         False, description="publish a model even where the holdout has no labels to judge it by"
-    )
-
-
-class ServingConfig(_Section):
-    """The endpoint."""
-
-    endpoint: str = Field(
-        "", pattern=r"^([a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$", description="its name; the loop's name"
-    )
-    url: str = Field(
-        "",
-        description="address of the predictor, as http://127.0.0.1:8080: publishing waits until "
-        "it answers with the new model; empty: only the pointer is moved",
-    )
-    timeout_s: float = Field(60.0, gt=0, description="seconds to wait for the endpoint")
-    events: str = Field(
-        "", description="where the logged events lie; empty: the lake's own `events` folder"
-    )
-    pending_hours: float = Field(
-        0.25,
-        gt=0,
-        description="a request without a response (or the reverse) waits so long for its "
-        "counterpart before it is counted as an orphan; one that comes later still is paired",
     )
 
 
@@ -359,6 +337,9 @@ def _resolve_paths(config: LoopConfig, folder: Path) -> LoopConfig:
     ):
         if name in data.get(section, {}):
             data[section][name] = resolve(data[section][name])
+    kserve = data.get("serving", {}).get("kserve") or {}
+    if "smoke_image" in kserve:
+        kserve["smoke_image"] = absolute(kserve["smoke_image"])
     for source in data.get("sources", []):
         source["uri"] = absolute(source["uri"])
         if "labels" in source:

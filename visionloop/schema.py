@@ -89,7 +89,9 @@ def _sections(
     """Yield the path and the definition's name of every section, in the order of the file."""
     for name, field in section["properties"].items():
         listed = "items" in field and "$ref" in field["items"]
-        target = (field["items"] if listed else field).get("$ref", "").rpartition("/")[2]
+        # One that may be left out altogether is a choice of itself and nothing.
+        either = [field["items"] if listed else field, *field.get("anyOf", ())]
+        target = next((f["$ref"].rpartition("/")[2] for f in either if "$ref" in f), "")
         if target:
             path = f"{prefix}{name}{'[]' if listed else ''}"
             yield path, target
