@@ -58,7 +58,7 @@ def secrets() -> list[str]:
     """What was given to this process and must never be told: the longest first."""
     catalog = os.environ.get("VISIONLOOP_CATALOG", "")
     mounted = _content(_catalog_file())
-    found = {kfp_token(), _content(kfp_token_file())}
+    found = {kfp_token(), _content(kfp_token_file()), kfp_cookie().partition("=")[2]}
     for uri in (catalog, mounted):
         user_and_password, at, _ = uri.partition("://")[2].rpartition("@")
         found.add(user_and_password.partition(":")[2] if at else "")
@@ -87,6 +87,11 @@ def storage_timeout() -> float:
     """Seconds for which a bucket that does not answer is asked again."""
     given = os.environ.get("VISIONLOOP_STORAGE_TIMEOUT", "")
     return float(given) if given.replace(".", "", 1).isdigit() else 120.0
+
+
+def port_file() -> str:
+    """File in which a server says where it listens; our images set it for their health check."""
+    return os.environ.get("VISIONLOOP_PORT_FILE", "")
 
 
 def progress_file() -> str:
@@ -130,8 +135,48 @@ def kfp_token() -> str:
 
 
 def kfp_token_file() -> str:
-    """File with the token that a pod's service account has for the Kubeflow Pipelines API."""
-    return os.environ.get("KF_PIPELINES_SA_TOKEN_PATH", "/var/run/secrets/kubeflow/pipelines/token")
+    """File with a bearer token for the Kubeflow Pipelines API, read anew when it has changed.
+
+    ``VISIONLOOP_KFP_TOKEN_FILE``, or where a pod's service account has its token.
+    """
+    return os.environ.get("VISIONLOOP_KFP_TOKEN_FILE", "") or os.environ.get(
+        "KF_PIPELINES_SA_TOKEN_PATH", "/var/run/secrets/kubeflow/pipelines/token"
+    )
+
+
+def names_kfp_token_file() -> bool:
+    """Whether a token file was named, which then has to be there."""
+    return bool(os.environ.get("VISIONLOOP_KFP_TOKEN_FILE", ""))
+
+
+def kfp_cookie() -> str:
+    """Session cookie for the Kubeflow Pipelines API behind a login page, as ``name=value``."""
+    return os.environ.get("VISIONLOOP_KFP_COOKIE", "")
+
+
+def kfp_ca_file() -> str:
+    """Certificate authority of the Kubeflow Pipelines API, where it is not a public one."""
+    return os.environ.get("VISIONLOOP_KFP_CA_FILE", "")
+
+
+def kfp_ui() -> str:
+    """Address of the Kubeflow Pipelines UI, as kfp's own client reads it."""
+    return os.environ.get("KF_PIPELINES_UI_ENDPOINT", "")
+
+
+def kubeconfig() -> str:
+    """Files that say which cluster kubectl speaks to, separated as PATH is."""
+    return os.environ.get("KUBECONFIG", "") or "~/.kube/config"
+
+
+def names_kubeconfig() -> bool:
+    """Whether a cluster was named, also to a process that itself runs in one."""
+    return bool(os.environ.get("KUBECONFIG", ""))
+
+
+def in_cluster() -> bool:
+    """Whether this process runs in a pod that may speak to its cluster."""
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST", ""))
 
 
 def fix_cublas_workspace() -> None:
