@@ -1,7 +1,7 @@
 """A Kubernetes API server for tests: real HTTP, real answers, and the faults that a test asks for.
 
 It keeps objects of any kind, serves discovery, pages of lists, server-side apply with conflicts,
-watches with bookmarks, logs, the proxy to pods and reviews of access. A callback plays a controller:
+watches with bookmarks, logs, the proxy to pods, reviews of access. A callback plays a controller:
 
     def ready(event, item):
         if item["kind"] == "InferenceService" and event != "DELETED":

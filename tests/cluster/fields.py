@@ -1,8 +1,8 @@
 """Server-side apply as Kubernetes does it: who owns which field, and what happens when two differ.
 
-Owned fields are kept as in `metadata.managedFields`: a nested mapping of ``f:name``, ``k:{keys}`` and
-``v:value``. Lists are atomic unless the schema says ``map`` or ``set``; without a schema (built-in
-kinds) a list whose entries all have a name is a map by name, as containers, ports and env are.
+Owned fields are kept as in `metadata.managedFields`: a nested mapping of ``f:name``, ``k:{keys}``
+and ``v:value``. Lists are atomic unless the schema says ``map`` or ``set``. Without a schema (of
+built-in kinds) a list whose entries all have a name is a map by name, as containers and env are.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, {"kind": "Status", "apiVersion": "v1", "status": "Success"})
         elif self.headers.get("Content-Type") == "application/apply-patch+yaml":
             if "fieldManager" not in self.query:
-                words = 'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch'
+                words = "fieldManager: Required value: is required for apply patch"
                 raise Refusal(422, "Invalid", words)
             force, dry = self.query.get("force") == "true", self.query.get("dryRun") == "All"
             found, made = store.apply(resource, namespace, body, manager, force=force, dry_run=dry)

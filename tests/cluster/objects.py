@@ -128,9 +128,8 @@ class Store:
                 where = f"{namespace}/{name}; {resource.api_version}, Kind={resource.kind}"
                 raise Refusal(500, "", f"failed to create typed patch object ({where}): {words}")
             body = {k: v for k, v in document.items() if k not in ("apiVersion", "kind", "status")}
-            body["metadata"] = {
-                k: v for k, v in body["metadata"].items() if k in ("labels", "annotations", "finalizers", "ownerReferences")
-            }  # fmt: skip
+            told = ("labels", "annotations", "finalizers", "ownerReferences")
+            body["metadata"] = {k: v for k, v in body["metadata"].items() if k in told}
             mine = fields.leaves(body, resource.schema) if any(body.values()) else {}
             mine.pop(("f:metadata",), None)
             live = fields.leaves(before, resource.schema)

@@ -261,7 +261,7 @@ BESIDE = {
     "serve": (),
     "demo": ("lake", "engine", "serve"),
 }
-BASE_ROOMS = ("cli", "components", "pipelines", "runner")
+BASE_ROOMS = ("cli", "cluster", "components", "pipelines", "runner")
 
 
 def sources() -> dict[str, Path]:

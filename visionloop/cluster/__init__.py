@@ -1,4 +1,4 @@
-"""Speaks to a Kubernetes API server: read, apply, watch, logs, rights. Knows nothing of the loop."""
+"""Speaks to a Kubernetes API server: objects, changes, logs, rights. Knows nothing of the loop."""
 
 from visionloop.cluster.api import Cluster, connect
 from visionloop.cluster.pods import failure_of

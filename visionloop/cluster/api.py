@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from visionloop.cluster.connecting import current_namespace, load_configuration
 from visionloop.cluster.discovery import Discovery
 from visionloop.cluster.logs import follow
-from visionloop.cluster.refusals import FieldConflict, Refused
+from visionloop.cluster.refusals import Refused
 from visionloop.cluster.transport import Patience, Transport
-from visionloop.cluster.watching import changes
+from visionloop.cluster.watching import changes, states
 from visionloop.errors import InputError
 
 _PAGE = 500
@@ -63,6 +62,9 @@ class Cluster:
             kind: For example ``InferenceService``.
             name: Its name.
             namespace: Its namespace; None takes the cluster's. Ignored for kinds without one.
+
+        Returns:
+            The object.
         """
         return self._get(self._path(api_version, kind, namespace, name))
 
@@ -83,12 +85,15 @@ class Cluster:
             namespace: As in `get`.
             label_selector: For example ``app=collector``.
             field_selector: For example ``status.phase=Running``.
+
+        Returns:
+            The objects, each with its apiVersion and kind.
         """
         path = self._path(api_version, kind, namespace)
         return self.list_at(path, label_selector, field_selector)[0]
 
     def list_at(self, path: str, label_selector: str, field_selector: str) -> tuple[Objects, str]:
-        """Return the objects under a path, and the resource version to watch from."""
+        """Return the objects under a path, and the resource version to watch from; see `list`."""
         query = _selectors(label_selector, field_selector) | {"limit": str(_PAGE)}
         items: Objects = []
         following = ""
@@ -136,38 +141,14 @@ class Cluster:
             FieldConflict: Others own fields that the document would change.
             InputError: The server finds a field unknown or invalid; it is named.
         """
-        metadata = document.get("metadata") or {}
-        name = metadata.get("name")
-        if not name or not document.get("apiVersion") or not document.get("kind"):
-            raise InputError(
-                "a document needs apiVersion, kind and metadata.name to be applied",
-                where=str(document.get("kind") or "document"),
-                remedy="Add what is missing",
-            )
-        path = self._path(
-            str(document["apiVersion"]), str(document["kind"]), metadata.get("namespace"), str(name)
-        )
+        path = self._path_of(document)
         query = {
             "fieldManager": field_manager,
             "fieldValidation": "Strict",
             "force": "true" if force else "false",
         } | ({"dryRun": "All"} if dry_run else {})
-        body = json.dumps(document).encode()
-        patience = self.transport.patience
-        for attempt in range(patience.attempts):
-            try:
-                return self._json(
-                    "PATCH", path, query=query, body=body,
-                    content_type="application/apply-patch+yaml",
-                )  # fmt: skip
-            except FieldConflict:
-                raise
-            except Refused as error:
-                # Another write came in between, or two applies made the object at once.
-                if error.status != 409 or attempt == patience.attempts - 1:
-                    raise
-                time.sleep(patience.pause_s(attempt))
-        raise AssertionError("unreachable")  # pragma: no cover - the last attempt returns or raises
+        found: dict[str, Any] = json.loads(self.transport.apply(path, query, document))
+        return found
 
     def delete(
         self, api_version: str, kind: str, name: str, *, namespace: str | None = None
@@ -215,18 +196,7 @@ class Cluster:
             timeout_s: Seconds after which the iterator ends.
         """
         path = self._path(api_version, kind, namespace)
-        found = changes(
-            self, path, field_selector=f"metadata.name={name}", timeout_s=timeout_s, listed=True
-        )
-        seen = False
-        for event, item in found:
-            if event == "LISTED":
-                if not seen:
-                    yield None
-                seen = True
-            else:
-                seen = True
-                yield None if event == "DELETED" else item
+        yield from states(self, path, name, timeout_s=timeout_s)
 
     def watch_list(
         self,
@@ -276,6 +246,9 @@ class Cluster:
             namespace: As in `get`.
             tail_lines: How many lines.
             previous: Those of the container that ran before the last restart.
+
+        Returns:
+            The lines.
         """
         query = {"tailLines": str(tail_lines)}
         query |= {"container": container} if container else {}
@@ -315,6 +288,9 @@ class Cluster:
             path: Path of the page.
             namespace: As in `get`.
             timeout_s: Seconds of silence after which the request is given up.
+
+        Returns:
+            The page.
         """
         at = self._path("v1", "Pod", namespace, f"{pod}:{port}")
         return self.transport.request(
@@ -400,6 +376,17 @@ class Cluster:
             if error.status != 404:
                 raise
             return None
+
+    def _path_of(self, document: Mapping[str, Any]) -> str:
+        metadata = document.get("metadata") or {}
+        version, kind, name = document.get("apiVersion"), document.get("kind"), metadata.get("name")
+        if not version or not kind or not name:
+            raise InputError(
+                "a document needs apiVersion, kind and metadata.name to be applied",
+                where=str(kind or "document"),
+                remedy="Add what is missing",
+            )
+        return self._path(str(version), str(kind), metadata.get("namespace"), str(name))
 
     def _path(self, api_version: str, kind: str, namespace: str | None, name: str = "") -> str:
         return self._discovery.path(api_version, kind, namespace or self.namespace, name)

@@ -1,4 +1,4 @@
-"""Which cluster: the one that KUBECONFIG names, that this pod runs in, or that kubectl points at."""
+"""Which cluster: the one that KUBECONFIG names, this pod runs in, or kubectl points at."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def failure_of(pod: dict[str, Any]) -> str:
 
     Returns:
         One sentence without its full stop; empty while the pod starts, runs well or has succeeded.
-        A pod that the scheduler has found no node for is told as such, though a node may still come:
+        A pod that the scheduler finds no node for is told too, though a node may still come:
         whether to wait for one is for the caller to decide, see `is_unschedulable`.
     """
     status = pod.get("status") or {}

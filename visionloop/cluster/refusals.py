@@ -13,7 +13,7 @@ _FORBIDDEN = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\S+) resource "(?P<resource>[^"]*)" '
     r'in API group "(?P<group>[^"]*)"(?: in the namespace "(?P<namespace>[^"]*)")?'
 )
-# What server-side apply answers, with status 500, to a field that the schema lacks or of a wrong type.
+# What server-side apply answers, with status 500, to a field that is unknown or of a wrong type.
 _UNTYPED = re.compile(
     r"failed to create typed (?:patch|live) object \([^)]*\): (?:errors:\s*)?(?P<problem>.*)",
     re.DOTALL,

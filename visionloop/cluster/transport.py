@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import random
 import threading
 import time
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from visionloop.cluster.refusals import Refused, Unreachable, refusal
+from visionloop.cluster.refusals import FieldConflict, Refused, Unreachable, refusal
 
 if TYPE_CHECKING:
     import urllib3
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 # Worth another try: the server is overloaded, restarting or its storage changes its leader.
 _PASSING = frozenset({429, 500, 502, 503, 504})
 _CONNECT_SECONDS = 10.0
+_APPLY = "application/apply-patch+yaml"
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Patience:
     Attributes:
         attempts: Requests at most, the first included.
         first_s: Seconds before the second one; doubled each time.
-        most_s: Seconds between two at most; a server's ``Retry-After`` is honoured up to twice that.
+        most_s: Seconds between two at most; a ``Retry-After`` is honoured up to twice that.
     """
 
     attempts: int = 6
@@ -97,9 +100,9 @@ class Transport:
         """
         import urllib3
 
-        attempts = attempts or self.patience.attempts
-        for attempt in range(attempts):
-            last = attempt == attempts - 1
+        remaining = attempts or self.patience.attempts
+        for attempt in itertools.count():
+            remaining -= 1
             try:
                 answer = self.open(
                     method, path, query=query, body=body, content_type=content_type,
@@ -110,7 +113,7 @@ class Transport:
                 finally:
                     answer.release_conn()
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                if last or not idempotent:
+                if not remaining or not idempotent:
                     raise unreachable(error, self.host) from error
                 time.sleep(self.patience.pause_s(attempt))
                 continue
@@ -118,10 +121,35 @@ class Transport:
                 return data
             refused = refusal(answer.status, data, method=method, path=path)
             again = answer.status == 429 or (idempotent and answer.status in _PASSING)
-            if last or not again or not isinstance(refused, Refused):
+            if not remaining or not again or not isinstance(refused, Refused):
                 raise refused
             time.sleep(self.patience.pause_s(attempt, answer.headers.get("Retry-After")))
-        raise AssertionError("unreachable")  # pragma: no cover - the last attempt returns or raises
+        return b""  # pragma: no cover - the loop has no end of its own
+
+    def apply(self, path: str, query: Mapping[str, str], document: Mapping[str, Any]) -> bytes:
+        """Send a server-side apply; again when another write came in between.
+
+        Args:
+            path: Path of the object.
+            query: Query parameters.
+            document: What is applied.
+
+        Returns:
+            The object as the server keeps it.
+        """
+        body = json.dumps(document).encode()
+        remaining = self.patience.attempts
+        while True:
+            remaining -= 1
+            try:
+                return self.request("PATCH", path, query=query, body=body, content_type=_APPLY)
+            except FieldConflict:
+                raise
+            except Refused as error:
+                # The object changed meanwhile, or two applies made it at once.
+                if error.status != 409 or not remaining:
+                    raise
+                time.sleep(self.patience.pause_s(self.patience.attempts - remaining - 1))
 
     def open(
         self,
@@ -133,7 +161,7 @@ class Transport:
         content_type: str = "application/json",
         timeout_s: float,
     ) -> urllib3.BaseHTTPResponse:
-        """Send a request once, or twice when its credentials had expired, and leave its body unread.
+        """Send a request, again when its credentials had expired, and leave its answer unread.
 
         Args:
             method: HTTP method.

@@ -1,4 +1,4 @@
-"""What happens to objects of a cluster: one list, then a stream of changes that survives its ends."""
+"""What happens to objects of a cluster: a list, then a stream of changes that survives breaks."""
 
 from __future__ import annotations
 
@@ -90,6 +90,32 @@ def changes(
             # A stream that ends as soon as it begins must not become a busy loop.
             pause = cluster.transport.patience.pause_s(failures - 1, pause_for)
             time.sleep(min(pause, left))
+
+
+def states(
+    cluster: Cluster, path: str, name: str, *, timeout_s: float
+) -> Iterator[dict[str, Any] | None]:
+    """Yield every new state of one object.
+
+    Args:
+        cluster: Where it is.
+        path: Path of the resource.
+        name: Name of the object.
+        timeout_s: As in `changes`.
+
+    Yields:
+        The object, None while it does not exist; the first state at once.
+    """
+    selector = f"metadata.name={name}"
+    seen = False
+    for event, item in changes(
+        cluster, path, field_selector=selector, timeout_s=timeout_s, listed=True
+    ):
+        if event != "LISTED":
+            yield None if event == "DELETED" else item
+        elif not seen:
+            yield None
+        seen = True
 
 
 class _Ended(Exception):
