@@ -27,6 +27,7 @@ COMMANDS = {
     "collect": "keep the events that an endpoint logs",
     "report": "write the health of all stages as one page",
     "lake": "look after a lake: status, versions, check, vacuum, backup, restore",
+    "health": "say whether the server of this container is alive",
     "doctor": "check this machine, a lake and a cluster, with the remedy for each finding",
 }
 
