@@ -134,6 +134,7 @@ class ApiServer:
             for names in (*_BUILT_IN, *kinds)
         ]
         self.stopping = False
+        self.crd_specs: dict[str, dict[str, Any]] = {}
         for folder in crds:
             for crd in read_crds(folder):
                 self.install(crd)
@@ -192,13 +193,11 @@ class ApiServer:
                         spec["scope"] == "Namespaced", schema_of(crd, version["name"]) or None,
                     )
                 )  # fmt: skip
-        # Shown without the schemas: nobody here reads their megabytes over HTTP.
         shown = copy.deepcopy({k: crd[k] for k in ("apiVersion", "kind", "metadata")})
-        shown["spec"] = {**spec, "versions": [
-            {k: v for k, v in version.items() if k != "schema"} for version in spec["versions"]
-        ]}  # fmt: skip
         stored = [v["name"] for v in spec["versions"] if v.get("storage")]
         shown["status"] = {"storedVersions": stored}
+        # Its megabytes of schemas are shown to who reads it, and not copied with each change.
+        self.crd_specs[crd["metadata"]["name"]] = spec
         self.put(shown)
 
     def put(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import struct
 import time
@@ -110,6 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _group(self, group: str) -> dict[str, Any]:
         versions = list(dict.fromkeys(r.version for r in self.api.resources if r.group == group))
+        versions.sort(key=_maturity, reverse=True)
         if not versions or not group:
             raise Refusal(404, "NotFound", "the server could not find the requested resource")
         served = [{"groupVersion": f"{group}/{v}", "version": v} for v in versions]
@@ -162,7 +164,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif watching:
             self._watch(resource, namespace, fault)
         elif method == "GET" and name:
-            self._send(200, store.read(resource, namespace, name))
+            found = store.read(resource, namespace, name)
+            if resource.kind == "CustomResourceDefinition" and name in self.api.crd_specs:
+                found = {**found, "spec": self.api.crd_specs[name]}
+            self._send(200, found)
         elif method == "GET":
             self._list(resource, namespace)
         elif method == "POST":
@@ -342,6 +347,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RD)
         self.connection.close()
+
+
+def _maturity(version: str) -> tuple[int, int, int]:
+    """Order of a group's versions: v1 before v1beta2 before v1beta1 before v1alpha1."""
+    found = re.fullmatch(r"v(\d+)(?:(alpha|beta)(\d+))?", version)
+    assert found is not None
+    stage = {None: 2, "beta": 1, "alpha": 0}[found[2]]
+    return stage, int(found[1]), int(found[3] or 0)
 
 
 def _injected(fault: Fault) -> Refusal:

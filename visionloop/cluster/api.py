@@ -335,6 +335,7 @@ class Cluster:
         group: str = "",
         namespace: str | None = None,
         subresource: str = "",
+        name: str = "",
         account: str = "",
     ) -> bool:
         """Return whether an account may do something.
@@ -345,20 +346,22 @@ class Cluster:
             group: API group.
             namespace: None takes the cluster's; empty asks for the whole cluster.
             subresource: For example ``log``.
-            account: Name of a service account of that namespace; empty asks for the caller, which
-                needs no right. For another one the right to create SubjectAccessReviews is needed.
+            name: Of one object; empty asks for all.
+            account: Name of a service account of the cluster's namespace; empty asks for the
+                caller, which needs no right. For another one the right to create
+                SubjectAccessReviews is needed.
         """
         at = self.namespace if namespace is None else namespace
-        asked = {"verb": verb, "resource": resource, "group": group}
-        asked |= {"namespace": at} if at else {}
-        asked |= {"subresource": subresource} if subresource else {}
-        spec: dict[str, Any] = {"resourceAttributes": asked}
+        asked = {
+            "verb": verb, "resource": resource, "group": group,
+            "namespace": at, "subresource": subresource, "name": name,
+        }  # fmt: skip
+        spec: dict[str, Any] = {"resourceAttributes": {k: v for k, v in asked.items() if v}}
         kind = "SelfSubjectAccessReview"
         if account:
             kind = "SubjectAccessReview"
-            home = at or self.namespace
-            spec["user"] = f"system:serviceaccount:{home}:{account}"
-            everybody = ["system:serviceaccounts", f"system:serviceaccounts:{home}"]
+            spec["user"] = f"system:serviceaccount:{self.namespace}:{account}"
+            everybody = ["system:serviceaccounts", f"system:serviceaccounts:{self.namespace}"]
             spec["groups"] = [*everybody, "system:authenticated"]
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
         path = f"/apis/authorization.k8s.io/v1/{kind.lower()}s"

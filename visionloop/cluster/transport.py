@@ -43,6 +43,9 @@ class Patience:
         Args:
             attempt: Its number, from 0 on.
             retry_after: The header of that name, when there was one.
+
+        Returns:
+            The seconds.
         """
         if retry_after and retry_after.strip().isdigit():
             return min(float(retry_after), 2 * self.most_s)
