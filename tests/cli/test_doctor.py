@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.kfp_stub import KfpStub
+from tests.submission.kfp_stub import KfpStub
 from visionloop.cli import checks, main
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/inferenceservices.serving.kserve.io"

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.cli.kfp_stub import KfpStub
+from tests.submission.kfp_stub import KfpStub
 from visionloop.cli import main
-from visionloop.cli.schedule import with_seconds
-from visionloop.errors import InputError
 
 
 @pytest.fixture
@@ -46,11 +45,18 @@ def test_a_submitted_run_carries_the_pipeline_and_the_configurations_values(
     assert parameters["epochs"] == 3
     assert parameters["lake"] == "gs://bucket/lake"
     assert json.loads(parameters["config"])["name"] == "digits"
-    spec = run["pipeline_spec"]
-    # With placement the specification is two documents: the pipeline's and the platform's.
-    assert set(spec) == {"pipeline_spec", "platform_spec"}
-    executors = spec["pipeline_spec"]["deploymentSpec"]["executors"].values()
+    assert run["pipeline_version_reference"] == {
+        "pipeline_id": "pipeline-0",
+        "pipeline_version_id": "version-0",
+    }
+    assert stub.pipelines[0]["display_name"] == "digits-round"
+    # With placement the package is two documents: the pipeline's and the platform's.
+    spec, platform = yaml.safe_load_all(stub.packages[printed["version"]])
+    executors = spec["deploymentSpec"]["executors"].values()
     assert {e["container"]["image"] for e in executors} == {"registry.example/a:1"}
+    assert set(platform) == {"platforms"}
+    # A run that a person starts from the form needs nothing else.
+    assert spec["root"]["inputDefinitions"]["parameters"]["n_samples"]["defaultValue"] == 40
     assert stub.experiments[0]["display_name"] == "visionloop"
 
 
@@ -71,7 +77,10 @@ def test_the_exit_status_is_0_only_when_the_run_succeeded(
     printed = capsys.readouterr()
     if status:
         last = printed.err.splitlines()[-1]
-        assert last.startswith(f"error: The run ended as {states[-1]} in train (run run-0).")
+        ended = "was cancelled" if states[-1] == "CANCELED" else f"ended as {states[-1]} in train"
+        assert last.startswith(
+            f"error: The run {ended} (run run-0, {stub.url}/#/runs/details/run-0)"
+        )
     else:
         assert "round: SUCCEEDED" in printed.out
 
@@ -79,7 +88,7 @@ def test_the_exit_status_is_0_only_when_the_run_succeeded(
 def test_a_round_that_waits_for_labels_succeeds_and_says_so(
     config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tasks = [("collect-labels", "SUCCEEDED"), ("labels-finished", "SKIPPED")]
+    tasks = [("collect-labels", "SUCCEEDED"), ("condition-2", "SKIPPED")]
     with KfpStub(["SUCCEEDED"], tasks) as stub:
         assert submit(stub, config, "--wait", "--json") == 0
     assert json.loads(capsys.readouterr().out)["waiting"] is True
@@ -87,7 +96,7 @@ def test_a_round_that_waits_for_labels_succeeds_and_says_so(
 
 def test_a_server_that_restarts_does_not_end_the_wait(config: str) -> None:
     with KfpStub(["RUNNING", "SUCCEEDED"]) as stub:
-        stub.drop_next = 3
+        stub.fail("GET", "/runs/run-0$", 503, times=3)
         assert submit(stub, config, "--wait") == 0
 
 
@@ -144,54 +153,8 @@ def test_a_lake_on_this_machines_disk_is_refused(
     with KfpStub() as stub:
         assert submit(stub, str(tmp_path / "loop.yaml")) == 2
         assert "pods do not see" in capsys.readouterr().err
-        assert submit(stub, str(tmp_path / "loop.yaml"), "--local-lake") == 0
-
-
-def schedule(stub: KfpStub, config: str, *more: str, cron: str = "0 6 * * *") -> int:
-    command = ["schedule", "intake", "--config", config, "--cron", cron, "--host", stub.url]
-    return main([*command, *more])
-
-
-def test_a_schedule_is_made_once_and_replaced_when_asked(
-    config: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with KfpStub() as stub:
-        assert schedule(stub, config) == 0
-        made = stub.recurring[0]
-        assert made["display_name"] == "digits-intake"
-        assert made["trigger"]["cron_schedule"]["cron"] == "0 0 6 * * *"
-        assert int(made["max_concurrency"]) == 1 and made["no_catchup"] is True
-        assert schedule(stub, config) == 2
-        assert "--replace" in capsys.readouterr().err
-        assert schedule(stub, config, "--replace", cron="30 7 * * 1") == 0
-        assert [job["trigger"]["cron_schedule"]["cron"] for job in stub.recurring] == [
-            "0 30 7 * * 1"
-        ]
-
-
-def test_half_a_round_cannot_be_scheduled(config: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with KfpStub() as stub:
-        command = ["schedule", "train_and_publish", "--config", config, "--cron", "0 6 * * *"]
-        assert main([*command, "--host", stub.url]) == 2
-    assert "differ from run to run" in capsys.readouterr().err
-    assert stub.recurring == []
-
-
-def test_five_cron_fields_get_their_seconds_and_nonsense_is_refused() -> None:
-    assert with_seconds("*/5 * * * *") == "0 */5 * * * *"
-    assert with_seconds("30 0 6 ? * MON-FRI") == "30 0 6 ? * MON-FRI"
-    for wrong in ("daily at six", "* * *", "0 6 * * * * *", "0 6 * * !"):
-        with pytest.raises(InputError, match="cron expression"):
-            with_seconds(wrong)
-
-
-def test_a_watch_is_scheduled_with_the_round_inside_it(config: str) -> None:
-    with KfpStub() as stub:
-        command = ["schedule", "watch", "--config", config, "--cron", "*/15 * * * *"]
-        assert main([*command, "--host", stub.url, "--set", "watch.min_new_samples=500"]) == 0
-    (job,) = stub.recurring
-    assert job["display_name"] == "digits-watch"
-    assert int(job["max_concurrency"]) == 1
-    parameters = job["runtime_config"]["parameters"]
-    assert json.loads(parameters["config"])["watch"] == {"min_new_samples": 500}
-    assert "exec-train" in job["pipeline_spec"]["pipeline_spec"]["deploymentSpec"]["executors"]
+        # On a volume that every pod mounts it is the same lake for all of them.
+        (tmp_path / "loop.yaml").write_text(
+            "lake: /mnt/visionloop/lake\ncluster: {volume: lake-claim}\n", encoding="utf-8"
+        )
+        assert submit(stub, str(tmp_path / "loop.yaml")) == 0

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.kfp_stub import KfpStub
+from tests.submission.kfp_stub import KfpStub
 from tests.servers import postgresql, postgresql_programs
 
 PASSWORD = "planted-pass%2Fword"
@@ -115,7 +115,8 @@ def test_what_succeeds_and_what_fails_tells_no_secret(
         assert failed.returncode == 2 and b"Traceback" in failed.stderr
         assert b":***@" in failed.stderr, "the error tells the address, and it is cleaned"
     with KfpStub(refuse=500) as stub:
-        submit = ("submit", "round", *config, "--host", stub.url, "--local-lake", "--debug")
+        mounted_lake = ("--set", f"cluster.volume=claim:{place.folder}")
+        submit = ("submit", "round", *config, "--host", stub.url, *mounted_lake, "--debug")
         failed = place.visionloop(*submit, **by_variable)
         assert failed.returncode == 1
     assert place.found() == []

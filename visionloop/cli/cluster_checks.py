@@ -137,10 +137,7 @@ def _gpu_nodes() -> Finding | str:
 
 
 def _pipelines(host: str) -> str:
-    from visionloop.cli.kfp_server import connect, plain_errors
+    from visionloop.submission import Server
 
-    client = connect(host)
-    with plain_errors(host):
-        health = client.get_kfp_healthz()
-    users = "for many users" if health.multi_user else "for one user"
+    users = "for many users" if Server.connect(host).many_users else "for one user"
     return f"answers, {users}"

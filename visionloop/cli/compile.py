@@ -36,13 +36,13 @@ def run(args: argparse.Namespace) -> int:
 
     arguments = {}
     if args.config:
-        from visionloop.cli.kfp_server import refuse_local_lake
         from visionloop.config import load_config
         from visionloop.pipelines.arguments import pipeline_arguments
+        from visionloop.submission.packages import refuse_local_lake
 
         config = load_config(args.config)
         if not args.local_lake:
-            refuse_local_lake(config.lake)
+            refuse_local_lake(config.lake, config.cluster.mount_path)
         arguments = pipeline_arguments(config)
     files = compile_all(
         args.output,
