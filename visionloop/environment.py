@@ -179,9 +179,33 @@ def in_cluster() -> bool:
     return bool(os.environ.get("KUBERNETES_SERVICE_HOST", ""))
 
 
+def local_rank() -> tuple[int, int]:
+    """Place of this process among those that torchrun started on this node, and their number."""
+    return int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+
+
+def torchrun_processes() -> str:
+    """Processes a node that torchrun is to start, as a TrainJob's runtime sets it."""
+    return os.environ.get("PET_NPROC_PER_NODE", "")
+
+
+def pod_name() -> str:
+    """Name of the pod that this process runs in, as Kubeflow Pipelines hands it over."""
+    return os.environ.get("KFP_POD_NAME", "")
+
+
 def fix_cublas_workspace() -> None:
     """Let cuBLAS give the same sums each time; it reads this once, with its first handle."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def refuse_telemetry() -> None:
+    """Keep ONNX Runtime, before it is imported, from reporting models and machine to its makers.
+
+    From 1.29 on its wheels for Linux do so by default, and leave a device's id under ``~/.cache``.
+    Who wants it sets ``ORT_DISABLE_TELEMETRY=0``.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def want_debug() -> None:

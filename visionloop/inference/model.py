@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from visionloop import environment
 from visionloop.errors import InputError, VisionloopError
 from visionloop.inference.preprocessing import PREPROCESSING
 
@@ -154,6 +155,7 @@ def start_session(onnx: bytes, *, where: str, threads: int = 0) -> Any:
     Raises:
         InputError: The bytes are no model.
     """
+    environment.refuse_telemetry()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
