@@ -35,10 +35,13 @@ def pipeline_arguments(config: LoopConfig, pipeline: str = "") -> dict[str, Any]
         "architecture": config.training.architecture,
         "epochs": config.training.epochs,
         "events": config.serving.events,
+        "shard_size": config.cluster.shard_size,
         "accelerator_type": config.cluster.accelerator_type,
         "accelerator_count": config.cluster.accelerator_count,
         "node_selector": dict(config.cluster.node_selector),
         "tolerations": list(config.cluster.tolerations),
+        "accelerator_cpu": config.cluster.accelerator_cpu,
+        "accelerator_memory": config.cluster.accelerator_memory,
     }
     if not pipeline:
         return values

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from visionloop import __version__
 from visionloop.components import registry as components
-from visionloop.components.image import IMAGE
 from visionloop.errors import InputError
 from visionloop.pipelines import registry as pipelines
+from visionloop.pipelines.placing import Placed, place
 
 if TYPE_CHECKING:
     from kfp.dsl.base_component import BaseComponent
@@ -22,7 +22,7 @@ def compile_pipeline(
     name: str,
     path: str | Path,
     *,
-    image: str = "",
+    placed: Placed | None = None,
     arguments: Mapping[str, Any] | None = None,
     kubernetes_manifests: bool = False,
     namespace: str = "",
@@ -32,7 +32,7 @@ def compile_pipeline(
     Args:
         name: Name of the pipeline.
         path: File to write.
-        image: Image of its tasks; empty takes the release's.
+        placed: Where its tasks run; None takes the release's image, and no queue or volume.
         arguments: New defaults of its parameters.
         kubernetes_manifests: Write Pipeline and PipelineVersion objects for GitOps instead of the
             pipeline specification alone.
@@ -52,31 +52,31 @@ def compile_pipeline(
     return _write(
         pipeline,
         Path(path),
-        image=image,
+        placed=placed,
         arguments=dict(arguments or {}),
         kubernetes_manifests=kubernetes_manifests,
         namespace=namespace,
     )
 
 
-def compile_component(name: str, path: str | Path, *, image: str = "") -> Path:
+def compile_component(name: str, path: str | Path, *, placed: Placed | None = None) -> Path:
     """Write one component, for pipelines of other people's.
 
     Args:
         name: Name of the component.
         path: File to write.
-        image: Image that it runs in; empty takes the release's.
+        placed: The image that it runs in; None takes the release's.
 
     Returns:
         The file.
     """
-    return _write(components.load(name), Path(path), image=image)
+    return _write(components.load(name), Path(path), placed=placed)
 
 
 def compile_all(
     folder: str | Path,
     *,
-    image: str = "",
+    placed: Placed | None = None,
     arguments: Mapping[str, Any] | None = None,
     kubernetes_manifests: bool = False,
     namespace: str = "",
@@ -86,7 +86,7 @@ def compile_all(
     Args:
         folder: Gets ``pipelines/<name>.yaml`` and ``components/<name>/component.yaml``, the layout
             of the repository.
-        image: Image of the tasks; empty takes the release's.
+        placed: As in `compile_pipeline`.
         arguments: New defaults; a pipeline takes those of its own parameters.
         kubernetes_manifests: As in `compile_pipeline`.
         namespace: As in `compile_pipeline`.
@@ -103,7 +103,7 @@ def compile_all(
             compile_pipeline(
                 name,
                 folder / "pipelines" / f"{name}.yaml",
-                image=image,
+                placed=placed,
                 arguments=own,
                 kubernetes_manifests=kubernetes_manifests,
                 namespace=namespace,
@@ -111,7 +111,7 @@ def compile_all(
         )
     for name in components.NAMES:
         written.append(
-            compile_component(name, folder / "components" / name / "component.yaml", image=image)
+            compile_component(name, folder / "components" / name / "component.yaml", placed=placed)
         )
     return written
 
@@ -120,7 +120,7 @@ def _write(
     definition: BaseComponent,
     path: Path,
     *,
-    image: str = "",
+    placed: Placed | None = None,
     arguments: dict[str, Any] | None = None,
     kubernetes_manifests: bool = False,
     namespace: str = "",
@@ -132,7 +132,7 @@ def _write(
     options = None
     if kubernetes_manifests:
         # A PipelineVersion cannot be changed once it is applied: its name follows its content.
-        plain = _write(definition, path, image=image, arguments=arguments).read_bytes()
+        plain = _write(definition, path, placed=placed, arguments=arguments).read_bytes()
         digest = hashlib.sha256(plain).hexdigest()[:8]
         name = str(definition.pipeline_spec.pipeline_info.name)
         options = KubernetesManifestOptions(
@@ -144,14 +144,10 @@ def _write(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         compiler.Compiler().compile(
-            definition,
+            place(definition, placed or Placed()),
             str(path),
             pipeline_parameters=arguments or None,
             kubernetes_manifest_options=options,
             kubernetes_manifest_format=kubernetes_manifests,
         )
-    if image and image != IMAGE:
-        # Components got their image when they were imported; in the file it is one key.
-        text = path.read_text(encoding="utf-8")
-        path.write_text(text.replace(f"image: {IMAGE}\n", f"image: {image}\n"), encoding="utf-8")
     return path

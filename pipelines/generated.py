@@ -18,6 +18,7 @@ from pathlib import Path
 from visionloop import schema
 from visionloop.components.image import RELEASE
 from visionloop.pipelines.compiling import compile_all
+from visionloop.pipelines.placing import Placed
 from visionloop.pipelines.reference import COMMAND, pages
 
 # The repository, where this package lies in one; a wheel has nothing to refresh.
@@ -39,7 +40,7 @@ def generate(folder: str | Path, *, root: str | Path = ROOT) -> list[Path]:
     """
     folder = Path(folder)
     # What a person has in VISIONLOOP_IMAGE must not reach the repository.
-    written = compile_all(folder, image=RELEASE)
+    written = compile_all(folder, placed=Placed(image=RELEASE))
     for name, text in pages().items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

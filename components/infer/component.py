@@ -25,12 +25,13 @@ def infer(
         ("n_predicted", int),
     ],
 ):
-    """Embed and predict the samples that lack either.
+    """Embed and predict the samples that lack either, and commit it all at once.
 
+    What infer_shard tasks have finished is taken from their files, the rest is worked on here.
     Without a trained model (a cold start) only the embedding is computed.
 
     Reads: samples, embeddings, predictions, experiments, flags; the images, the model in
-        service, the embedding's weights.
+        service, the embedding's weights, the files of the shards.
     Writes: embeddings, predictions, flags; what the embedding was fitted to.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from visionloop.cli import placement_options
 from visionloop.cli.parser import show
 
 
@@ -12,15 +13,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", default="compiled", metavar="DIR", help="folder (default: %(default)s)"
     )
-    parser.add_argument("--image", default="", metavar="IMG", help="image of every task")
     parser.add_argument(
         "--config", metavar="FILE", help="loop.yaml whose values become the parameters' defaults"
     )
-    parser.add_argument(
-        "--local-lake",
-        action="store_true",
-        help="the lake is a path, and every pod mounts it there",
-    )
+    placement_options.add_to(parser)
     parser.add_argument(
         "--kubernetes-manifests",
         action="store_true",
@@ -32,21 +28,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    from visionloop.cluster_config import ClusterConfig
     from visionloop.pipelines.compiling import compile_all
+    from visionloop.pipelines.placing import Placed
+    from visionloop.validation import validate
 
     arguments = {}
+    fields = placement_options.fields(args)
     if args.config:
         from visionloop.config import load_config
         from visionloop.pipelines.arguments import pipeline_arguments
         from visionloop.submission.packages import refuse_local_lake
 
-        config = load_config(args.config)
-        if not args.local_lake:
-            refuse_local_lake(config.lake, config.cluster.mount_path)
+        config = load_config(
+            args.config, overrides={f"cluster.{name}": value for name, value in fields.items()}
+        )
+        refuse_local_lake(config.lake, config.cluster.mount_path)
         arguments = pipeline_arguments(config)
+        cluster = config.cluster
+    else:
+        cluster = validate(ClusterConfig, fields, where="the command line")
     files = compile_all(
         args.output,
-        image=args.image,
+        placed=Placed.of(cluster),
         arguments=arguments,
         kubernetes_manifests=args.kubernetes_manifests,
         namespace=args.namespace,

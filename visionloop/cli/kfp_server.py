@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from visionloop.cli import placement_options
 from visionloop.submission import Server
 
 
@@ -34,9 +35,7 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
         help="Kubernetes service account (default: cluster.service_account)",
     )
     parser.add_argument("--pipeline-root", default="", metavar="URI", help="for artifacts")
-    parser.add_argument(
-        "--image", default="", metavar="IMG", help="image of every task (default: cluster.image)"
-    )
+    placement_options.add_to(parser)
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
 

@@ -10,7 +10,7 @@ import argparse
 import tempfile
 from dataclasses import asdict
 
-from visionloop.cli import kfp_server
+from visionloop.cli import kfp_server, placement_options
 from visionloop.cli.configuration import add_pipeline_options
 from visionloop.cli.parser import show
 from visionloop.errors import InputError
@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
             remedy='Give five fields, minute first: "0 6 * * *" is every day at 6:00 UTC',
         )
     with tempfile.TemporaryDirectory() as folder:
-        work = prepare(args.pipeline, args.config, folder, settings=args.settings, image=args.image)
+        settings = [*args.settings, *placement_options.settings(args)]
+        work = prepare(args.pipeline, args.config, folder, settings=settings)
         made = kfp_server.server_of(args).schedule(
             work,
             args.cron,

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from visionloop.cli import kfp_server
+from visionloop.cli import kfp_server, placement_options
 from visionloop.cli.configuration import add_pipeline_options
 from visionloop.cli.parser import say, show
 from visionloop.errors import VisionloopError
@@ -63,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     with tempfile.TemporaryDirectory() as folder:
-        work = prepare(args.pipeline, args.config, folder, settings=args.settings, image=args.image)
+        settings = [*args.settings, *placement_options.settings(args)]
+        work = prepare(args.pipeline, args.config, folder, settings=settings)
         server = kfp_server.server_of(args)
         started = server.start(
             work,

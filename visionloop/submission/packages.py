@@ -6,10 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visionloop import __version__
 from visionloop.errors import InputError
+
+if TYPE_CHECKING:
+    from visionloop.pipelines.placing import Placed
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,12 @@ def name_on_server(loop: str, pipeline: str) -> str:
 
 
 def package(
-    pipeline: str, loop: str, folder: str | Path, *, defaults: Mapping[str, Any], image: str = ""
+    pipeline: str,
+    loop: str,
+    folder: str | Path,
+    *,
+    defaults: Mapping[str, Any],
+    placed: Placed | None = None,
 ) -> Package:
     """Compile a pipeline for a server.
 
@@ -52,7 +60,7 @@ def package(
         folder: Where to write it.
         defaults: The configuration's values: they become the defaults of the form, so that a run
             that a person starts there needs nothing else.
-        image: Image of its tasks; empty takes the release's.
+        placed: Where its tasks run: image, queue, volume, resources, the width of its fan-out.
 
     Returns:
         The package.
@@ -60,7 +68,7 @@ def package(
     from visionloop.pipelines.compiling import compile_pipeline
 
     path = compile_pipeline(
-        pipeline, Path(folder) / f"{pipeline}.yaml", image=image, arguments=defaults
+        pipeline, Path(folder) / f"{pipeline}.yaml", placed=placed, arguments=defaults
     )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     name = name_on_server(loop, pipeline)

@@ -355,9 +355,10 @@ def prepare(
     Raises:
         InputError: The configuration or a name is wrong, or pods would not see the lake.
     """
+    from visionloop.pipelines.placing import Placed
+
     name, loaded, arguments = start_arguments(pipeline, config, settings)
     refuse_local_lake(arguments["lake"], loaded.cluster.mount_path)
-    compiled = package(
-        name, loaded.name, folder, defaults=arguments, image=image or loaded.cluster.image
-    )
+    placed = Placed.of(loaded.cluster, image=image)
+    compiled = package(name, loaded.name, folder, defaults=arguments, placed=placed)
     return Work(compiled, loaded, arguments)
