@@ -36,7 +36,7 @@ def connect(host: str, access: Access) -> Any:
         )
     # The client prints what it could not find; the standard output is for results.
     with (
-        plain_errors(host, signed_in_with=access.words),
+        plain_errors(host),
         warnings.catch_warnings(),
         redirect_stdout(None),
     ):
@@ -94,8 +94,7 @@ def _client_class() -> Any:
                     where="--host",
                     remedy="Name it with --host or KF_PIPELINES_ENDPOINT, or set KUBECONFIG",
                 )
-            signed_in = bool(self._access.words)
-            api.rest_client = Transport(api.configuration, self._renew, signed_in=signed_in)
+            api.rest_client = Transport(api.configuration, self._renew, shown=self._access.words)
 
         def _renew(self) -> str:
             """Sign in anew: read the files again, ask the plugin or the proxy again."""

@@ -62,12 +62,11 @@ class Untrusted(ServerError):
 
 
 @contextmanager
-def plain_errors(where: str, *, signed_in_with: str = "") -> Iterator[None]:
+def plain_errors(where: str) -> Iterator[None]:
     """Turn what kfp's client raises into our errors.
 
     Args:
         where: Address of the server, to name it.
-        signed_in_with: Words for what was sent to prove who asks, empty for nothing.
 
     Raises:
         ServerError: The server refused or did not answer.
@@ -80,7 +79,7 @@ def plain_errors(where: str, *, signed_in_with: str = "") -> Iterator[None]:
     try:
         yield
     except kfp_server_api.ApiException as error:
-        raise _answered(error, where, signed_in_with) from error
+        raise _answered(error, where) from error
     except urllib3.exceptions.MaxRetryError as error:
         if isinstance(error.reason, urllib3.exceptions.SSLError):
             raise _untrusted(str(error.reason), where) from error
@@ -108,7 +107,29 @@ def words_of(body: Any) -> str:
     return " ".join(text.split())[:400]
 
 
-def _answered(error: Any, where: str, signed_in_with: str) -> VisionloopError:
+def not_signed_in(shown: str, where: str) -> ServerError:
+    """Return the error of a server that does not accept who asks.
+
+    Args:
+        shown: Words for what was shown to it, empty for nothing.
+        where: Address of the server.
+    """
+    if shown:
+        return ServerError(
+            f"The server does not accept {shown}",
+            where=where,
+            remedy="It may have expired, or be meant for another audience: get a new one",
+            status=401,
+        )
+    return ServerError(
+        "The server wants to know who asks",
+        where=where,
+        remedy="Set VISIONLOOP_KFP_TOKEN, VISIONLOOP_KFP_TOKEN_FILE or VISIONLOOP_KFP_COOKIE",
+        status=401,
+    )
+
+
+def _answered(error: Any, where: str) -> VisionloopError:
     status, told = int(error.status or 0), words_of(error.body)
     reason = told or str(error.reason or "")
     pause = str((error.headers or {}).get("Retry-After") or "")
@@ -124,16 +145,6 @@ def _answered(error: Any, where: str, signed_in_with: str) -> VisionloopError:
             return _untrusted(reason, where)
         case 400:
             return InputError(f"The server does not take it: {reason}", where=where)
-        case 401 if signed_in_with:
-            return refusal(
-                f"The server does not accept {signed_in_with}",
-                "It may have expired, or be meant for another audience: get a new one",
-            )
-        case 401:
-            return refusal(
-                "The server wants to know who asks",
-                "Set VISIONLOOP_KFP_TOKEN, VISIONLOOP_KFP_TOKEN_FILE or VISIONLOOP_KFP_COOKIE",
-            )
         case 403:
             return refusal(
                 f"The server refuses access: {reason}",

@@ -287,7 +287,7 @@ class Server:
         if still:
             raise InputError(
                 f"{work.package.pipeline} needs {', '.join(still)}, which differ from run to run",
-                remedy="Schedule `watch`, `round`, `intake` or `harvest`: they find them themselves",
+                remedy="Schedule `watch`, `round`, `intake` or `harvest`: they find them",
             )
         wanted = schedules.Wanted(
             name=name or work.package.name,

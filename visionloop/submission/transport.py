@@ -10,7 +10,7 @@ from kfp_server_api.exceptions import ApiException
 from urllib3 import Retry, Timeout
 from urllib3.exceptions import HTTPError
 
-from visionloop.submission.refusals import LONGEST_PAUSE_S, PASSING, ServerError
+from visionloop.submission.refusals import LONGEST_PAUSE_S, PASSING, ServerError, not_signed_in
 
 # Seconds to connect, and between two bytes of an answer; kfp's client would wait for ever.
 TIMEOUT_S = (10, 60)
@@ -36,13 +36,13 @@ class Transport(rest.RESTClientObject):  # type: ignore[misc]
         configuration: kfp's configuration; its address, certificates and proxy are used.
         renew: Signs in anew and returns the header ``authorization``, empty where nothing new is
             to be had.
-        signed_in: Whether a sign-in is shown at all, for the words about a login page.
+        shown: Words for the sign-in, empty where kfp finds one by itself or there is none.
     """
 
-    def __init__(self, configuration: Any, renew: Callable[[], str], *, signed_in: bool) -> None:
+    def __init__(self, configuration: Any, renew: Callable[[], str], *, shown: str) -> None:
         configuration.retries = RETRIES
         super().__init__(configuration)
-        self._renew, self._signed_in = renew, signed_in
+        self._renew, self._shown = renew, shown
 
     def request(
         self,
@@ -58,7 +58,7 @@ class Transport(rest.RESTClientObject):  # type: ignore[misc]
         """Send one request, and once more with a new sign-in where the first was refused.
 
         Raises:
-            ServerError: A login page answered instead of the server.
+            ServerError: The sign-in is not accepted, or a login page answered instead.
         """
 
         def send(shown: dict[str, str]) -> Any:
@@ -82,10 +82,10 @@ class Transport(rest.RESTClientObject):  # type: ignore[misc]
         except ApiException as error:
             if error.status != 401:
                 raise
-            fresh = self._renew()
-            if not fresh or fresh == given.get("authorization"):
-                raise
-            return send({**given, "authorization": fresh})
+        fresh = self._renew()
+        if not fresh or fresh == given.get("authorization"):
+            raise not_signed_in(self._shown, url.partition("/apis/")[0])
+        return send({**given, "authorization": fresh})
 
     def text(self, url: str, headers: dict[str, str]) -> str:
         """Return what an address outside the API answers.
@@ -119,7 +119,7 @@ class Transport(rest.RESTClientObject):  # type: ignore[misc]
             return
         remedy = (
             "The session may be over: sign in with a browser and set VISIONLOOP_KFP_COOKIE anew"
-            if self._signed_in
+            if self._shown
             else "Set VISIONLOOP_KFP_COOKIE to the session cookie of your browser, or "
             "VISIONLOOP_KFP_TOKEN to a token that the proxy takes; --host ends before /apis"
         )
