@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -74,6 +76,22 @@ def test_the_secrets_that_a_person_makes_are_told_where_they_are_needed() -> Non
         for key in ("username", "password", "token"):
             if f"key: {key}" in file:
                 assert f"--from-literal={key}=" in text
+
+
+def test_the_told_address_of_the_catalog_leads_to_its_database() -> None:
+    text = (MANIFESTS / "components" / "postgres" / "kustomization.yaml").read_text()
+    told = re.search(r"--from-literal=catalog=(\S+)", text)
+    assert told
+    address = urlsplit(told[1])
+    workload = named(variant("gke"), "StatefulSet", "visionloop-postgres")
+    container = workload["spec"]["template"]["spec"]["containers"][0]
+    values = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert address.username == values["POSTGRES_USER"]
+    assert address.path == f"/{values['POSTGRES_DB']}"
+    assert address.hostname in names(variant("gke"), "Service")
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert values["POSTGRES_PASSWORD_FILE"] == f"{mounts['password']}/password"
+    assert values["PGDATA"].startswith(f"{mounts['data']}/")
 
 
 @pytest.mark.parametrize("name", VARIANTS)

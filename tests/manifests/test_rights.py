@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import re
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
 
 from tests.manifests.rendering import MANIFESTS, VARIANTS, Document, named, of_kind, variant
+from visionloop.cli.cluster_checks.accounts import needed
+from visionloop.cli.cluster_checks.question import Question
+from visionloop.config import load_config
 
 # Secrets that may be read through the API, each by name: everything else is mounted by reference.
 READABLE_SECRETS = {"mlpipeline-minio-artifact"}
+# What Argo's executor and agent, and KFP's driver and launcher do in a run's pods, beside what the
+# doctor asks for.
+KFP = {
+    ("list", "argoproj.io", "workflowtasksets", ""),
+    ("watch", "argoproj.io", "workflowtasksets", ""),
+    ("patch", "argoproj.io", "workflowtasksets/status", ""),
+    ("get", "", "configmaps", "kfp-launcher"),
+    ("get", "", "secrets", "mlpipeline-minio-artifact"),
+}
 
 
 def rules(documents: tuple[Document, ...], account: str) -> list[dict[str, Any]]:
@@ -22,20 +35,6 @@ def rules(documents: tuple[Document, ...], account: str) -> list[dict[str, Any]]
             role = binding["roleRef"]
             found += named(documents, role["kind"], role["name"])["rules"]
     return found
-
-
-def may(
-    documents: tuple[Document, ...], account: str, verb: str, what: str, name: str = ""
-) -> bool:
-    """Return whether an account may do something to ``group/resource``."""
-    group, _, resource = what.partition(":")
-    return any(
-        verb in rule["verbs"]
-        and group in rule["apiGroups"]
-        and resource in rule["resources"]
-        and ("resourceNames" not in rule or name in rule["resourceNames"])
-        for rule in rules(documents, account)
-    )
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -80,50 +79,23 @@ def test_only_the_runner_has_rights(name: str) -> None:
         assert account.get("automountServiceAccountToken", True) == is_runner
 
 
-@pytest.mark.parametrize(
-    ("step", "verb", "what", "name"),
-    [
-        ("a task's result", "create", "argoproj.io:workflowtaskresults", ""),
-        ("a task's result", "patch", "argoproj.io:workflowtaskresults", ""),
-        ("the pipeline root", "get", ":configmaps", "kfp-launcher"),
-        ("KFP's own store", "get", ":secrets", "mlpipeline-minio-artifact"),
-        # A server-side apply of something new needs both.
-        ("publish", "create", "serving.kserve.io:inferenceservices", ""),
-        ("publish", "patch", "serving.kserve.io:inferenceservices", ""),
-        ("publish", "watch", "serving.kserve.io:inferenceservices", ""),
-        (
-            "publish",
-            "get",
-            "apiextensions.k8s.io:customresourcedefinitions",
-            "inferenceservices.serving.kserve.io",
-        ),
-        ("publish: reasons", "watch", ":pods", ""),
-        ("publish: reasons", "get", ":pods/log", ""),
-        ("publish: reasons", "list", ":events", ""),
-        ("publish: metrics", "get", ":pods/proxy", ""),
-        ("publish: smoke inference", "create", ":pods/proxy", ""),
-        ("train", "create", "trainer.kubeflow.org:trainjobs", ""),
-        ("train: cancelled", "delete", "trainer.kubeflow.org:trainjobs", ""),
-    ],
-)
-def test_the_runner_may_do_what_its_steps_need(step: str, verb: str, what: str, name: str) -> None:
-    for overlay in ("gke", "local"):
-        assert may(variant(overlay), "visionloop-runner", verb, what, name), step
-
-
-@pytest.mark.parametrize(
-    ("verb", "what", "name"),
-    [
-        ("get", ":secrets", "visionloop"),
-        ("get", ":configmaps", "anything"),
-        ("create", ":pods", ""),
-        ("delete", "serving.kserve.io:inferenceservices", ""),
-        ("create", "argoproj.io:workflows", ""),
-        ("list", ":nodes", ""),
-    ],
-)
-def test_the_runner_may_not_do_more(verb: str, what: str, name: str) -> None:
-    assert not may(variant("gke with everything"), "visionloop-runner", verb, what, name)
+def test_the_runner_has_each_right_that_the_doctor_asks_for_and_none_beyond_kfps() -> None:
+    settings = {"name": "x", "lake": "/lake", "serving": {"kserve": {}}}
+    config = load_config(json.dumps(settings | {"training": {"runner": "trainjob"}}))
+    asked = {
+        (verb, right.group, right.resource, right.name)
+        for right in needed(Question(config=config))
+        for verb in right.verbs
+    }
+    held = {
+        (verb, group, resource, name)
+        for rule in rules(variant("gke"), "visionloop-runner")
+        for verb, group, resource, name in product(
+            rule["verbs"], rule["apiGroups"], rule["resources"], rule.get("resourceNames", [""])
+        )
+    }
+    assert asked <= held
+    assert held - asked == KFP
 
 
 def test_every_rule_says_what_needs_it() -> None:
