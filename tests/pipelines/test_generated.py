@@ -14,7 +14,7 @@ import pytest
 from visionloop.components import registry as components
 from visionloop.lake.schemas import TABLES
 from visionloop.pipelines import registry as pipelines
-from visionloop.pipelines.generated import generate, main, stale
+from visionloop.pipelines.generated import GOLDEN, PLACEMENTS, generate, main, stale
 from visionloop.pipelines.reference import COMMAND, component_page, placements, relations
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,6 +63,7 @@ def test_there_is_a_file_for_every_pipeline_and_component(fresh: Path) -> None:
         "docs/configuration.md",
         "docs/loop.schema.json",
         *(f"pipelines/{name}.yaml" for name in pipelines.NAMES),
+        *(f"{GOLDEN}/{kind}/{name}.yaml" for kind in PLACEMENTS for name in pipelines.NAMES),
         *(f"components/{name}/component.yaml" for name in components.NAMES),
         *(f"components/{name}/README.md" for name in components.NAMES),
     }
