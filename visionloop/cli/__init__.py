@@ -25,6 +25,7 @@ COMMANDS = {
     "harvest": "bring the logged confidences of an endpoint into a lake",
     "serve": "answer requests with the model in service",
     "collect": "keep the events that an endpoint logs",
+    "rollback": "put an earlier model back into service, or end a canary",
     "report": "write the health of all stages as one page",
     "lake": "look after a lake: status, versions, check, vacuum, backup, restore",
     "health": "say whether the server of this container is alive",

@@ -89,7 +89,7 @@ def publish(
             published, figures = passed, {}
             reason = "did not pass its gate; the model in service stays"
         if passed and not rolls_out:
-            seconds = _move(loop, place, model_id, model_uri)
+            seconds = move_pointer(loop, place, model_id, model_uri)
             reason = f"passed its gate; in service {seconds:.1f} s after the pointer moved"
         if published:
             mark_in_service(run, model_id)
@@ -167,7 +167,21 @@ def _told(loop: LoopConfig, figures: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _move(loop: LoopConfig, place: str, model_id: str, model_uri: str) -> float:
+def move_pointer(loop: LoopConfig, place: str, model_id: str, model_uri: str) -> float:
+    """Move the pointer to a model, and wait until the endpoint serves it, where there is one.
+
+    Args:
+        loop: The configuration.
+        place: Where the pointer lies.
+        model_id: The model.
+        model_uri: Its serving bundle.
+
+    Returns:
+        Seconds waited.
+
+    Raises:
+        VisionloopError: The endpoint did not come up with it; the pointer is back where it was.
+    """
     from visionloop.progress import progress
     from visionloop.serving.endpoint import wait_for_model
     from visionloop.serving.pointer import Pointer, delete_pointer, read_pointer, write_pointer
