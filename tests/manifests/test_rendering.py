@@ -100,6 +100,20 @@ def test_images_are_those_of_this_release() -> None:
     assert RELEASE.endswith(f":{__version__}")
 
 
+def test_an_image_of_ones_own_takes_the_place_of_the_releases(tmp_path: Path) -> None:
+    overlay = os.path.relpath(MANIFESTS / "overlays" / "gke", os.path.realpath(tmp_path))
+    image = {"name": RELEASE.partition(":")[0], "newName": "registry.example/team/visionloop"}
+    text = yaml.safe_dump({"resources": [overlay], "images": [image]})
+    (tmp_path / "kustomization.yaml").write_text(text)
+    images = {
+        container["image"]
+        for _, template in pod_templates(tuple(render(tmp_path)))
+        for container in template["spec"]["containers"]
+        if container["image"].endswith("-cpu")
+    }
+    assert images == {f"registry.example/team/visionloop:{__version__}-cpu"}
+
+
 def test_a_person_edits_one_file_of_the_gke_overlay() -> None:
     # loop.yaml is an example of what lies in the person's own repository.
     files = MANIFESTS.rglob("*")
