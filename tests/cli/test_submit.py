@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.submission.kfp_stub import KfpStub
+from tests.submission.workflows import pod, task, workflow
 from visionloop.cli import main
 
 
@@ -158,3 +163,71 @@ def test_a_lake_on_this_machines_disk_is_refused(
             "lake: /mnt/visionloop/lake\ncluster: {volume: lake-claim}\n", encoding="utf-8"
         )
         assert submit(stub, str(tmp_path / "loop.yaml")) == 0
+
+
+def test_a_failure_is_told_with_its_reason_and_the_end_of_the_log(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = workflow(task("ingest", "SUCCEEDED"), task("train", "FAILED"))
+    with KfpStub(["RUNNING", "FAILED"], [steps]) as stub:
+        stub.api_logs[pod("train")] = "visionloop.errors.InputError: no labels. Answer them.\nend\n"
+        assert submit(stub, config, "--wait", "--json", "--log-lines", "1") == 1
+    printed = capsys.readouterr()
+    assert "  | end" in printed.err
+    assert printed.err.splitlines()[-1].startswith(
+        "error: The run ended as FAILED in train: no labels. Answer them"
+    )
+    result = json.loads(printed.out)
+    assert (result["state"], result["url"]) == ("FAILED", f"{stub.url}/#/runs/details/run-0")
+    assert [(t["name"], t["state"]) for t in result["tasks"]] == [
+        ("ingest", "SUCCEEDED"),
+        ("train", "FAILED"),
+    ]
+    assert result["reasons"][0]["paragraph"] == "no labels. Answer them."
+
+
+def test_a_job_that_starts_again_follows_its_run(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with KfpStub(["RUNNING", "SUCCEEDED"]) as stub:
+        assert submit(stub, config, "--once", "4f2a91c") == 0
+        assert submit(stub, config, "--once", "4f2a91c", "--wait") == 0
+        assert len(stub.runs) == 1
+    assert "round: attached to run run-0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("cancel", [False, True])
+def test_a_command_that_is_stopped_says_whether_the_run_goes_on(
+    config: str, stop: signal.Signals, cancel: bool
+) -> None:
+    with KfpStub(["RUNNING"]) as stub:
+        command = [sys.executable, "-m", "visionloop", "submit", "round", "--config", config]
+        command += ["--host", stub.url, "--wait", "--poll", "0.05"]
+        command += ["--cancel-on-interrupt"] if cancel else []
+        child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60
+        while not stub.looks and time.monotonic() < deadline:
+            time.sleep(0.05)
+        child.send_signal(stop)
+        _, told = child.communicate(timeout=30)
+        assert child.returncode == 1
+        assert ("the run was asked to end" if cancel else "the run goes on") in told
+        assert stub.runs[0]["state"] == ("CANCELED" if cancel else "PENDING")
+
+
+def test_the_configuration_says_where_runs_are_filed(tmp_path: Path) -> None:
+    path = tmp_path / "loop.yaml"
+    path.write_text(
+        "lake: gs://bucket/lake\ncatalog: http://catalog.example\n"
+        "cluster: {namespace: team-a, service_account: loop, image: registry.example/a:2}\n",
+        encoding="utf-8",
+    )
+    with KfpStub(single_user=False) as stub:
+        assert submit(stub, str(path)) == 0
+        assert submit(stub, str(path), "--service-account", "other") == 0
+    assert stub.experiments[0]["namespace"] == stub.pipelines[0]["namespace"] == "team-a"
+    assert [run["service_account"] for run in stub.runs] == ["loop", "other"]
+    assert "image: registry.example/a:2" in next(iter(stub.packages.values()))
+    with KfpStub(single_user=True) as stub:
+        assert submit(stub, str(path)) == 0
