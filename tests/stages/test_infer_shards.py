@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.training.small_loop import SmallLoop
 from visionloop.errors import VisionloopError
 from visionloop.inference import embedding
 from visionloop.lake import Lake
+from visionloop.lake.vacuum import vacuum
 from visionloop.runner.local import run_pipeline
 from visionloop.stages.export import export
 from visionloop.stages.infer import infer
@@ -270,6 +272,25 @@ def test_a_shard_whose_list_is_gone_or_was_made_for_other_weights_says_so(
     with pytest.raises(VisionloopError, match="not there any more") as told:
         infer_shard(config=loop.config, shard="0" * 33)
     assert "Start the pipeline again" in told.value.remedy
+
+
+def test_a_vacuum_removes_what_nobody_will_commit_and_leaves_an_open_round_its_shards(
+    loop: SmallLoop,
+) -> None:
+    one, *_ = shards_of(loop)
+    infer_shard(config=loop.config, shard=one)
+    there = files(loop.lake)
+    vacuum(loop.lake, safety=timedelta(0))
+    assert files(loop.lake) == there != []
+    with loop.lake.run(stage="publish", round_id="0000") as run:
+        run.set_round(state="done", outcome="kept")
+        run.commit()
+    vacuum(loop.lake, safety=timedelta(hours=1))
+    assert files(loop.lake) == there, "they may be of an intake without a round"
+    assert vacuum(loop.lake, safety=timedelta(0)).tables[""].files == len(there)
+    assert files(loop.lake) == []
+    # A task that KFP's cache skipped left nothing: its samples are done before the commit.
+    assert infer(config=loop.config, round_id="0000").n_embedded == 120
 
 
 @pytest.mark.slow

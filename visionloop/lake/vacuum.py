@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 SAFETY = timedelta(hours=1)
 # Where `FileStorage.write` leaves `.name.xxxxxxxx` when it is killed before it renames.
 _FOLDERS = (
-    "descriptors", "label_requests", "leases", "media", "models", "serving", "tmp", "trained",
-    "weights",
+    "descriptors", "label_requests", "leases", "media", "models", "serving", "shards", "tmp",
+    "trained", "training", "weights",
 )  # fmt: skip
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
 
@@ -181,6 +181,7 @@ def vacuum(
             done.tables[name] = removed
         beside = Removed()
         _remove(lake, beside, _left_by_killed_writes(lake, now - safety), dry_run)
+        _remove(lake, beside, _left_by_ended_shards(lake, now - safety), dry_run)
         done.tables[""] = beside
     return done
 
@@ -285,6 +286,14 @@ def _left_by_killed_writes(lake: Lake, before: datetime) -> list[FileInfo]:
                 if _TEMPORARY.fullmatch(name_of(info.uri)) and info.updated < before
             ]
     return found
+
+
+def _left_by_ended_shards(lake: Lake, before: datetime) -> list[FileInfo]:
+    """Return what shards have finished and nobody will commit: while a round is open, it may be."""
+    folder = lake.path("shards", lake.loop)
+    if lake.rounds.current() is not None or not lake.storage.exists(folder):
+        return []
+    return [info for info in lake.storage.list(folder) if info.updated < before]
 
 
 def _remove(lake: Lake, removed: Removed, files: list[FileInfo], dry_run: bool) -> None:
