@@ -70,13 +70,30 @@ def test_what_holds_for_the_whole_cluster_is_to_read_two_definitions(name: str) 
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_only_the_runner_has_rights(name: str) -> None:
+def test_only_who_runs_and_who_submits_has_rights(name: str) -> None:
     documents = variant(name)
     for account in of_kind(documents, "ServiceAccount"):
-        is_runner = account["metadata"]["name"] == "visionloop-runner"
-        assert bool(rules(documents, account["metadata"]["name"])) == is_runner
-        # Its token is KFP's to mount: the others have none to be stolen.
-        assert account.get("automountServiceAccountToken", True) == is_runner
+        who = account["metadata"]["name"].removeprefix("visionloop-")
+        assert bool(rules(documents, f"visionloop-{who}")) == (who in ("runner", "submitter"))
+        # KFP's pods get the runner's: the others have none to be stolen.
+        assert account.get("automountServiceAccountToken", True) == (who == "runner")
+
+
+def test_who_submits_may_start_runs_and_read_logs() -> None:
+    documents = variant("gke with everything")
+    held = {
+        (verb, group, resource, *rule.get("resourceNames", []))
+        for rule in rules(documents, "visionloop-submitter")
+        for verb, group, resource in product(rule["verbs"], rule["apiGroups"], rule["resources"])
+    }
+    assert {right for right in held if right[1] != "pipelines.kubeflow.org"} == {
+        ("use", "", "serviceaccounts", "visionloop-runner"),
+        ("get", "", "pods"),
+        ("list", "", "pods"),
+        ("get", "", "pods/log"),
+    }
+    assert ("create", "pipelines.kubeflow.org", "runs") in held
+    assert ("delete", "pipelines.kubeflow.org", "runs") not in held
 
 
 def test_the_runner_has_each_right_that_the_doctor_asks_for_and_none_beyond_kfps() -> None:
@@ -103,11 +120,16 @@ def test_every_rule_says_what_needs_it() -> None:
     for file in (
         MANIFESTS / "base" / "runner-role.yaml",
         MANIFESTS / "components" / "kfp-object-store" / "role.yaml",
+        MANIFESTS / "components" / "submitter" / "submitter.yaml",
     ):
         lines = file.read_text().splitlines()
         for before, line in pairwise(lines):
             if line.startswith("  - apiGroups:"):
-                assert re.match(r"  # (KFP|publish|train).*[:,] \S", before), (file, before, line)
+                assert re.match(r"  # (KFP|publish|train|submit|schedule).*[:,] \S", before), (
+                    file,
+                    before,
+                    line,
+                )
                 told += 1
-    roles = of_kind(variant("local"), "Role", "ClusterRole")
+    roles = of_kind(variant("gke with everything"), "Role", "ClusterRole")
     assert told == sum(len(role["rules"]) for role in roles)
