@@ -89,8 +89,17 @@ def test_a_schedule_is_removed_by_name_and_an_unknown_name_is_told(work: Work) -
         server.schedule(work, DAILY)
         server.schedule(work, DAILY, name="second")
         assert [s.change for s in server.delete_schedule("second")] == ["deleted"]
-        with pytest.raises(InputError, match="no schedule `second`.*digits-round"):
+        with pytest.raises(InputError, match=r"no schedule `second`.*digits-round"):
             server.delete_schedule("second")
+
+
+def test_looking_at_schedules_makes_nothing() -> None:
+    with KfpStub() as kfp:
+        server = Server.connect(kfp.url)
+        assert server.schedules("mistyped") == []
+        with pytest.raises(InputError, match="`mistyped` is not there"):
+            server.delete_schedule("digits-round", "mistyped")
+        assert kfp.experiments == []
 
 
 def test_half_a_round_cannot_be_scheduled(tmp_path_factory: pytest.TempPathFactory) -> None:

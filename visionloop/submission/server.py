@@ -21,7 +21,7 @@ from visionloop.submission.packages import Package, package, refuse_local_lake, 
 from visionloop.submission.reasons import Reason
 from visionloop.submission.schedules import Schedule
 from visionloop.submission.starting import fill_from_lake, start_arguments
-from visionloop.submission.versions import Version, experiment, upload
+from visionloop.submission.versions import Version, experiment, known_experiment, upload
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -301,20 +301,21 @@ class Server:
         return schedules.put(self.client, wanted, replace=replace, where=self.host)
 
     def schedules(self, experiment: str = "visionloop") -> list[Schedule]:
-        """Return the schedules of an experiment, by name."""
-        return schedules.listed(self.client, self.experiment(experiment), where=self.host)
+        """Return the schedules of an experiment, by name; none where it is not there."""
+        known = self._known(experiment)
+        return schedules.listed(self.client, known, where=self.host) if known else []
 
     def delete_schedule(self, name: str, experiment: str = "visionloop") -> list[Schedule]:
         """Remove a schedule; runs that it has started go on."""
-        return schedules.delete(self.client, self.experiment(experiment), name, where=self.host)
+        known = self._known(experiment, needed_for=name)
+        return schedules.delete(self.client, known, name, where=self.host)
 
     def switch_schedule(
         self, name: str, *, enabled: bool, experiment: str = "visionloop"
     ) -> list[Schedule]:
         """Switch a schedule on or off."""
-        return schedules.switch(
-            self.client, self.experiment(experiment), name, enabled=enabled, where=self.host
-        )
+        known = self._known(experiment, needed_for=name)
+        return schedules.switch(self.client, known, name, enabled=enabled, where=self.host)
 
     def experiment(self, name: str, namespace: str = "") -> str:
         """Return the id of an experiment, which is made when it is not there."""
@@ -330,6 +331,17 @@ class Server:
     def url(self, run_id: str) -> str:
         """Return the page of a run in the UI, empty where no UI is known."""
         return f"{self.ui}/#/runs/details/{run_id}" if self.ui else ""
+
+    def _known(self, name: str, *, needed_for: str = "") -> str:
+        """Return the id of an experiment without making one: a mistyped name makes nothing."""
+        found = known_experiment(self.client, name, namespace=self.namespace, where=self.host)
+        if not found and needed_for:
+            raise InputError(
+                f"there is no schedule `{needed_for}`: the experiment `{name}` is not there",
+                where=self.host,
+                remedy="Name its experiment with --experiment, its namespace with --namespace",
+            )
+        return found
 
     def _logs(self, run_id: str) -> Logs:
         return Logs(self.client, run_id, namespace=self.namespace, ui=self.ui)

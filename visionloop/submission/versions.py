@@ -90,14 +90,7 @@ def experiment(client: Any, name: str, *, namespace: str, where: str) -> str:
     from kfp_server_api import V2beta1Experiment
 
     def find() -> Any:
-        with plain_errors(where):
-            found = pages(
-                client.list_experiments,
-                "experiments",
-                filter=by_name(name),
-                namespace=namespace or None,
-            )
-            return next(found, None)
+        return _experiment(client, name, namespace, where)
 
     def make() -> Any:
         with plain_errors(where):
@@ -113,6 +106,30 @@ def experiment(client: Any, name: str, *, namespace: str, where: str) -> str:
             remedy="Restore it in the UI, or choose another one with --experiment",
         )
     return str(found.experiment_id)
+
+
+def known_experiment(client: Any, name: str, *, namespace: str, where: str) -> str:
+    """Return the id of an experiment, empty where there is none of that name.
+
+    Args:
+        client: The client.
+        name: Its name.
+        namespace: As in `experiment`.
+        where: Address of the server, for errors.
+    """
+    found = _experiment(client, name, namespace, where)
+    return str(found.experiment_id) if found is not None else ""
+
+
+def _experiment(client: Any, name: str, namespace: str, where: str) -> Any:
+    with plain_errors(where):
+        found = pages(
+            client.list_experiments,
+            "experiments",
+            filter=by_name(name),
+            namespace=namespace or None,
+        )
+        return next(found, None)
 
 
 def _pipeline(client: Any, name: str, namespace: str, where: str) -> str:
