@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from visionloop.cluster.pods import failure_of
 from visionloop.errors import InputError, VisionloopError
 from visionloop.serving.events import MODEL_ANNOTATION
 from visionloop.serving.inference_service.documents import service_document
@@ -32,6 +33,7 @@ from visionloop.serving.inference_service.endpoint import (
     Mode,
     Served,
 )
+from visionloop.serving.inference_service.pods import name_of, pods_of
 from visionloop.serving.inference_service.waiting import wait_for_rollout
 
 if TYPE_CHECKING:
@@ -125,6 +127,7 @@ class Rollouts:
         self, document: dict[str, Any], model: Served, *, whole: bool, with_pod: bool = False
     ) -> dict[str, Any] | None:
         before = self.live() or {}
+        failing = [name_of(pod) for pod in pods_of(self.cluster, self.endpoint) if failure_of(pod)]
         held = self.cluster.apply(document)
         changed = held["metadata"].get("generation") != before.get("metadata", {}).get("generation")
         return wait_for_rollout(
@@ -136,6 +139,7 @@ class Rollouts:
             with_pod=with_pod or not whole or bool(self.endpoint.settings.min_replicas),
             # What an unchanged InferenceService says of a failure is true of this rollout too.
             stale=before.get("status") if changed else None,
+            stale_pods=failing if changed else (),
             on_wait=self.on_wait,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ def wait_for_rollout(
     whole: bool,
     with_pod: bool = True,
     stale: dict[str, Any] | None = None,
+    stale_pods: Collection[str] = (),
     on_wait: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any] | None:
     """Wait until a model is ready and loaded.
@@ -49,6 +50,7 @@ def wait_for_rollout(
         whole: Until it takes all the traffic.
         with_pod: Until it has a pod, too; one that scales to none may have none.
         stale: Status of the InferenceService before the rollout began.
+        stale_pods: Pods that failed before it began, of an earlier try.
         on_wait: Told what is waited for, whenever that changes.
 
     Returns:
@@ -76,12 +78,16 @@ def wait_for_rollout(
                     pods.pop(name_of(item), None)
                 else:
                     pods[name_of(item)] = item
-            without = {name for name, pod in pods.items() if is_unschedulable(pod)}
+            without = {
+                name
+                for name, pod in pods.items()
+                if is_unschedulable(pod) and name not in stale_pods
+            }
             homeless = {name: homeless.get(name, now) for name in without}
             patient = all(now - since < settings.unschedulable_s for since in homeless.values())
             verdict = judge(
                 service,
-                pods.values(),
+                [pod for name, pod in pods.items() if name not in stale_pods],
                 model,
                 mode,
                 whole=whole,
