@@ -6,14 +6,20 @@ a mounted file: never through YAML, a log or an artifact.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
-# Where the pipelines mount the key `catalog` of their Secret, see `visionloop.pipelines.placement`.
-CATALOG_SECRET = "/var/run/secrets/visionloop/catalog"
+# Where pods have the Secret `visionloop`, a file a key, see `visionloop.pipelines.placement`.
+SECRET_FOLDER = "/var/run/secrets/visionloop"
+CATALOG_SECRET = f"{SECRET_FOLDER}/catalog"
+# The key of a bucket's service account, for clusters without Workload Identity.
+BUCKET_KEY = "gcs.json"
+# The shortest value of a setting that is taken for a secret, and not for a number or a switch.
+_SECRET_LENGTH = 8
 
 
 def image() -> str:
@@ -54,6 +60,25 @@ def catalog_uri() -> str:
     return uri
 
 
+def take_mounted_secrets() -> None:
+    """Set the variables that come with a pod's Secret; those that are set already stay.
+
+    A key ``VISIONLOOP_…`` is the variable of that name. The key ``gcs.json`` is the key file of a
+    service account: ``GOOGLE_APPLICATION_CREDENTIALS`` names where it lies.
+    """
+    for name, path in _mounted().items():
+        if name.startswith("VISIONLOOP_"):
+            os.environ.setdefault(name, _content(path))
+        elif name == BUCKET_KEY:
+            os.environ.setdefault("GOOGLE_APPLICATION_CREDENTIALS", path)
+
+
+def labelstudio_token() -> str:
+    """Token for Label Studio: ``VISIONLOOP_LABELSTUDIO_TOKEN``, or the key of a pod's Secret."""
+    given = os.environ.get("VISIONLOOP_LABELSTUDIO_TOKEN", "")
+    return given or _content(_mounted().get("labelstudio_token", ""))
+
+
 def secrets() -> list[str]:
     """What was given to this process and must never be told: the longest first."""
     catalog = os.environ.get("VISIONLOOP_CATALOG", "")
@@ -62,8 +87,29 @@ def secrets() -> list[str]:
     for uri in (catalog, mounted):
         user_and_password, at, _ = uri.partition("://")[2].rpartition("@")
         found.add(user_and_password.partition(":")[2] if at else "")
+    found |= {labelstudio_token(), *_private_key(_mounted().get(BUCKET_KEY, ""))}
+    taken = (_content(path) for name, path in _mounted().items() if name.startswith("VISIONLOOP_"))
+    found |= {value for value in taken if len(value) >= _SECRET_LENGTH}
     # In an address special characters are quoted; libraries tell of the plain ones.
     return sorted({*found, *map(unquote, found)} - {""}, key=len, reverse=True)
+
+
+def _mounted() -> dict[str, str]:
+    """Return the path of each key of the pod's Secret."""
+    try:
+        # Kubernetes swaps the whole folder through links that begin with a dot.
+        names = [name for name in os.listdir(SECRET_FOLDER) if not name.startswith(".")]
+    except OSError:
+        return {}
+    return {name: os.path.join(SECRET_FOLDER, name) for name in sorted(names)}
+
+
+def _private_key(path: str) -> set[str]:
+    try:
+        held = json.loads(_content(path) or "{}")
+    except ValueError:
+        return set()
+    return {str(held.get(name, "")) for name in ("private_key", "private_key_id")}
 
 
 def _catalog_file() -> str:

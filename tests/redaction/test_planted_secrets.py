@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.submission.kfp_stub import KfpStub
 from tests.servers import postgresql, postgresql_programs
+from tests.submission.kfp_stub import KfpStub
 
 PASSWORD = "planted-pass%2Fword"
 TOKEN = "planted-token-4711"
@@ -99,7 +99,7 @@ def test_what_succeeds_and_what_fails_tells_no_secret(
     place.visionloop("doctor", *config, "--json", **by_file)
     assert (
         place.visionloop(
-            "compile", *config, "--local-lake", "--output", "build", **by_file
+            "compile", *config, "--volume", f"lake:{place.folder}", "--output", "build", **by_file
         ).returncode
         == 0
     )

@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if debug:
         arguments.remove("--debug")
         environment.want_debug()
+    environment.take_mounted_secrets()
     try:
         status = _dispatch(arguments)
         sys.stdout.flush()  # here a closed pipe can still be met; at the exit it could not
