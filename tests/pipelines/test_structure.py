@@ -248,7 +248,8 @@ ENGINE = (
 )
 STARTS = {
     "lake": ENGINE,
-    "engine": ENGINE,
+    # The second one is what torchrun starts.
+    "engine": (*ENGINE, "visionloop.training.launch"),
     "serve": ("visionloop.serving.predictor", "visionloop.serving.collector"),
     "demo": ("visionloop.demo.",),
 }

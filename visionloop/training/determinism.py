@@ -29,7 +29,7 @@ def deterministic(*, seed: int, threads: int = 0) -> Iterator[None]:
     before = torch.get_num_threads()
     mode = torch.get_deterministic_debug_mode()
     was_benchmark = torch.backends.cudnn.benchmark
-    torch.set_num_threads(threads or min(len(os.sched_getaffinity(0)), MAX_THREADS))
+    torch.set_num_threads(threads or usable_threads())
     # Some torchvision networks hold a CUDA operation without a deterministic form: they train all
     # the same, and PyTorch warns which operation it is. This function and not
     # use_deterministic_algorithms, which imports PyTorch's compiler: 4 s.
@@ -43,6 +43,11 @@ def deterministic(*, seed: int, threads: int = 0) -> Iterator[None]:
         torch.set_num_threads(before)
         torch.set_deterministic_debug_mode(mode)
         torch.backends.cudnn.benchmark = was_benchmark
+
+
+def usable_threads() -> int:
+    """Return how many CPU threads a training takes where nobody says how many."""
+    return min(len(os.sched_getaffinity(0)), MAX_THREADS)
 
 
 def choose_device(wanted: str) -> str:
