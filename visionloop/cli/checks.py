@@ -67,6 +67,7 @@ def lake(config: LoopConfig) -> Iterator[Finding]:
     Yields:
         One finding a check.
     """
+    from visionloop.cli.lake_rights import lake_rights
     from visionloop.lake.storage import local_path, scheme_of
 
     if scheme_of(config.lake) == "file" and not local_path(config.lake).exists():
@@ -79,7 +80,7 @@ def lake(config: LoopConfig) -> Iterator[Finding]:
         )
     else:
         yield attempt(f"lake {config.lake}", lambda: _lake_answers(config))
-        yield attempt("write to the lake", lambda: _lake_takes(config))
+        yield attempt("write to the lake", lambda: lake_rights(config.lake))
     for source in config.sources:
         yield attempt(f"source {source.uri}", functools.partial(_source, source.uri))
     if config.serving.url:
@@ -227,17 +228,6 @@ def _lake_answers(config: LoopConfig) -> str:
     opened = Lake.open(config.lake, catalog=config.catalog, loop=config.name)
     version = opened.version()
     return f"version {version}, {len(opened.rounds.all())} rounds" if version else "empty"
-
-
-def _lake_takes(config: LoopConfig) -> str:
-    from visionloop.lake import Lake
-
-    opened = Lake.open(config.lake, catalog=config.catalog, loop=config.name)
-    probe = opened.path("tmp", f"doctor-{os.getpid()}")
-    opened.storage.write(probe, b"visionloop doctor")
-    read = opened.storage.read(probe)
-    opened.storage.delete(probe)
-    return f"wrote, read and deleted {len(read)} bytes"
 
 
 def _source(uri: str) -> Finding | str:

@@ -60,7 +60,15 @@ class FieldConflict(Refused):
 
 
 class Forbidden(Refused):
-    """The account lacks a right, or an admission rule of the cluster refuses the object."""
+    """The account lacks a right, or an admission rule of the cluster refuses the object.
+
+    Attributes:
+        right: Verb and resource that lack, for example ``patch pods``; empty for an admission rule.
+    """
+
+    def __init__(self, what: str, *, reason: str, where: str, remedy: str, right: str = "") -> None:
+        super().__init__(what, status=403, reason=reason, where=where, remedy=remedy)
+        self.right = right
 
 
 class NotServed(Refused):
@@ -151,7 +159,6 @@ def _forbidden(message: str, reason: str, *, where: str) -> Forbidden:
         # A quota, pod security or an admission webhook: the server's words name the rule.
         return Forbidden(
             f"The cluster does not allow it: {message}",
-            status=403,
             reason=reason,
             where=where,
             remedy="Change the object or the rule that refuses it",
@@ -160,9 +167,9 @@ def _forbidden(message: str, reason: str, *, where: str) -> Forbidden:
     scope = f"in namespace {right['namespace']}" if right["namespace"] else "in the whole cluster"
     return Forbidden(
         f"{right['user']} may not {right['verb']} {resource} {scope}",
-        status=403,
         reason=reason,
         where=where,
         remedy=f"Give it that right with a {'Role' if right['namespace'] else 'ClusterRole'}: verb "
         f'{right["verb"]}, resource {right["resource"]}, API group "{right["group"]}"',
+        right=f"{right['verb']} {resource}",
     )

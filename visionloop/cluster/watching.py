@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from visionloop.cluster.refusals import Refused, refusal
+from visionloop.cluster.refusals import refusal
 from visionloop.cluster.transport import unreachable
 
 if TYPE_CHECKING:
@@ -163,10 +163,6 @@ def _events(answer: urllib3.BaseHTTPResponse) -> Iterator[dict[str, Any]]:
             event = json.loads(line)
         except ValueError:
             return
-        if event["type"] == "ERROR" and event["object"].get("code") == 403:
-            raise Refused(
-                str(event["object"].get("message")), status=403, remedy="Give the right to watch"
-            )
         yield event
 
 

@@ -1,0 +1,55 @@
+"""The order in which a cluster is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from visionloop.cli.checks import Finding, attempt
+from visionloop.cli.cluster_checks import (
+    accounts,
+    admission,
+    events,
+    images,
+    kserve,
+    namespaces,
+    nodes,
+    queues,
+    quotas,
+    trainer,
+    versions,
+    volumes,
+)
+from visionloop.cli.cluster_checks.question import Question
+
+
+def cluster(question: Question) -> Iterator[Finding]:
+    """Check the cluster that kubectl points at, or that this pod runs in.
+
+    Args:
+        question: What is to run there.
+
+    Yields:
+        One finding a check.
+    """
+    from visionloop.cluster import connect
+
+    kubernetes = attempt("Kubernetes", lambda: versions.kubernetes(question.namespace))
+    yield kubernetes
+    pipelines, many_users = versions.pipelines(question.host)
+    yield pipelines
+    yield from images.images(question)
+    if kubernetes.state == "fail":
+        return
+    reached = connect(namespace=question.namespace, patience=question.patience)
+    asked = question.settled(reached, many_users)
+    yield from versions.pipelines_version(reached)
+    yield from namespaces.namespace(reached)
+    yield from accounts.accounts(reached, asked)
+    yield from nodes.nodes(reached, asked)
+    yield from quotas.quotas(reached, asked)
+    yield from volumes.volumes(reached, asked)
+    yield from queues.queues(reached, asked)
+    yield from kserve.kserve(reached, asked)
+    yield from events.events(reached, asked)
+    yield from trainer.trainer(reached, asked)
+    yield from admission.admission(reached, asked)

@@ -1,0 +1,84 @@
+"""Checks of the namespace's quotas: whether they leave room for a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from visionloop.cli.checks import Finding
+from visionloop.cli.cluster_checks.nodes import task_pod
+from visionloop.cli.cluster_checks.question import Question, look
+
+if TYPE_CHECKING:
+    from visionloop.cluster import Cluster
+
+
+def quotas(cluster: Cluster, question: Question) -> Iterator[Finding]:
+    """Look whether the quotas of the namespace leave room for a task.
+
+    Args:
+        cluster: The cluster.
+        question: What is to run there.
+
+    Yields:
+        One finding.
+    """
+    if question.config is not None:
+        yield look("quota", lambda: _quotas(cluster, question))
+
+
+def _quotas(cluster: Cluster, question: Question) -> Finding | str:
+    from kubernetes.utils.quantity import parse_quantity
+
+    need = _need(question)
+    found = cluster.list("v1", "ResourceQuota")
+    full, tight = [], []
+    for quota in found:
+        # What is scoped to some pods only (a priority class, for example) may not concern ours.
+        spec = quota.get("spec") or {}
+        if spec.get("scopes") or spec.get("scopeSelector"):
+            continue
+        status = quota.get("status") or {}
+        hard, used = status.get("hard") or spec.get("hard") or {}, status.get("used") or {}
+        for resource, amount in need.items():
+            if resource not in hard:
+                continue
+            limit, taken = hard[resource], used.get(resource, "0")
+            left = parse_quantity(limit) - parse_quantity(taken)
+            name = f"{quota['metadata']['name']}: {resource}"
+            if parse_quantity(amount) > parse_quantity(limit):
+                full.append(f"{name} allows {limit}, a task needs {amount}")
+            elif parse_quantity(amount) > left:
+                full.append(f"{name} is used up, {taken} of {limit}, and a task needs {amount}")
+            elif left < parse_quantity(amount) * _width(question, resource):
+                tight.append(f"{name} has {left} left, {_width(question, resource)} shards at once")
+    if full:
+        return Finding(
+            "quota",
+            "fail",
+            "; ".join(full),
+            "Raise the quota, delete what takes it up, or ask for less in the section cluster",
+        )
+    if tight:
+        return Finding(
+            "quota",
+            "warn",
+            "; ".join(tight),
+            "Lower cluster.width, or raise the quota: pods that it refuses are tried again",
+        )
+    return f"{len(found)} quotas leave room" if found else "none is set"
+
+
+def _need(question: Question) -> dict[str, str]:
+    """What a task counts for, by every name that a quota may give it."""
+    found = {"pods": "1", "count/pods": "1"}
+    for resource, amount in task_pod(question).resources.items():
+        found[f"requests.{resource}"] = amount
+        if resource in ("cpu", "memory"):
+            found |= {resource: amount, f"limits.{resource}": amount}
+    return found
+
+
+def _width(question: Question, resource: str) -> int:
+    assert question.config is not None
+    return question.config.cluster.width if resource.startswith("requests.") else 1
