@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -111,7 +112,7 @@ def refuse_local_lake(lake: str, mount_path: str) -> None:
     """
     if "://" in lake and not lake.startswith("file://"):
         return
-    path = lake.removeprefix("file://")
+    path = posixpath.normpath(lake.removeprefix("file://"))
     if mount_path and PurePosixPath(path).is_relative_to(mount_path):
         return
     raise InputError(
