@@ -41,6 +41,15 @@ def test_a_lake_that_does_not_exist_is_told_and_not_made(
     assert not (tmp_path / "lakee").exists()
 
 
+def test_what_is_not_installed_here_cannot_be_looked_at_and_is_no_failure() -> None:
+    def look() -> str:
+        raise ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow")
+
+    found = checks.attempt("lake", look)
+    assert found.state == "warn" and "pyarrow is not installed" in found.found
+    assert "pip install" in found.remedy
+
+
 def test_a_lake_its_sources_and_its_endpoint_are_looked_at(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests.cluster.api_server import ApiServer
 from visionloop.cluster import Cluster, Forbidden, connect
 from visionloop.cluster.transport import Patience
+from visionloop.errors import VisionloopError
 
 
 @pytest.fixture
@@ -117,6 +118,28 @@ def test_history_that_is_gone_is_listed_anew_and_nothing_comes_twice(
     assert values(cluster, "2") == ["0", "1", "2"]
     lists = [r for r in api_server.asked("GET", "/configmaps$") if not r.query.get("watch")]
     assert len(lists) == 2
+
+
+def test_a_server_that_is_away_while_its_history_is_lost_is_waited_for(
+    api_server: ApiServer, cluster: Cluster
+) -> None:
+    api_server.put(config_map(0))
+    api_server.fail("WATCH", "/configmaps$", 410, event=True)
+    later(
+        lambda: api_server.fail("GET", "/configmaps$", 503, times=8),
+        lambda: api_server.put(config_map(1)),
+        pause_s=0.01,
+    )
+    assert values(cluster, "1") == ["0", "1"]
+    assert not api_server.faults, "more failures than one request is tried"
+
+
+def test_a_server_that_is_away_from_the_start_is_told(
+    api_server: ApiServer, cluster: Cluster
+) -> None:
+    api_server.fail("GET", "/configmaps$", 503, times=6)
+    with pytest.raises(VisionloopError, match="503"):
+        values(cluster, "never")
 
 
 def test_what_was_deleted_while_history_was_lost_is_told(

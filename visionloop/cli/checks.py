@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -70,6 +71,15 @@ def lake(config: LoopConfig) -> Iterator[Finding]:
     from visionloop.cli.lake_rights import lake_rights
     from visionloop.lake.storage import local_path, scheme_of
 
+    if scheme_of(config.lake) != "file" and importlib.util.find_spec("pyiceberg") is None:
+        yield Finding(
+            f"lake {config.lake}",
+            "warn",
+            "cannot tell from here: the base install reads no lake",
+            "The tasks reach it with an account of their own; pip install 'visionloop[lake]' to "
+            "check what this one may do",
+        )
+        return
     if scheme_of(config.lake) == "file" and not local_path(config.lake).exists():
         # A check must not make what it looks for: the path may be a slip of the hand.
         yield Finding(
@@ -101,6 +111,9 @@ def attempt(check: str, look: Callable[[], Finding | str]) -> Finding:
 
     try:
         found = look()
+    except ModuleNotFoundError as error:
+        known = explain(error)
+        return Finding(check, "warn", f"cannot tell: {known.what}", known.remedy)
     except Exception as error:
         known = explain(error)
         where = f" ({known.where})" if known.where else ""

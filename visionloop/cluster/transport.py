@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -116,7 +117,7 @@ class Transport:
                 finally:
                     answer.release_conn()
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                if not remaining or not idempotent:
+                if not remaining or not idempotent or is_untrusted(error):
                     raise unreachable(error, self.host) from error
                 time.sleep(self.patience.pause_s(attempt))
                 continue
@@ -228,13 +229,28 @@ class Transport:
         return answer
 
 
+def is_untrusted(error: Exception) -> bool:
+    """Return whether a connection failed because of the server's certificate.
+
+    Args:
+        error: What the connection broke with.
+    """
+    return any(isinstance(reason, ssl.SSLCertVerificationError) for reason in error.args)
+
+
 def unreachable(error: Exception, host: str) -> Unreachable:
-    """Say that a server does not answer.
+    """Return the error that says that a server does not answer.
 
     Args:
         error: What the connection broke with.
         host: Address of the server.
     """
+    if is_untrusted(error):
+        return Unreachable(
+            f"The cluster's certificate is not trusted: {error.args[0]}",
+            where=host,
+            remedy="Fetch its credentials again: its certificate authority may have changed",
+        )
     return Unreachable(
         f"The cluster does not answer: {type(error).__name__}",
         where=host,

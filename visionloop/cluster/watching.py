@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from visionloop.cluster.refusals import refusal
-from visionloop.cluster.transport import unreachable
+from visionloop.cluster.refusals import Refused, Unreachable, refusal
+from visionloop.cluster.transport import is_untrusted, unreachable
+from visionloop.errors import VisionloopError
 
 if TYPE_CHECKING:
     import urllib3
@@ -49,10 +50,17 @@ def changes(
     until = time.monotonic() + timeout_s
     known: dict[str, dict[str, Any]] = {}
     failures = 0
-    version = ""
+    version, begun = "", False
     while (left := until - time.monotonic()) > 0:
         if not version:
-            items, version = cluster.list_at(path, label_selector, field_selector)
+            try:
+                items, version = cluster.list_at(path, label_selector, field_selector)
+            except VisionloopError as error:
+                if not begun or not _passes(error):
+                    raise
+                # A control plane that is upgraded is away for minutes; the time limit decides.
+                continue
+            begun = True
             yield from _difference(known, items)
             if listed:
                 yield "LISTED", {}
@@ -138,7 +146,7 @@ def _stream(
         )
     except (urllib3.exceptions.HTTPError, OSError) as error:
         # Listing tells whether the server is away for good; its patience decides, not this loop's.
-        if isinstance(error, urllib3.exceptions.SSLError):
+        if is_untrusted(error):
             raise unreachable(error, transport.host) from error
         raise _Ended(0) from error
     try:
@@ -182,6 +190,12 @@ def lines(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         yield from (line for line in whole if line)
     if rest:
         yield rest
+
+
+def _passes(error: VisionloopError) -> bool:
+    if isinstance(error, Refused):
+        return error.status == 429 or error.status >= 500
+    return isinstance(error, Unreachable)
 
 
 def _identity(item: dict[str, Any]) -> str:

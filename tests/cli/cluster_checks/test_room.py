@@ -39,6 +39,12 @@ def quota(hard: dict[str, str], used: dict[str, str], **spec: Any) -> dict[str, 
         ({"limits.memory": "10Gi"}, {"limits.memory": "4Gi"}, "fail", "limits.memory is used up"),
         ({"cpu": "500m"}, {}, "fail", "cpu allows 500m, a task needs 2"),
         ({"services": "1"}, {"services": "1"}, "ok", "leave room"),
+        (
+            {"requests.storage": "100Gi"},
+            {"requests.storage": "100Gi"},
+            "warn",
+            "requests.storage is used up, 100Gi of 100Gi",
+        ),
     ],
 )
 def test_an_exhausted_quota_is_found(

@@ -91,6 +91,17 @@ def test_no_cluster_at_all_fails_with_status_1(
     assert "✗ Kubeflow Pipelines" in text and "port-forward" in text
 
 
+def test_a_login_that_expired_is_told_once(
+    server: ApiServer, images: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.tokens = {"valid"}
+    command = ["doctor", "--cluster", "--host", "http://127.0.0.1:9"]
+    assert main([*command, "--image", f"{images.host}/tasks:1"]) == 1
+    text = capsys.readouterr().out
+    assert "✗ Kubernetes: The cluster does not accept the credentials" in text
+    assert "Log in again" in text and "GPU nodes" not in text
+
+
 def test_a_cluster_that_is_away_fails_once_and_nothing_more_is_asked(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -44,7 +44,10 @@ def needed(question: Question) -> list[Right]:
     Returns:
         The rights, those that every task needs first.
     """
-    found = [Right(("create", "patch"), "workflowtaskresults", "argoproj.io")]
+    found = [
+        Right(("create", "patch"), "workflowtaskresults", "argoproj.io"),
+        Right(("get",), "configmaps", name="kfp-launcher"),
+    ]
     config = question.config
     kserve = config.serving.kserve if config else None
     homes: set[str | None] = set()

@@ -12,6 +12,9 @@ from visionloop.cli.cluster_checks.question import Question, look
 if TYPE_CHECKING:
     from visionloop.cluster import Cluster
 
+# Tasks make no claim, but a collector that grows or a database that is installed does.
+_CLAIMS = ("requests.storage", "persistentvolumeclaims")
+
 
 def quotas(cluster: Cluster, question: Question) -> Iterator[Finding]:
     """Look whether the quotas of the namespace leave room for a task.
@@ -52,6 +55,12 @@ def _quotas(cluster: Cluster, question: Question) -> Finding | str:
                 full.append(f"{name} is used up, {taken} of {limit}, and a task needs {amount}")
             elif left < parse_quantity(amount) * _width(question, resource):
                 tight.append(f"{name} has {left} left, {_width(question, resource)} shards at once")
+        for resource in _CLAIMS:
+            if resource in hard and parse_quantity(used.get(resource, "0")) >= parse_quantity(
+                hard[resource]
+            ):
+                name = f"{quota['metadata']['name']}: {resource}"
+                tight.append(f"{name} is used up, {used[resource]} of {hard[resource]}")
     if full:
         return Finding(
             "quota",
@@ -64,7 +73,8 @@ def _quotas(cluster: Cluster, question: Question) -> Finding | str:
             "quota",
             "warn",
             "; ".join(tight),
-            "Lower cluster.width, or raise the quota: pods that it refuses are tried again",
+            "Raise the quota, or lower cluster.width: shards that it refuses are tried again; no "
+            "further volume can be made while that of storage is used up",
         )
     return f"{len(found)} quotas leave room" if found else "none is set"
 

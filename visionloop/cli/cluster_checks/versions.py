@@ -25,7 +25,10 @@ def kubernetes(namespace: str) -> str:
     from visionloop.cluster import connect
 
     reached = connect(namespace=namespace, patience=Question().patience)
-    return f"version {reached.server_version()}, namespace {reached.namespace}"
+    version = reached.server_version()
+    # The version is told to anybody; whoever signed in may ask what they may do.
+    reached.can("get", "pods")
+    return f"version {version}, namespace {reached.namespace}"
 
 
 def pipelines(host: str) -> tuple[Finding, bool | None]:
