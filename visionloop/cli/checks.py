@@ -69,13 +69,7 @@ def lake(config: LoopConfig) -> Iterator[Finding]:
         One finding a check.
     """
     from visionloop.cli.lake_rights import lake_rights
-
-    try:
-        from visionloop.lake.storage import local_path, scheme_of
-    except ModuleNotFoundError as error:
-        # The base install submits runs; the pods have what reads a lake.
-        yield _not_installed(f"lake {config.lake}", error)
-        return
+    from visionloop.lake.storage import local_path, scheme_of
 
     if scheme_of(config.lake) != "file" and importlib.util.find_spec("pyiceberg") is None:
         yield Finding(
@@ -118,19 +112,13 @@ def attempt(check: str, look: Callable[[], Finding | str]) -> Finding:
     try:
         found = look()
     except ModuleNotFoundError as error:
-        return _not_installed(check, error)
+        known = explain(error)
+        return Finding(check, "warn", f"cannot tell: {known.what}", known.remedy)
     except Exception as error:
         known = explain(error)
         where = f" ({known.where})" if known.where else ""
         return Finding(check, "fail", f"{known.what}{where}", known.remedy)
     return found if isinstance(found, Finding) else Finding(check, "ok", found)
-
-
-def _not_installed(check: str, error: ModuleNotFoundError) -> Finding:
-    from visionloop.failures import explain
-
-    known = explain(error)
-    return Finding(check, "warn", f"cannot tell: {known.what}", known.remedy)
 
 
 def _python() -> Finding:

@@ -86,7 +86,7 @@ def test_the_secret_and_its_key_are_looked_at_and_never_told(
     assert right.state == "ok" and "hunter2" not in right.found
     server.denied.add("get secrets")
     assert secret().state == "warn"
-    assert doctor(name="loop")["Secret"]["state"] == "warn"
+    assert doctor(name="loop")["Secret visionloop"]["state"] == "warn"
 
 
 def test_an_account_without_workload_identity_is_a_warning_where_the_lake_is_a_bucket(

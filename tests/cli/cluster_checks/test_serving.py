@@ -63,6 +63,26 @@ def test_the_rollout_that_the_cluster_allows_is_told(
     assert found["state"] == "fail" and "Knative" in found["found"] and found["remedy"]
 
 
+def test_a_runtime_or_an_account_of_the_endpoint_that_lacks_is_found(
+    server: ApiServer, doctor: Callable[..., Findings], published: dict[str, Any], shared: Path
+) -> None:
+    from tests.cluster.schemas import read_crds
+
+    for crd in read_crds(shared / "crds" / "kserve-v0.20.0"):
+        server.install(crd)
+    asked = {"runtime": "triton", "service_account": "reader"}
+    found = doctor(serving={"kserve": published | asked})
+    for check in ("runtime kserve-tritonserver", "service account reader"):
+        assert found[check]["state"] == "fail" and "serving.kserve" in found[check]["remedy"]
+    spec = {"containers": [{"name": "kserve-container", "image": "triton:1"}]}
+    version = "serving.kserve.io/v1alpha1"
+    server.put(thing("ClusterServingRuntime", "kserve-tritonserver", version, spec=spec))
+    server.put(thing("ServiceAccount", "reader"), namespace=NAMESPACE)
+    found = doctor(serving={"kserve": published | asked})
+    for check in ("runtime kserve-tritonserver", "service account reader"):
+        assert found[check]["state"] == "ok"
+
+
 def collector(server: ApiServer, *, ready: bool = True) -> None:
     labels = {"app.kubernetes.io/component": "collector"}
     spec = {"selector": labels, "ports": [{"port": 8090}]}

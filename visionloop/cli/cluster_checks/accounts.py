@@ -12,6 +12,7 @@ from visionloop.cli.cluster_checks.question import Question, look
 
 if TYPE_CHECKING:
     from visionloop.cluster import Cluster
+    from visionloop.serving.config import KServeConfig
 
 _GOOGLE_ACCOUNT = "iam.gke.io/gcp-service-account"
 
@@ -85,7 +86,7 @@ def accounts(cluster: Cluster, question: Question) -> Iterator[Finding]:
         there = look(f"service account {question.account}", lambda: _account(cluster, question))
         yield there
         if there.state != "fail":
-            yield look("rights of the tasks", lambda: _rights(cluster, question))
+            yield look(f"rights of {question.account}", lambda: _rights(cluster, question))
     else:
         yield Finding(
             "service account",
@@ -94,7 +95,13 @@ def accounts(cluster: Cluster, question: Question) -> Iterator[Finding]:
             "Name it with --service-account or cluster.service_account",
         )
     if question.config:
-        yield look("Secret", lambda: _secret(cluster, question))
+        from visionloop.pipelines.placement import SECRET
+
+        yield look(f"Secret {SECRET}", lambda: _secret(cluster, question, SECRET))
+        kserve = question.config.serving.kserve
+        if kserve is not None and kserve.service_account:
+            check = f"service account {kserve.service_account}"
+            yield look(check, lambda: _predictor(cluster, check, kserve))
 
 
 def _definition(name: str) -> Right:
@@ -171,18 +178,29 @@ def _scope(right: Right) -> str:
     return scope + (f" in namespace {right.namespace}" if right.namespace else "")
 
 
-def _secret(cluster: Cluster, question: Question) -> Finding | str:
-    from visionloop.pipelines.placement import SECRET
+def _predictor(cluster: Cluster, check: str, kserve: KServeConfig) -> Finding | str:
+    home = kserve.namespace or cluster.namespace
+    if cluster.get("v1", "ServiceAccount", kserve.service_account, namespace=home) is None:
+        return Finding(
+            check,
+            "fail",
+            f"does not exist in namespace {home}: the endpoint's pods would not be made",
+            "kubectl apply -k manifests/overlays/gke (or local) makes visionloop-predictor; or "
+            "correct serving.kserve.service_account",
+        )
+    return "exists, for the endpoint"
 
-    check = f"Secret {SECRET}"
+
+def _secret(cluster: Cluster, question: Question, secret: str) -> Finding | str:
+    check = f"Secret {secret}"
     config = question.config
     # A lake in a bucket has its catalog in PostgreSQL, whose address has a password.
     wanted = bool(config and config.lake.startswith("gs://") and not config.catalog)
     make = (
-        f"kubectl create secret generic {SECRET} -n {cluster.namespace} "
+        f"kubectl create secret generic {secret} -n {cluster.namespace} "
         "--from-literal=catalog=postgresql://user:password@host/lake"
     )
-    found = cluster.get("v1", "Secret", SECRET)
+    found = cluster.get("v1", "Secret", secret)
     if found is None:
         if wanted:
             return Finding(check, "fail", "does not exist: tasks find no catalog", make)

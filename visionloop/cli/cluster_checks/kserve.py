@@ -35,6 +35,7 @@ def kserve(cluster: Cluster, question: Question) -> Iterator[Finding]:
     yield installed
     if wanted and installed.state != "fail":
         yield look("rollout", lambda: _rollout(cluster, question))
+        yield from _triton(cluster, question)
 
 
 def _installed(cluster: Cluster, wanted: bool) -> Finding | str:
@@ -67,6 +68,30 @@ def _installed(cluster: Cluster, wanted: bool) -> Finding | str:
         remedy = "Use 0.16 or newer: older ones are not tested"
         return Finding("KServe", "warn", f"version {version}", remedy)
     return f"version {version}"
+
+
+def _triton(cluster: Cluster, question: Question) -> Iterator[Finding]:
+    """Look for the runtime that the configuration names, where it is not our own predictor."""
+    assert question.config is not None and question.config.serving.kserve is not None
+    settings = question.config.serving.kserve
+    if settings.runtime != "triton":
+        return
+    name, home = settings.triton_runtime, settings.namespace or cluster.namespace
+    check = f"runtime {name}"
+
+    def ask() -> Finding | str:
+        version = "serving.kserve.io/v1alpha1"
+        for kind in ("ServingRuntime", "ClusterServingRuntime"):
+            if cluster.get(version, kind, name, namespace=home) is not None:
+                return kind
+        return Finding(
+            check,
+            "fail",
+            f"there is no ServingRuntime of namespace {home} and no ClusterServingRuntime",
+            "Install KServe's runtimes, or correct serving.kserve.triton_runtime",
+        )
+
+    yield look(check, ask)
 
 
 def _wrong(found: str) -> Finding:
