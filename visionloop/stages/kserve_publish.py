@@ -180,12 +180,14 @@ def _attempt(
             else:
                 pod = rollouts.serve(model, with_pod=True)
             bar.advance()
-            bar.note("asking a known image")
-            if pod is None:
-                raise RolloutFailed("no pod of the model is there to be asked")
-            smoke = ask_known_image(rollouts.cluster, rollouts.endpoint, pod, loaded, question)
+            # Asked once: what asks a pod of a model that is tried counts as its traffic.
+            if not record.smoke:
+                bar.note("asking a known image")
+                if pod is None:
+                    raise RolloutFailed("no pod of the model is there to be asked")
+                smoke = ask_known_image(rollouts.cluster, rollouts.endpoint, pod, loaded, question)
+                record.smoke = asdict(smoke)
             bar.advance()
-        record.smoke = asdict(smoke)
         save()
         if minutes and current is not None:
             try_candidate(rollouts, lake, model, current, record, save=save, harvest=harvest)
@@ -195,7 +197,8 @@ def _attempt(
     without = "" if beside or current is None else "; this KServe tries no model beside another"
     record.decide(
         PROMOTING,
-        f"answers {smoke.told_as} as its file does ({smoke.label}, {smoke.confidence:.3f})"
+        f"answers {record.smoke['told_as']} as its file does "
+        f"({record.smoke['label']}, {record.smoke['confidence']:.3f})"
         + (without if tried and canary.minutes else ""),
     )
     save()

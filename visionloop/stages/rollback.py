@@ -150,11 +150,11 @@ def _end_canary(
     record = read_record(kept)
     if record is None or record.state != TRYING or record.model_id == pointer.model_id:
         return None
+    # First the word, which a publish that is running obeys, then the traffic.
+    record.decide(ROLLING_BACK, "rolled back by hand")
+    write_record(kept, record)
+    open_rollouts(loop, lake).withdraw(Served(pointer.model_id, pointer.model_uri))
     with lake.run(stage="rollback", run_id=run_id) as run:
-        # First the word, which a publish that is running obeys, then the traffic.
-        record.decide(ROLLING_BACK, "rolled back by hand")
-        write_record(kept, record)
-        open_rollouts(loop, lake).withdraw(Served(pointer.model_id, pointer.model_uri))
         set_states(run, {record.model_id: ROLLED_BACK})
         record_decision(
             run, "rollback", record.model_id, ROLLED_BACK, "its canary was ended by hand",

@@ -67,16 +67,18 @@ def record_decision(
 
     from visionloop.lake.schemas import arrow_schema
 
+    now = datetime.now(UTC)
     row = {
         "decision": decision,
         "subject": model_id,
         "outcome": outcome,
         "reason": reason,
         "inputs": json.dumps(inputs),
-        "decided_at": datetime.now(UTC),
+        "decided_at": now,
     }
     rows = pa.Table.from_pylist([row], schema=arrow_schema("decisions"))
-    if decision == "publish":
-        run.replace("decisions", rows, f"round_id == '{run.round_id}' and decision == '{decision}'")
-    else:
-        run.append("decisions", rows)
+    mine = f"round_id == '{run.round_id}' and decision == '{decision}'"
+    if decision != "publish":
+        # Replaces nothing; what a publish writes at the same time is no reason to start again.
+        mine += f" and decided_at == '{now.isoformat()}'"
+    run.replace("decisions", rows, mine)

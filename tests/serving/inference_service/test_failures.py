@@ -84,7 +84,10 @@ def test_a_pod_that_answers_otherwise_than_its_models_file_gets_no_traffic(
     one_in_service(world)
     other = write_bundle(tmp_path / "other", "m0002-bb", seed=9)
     world.kserve.broken["m0002-bb"] = f"other:{other}"
-    with pytest.raises(VisionloopError, match=r"fails on a known image: it answers '.*' .* to made-up pixels, its file"):
+    with pytest.raises(
+        VisionloopError,
+        match=r"fails on a known image: it answers '.*' .* to made-up pixels, its file",
+    ):
         world.publish("m0002-bb")
     assert world.kserve.shares() == {"m0001-aa": 100}
     percents = [s["predictor"].get("canaryTrafficPercent") for s in world.kserve.history]
