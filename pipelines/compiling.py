@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,10 @@ from visionloop.pipelines.placing import Placed, place
 
 if TYPE_CHECKING:
     from kfp.dsl.base_component import BaseComponent
+
+# In the comment on top kfp writes the keys of a default in an order that changes from process to
+# process; the same content has to have the same digest. The default itself stands further down.
+_UNORDERED = re.compile(r"^(#    \w+: (?:dict|list)) \[Default: .*\]$", re.MULTILINE)
 
 
 def compile_pipeline(
@@ -150,4 +155,6 @@ def _write(
             kubernetes_manifest_options=options,
             kubernetes_manifest_format=kubernetes_manifests,
         )
+    text = path.read_text(encoding="utf-8")
+    path.write_text(_UNORDERED.sub(r"\1", text), encoding="utf-8")
     return path

@@ -81,19 +81,20 @@ def embed_and_predict(
                 rows[name]["model_vector"] = vectors[i].astype("<f4").tobytes()
             if name in pending.to_predict:
                 rows[name] |= {"probabilities": probabilities[i], "predicted_at": now}
-    schema = pa.schema(
-        [
-            ("sample_id", pa.string()),
-            ("uri", pa.string()),
-            ("reason", pa.string()),
-            ("detail", pa.string()),
-            ("vector", pa.binary()),
-            ("model_vector", pa.binary()),
-            ("probabilities", PROBABILITIES),
-            ("predicted_at", TIME),
-        ]
+    kinds = {
+        "sample_id": pa.string(),
+        "uri": pa.string(),
+        "reason": pa.string(),
+        "detail": pa.string(),
+        "vector": pa.binary(),
+        "model_vector": pa.binary(),
+        "probabilities": PROBABILITIES,
+        "predicted_at": TIME,
+    }
+    ordered = [rows[name] for name in sorted(rows)]
+    return pa.table(
+        {name: pa.array([row.get(name) for row in ordered], kind) for name, kind in kinds.items()}
     )
-    return pa.Table.from_pylist([rows[name] for name in sorted(rows)], schema=schema)
 
 
 def _batches(
