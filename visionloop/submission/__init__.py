@@ -17,8 +17,9 @@ from visionloop.submission.following import End
 from visionloop.submission.reasons import Reason
 from visionloop.submission.refusals import ServerError
 from visionloop.submission.schedules import Schedule
-from visionloop.submission.server import Run, Server, Work, prepare
+from visionloop.submission.server import Run, Server
 from visionloop.submission.tasks import Task
+from visionloop.submission.work import Work, prepare
 
 __all__ = [
     "Access",

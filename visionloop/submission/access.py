@@ -64,7 +64,11 @@ class Access:
         return ""
 
     def options(self) -> dict[str, Any]:
-        """Return the arguments of `kfp.Client` that say the same."""
+        """Return the arguments of `kfp.Client` that say the same.
+
+        Raises:
+            InputError: The certificate authority's file is not there.
+        """
         from kfp.client import ServiceAccountTokenVolumeCredentials
 
         options: dict[str, Any] = {}

@@ -38,15 +38,15 @@ def made_once(
         found = find()
         if found is not None:
             return found, False
-    for tried in range(1, TRIES + 1):
+    for tried in range(1, TRIES):
         try:
             return make(), True
         except ServerError as error:
-            if not (error.exists or error.passing) or tried == TRIES:
+            if not (error.exists or error.passing):
                 raise
             ours = not error.exists
             time.sleep(error.pause_s or min(0.2 * 2**tried, _LONGEST_PAUSE_S))
             found = find()
             if found is not None:
                 return found, ours
-    raise AssertionError("the last try returns or raises")
+    return make(), True

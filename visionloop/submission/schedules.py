@@ -128,13 +128,28 @@ def put(client: Any, wanted: Wanted, *, replace: bool, where: str) -> Schedule:
 
 
 def listed(client: Any, experiment_id: str, *, where: str) -> list[Schedule]:
-    """Return the schedules of an experiment, by name."""
+    """Return the schedules of an experiment, by name.
+
+    Args:
+        client: The client.
+        experiment_id: The experiment.
+        where: Address of the server, for errors.
+    """
     found = map(_told, _all(client, experiment_id, where))
     return sorted(found, key=lambda schedule: schedule.name)
 
 
 def delete(client: Any, experiment_id: str, name: str, *, where: str) -> list[Schedule]:
     """Remove the schedule of a name; runs that it has started go on.
+
+    Args:
+        client: The client.
+        experiment_id: The experiment.
+        name: Name of the schedule.
+        where: Address of the server, for errors.
+
+    Returns:
+        What was removed.
 
     Raises:
         InputError: There is none of that name.
@@ -149,6 +164,16 @@ def switch(
     client: Any, experiment_id: str, name: str, *, enabled: bool, where: str
 ) -> list[Schedule]:
     """Switch the schedule of a name on or off.
+
+    Args:
+        client: The client.
+        experiment_id: The experiment.
+        name: Name of the schedule.
+        enabled: Whether it starts runs from now on.
+        where: Address of the server, for errors.
+
+    Returns:
+        The schedule as it is now.
 
     Raises:
         InputError: There is none of that name.

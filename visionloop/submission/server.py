@@ -17,11 +17,12 @@ from visionloop.submission.access import Access
 from visionloop.submission.connecting import connect
 from visionloop.submission.following import End, follow
 from visionloop.submission.logs import Logs
-from visionloop.submission.packages import Package, package, refuse_local_lake, task_names
+from visionloop.submission.packages import task_names
 from visionloop.submission.reasons import Reason
 from visionloop.submission.schedules import Schedule
-from visionloop.submission.starting import fill_from_lake, start_arguments
+from visionloop.submission.starting import fill_from_lake
 from visionloop.submission.versions import Version, experiment, known_experiment, upload
+from visionloop.submission.work import Work, prepare
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -56,21 +57,6 @@ class Run:
     state: str
     url: str
     task_names: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Work:
-    """A pipeline with everything that it is started with, compiled.
-
-    Attributes:
-        package: The compiled pipeline.
-        config: The loop's configuration.
-        arguments: Values of the pipeline's parameters.
-    """
-
-    package: Package
-    config: LoopConfig
-    arguments: dict[str, Any]
 
 
 class Server:
@@ -173,7 +159,19 @@ class Server:
         service_account: str = "",
         pipeline_root: str = "",
     ) -> Run:
-        """Start a run of what `prepare` compiled; the arguments are those of `submit`."""
+        """Start a run of what `prepare` compiled.
+
+        Args:
+            work: The compiled pipeline with its configuration.
+            experiment: As in `submit`, like the others.
+            name: Name of the run.
+            once: A key that makes the run one of its kind.
+            service_account: Kubernetes service account.
+            pipeline_root: Where artifacts go.
+
+        Returns:
+            The run.
+        """
         arguments = dict(work.arguments)
         fill_from_lake(work.package.pipeline, work.config, arguments)
         version = self.upload(work)
@@ -313,7 +311,16 @@ class Server:
     def switch_schedule(
         self, name: str, *, enabled: bool, experiment: str = "visionloop"
     ) -> list[Schedule]:
-        """Switch a schedule on or off."""
+        """Switch a schedule on or off.
+
+        Args:
+            name: Name of the schedule.
+            enabled: Whether it starts runs from now on.
+            experiment: Name of its experiment.
+
+        Returns:
+            The schedule as it is now.
+        """
         known = self._known(experiment, needed_for=name)
         return schedules.switch(self.client, known, name, enabled=enabled, where=self.host)
 
@@ -345,32 +352,3 @@ class Server:
 
     def _logs(self, run_id: str) -> Logs:
         return Logs(self.client, run_id, namespace=self.namespace, ui=self.ui)
-
-
-def prepare(
-    pipeline: str,
-    config: str | Path,
-    folder: str | Path,
-    *,
-    settings: Iterable[str] = (),
-    image: str = "",
-) -> Work:
-    """Compile a pipeline with the values of a configuration; needs no server.
-
-    Args:
-        pipeline: Name of the pipeline.
-        config: Path, URI or text of a ``loop.yaml``.
-        folder: Gets the compiled pipeline.
-        settings: ``KEY=VALUE`` each: parameters of the pipeline or fields of the configuration.
-        image: Image of every task; empty takes the configuration's, else the release's.
-
-    Raises:
-        InputError: The configuration or a name is wrong, or pods would not see the lake.
-    """
-    from visionloop.pipelines.placing import Placed
-
-    name, loaded, arguments = start_arguments(pipeline, config, settings)
-    refuse_local_lake(arguments["lake"], loaded.cluster.mount_path)
-    placed = Placed.of(loaded.cluster, image=image)
-    compiled = package(name, loaded.name, folder, defaults=arguments, placed=placed)
-    return Work(compiled, loaded, arguments)

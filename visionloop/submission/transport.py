@@ -57,6 +57,16 @@ class Transport(rest.RESTClientObject):  # type: ignore[misc]
     ) -> Any:
         """Send one request, and once more with a new sign-in where the first was refused.
 
+        Args:
+            method: HTTP method.
+            url: The address.
+            query_params: As kfp's client gives them, like the others.
+            headers: With the sign-in.
+            body: Sent as JSON.
+            post_params: Parts of a form.
+            _preload_content: Whether the answer is read at once.
+            _request_timeout: Seconds; None takes ours.
+
         Raises:
             ServerError: The sign-in is not accepted, or a login page answered instead.
         """
