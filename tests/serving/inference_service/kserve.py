@@ -64,6 +64,7 @@ class KServe:
         self.history: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.refused: list[str] = []
+        self.proxied: list[str] = []
         self._start, self._root = start, root
         self._lock = threading.RLock()
         self._units: dict[str, Unit] = {}
@@ -414,6 +415,7 @@ def _proxying(kserve: KServe) -> Callable[..., Any]:
             if f"{verb} pods/proxy" in kserve.server.denied:
                 super()._answer(method)
                 return
+            kserve.proxied.append(f"{method} {path}")
             length = int(self.headers.get("Content-Length") or 0)
             headers = {"content-type": self.headers.get("Content-Type") or ""}
             body = self.rfile.read(length) if length else b""
