@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from kubernetes.config import kube_config
 
 from visionloop.submission import Work, prepare
 
@@ -42,3 +43,5 @@ def _signed_in_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    # kubernetes reads that variable when it is imported, which another test may have done before.
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))

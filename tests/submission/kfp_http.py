@@ -14,6 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 if TYPE_CHECKING:
     from tests.submission.kfp_stub import Fault, KfpStub
 
+# By which a Kubernetes API server leads to the server: kubectl's way in.
+PROXY = "/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy"
 LOGIN = "<!doctype html><title>Log in to Your Account</title>"
 
 
@@ -38,7 +40,7 @@ def handler(stub: KfpStub) -> type[BaseHTTPRequestHandler]:
         def _serve(self, method: str) -> None:
             from tests.submission.kfp_stub import Refusal, Seen, error_body
 
-            url = urlsplit(self.path)
+            url = urlsplit(self.path.removeprefix(PROXY))
             query = parse_qs(url.query)
             body = self._body()
             token = self.headers.get("authorization", "")

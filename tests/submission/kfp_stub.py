@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field
@@ -99,6 +100,7 @@ class KfpStub:
         tokens: Bearer tokens that are accepted; empty accepts everybody.
         cookies: Session cookies that are accepted instead; others are led to a login page.
         page: Things of a list's page at most.
+        certificate: Certificate and key in one file: the server speaks TLS.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class KfpStub:
         tokens: tuple[str, ...] = (),
         cookies: tuple[str, ...] = (),
         page: int = 100,
+        certificate: str = "",
     ) -> None:
         self.states = list(states or ["SUCCEEDED"])
         self.task_looks = _looks(tasks or [])
@@ -130,6 +133,11 @@ class KfpStub:
         self.lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self.url = self.url.replace("http:", "https:")
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         )

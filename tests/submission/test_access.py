@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,48 @@ def test_a_token_that_stays_refused_is_not_tried_for_ever() -> None:
         assert len(kfp.asked("GET", "/experiments")) == 1
 
 
+def test_kubectls_plugin_is_asked_for_a_new_token_after_a_401(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("first", encoding="utf-8")
+    plugin = tmp_path / "plugin"
+    plugin.write_text(
+        '#!/bin/sh\nprintf \'{"apiVersion": "client.authentication.k8s.io/v1beta1", '
+        '"kind": "ExecCredential", "status": {"token": "%s"}}\' '
+        f'"$(cat {token})"\n',
+        encoding="utf-8",
+    )
+    plugin.chmod(0o755)
+    with KfpStub(tokens=("first",)) as kfp:
+        user = {
+            "exec": {
+                "apiVersion": "client.authentication.k8s.io/v1beta1",
+                "command": str(plugin),
+                "interactiveMode": "Never",
+            }
+        }
+        kubeconfig = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "gke",
+            "contexts": [{"name": "gke", "context": {"cluster": "gke", "user": "ci"}}],
+            "clusters": [{"name": "gke", "cluster": {"server": kfp.url}}],
+            "users": [{"name": "ci", "user": user}],
+        }
+        (tmp_path / "config").write_text(json.dumps(kubeconfig), encoding="utf-8")
+        location = "kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+        monkeypatch.setattr(location, str(tmp_path / "config"))
+        server = Server.connect()
+        # An hour later, in the middle of a round.
+        token.write_text("second", encoding="utf-8")
+        kfp.accepted = ["second"]
+        assert server.experiment("visionloop") == "experiment-0"
+        assert kfp.tokens == {"Bearer first", "Bearer second"}
+        # There is no page for people behind the proxy: no link is better than a wrong one.
+        assert server.url("run-0") == ""
+
+
 def test_a_session_cookie_passes_the_login_page() -> None:
     cookie = "authservice_session=MTYx"
     with KfpStub(cookies=(cookie,)) as kfp:
@@ -100,6 +145,28 @@ def test_a_token_without_a_server_and_no_server_at_all_are_told() -> None:
 def test_a_certificate_authority_that_is_not_there_is_told() -> None:
     with KfpStub() as kfp, pytest.raises(InputError, match="certificate authority"):
         Server.connect(kfp.url, ca_file="/no/such/ca.pem")
+
+
+def test_a_server_with_a_certificate_of_its_own_authority_is_trusted_when_it_is_named(
+    tmp_path: Path,
+) -> None:
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    file = str(tmp_path / "server.pem")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", file, "-out", str(tmp_path / "ca.pem")],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    with (tmp_path / "server.pem").open("a", encoding="utf-8") as both:
+        both.write((tmp_path / "ca.pem").read_text(encoding="utf-8"))
+    with KfpStub(certificate=file) as kfp:
+        with pytest.raises(ServerError, match="certificate is not trusted") as caught:
+            Server.connect(kfp.url)
+        assert "--ca-file" in str(caught.value) and not caught.value.passing
+        server = Server.connect(kfp.url, ca_file=str(tmp_path / "ca.pem"))
+        assert server.experiment("visionloop") == "experiment-0"
 
 
 def test_a_right_that_lacks_is_told_in_the_servers_words() -> None:
