@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ MODEL_FILE = "model.onnx"
 CARD_FILE = "card.json"
 STATE_FILE = "state.pt"
 REFERENCE_FILE = "reference.npz"
+_CUDA = "CUDAExecutionProvider"
+# Where a container has the driver's device.
+_NVIDIA = "/dev/nvidiactl"
 
 
 class ModelCard(BaseModel):
@@ -145,7 +149,7 @@ class OnnxModel:
 
 
 def start_session(onnx: bytes, *, where: str, threads: int = 0) -> Any:
-    """Start an ONNX Runtime session on the CPU, or say that the bytes are no model.
+    """Start an ONNX Runtime session on this machine's `device`, or say that the bytes are no model.
 
     Args:
         onnx: Bytes of the model.
@@ -154,10 +158,14 @@ def start_session(onnx: bytes, *, where: str, threads: int = 0) -> Any:
 
     Raises:
         InputError: The bytes are no model.
+        VisionloopError: There is a GPU, and ONNX Runtime cannot use it.
     """
     environment.refuse_telemetry()
     import onnxruntime
 
+    on_gpu = device() == "CUDA"
+    # Reduced precision would give a sample another vector than a machine without a GPU does.
+    gpu = [(_CUDA, {"use_tf32": "0"})] if on_gpu else []
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.inter_op_num_threads = 1
@@ -166,7 +174,9 @@ def start_session(onnx: bytes, *, where: str, threads: int = 0) -> Any:
     # Spinning workers take the cores that decoding threads need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            onnx, options, providers=[*gpu, "CPUExecutionProvider"]
+        )
     except Exception as error:  # onnxruntime raises types of its own C++ module
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
@@ -174,6 +184,22 @@ def start_session(onnx: bytes, *, where: str, threads: int = 0) -> Any:
             where=where,
             remedy="Check that the file is an ONNX model and that it was copied whole",
         ) from error
+    if on_gpu and session.get_providers()[0] != _CUDA:
+        raise VisionloopError(
+            "there is a GPU, and ONNX Runtime cannot use it",
+            where=where,
+            remedy="Give the image an onnxruntime-gpu that fits the node's driver and CUDA, or "
+            "leave cluster.accelerator_type empty",
+        )
+    return session
+
+
+def device() -> str:
+    """Return what ONNX models run on: ``CUDA`` where the machine and the build have it, or ``CPU``."""
+    import onnxruntime
+
+    there = os.path.exists(_NVIDIA) and _CUDA in onnxruntime.get_available_providers()
+    return "CUDA" if there else "CPU"
 
 
 def load_card(uri: str) -> ModelCard:

@@ -105,11 +105,14 @@ def infer_shard(
 def _page(
     shard: str, counts: dict[str, int], reasons: dict[str, str], source: str, model_id: str
 ) -> str:
+    from visionloop.inference.model import device
+
     lines = [
         f"# Shard `{shard}`",
         "",
         f"Embeddings come from the {source}; "
-        + (f"predicted by `{model_id}`." if model_id else "no model is in service yet."),
+        + (f"predicted by `{model_id}`." if model_id else "no model is in service yet.")
+        + f" ONNX models ran on: {device()}.",
         "",
         markdown_table(["samples", "finished before", "unreadable now"], [list(counts.values())]),
         "",
