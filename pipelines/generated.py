@@ -31,10 +31,12 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each pipeline as a cluster gets it: on CPUs with a lake on a volume, and on a pool of GPUs behind
 # a queue. What changes in them is looked at, and checked by meaning in `tests/pipelines`.
 GOLDEN = "tests/pipelines/golden"
+_GPU_NODES = {"cloud.google.com/gke-accelerator": "nvidia-l4"}
 _GPU_POOL = {
     "accelerator_type": "nvidia.com/gpu",
     "accelerator_count": 2,
-    "node_selector": {"cloud.google.com/gke-accelerator": "nvidia-l4"},
+    "node_selector": _GPU_NODES,
+    "train_node_selector": _GPU_NODES,
     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
     "accelerator_cpu": "8",
     "accelerator_memory": "32Gi",

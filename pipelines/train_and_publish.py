@@ -26,9 +26,10 @@ def train_and_publish(
     lake: str = "",
     architecture: str = "",
     epochs: int = 0,
+    runner: str = "pod",
     accelerator_type: str = "",
     accelerator_count: int = 1,
-    node_selector: dict[str, str] = {},  # noqa: B006 - kfp reads the default, nothing mutates it
+    train_node_selector: dict[str, str] = {},  # noqa: B006 - kfp reads the default, nothing mutates it
     tolerations: list[dict[str, str]] = [],  # noqa: B006
     accelerator_cpu: str = ACCELERATOR_CPU,
     accelerator_memory: str = ACCELERATOR_MEMORY,
@@ -42,9 +43,11 @@ def train_and_publish(
         lake: URI of the lake; empty takes the configuration's.
         architecture: Name of the architecture; empty takes the configuration's.
         epochs: Passes over the training set; 0 takes the configuration's.
+        runner: pod trains on the accelerators of the task train; trainjob as a TrainJob on those of
+            the configuration: accelerator_count is 0 then, and train_node_selector empty.
         accelerator_type: Resource name such as nvidia.com/gpu; empty runs on the CPU.
         accelerator_count: Accelerators for training.
-        node_selector: Labels that a node must have to run such a task.
+        train_node_selector: Labels that a node must have to run the task train.
         tolerations: Kubernetes tolerations of such a task.
         accelerator_cpu: Cores of such a task.
         accelerator_memory: Memory of such a task.
@@ -56,13 +59,14 @@ def train_and_publish(
         round_id=round_id,
         architecture=architecture,
         epochs=epochs,
+        runner=runner,
     )
     cached_by_version(trained)
     on_accelerator(
         trained,
         accelerator_type=accelerator_type,
         accelerator_count=accelerator_count,
-        node_selector=node_selector,
+        node_selector=train_node_selector,
         tolerations=tolerations,
         cpu=accelerator_cpu,
         memory=accelerator_memory,

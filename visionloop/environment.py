@@ -230,11 +230,6 @@ def local_rank() -> tuple[int, int]:
     return int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
 
 
-def torchrun_processes() -> str:
-    """Processes a node that torchrun is to start, as a TrainJob's runtime sets it."""
-    return os.environ.get("PET_NPROC_PER_NODE", "")
-
-
 def pod_name() -> str:
     """Name of the pod that this process runs in, as Kubeflow Pipelines hands it over."""
     return os.environ.get("KFP_POD_NAME", "")

@@ -120,11 +120,12 @@ def test_a_cached_task_is_keyed_on_the_lake_version_that_it_reads(
 
 PLACEMENT = {
     "accelerator_type": ("STRING", ""),
-    "node_selector": ("STRUCT", {}),
     "tolerations": ("LIST", []),
     "accelerator_cpu": ("STRING", "2"),
     "accelerator_memory": ("STRING", "8Gi"),
 }
+# A task that waits for its TrainJob stays off the nodes with GPUs.
+SELECTORS = {"infer-shard": "node_selector", "train": "train_node_selector"}
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,8 @@ def test_a_value_in_the_form_reaches_the_task_through_every_pipeline_between(
 ) -> None:
     spec, _ = spec_and_platform(compiled / "pipelines" / f"{name}.yaml")
     inputs = spec["root"]["inputDefinitions"]["parameters"]
-    for key, (kind, default) in PLACEMENT.items():
+    selectors = {SELECTORS[stage]: ("STRUCT", {}) for stage in stages}
+    for key, (kind, default) in (PLACEMENT | selectors).items():
         assert inputs[key]["parameterType"] == kind
         assert inputs[key]["defaultValue"] == default
     for stage in stages:
@@ -149,8 +151,8 @@ def test_a_value_in_the_form_reaches_the_task_through_every_pipeline_between(
         assert between[-1][0] == stage
         for component, task in between:
             # Node selector and tolerations are read from the inputs of the pipeline around a task.
-            read_around = {"node_selector", "tolerations"} if component == stage else set()
-            for key in set(PLACEMENT) - read_around:
+            read_around = {SELECTORS[stage], "tolerations"} if component == stage else set()
+            for key in {*PLACEMENT, SELECTORS[stage]} - read_around:
                 taken = task["inputs"]["parameters"]
                 # A condition or an exit handler renames what it hands on; the name stays in it.
                 given = taken.get(f"pipelinechannel--{key}") or taken[key]
@@ -261,12 +263,14 @@ def test_a_configuration_becomes_the_defaults_of_the_form(tmp_path: Path) -> Non
         "strategy": "diversity",
         "architecture": "resnet18",
         "epochs": 7,
+        "runner": "pod",
         "events": "",
         "take_over": False,
         "shard_size": 20_000,
         "accelerator_type": "nvidia.com/gpu",
         "accelerator_count": 2,
         "node_selector": {"pool": "gpu"},
+        "train_node_selector": {"pool": "gpu"},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
         "accelerator_cpu": "2",
         "accelerator_memory": "8Gi",

@@ -119,7 +119,8 @@ def test_a_task_that_may_have_an_accelerator_is_placed_whole_and_no_other_is(
             sizes = {resources[f"resource{what}{which}"] for which in ("Request", "Limit")}
             assert len(sizes) == 1 and f"accelerator_{what.lower()}'" in sizes.pop()
         selector = wants["nodeSelector"]["nodeSelectorJson"]["componentInputParameter"]
-        assert selector.removeprefix("pipelinechannel--") == "node_selector"
+        named = "node_selector" if one else "train_node_selector"
+        assert selector.removeprefix("pipelinechannel--") == named
         [toleration] = wants["tolerations"]
         tolerated = toleration["tolerationJson"]["componentInputParameter"]
         assert tolerated.removeprefix("pipelinechannel--") == "tolerations"

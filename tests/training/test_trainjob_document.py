@@ -157,8 +157,12 @@ def test_the_pods_are_placed_by_the_configuration_and_have_what_the_task_has(
 def test_without_queue_and_accelerator_neither_is_asked_for(server: ApiServer) -> None:
     loop = configured(
         cluster={"image": "registry.example/visionloop:1", "node_selector": {"gpu": "yes"}},
-        training={"runner": "trainjob", "processes": 3, "trainjob": {"runtime_kind": "TrainingRuntime", "runtime": "ours"}},
-    )  # fmt: skip
+        training={
+            "runner": "trainjob",
+            "processes": 3,
+            "trainjob": {"runtime_kind": "TrainingRuntime", "runtime": "ours"},
+        },
+    )
     document = train_job(planned(loop), loop, surroundings(loop, connect()))
     assert "kueue.x-k8s.io/queue-name" not in document["metadata"]["labels"]
     assert set(document["spec"]["trainer"]["resourcesPerNode"]["limits"]) == {"cpu", "memory"}

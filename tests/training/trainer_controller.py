@@ -58,6 +58,9 @@ class TrainerController:
         self.server.set_status(job, {"conditions": []})
 
     def set_condition(self, job: dict[str, Any], kind: str, message: str) -> None:
+        """Set the one condition of a TrainJob; nothing where it is gone."""
+        if self.server.stopping:
+            return
         held = self.server.read("TrainJob", job["metadata"]["name"])
         now = "2026-11-22T12:00:00Z"
         condition = {

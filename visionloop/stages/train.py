@@ -17,13 +17,10 @@ from visionloop.stages.opening import open_stage
 from visionloop.task import stage
 from visionloop.training.control_arm import control_parameters, random_picks
 from visionloop.training.experiments import LOOP, RANDOM, trained_uri, version_with
+from visionloop.training.parameters import RUNNERS
 from visionloop.training.plan import Plan, Result, discard, folder_of
-from visionloop.training.training_set import (
-    TrainingSet,
-    class_names,
-    model_id_for,
-    trainable,
-)
+from visionloop.training.training_set import TrainingSet, class_names, model_id_for, trainable
+from visionloop.validation import nearest
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -55,6 +52,7 @@ def train(
     round_id: str = "",
     architecture: str = "",
     epochs: int = 0,
+    runner: str = "",
     model: Artifact | None = None,
     metrics: MetricsArtifact | None = None,
 ) -> TrainOutputs:
@@ -63,6 +61,9 @@ def train(
     The training set is every labelled sample of the pool, under its latest label, less the copies
     of holdout samples. The same set with the same parameters in the same round returns the recorded
     model without training again.
+
+    A training that was interrupted goes on from its checkpoint, to the same weights. What it is
+    told and what it leaves lies under ``training/`` in the lake until it is recorded.
 
     The control arm trains on as many random picks from what selection may choose from (no copies,
     no excluded flags), each round's containing those of the round before; their labels come from
@@ -75,17 +76,22 @@ def train(
         round_id: The round; empty for the open one.
         architecture: Overrides ``training.architecture``.
         epochs: Overrides ``training.epochs``; 0 does not.
+        runner: Overrides ``training.runner``: ``pod`` or ``trainjob``.
         model: Receives the bundle's folder.
         metrics: Receives labels, loss, accuracy and seconds.
 
     Raises:
-        InputError: There are fewer than two labels, or a label of an unknown class.
-        VisionloopError: The loss is not finite, or no image can be read.
+        InputError: There are fewer than two labels, or a label of an unknown class; a runner is
+            named that there is not.
+        VisionloopError: The loss is not finite, no image can be read, the training was interrupted,
+            or the TrainJob failed.
     """
     loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     overrides: dict[str, Any] = {"architecture": architecture} if architecture else {}
     if epochs:
         overrides["epochs"] = epochs
+    if runner:
+        overrides["runner"] = _known(runner)
     parameters = loop.training.model_copy(update=overrides)
     with opened.run(
         stage="train",
@@ -187,6 +193,16 @@ def _plan(
         bundle=trained_uri(lake, model_id),
         folder=folder_of(lake, model_id),
     )
+
+
+def _known(runner: str) -> str:
+    if runner not in RUNNERS:
+        raise InputError(
+            f"no runner is called {runner!r}{nearest(runner, RUNNERS)}",
+            where="runner",
+            remedy=f"Use one of: {', '.join(RUNNERS)}",
+        )
+    return runner
 
 
 def _excluded(loop: LoopConfig, run: Run) -> set[str]:

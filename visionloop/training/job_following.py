@@ -29,7 +29,7 @@ class Following(AbstractContextManager["Following"]):
 
     Args:
         cluster: Where it is.
-        name: Its name.
+        job: Its state when it was made or found.
         nodes: Pods that it has when all have started.
 
     Attributes:
@@ -42,15 +42,19 @@ class Following(AbstractContextManager["Following"]):
         stuck_since: Since when a pod's container cannot be made; None where none is so.
     """
 
-    def __init__(self, cluster: Cluster, name: str, *, nodes: int) -> None:
-        self.job: dict[str, Any] | None = None
+    def __init__(self, cluster: Cluster, job: dict[str, Any], *, nodes: int) -> None:
+        name = job["metadata"]["name"]
+        self.job: dict[str, Any] | None = job
         self.ended = self.succeeded = False
         self.failures: dict[str, str] = {}
         self.waiting_since: float | None = time.monotonic()
         self.stuck_since: float | None = None
         self._cluster, self._name, self._nodes = cluster, name, nodes
+        # A TrainJob's pods are those of the JobSet of its name.
+        self._selector = f"jobset.sigs.k8s.io/jobset-name={name}"
         self._pods: dict[str, dict[str, Any]] = {}
-        self._started: set[str] = set()
+        self._suspended = False
+        self._since = str(job["metadata"]["creationTimestamp"])
         self._news: queue.Queue[Callable[[], None]] = queue.Queue()
         self._readers: dict[str, threading.Thread] = {}
         self._told: dict[str, str] = {}
@@ -91,10 +95,11 @@ class Following(AbstractContextManager["Following"]):
 
     def tell_failed_logs(self) -> str:
         """Write the last lines of the pods that failed to the log, and return the very last."""
+        # The end of the job may be known before that of its pods.
+        for state in self._cluster.list("v1", "Pod", label_selector=self._selector):
+            self._take_pod("MODIFIED", state)
         last = ""
         for pod in sorted(self.failures):
-            if pod in self._readers:
-                continue  # what the first one wrote stands there already
             try:
                 text = self._cluster.logs(pod, container=NODE, tail_lines=_TAIL_LINES)
             except Refused as error:
@@ -103,7 +108,9 @@ class Following(AbstractContextManager["Following"]):
                     log(f"train: the log of the pod {pod} cannot be read: {error}")
                 continue
             for line in text.splitlines():
-                print(f"[{pod}] {line}", file=sys.stderr)
+                # What the first one wrote stands there already.
+                if pod not in self._readers:
+                    print(f"[{pod}] {line}", file=sys.stderr)
                 last = line or last
         sys.stderr.flush()
         return last
@@ -130,10 +137,9 @@ class Following(AbstractContextManager["Following"]):
                     return
 
     def _watch_pods(self) -> None:
-        selector = f"jobset.sigs.k8s.io/jobset-name={self._name}"
         while not self._leaving.is_set():
             for event, pod in self._cluster.watch_list(
-                "v1", "Pod", label_selector=selector, timeout_s=_STREAM_SECONDS
+                "v1", "Pod", label_selector=self._selector, timeout_s=_STREAM_SECONDS
             ):
                 self._news.put(functools.partial(self._take_pod, event, pod))
                 if self._leaving.is_set():
@@ -151,14 +157,16 @@ class Following(AbstractContextManager["Following"]):
             queue_name = job["metadata"].get("labels", {}).get(QUEUE_LABEL)
             waits = f"waits for quota in the queue {queue_name}" if queue_name else "is suspended"
             self._say("it", waits)
-            self.waiting_since = None
-            self._started.clear()
-        elif self.waiting_since is None and len(self._started) < self._nodes:
+            self.waiting_since, self._suspended = None, True
+        elif self._suspended:
             self._say("it", "was admitted")
-            self.waiting_since = time.monotonic()
+            self._suspended = False
+            self.waiting_since = None if self._all_started() else time.monotonic()
 
     def _take_pod(self, event: str, pod: dict[str, Any]) -> None:
         name = pod["metadata"]["name"]
+        if pod["metadata"]["creationTimestamp"] < self._since:
+            return  # of the job that an earlier try had made, and that is being removed
         if event == "DELETED":
             self._pods.pop(name, None)
         else:
@@ -168,11 +176,9 @@ class Following(AbstractContextManager["Following"]):
                 self._say(f"the pod {name}", why)
             else:
                 self.failures.pop(name, None)
-            if pod.get("status", {}).get("phase") in ("Running", "Succeeded", "Failed"):
-                self._started.add(name)
-                if _is_first(pod) and name not in self._readers:
-                    self._readers[name] = self._background(self._copy_log, name)
-        if len(self._started) >= self._nodes:
+            if _has_started(pod) and _is_first(pod) and name not in self._readers:
+                self._readers[name] = self._background(self._copy_log, name)
+        if self._all_started():
             self.waiting_since = None
         stuck = any(
             pod.get("status", {}).get("phase", "Pending") == "Pending"
@@ -181,6 +187,9 @@ class Following(AbstractContextManager["Following"]):
             for pod in self._pods.values()
         )
         self.stuck_since = (self.stuck_since or time.monotonic()) if stuck else None
+
+    def _all_started(self) -> bool:
+        return sum(map(_has_started, self._pods.values())) >= self._nodes
 
     def _copy_log(self, pod: str) -> None:
         try:
@@ -197,6 +206,10 @@ class Following(AbstractContextManager["Following"]):
         if self._told.get(subject) != text:
             self._told[subject] = text
             log(f"train: TrainJob {self._name}: {subject}: {text}")
+
+
+def _has_started(pod: dict[str, Any]) -> bool:
+    return pod.get("status", {}).get("phase") in ("Running", "Succeeded", "Failed")
 
 
 def _is_first(pod: dict[str, Any]) -> bool:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Where a training runs.
+RUNNERS = ("pod", "trainjob")
 # What decides where and with what else a model is trained, and not which model comes out.
 _NOT_THE_MODEL = {"control_arm", "checkpoint_steps", "runner", "processes", "trainjob"}
 

@@ -59,8 +59,8 @@ def train_as_job(plan: Plan, loop: LoopConfig) -> Result:
         # The try before this one was killed between the end of its job and the record of it.
         cluster.delete(API_VERSION, KIND, name)
         return result
-    _begin(cluster, name, plan, loop)
-    following = Following(cluster, name, nodes=plan.parameters.trainjob.nodes)
+    job = _begin(cluster, name, plan, loop)
+    following = Following(cluster, job, nodes=plan.parameters.trainjob.nodes)
     with following, notice() as interrupted:
         while not following.ended:
             try:
@@ -83,21 +83,22 @@ def train_as_job(plan: Plan, loop: LoopConfig) -> Result:
     raise _failure(following, cluster, name, plan)
 
 
-def _begin(cluster: Cluster, name: str, plan: Plan, loop: LoopConfig) -> None:
-    """Make the job, unless an earlier try has made it and it may still succeed."""
+def _begin(cluster: Cluster, name: str, plan: Plan, loop: LoopConfig) -> dict[str, Any]:
+    """Make the job, unless an earlier try has made it and it may still succeed; return it."""
     held = cluster.get(API_VERSION, KIND, name)
     if held is not None and not held["metadata"].get("deletionTimestamp"):
         # One that is complete has left nothing: that was looked for before.
         if not condition(held, "Failed") and not condition(held, "Complete"):
             log(f"train: goes on with the TrainJob {name}, which an earlier try has made")
-            return
+            return held
         cluster.delete(API_VERSION, KIND, name)
     if held is not None:
         log(f"train: makes the TrainJob {name} anew")
         _wait_until_gone(cluster, name)
     plan.storage.delete(plan.path(FAILURE_FILE))
-    cluster.apply(train_job(plan, loop, surroundings(loop, cluster)))
+    made = cluster.apply(train_job(plan, loop, surroundings(loop, cluster)))
     log(f"train: made the TrainJob {name} in the namespace {cluster.namespace}")
+    return made
 
 
 def _wait_until_gone(cluster: Cluster, name: str) -> None:
