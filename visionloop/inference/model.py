@@ -195,7 +195,7 @@ def start_session(onnx: bytes, *, where: str, threads: int = 0) -> Any:
 
 
 def device() -> str:
-    """Return what ONNX models run on: ``CUDA`` where the machine and the build have it, or ``CPU``."""
+    """Return what ONNX models run on: ``CUDA`` where machine and build have it, or ``CPU``."""
     import onnxruntime
 
     there = os.path.exists(_NVIDIA) and _CUDA in onnxruntime.get_available_providers()
