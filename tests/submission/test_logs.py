@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,6 +133,23 @@ def test_a_page_for_people_is_not_taken_for_a_log(work: Work) -> None:
         kfp.cookies = ["only-with-a-session"]
         (reason,) = server.reasons(run, end)
     assert reason.tail == ()
+
+
+def test_what_a_task_really_prints_when_it_fails_is_found() -> None:
+    program = (
+        "from visionloop.stages.report import report\n"
+        "report(config='{lake: gs://bucket/lake}', lake='gs://bucket/lake')"
+    )
+    failed = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "_KFP_RUNTIME": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert failed.returncode == 1
+    found = paragraph_in(failed.stderr)
+    assert found.startswith("a gs:// lake needs a catalog (gs://bucket/lake). Set `catalog:`")
 
 
 def test_the_last_error_counts_and_ours_before_any_other() -> None:
