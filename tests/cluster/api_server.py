@@ -64,7 +64,8 @@ class Fault:
         retry_after: Header of that name.
         message: Of the Status object.
         reason: Of the Status object.
-        cut_after: For a watch: it begins well and ends, without a word, after so many events.
+        cut_after: For a watch or a log: it begins well and ends, without a word, after so many
+            events or lines.
         event: For a watch: an ERROR event with this status comes instead of the stream.
     """
 

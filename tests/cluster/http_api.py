@@ -162,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         manager = self.query.get("fieldManager") or "unknown"
         store = self.api.store
         if sub == "log":
-            self._logs(resource, namespace, name)
+            self._logs(resource, namespace, name, fault)
         elif sub == "proxy":
             self._proxy(resource, namespace, name, "/".join(rest[3:]))
         elif watching:
@@ -272,7 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._event("BOOKMARK", mark)
         self._end_stream()
 
-    def _logs(self, resource: Resource, namespace: str, name: str) -> None:
+    def _logs(self, resource: Resource, namespace: str, name: str, fault: Fault | None) -> None:
         pod = self.api.store.read(resource, namespace, name)
         containers = [c["name"] for c in (pod.get("spec") or {}).get("containers") or []]
         container = self.query.get("container") or (containers[0] if len(containers) == 1 else "")
@@ -296,10 +296,13 @@ class _Handler(BaseHTTPRequestHandler):
             hours, minutes, seconds = self.query["sinceTime"][11:19].split(":")
             first = int(hours) * 3600 + int(minutes) * 60 + int(seconds)
         self._begin_stream("text/plain")
+        cut = first + fault.cut_after if fault and fault.cut_after is not None else len(kept) + 1000
         while True:
-            while first < len(kept):
+            while first < min(len(kept), cut):
                 self._chunk(line(first))
                 first += 1
+            if first >= cut:
+                break
             over = self.api.store.objects.get(resource.key(namespace, name))
             phase = ((over or {}).get("status") or {}).get("phase")
             done = phase in ("Succeeded", "Failed") and first >= len(kept)

@@ -62,7 +62,7 @@ class Store:
         self.log: list[tuple[int, str, Key, dict[str, Any]]] = []
         self.oldest = 0  # changes up to this version are forgotten: a watch from there is Gone
         self.controllers: list[Callable[[str, dict[str, Any]], None]] = []
-        self._versions = itertools.count(1001)
+        self.versions = itertools.count(1001)
         self.version = 1000
 
     def read(self, resource: Resource, namespace: str, name: str) -> dict[str, Any]:
@@ -211,7 +211,7 @@ class Store:
         return copy.deepcopy(document)
 
     def _note(self, event: str, key: Key, document: dict[str, Any]) -> None:
-        self.version = next(self._versions)
+        self.version = next(self.versions)
         document["metadata"]["resourceVersion"] = str(self.version)
         seen = copy.deepcopy(document)
         self.log.append((self.version, event, key, seen))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.api_server import ApiServer
+from tests.cluster.objects import Resource
 from visionloop.cluster import Cluster, FieldConflict, Forbidden, NotServed, Unreachable, connect
 from visionloop.cluster.transport import Patience
 from visionloop.errors import InputError, VisionloopError
@@ -53,6 +54,13 @@ def test_what_is_not_there_is_none_and_a_kind_that_is_not_served_is_an_error(
         cluster.get("serving.kserve.io/v1beta1", "InferenceService", "a")
     assert cluster.versions("serving.kserve.io") == []
     assert cluster.crd("inferenceservices.serving.kserve.io") is None
+
+
+def test_a_kind_that_is_installed_later_is_found(api_server: ApiServer, cluster: Cluster) -> None:
+    with pytest.raises(NotServed):
+        cluster.get("apps/v1", "DaemonSet", "a")
+    api_server.resources.append(Resource("apps", "v1", "daemonsets", "DaemonSet"))
+    assert cluster.get("apps/v1", "DaemonSet", "a") is None
 
 
 def test_what_was_applied_is_read_and_deleted(cluster: Cluster) -> None:

@@ -142,6 +142,22 @@ def test_a_server_that_is_away_from_the_start_is_told(
         values(cluster, "never")
 
 
+def test_a_state_that_the_server_tells_twice_comes_once(
+    api_server: ApiServer, cluster: Cluster
+) -> None:
+    api_server.put(config_map(0))
+
+    def repeat() -> None:
+        store = api_server.store
+        with store.changed:
+            _, _, key, item = store.log[-1]
+            store.version = next(store.versions)
+            store.log.append((store.version, "MODIFIED", key, item))
+
+    later(repeat, lambda: api_server.put(config_map(1)))
+    assert values(cluster, "1") == ["0", "1"]
+
+
 def test_what_was_deleted_while_history_was_lost_is_told(
     api_server: ApiServer, cluster: Cluster
 ) -> None:
@@ -218,6 +234,18 @@ def test_a_log_is_followed_from_before_the_start_to_the_end_over_a_reset(
     )
     api_server.fail("GET", "/pods/p/log", 0)
     assert list(cluster.follow_logs("p", timeout_s=10)) == ["one", "two", "three", "four"]
+
+
+def test_a_log_whose_connection_ends_goes_on_after_the_last_line(
+    api_server: ApiServer, cluster: Cluster
+) -> None:
+    api_server.put(pod("p"))
+    written = api_server.pod_logs.setdefault("p/main", ["one", "two", "three"])
+    api_server.fail("GET", "/pods/p/log", cut_after=2, times=2)
+    later(lambda: (written.append("four"), api_server.put(pod("p", "Succeeded"))), pause_s=0.4)
+    assert list(cluster.follow_logs("p", timeout_s=10)) == ["one", "two", "three", "four"]
+    begun_again = api_server.asked("GET", "/pods/p/log")[1]
+    assert begun_again.query["sinceTime"] == "2026-01-01T00:00:01Z"
 
 
 def test_a_log_of_a_pod_that_never_starts_is_empty_and_does_not_hang(
