@@ -165,9 +165,8 @@ class Cluster:
             Whether it was there.
         """
         path = self._path(api_version, kind, namespace, name)
-        body = json.dumps({"propagationPolicy": "Background"}).encode()
         try:
-            self.transport.request("DELETE", path, body=body)
+            self.transport.request("DELETE", path, query={"propagationPolicy": "Background"})
         except Refused as error:
             if error.status != 404:
                 raise

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cli.cluster_checks.made import (
     NAMESPACE,
@@ -106,3 +107,29 @@ def test_an_account_without_workload_identity_is_a_warning_where_the_lake_is_a_b
     server.put(account, namespace=NAMESPACE)
     found = next(iter(accounts(connect(namespace=NAMESPACE), question)))
     assert found.state == "ok" and "t@p.iam" in found.found
+
+
+def test_the_role_that_is_installed_gives_each_right_that_is_asked_for() -> None:
+    from visionloop.cli.cluster_checks.accounts import needed
+    from visionloop.cli.cluster_checks.question import Question
+    from visionloop.config import load_config
+
+    file = Path(__file__).parents[3] / "manifests" / "base" / "runner-role.yaml"
+    roles = [d for d in yaml.safe_load_all(file.read_text(encoding="utf-8")) if "rules" in d]
+    config = load_config(
+        "{}", overrides={"lake": "gs://b/l", "serving.kserve": {}, "training.runner": "trainjob"}
+    )
+    rights = needed(Question(config=config, image="a:1"))
+    assert len(rights) > 8
+    for right in rights:
+        kind = "Role" if right.namespace is None else "ClusterRole"
+        for verb in right.verbs:
+            assert any(
+                right.group in rule["apiGroups"]
+                and right.resource in rule["resources"]
+                and verb in rule["verbs"]
+                and right.name in rule.get("resourceNames", [right.name])
+                for role in roles
+                for rule in role["rules"]
+                if role["kind"] == kind
+            ), f"{verb} {right}"
