@@ -27,8 +27,8 @@ def publish(
 
     Reads: experiments; the endpoint's pointer, the endpoint where its URL is configured; with
         an InferenceService its pods, samples, confidences and what harvest reads.
-    Writes: experiments, decisions, rounds; the endpoint's pointer and the record of a rollout,
-        under serving/ in the lake; the InferenceService, and what harvest writes.
+    Writes: experiments, decisions, rounds; the endpoint's pointer, under serving/ in the lake, and
+        the record of a rollout, under leases/; the InferenceService, and what harvest writes.
 
     Args:
         config: Text of loop.yaml, or the URI of one.

@@ -1,6 +1,6 @@
 """Publishing to an InferenceService: started, asked a known image, tried, promoted or rolled back.
 
-What is under way lies in a small file beside the pointer (`serving.inference_service.record`), so
+What is under way lies in a small file among the leases (`serving.inference_service.record`), so
 that a publish that was killed goes on where it was. The pointer stays the record of what is in
 service: it moves when a model has all the traffic.
 """
@@ -231,7 +231,7 @@ def _question(loop: LoopConfig, lake: Lake, model: Served) -> tuple[OnnxModel, Q
     from visionloop.inference import OnnxModel
     from visionloop.inference.preprocessing import to_input
     from visionloop.media.decode import decode_rgb
-    from visionloop.serving.inference_service.smoke import Question
+    from visionloop.serving.inference_service.smoke import Question, made_up_pixels
 
     loaded = OnnxModel.load(model.uri)
     if loaded.card.model_id != model.model_id:
@@ -253,9 +253,7 @@ def _question(loop: LoopConfig, lake: Lake, model: Served) -> tuple[OnnxModel, Q
         sample_id, encoded = held
         pixels = to_input(decode_rgb(encoded), size)
         return loaded, Question(f"the holdout's sample {sample_id[:12]}", pixels, encoded)
-    from visionloop.training.bundle import probe_images
-
-    return loaded, Question("made-up pixels", probe_images(size)[-1])
+    return loaded, Question("made-up pixels", made_up_pixels(size))
 
 
 def _holdout_picture(lake: Lake) -> tuple[str, bytes] | None:

@@ -143,7 +143,7 @@ class World:
         self.kserve.events = []
 
     def record(self) -> Path:
-        return self.folder / "lake" / "serving" / "clothing.rollout.json"
+        return self.folder / "lake" / "leases" / "clothing.rollout.json"
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 from tests.cluster.api_server import ApiServer
 from tests.cluster.http_api import handler
 from tests.serving.conftest import Server, Starter
+from tests.serving.inference_service.pod_states import FAILURES, RUNNING
 
 MODEL = "visionloop.dev/model-id"
 NAMESPACE = "models"
@@ -357,46 +358,6 @@ class KServe:
 def _deployment(predictor: dict[str, Any]) -> str:
     name = predictor.get("name")
     return f"clothing-{name}-predictor" if name else "clothing-predictor"
-
-
-def _waits(reason: str, message: str) -> dict[str, Any]:
-    waiting = {"waiting": {"reason": reason, "message": message}}
-    return {
-        "phase": "Pending",
-        "containerStatuses": [{"name": "kserve-container", "image": "slim:9", "state": waiting}],
-    }
-
-
-RUNNING = {
-    "phase": "Running",
-    "conditions": [{"type": "Ready", "status": "True"}],
-    "containerStatuses": [{"name": "kserve-container", "state": {"running": {}}}],
-}
-FAILURES: dict[str, dict[str, Any]] = {
-    "image": _waits("ImagePullBackOff", "Back-off pulling image slim:9"),
-    "crash": {
-        "phase": "Running",
-        "containerStatuses": [
-            {
-                "name": "kserve-container",
-                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
-                "lastState": {"terminated": {"exitCode": 2, "reason": "Error"}},
-            }
-        ],
-    },
-    "homeless": {
-        "phase": "Pending",
-        "conditions": [
-            {
-                "type": "PodScheduled",
-                "status": "False",
-                "reason": "Unschedulable",
-                "message": "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
-            }
-        ],
-    },
-    "blocked": {"phase": "Pending"},
-}
 
 
 def _proxying(kserve: KServe) -> Callable[..., Any]:

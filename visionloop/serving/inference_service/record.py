@@ -1,7 +1,7 @@
 """What is remembered of a rollout while it goes on, so that a killed one is finished and not begun.
 
-A small JSON file beside the endpoint's pointer: nothing holds the lake's lock while a model is
-tried. It goes once the decision is a row of the lake.
+A small JSON file among the lake's leases: nothing holds the lake's lock while a model is tried. It
+goes once the decision is a row of the lake.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Rollout:
 
 def record_uri(lake: Lake, endpoint: str) -> str:
     """Return where the record of an endpoint's rollout lies."""
-    return lake.path("serving", f"{endpoint}.rollout.json")
+    return lake.path("leases", f"{endpoint}.rollout.json")
 
 
 def read_record(uri: str) -> Rollout | None:

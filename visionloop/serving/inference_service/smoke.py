@@ -97,6 +97,13 @@ def ask_known_image(
     return Smoke(question.told_as, classes[here], float(answered[there]), difference)
 
 
+def made_up_pixels(size: int) -> NDArray[np.float32]:
+    """Return smooth colours, for where no picture is known, float32 [3, size, size] in 0..1."""
+    axis = np.linspace(0, 1, size, dtype=np.float32)
+    x, y = np.meshgrid(axis, axis)
+    return np.stack([x, y, (1 - x) * (1 - y)])
+
+
 def _probabilities(
     cluster: Cluster, endpoint: Endpoint, pod: dict[str, Any], question: Question
 ) -> NDArray[np.float32]:
