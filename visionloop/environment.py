@@ -83,7 +83,7 @@ def secrets() -> list[str]:
     """What was given to this process and must never be told: the longest first."""
     catalog = os.environ.get("VISIONLOOP_CATALOG", "")
     mounted = _content(_catalog_file())
-    found = {kfp_token(), _content(kfp_token_file()), kfp_cookie().partition("=")[2]}
+    found = {kfp_token(), _content(kfp_token_file()), *_cookie_values()}
     for uri in (catalog, mounted):
         user_and_password, at, _ = uri.partition("://")[2].rpartition("@")
         found.add(user_and_password.partition(":")[2] if at else "")
@@ -110,6 +110,10 @@ def _private_key(path: str) -> set[str]:
     except ValueError:
         return set()
     return {str(held.get(name, "")) for name in ("private_key", "private_key_id")}
+
+
+def _cookie_values() -> list[str]:
+    return [part.partition("=")[2].strip() for part in kfp_cookie().split(";")]
 
 
 def _catalog_file() -> str:

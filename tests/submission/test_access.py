@@ -130,6 +130,8 @@ def test_the_environment_names_the_way_in_and_its_secrets_are_never_told(
     monkeypatch.setenv("VISIONLOOP_KFP_COOKIE", "oauth2_proxy=c00kie-value")
     assert Access.from_environment().cookie == "oauth2_proxy=c00kie-value"
     assert "c00kie-value" in environment.secrets()
+    monkeypatch.setenv("VISIONLOOP_KFP_COOKIE", "first=one-value; second=other-value")
+    assert {"one-value", "other-value"} <= set(environment.secrets())
     monkeypatch.setenv("VISIONLOOP_KFP_TOKEN_FILE", str(tmp_path / "absent"))
     with pytest.raises(InputError, match="not there"):
         Access.from_environment()

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.submission.conftest import LOOP
 from tests.submission.kfp_stub import KfpStub
 from visionloop.errors import InputError
 from visionloop.submission import Server, ServerError, Work
@@ -164,6 +165,23 @@ def test_a_key_stands_for_one_content(work: Work, changed: Work) -> None:
         server.start(work, once="4f2a91c")
         with pytest.raises(InputError, match="belongs to a run of something else"):
             server.start(changed, once="4f2a91c")
+
+
+@pytest.mark.parametrize("key", ["two words", " ", "a\tb"])
+def test_a_key_is_one_word(work: Work, key: str) -> None:
+    with KfpStub() as kfp, pytest.raises(InputError, match="not one word"):
+        Server.connect(kfp.url).start(work, once=key)
+    assert kfp.runs == []
+
+
+def test_a_program_submits_follows_and_judges_as_the_command_does() -> None:
+    with KfpStub(["RUNNING", "SUCCEEDED"], [("ingest", "SUCCEEDED")]) as kfp:
+        server = Server.connect(kfp.url)
+        run = server.submit("round", LOOP, settings=["n_samples=5"], image="registry.example/a:3")
+        end = server.follow(run, poll_s=0.01)
+    assert end.succeeded and [task.name for task in end.tasks] == ["ingest"]
+    assert kfp.runs[0]["runtime_config"]["parameters"]["n_samples"] == 5
+    assert "image: registry.example/a:3" in kfp.packages[run.version]
 
 
 def test_two_jobs_with_one_key_at_the_same_moment_end_up_with_one_run(

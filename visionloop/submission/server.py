@@ -97,6 +97,8 @@ class Server:
         if ca_file:
             shown = Access(shown.token, shown.token_file, shown.cookie, ca_file)
         host = (host or environment.kfp_endpoint()).rstrip("/")
+        if host and "://" not in host:
+            host = f"https://{host}"
         ui = (environment.kfp_ui() or host).rstrip("/")
         return cls(connect(host, shown), host=host, ui=ui, namespace=namespace)
 
@@ -171,7 +173,12 @@ class Server:
 
         Returns:
             The run.
+
+        Raises:
+            InputError: The key is not one word, or belongs to a run of something else.
         """
+        if once.split() != [once] and once:
+            raise InputError(f"the key {once!r} is not one word", where="--once")
         arguments = dict(work.arguments)
         fill_from_lake(work.package.pipeline, work.config, arguments)
         version = self.upload(work)
