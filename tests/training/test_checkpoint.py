@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,11 @@ from tests.training.interrupted import run_train
 from tests.training.small_loop import SmallLoop
 from visionloop.lake.storage import local_path
 from visionloop.stages.train import train
+from visionloop.training import work
 from visionloop.training.checkpoint import Checkpoints, identity_of, state_of
+from visionloop.training.parameters import TrainingConfig
+from visionloop.training.plan import Plan, Result
+from visionloop.training.training_set import TrainingSet
 
 N_LABELS = 60
 # Two fits of 30 steps each: one for the temperature, one on every label.
@@ -157,9 +164,44 @@ def test_a_write_that_is_killed_leaves_the_checkpoint_before(tmp_path: Path) -> 
     assert content is not None and state_of(content)["step"] == 3
 
 
-def test_a_model_that_was_stored_is_recorded_without_training_again(tmp_path: Path) -> None:
+def test_a_model_that_was_stored_is_recorded_without_training_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loop = labelled(tmp_path, checkpoint_steps=0)
-    script = run_train(loop.config, 1000, "SIGKILL")
-    assert script.returncode == 0
-    (row,) = loop.lake.read("experiments").to_pylist()
-    assert kept(loop) == [] and row["n_labels"] == N_LABELS
+    script = """
+import os, sys
+from visionloop.lake import run
+run.Run.commit = lambda self, **given: os.kill(os.getpid(), 9)
+from visionloop.stages.train import train
+train(config=sys.argv[1], round_id="0000")
+"""
+    killed = subprocess.run([sys.executable, "-c", script, loop.config], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert "result.json" in {path.name for path in kept(loop)}
+
+    def never(*args: Any, **given: Any) -> None:
+        raise AssertionError("trained again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(work, "train_network", never)
+        trained = train(config=loop.config, round_id="0000")
+    assert loop.experiment(trained.model_id)["n_labels"] == N_LABELS
+    assert kept(loop) == []
+
+
+def test_a_result_whose_model_is_gone_counts_for_nothing(tmp_path: Path) -> None:
+    loop = labelled(tmp_path, checkpoint_steps=0)
+    first = train(config=loop.config, round_id="0000")
+    folder = loop.lake.path("training", "small", first.model_id)
+    held = Plan(
+        first.model_id, TrainingSet("loop", ()), {}, [], TrainingConfig(), "0000", "",
+        loop.experiment(first.model_id)["uri"], folder,
+    )  # fmt: skip
+    card = local_path(held.bundle) / "card.json"
+    digest = hashlib.sha256(card.read_bytes()).hexdigest()
+    Result(digest, "d", [], {"loss": 1.0}, "2026-11-22T00:00:00+00:00").save(held)
+    assert Result.load(held) is not None
+    card.write_bytes(card.read_bytes() + b" ")
+    assert Result.load(held) is None
+    card.unlink()
+    assert Result.load(held) is None

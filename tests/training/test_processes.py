@@ -69,7 +69,8 @@ def test_two_processes_train_the_model_of_one_up_to_rounding(tmp_path: Path) -> 
         train(config=loop.config, round_id="0000")
         found.append(probabilities(loop))
     difference = np.abs(found[0] - found[1]).max()
-    assert difference < 2e-3 < 0.05 < np.abs(found[0] - found[2]).max()
+    # Measured: 2e-5; .06 where each process normalises its half of a batch by itself.
+    assert difference < 5e-4 < 0.05 < np.abs(found[0] - found[2]).max()
 
 
 def test_interrupted_and_taken_up_again_two_processes_give_the_same_bytes(tmp_path: Path) -> None:
