@@ -234,6 +234,17 @@ def test_a_label_outside_the_classes_stops_the_training_and_names_it(loop: Small
     assert loop.counts()["experiments"] == 0
 
 
+def test_a_runner_that_there_is_not_is_refused_and_where_is_no_part_of_which_model(
+    loop: SmallLoop,
+) -> None:
+    loop.label(loop.split("pool")[:20])
+    with pytest.raises(InputError, match="did you mean `trainjob`"):
+        train(config=loop.config, round_id="0000", runner="trainjobs")
+    first = train(config=loop.config, round_id="0000", runner="pod")
+    elsewhere = loop.changed("training", checkpoint_steps=3, processes=1, control_arm=False)
+    assert train(config=elsewhere, round_id="0000").model_id == first.model_id
+
+
 def test_without_labels_there_is_nothing_to_train(loop: SmallLoop) -> None:
     with pytest.raises(InputError, match="too few"):
         train(config=loop.config, round_id="0000")

@@ -198,7 +198,7 @@ def _plan(
 def _known(runner: str) -> str:
     if runner not in RUNNERS:
         raise InputError(
-            f"no runner is called {runner!r}{nearest(runner, RUNNERS)}",
+            f"no runner is called {runner!r}{nearest(runner, list(RUNNERS))}",
             where="runner",
             remedy=f"Use one of: {', '.join(RUNNERS)}",
         )
