@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="KEY",
         help="attach to the run that was started with this key, unless it failed: a job that is "
-        "started again starts no second run; for example the commit",
+        "started again starts no second run; for example the id of the CI run",
     )
     parser.add_argument("--wait", action="store_true", help="wait until the run has ended")
     parser.add_argument(

@@ -129,7 +129,7 @@ class Server:
             experiment: Name of the experiment; it is made when it is not there.
             image: Image of every task; empty takes the configuration's, else the release's.
             name: Name of the run; empty makes one of the pipeline, and the time or the key.
-            once: A key that makes the run one of its kind, for example the commit's: a job that
+            once: A key that makes the run one of its kind, for example the CI run's id: a job that
                 starts again attaches to the run that it started, unless that failed.
             service_account: Kubernetes service account; empty takes the configuration's.
             pipeline_root: Where artifacts go; empty takes the server's.
