@@ -65,7 +65,7 @@ def do(plan: Plan, group: Group = ALONE) -> Result:
             group=group,
         )
     now = datetime.now(UTC).isoformat()
-    card = store(plan, trained, used, now) if group.leads else ""
+    card = _store(plan, trained, used, now) if group.leads else ""
     result = Result(card, used.digest, unread, _summary(trained, unread), now)
     if group.leads:
         result.save(plan)
@@ -105,15 +105,8 @@ def _shown(arm: str, total: int, group: Group) -> Iterator[OnUpdate | None]:
         yield on_update
 
 
-def store(plan: Plan, trained: Trained, used: TrainingSet, created_at: str) -> str:
-    """Write a trained network's bundle into the lake, and return the SHA-256 of its card.
-
-    Args:
-        plan: What was to be trained.
-        trained: The network.
-        used: What it was trained on.
-        created_at: UTC, ISO 8601.
-    """
+def _store(plan: Plan, trained: Trained, used: TrainingSet, created_at: str) -> str:
+    """Write a trained network's bundle into the lake, and return the SHA-256 of its card."""
     card = ModelCard(
         model_id=plan.model_id,
         architecture=plan.parameters.architecture,
