@@ -44,11 +44,13 @@ class Outcome:
         published: Whether the model has all the traffic.
         reason: One sentence.
         figures: For the decision's row and the page.
+        changed: Whether it was not in service before.
     """
 
     published: bool
     reason: str
     figures: dict[str, Any] = field(default_factory=dict)
+    changed: bool = True
 
 
 def open_rollouts(loop: LoopConfig, lake: Lake) -> Rollouts:
@@ -128,7 +130,7 @@ def roll_out(
         else:
             rollouts.withdraw(model)
         reason = record.reason or "it is in service already; nothing changed"
-        return Outcome(True, reason, _figures(rollouts, record))
+        return Outcome(True, reason, _figures(rollouts, record), changed=False)
     if record.state == TRYING:
         save()
         _attempt(rollouts, loop, lake, model, current, record, tried, save, harvest)

@@ -17,7 +17,7 @@ from visionloop.task import stage
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
-    from visionloop.lake import Lake
+    from visionloop.lake import Lake, Run
     from visionloop.stages.kserve_publish import Outcome
 
 
@@ -82,9 +82,12 @@ def publish(
         served = before.model_id if before else ""
         if passed and before is not None and served == model_id:
             served = before.previous  # a publish that was killed had moved the pointer already
+        told = False
         if rolls_out:
             found = _roll_out(config, loop, opened, model_id, model_uri, run.round_id, run.run_id)
             published, reason, figures = found.published, found.reason, found.figures
+            # What a publish found out that ran before stands in its row.
+            told = not found.changed and _is_recorded(run, model_id)
         else:
             published, figures = passed, {}
             reason = "did not pass its gate; the model in service stays"
@@ -97,7 +100,8 @@ def publish(
             set_states(run, {model_id: ROLLED_BACK})
         inputs = {"before": served, "url": loop.serving.url, **figures}
         outcome = "published" if published else ROLLED_BACK if passed else "kept"
-        record_decision(run, "publish", model_id, outcome, reason, inputs)
+        if not told:
+            record_decision(run, "publish", model_id, outcome, reason, inputs)
         run.set_round(
             state="done",
             outcome="published" if published else "kept",
@@ -137,6 +141,14 @@ def _roll_out(
         harvest(config=config, lake=lake.uri, round_id=round_id, run_id=run_id)
 
     return roll_out(loop, lake, Served(model_id, model_uri), harvest=bring_in)
+
+
+def _is_recorded(run: Run, model_id: str) -> bool:
+    rows = run.read("decisions", where=f"round_id == '{run.round_id}'").to_pylist()
+    return any(
+        (row["decision"], row["subject"], row["outcome"]) == ("publish", model_id, "published")
+        for row in rows
+    )
 
 
 def _told(loop: LoopConfig, figures: dict[str, Any]) -> list[list[str]]:

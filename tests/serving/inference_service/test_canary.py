@@ -106,7 +106,7 @@ def test_server_errors_roll_it_back_early_by_its_own_metrics(
         statuses = {world.kserve.ask(grey(0), model) for model in ("m0002-bb", "m0001-aa")}
         assert statuses == {500, 200}
         send(world, [grey(0)] * 80)
-    assert time.monotonic() - began < 60, "it ends before its time is over"
+    assert time.monotonic() - began < 240, "it ends before its time is over"
     assert publishing.done and publishing.done[1:] == (False, "m0001-aa")
     assert world.kserve.shares() == {"m0001-aa": 100}
     assert world.states() == {"m0001-aa": "in_service", "m0002-bb": "rolled_back"}
@@ -191,12 +191,12 @@ def refuse_metrics(world: World) -> None:
 def test_nothing_of_the_lake_is_locked_while_it_is_tried(make_world: Callable[..., World]) -> None:
     world = make_world("Standard")
     one_in_service(world)
-    with Publishing(world, "m0002-bb"):
-        began = time.monotonic()
+    world.canary["minutes"] = 0.3
+    with Publishing(world, "m0002-bb") as publishing:
         with world.lake.run(stage="monitor", round_id="0001") as run:
             run.set_round(counts={"other": 1})
             run.commit()
-        assert time.monotonic() - began < 4
+        assert publishing.done is None, "it was written while the model was tried"
     round_ = world.lake.rounds.get("0001")
     assert round_ and round_.outcome == "published"
 
@@ -209,7 +209,7 @@ def test_a_rollback_by_hand_ends_a_canary_that_runs(make_world: Callable[..., Wo
     with Publishing(world, "m0002-bb") as publishing:
         ended = rollback(config=world.config())
         assert ended[1:] == ("m0001-aa", "m0002-bb")
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 240
     assert publishing.done and publishing.done[1:] == (False, "m0001-aa")
     assert world.kserve.shares() == {"m0001-aa": 100}
     assert world.states()["m0002-bb"] == "rolled_back"

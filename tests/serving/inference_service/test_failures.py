@@ -42,7 +42,7 @@ def test_a_failure_ends_it_at_once_and_the_model_before_has_everything(
     began = time.monotonic()
     with pytest.raises(VisionloopError, match=SAYS[how]) as raised:
         world.publish("m0002-bb")
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 300
     assert "Model m0001-aa has all the traffic again" in str(raised.value)
     assert world.kserve.shares() == {"m0001-aa": 100} and world.kserve.ask(grey(120)) == 200
     pointer = world.pointer()
@@ -65,7 +65,7 @@ def test_a_pod_may_wait_for_a_node_where_nodes_are_made_on_demand(
     began = time.monotonic()
     with pytest.raises(VisionloopError, match="no node takes the pod"):
         world.publish("m0001-aa")
-    assert 2 <= time.monotonic() - began < 20
+    assert 2 <= time.monotonic() - began < 50
 
 
 def test_time_that_runs_out_says_what_was_waited_for(make_world: Callable[..., World]) -> None:

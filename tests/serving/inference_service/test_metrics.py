@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.serving.conftest import Starter, picture
+from visionloop.errors import VisionloopError
 from visionloop.serving.config import KServeConfig
 from visionloop.serving.inference_service.endpoint import Endpoint
 from visionloop.serving.inference_service.metrics import Count, Tally, count_of
@@ -55,3 +56,28 @@ def test_a_tally_is_kept_over_a_restart_of_its_reader() -> None:
     tally = Tally({"m1": Count(5, 1)}, {"pod": Count(7, 1)})
     again = Tally.from_plain(tally.to_plain())
     assert (again.models, again.last) == (tally.models, tally.last)
+
+
+def test_what_a_pod_counted_before_it_could_be_read_is_not_of_the_canary() -> None:
+    tally, ours, now = Tally(), OURS, Count(900, 90)
+
+    class Deaf:
+        def proxy_get(self, *_: object, **__: object) -> bytes:
+            raise VisionloopError("no route")
+
+    class Heard:
+        def proxy_get(self, *_: object, **__: object) -> bytes:
+            good, bad = now.requests - now.errors, now.errors
+            name = "visionloop_inference_requests_total"
+            return f'{name}{{code="2xx"}} {good}\n{name}{{code="5xx"}} {bad}\n'.encode()
+
+    annotations = {"visionloop.dev/model-id": "m1"}
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    pod = {"metadata": {"name": "p", "annotations": annotations}, "status": ready}
+    tally.read(Deaf(), ours, [pod], first=True)  # type: ignore[arg-type]
+    assert tally.unread == {"p": "no route."}
+    tally.read(Heard(), ours, [pod])  # type: ignore[arg-type]
+    assert tally.of("m1") == Count(0, 0)
+    now = Count(910, 91)
+    tally.read(Heard(), ours, [pod])  # type: ignore[arg-type]
+    assert tally.of("m1") == Count(10, 1)

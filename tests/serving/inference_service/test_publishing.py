@@ -38,6 +38,7 @@ def test_two_models_follow_each_other_and_again_changes_nothing(
     generation = world.kserve.service()["metadata"]["generation"]
     assert world.publish("m0002-bb")[1:] == (True, "m0002-bb")
     assert world.kserve.service()["metadata"]["generation"] == generation
+    assert world.decision() == decision, "what the first publish found out stands"
     assert not world.record().exists()
     owners = {e["manager"] for e in world.kserve.service()["metadata"]["managedFields"]}
     assert owners == {"visionloop", "controller"}

@@ -50,11 +50,13 @@ class Tally:
         models: Count by model.
         last: Last reading of each pod.
         unread: Why the metrics of a pod could not be read last time, by pod.
+        late: Pods whose first reading failed: nobody knows what they counted before.
     """
 
     models: dict[str, Count] = field(default_factory=dict)
     last: dict[str, Count] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
+    late: set[str] = field(default_factory=set)
 
     def of(self, model_id: str) -> Count:
         """Return what a model's pods answered."""
@@ -85,10 +87,12 @@ class Tally:
                 now = read_pod(cluster, endpoint, pod)
             except VisionloopError as error:
                 self.unread[name] = str(error)
+                self.late |= {name} - set(self.last)
                 continue
-            if not first:
+            if not first and name not in self.late:
                 news = now.since(self.last.get(name, Count()))
                 self.models[model_of(pod)] = self.of(model_of(pod)) + news
+            self.late.discard(name)
             self.last[name] = now
 
     def to_plain(self) -> dict[str, Any]:

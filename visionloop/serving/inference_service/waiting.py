@@ -9,11 +9,17 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from visionloop.cluster.pods import container_states, is_unschedulable
+from visionloop.cluster.pods import container_states, failure_of, is_unschedulable
 from visionloop.errors import VisionloopError
 from visionloop.serving.inference_service.documents import CONTAINER
 from visionloop.serving.inference_service.endpoint import API_VERSION, KIND, Endpoint, Mode, Served
-from visionloop.serving.inference_service.pods import name_of, selector, served_models
+from visionloop.serving.inference_service.pods import (
+    model_of,
+    name_of,
+    pods_of,
+    selector,
+    served_models,
+)
 from visionloop.serving.inference_service.verdict import Verdict, condition, judge
 
 if TYPE_CHECKING:
@@ -66,6 +72,19 @@ def wait_for_rollout(
     homeless: dict[str, float] = {}
     verdict = Verdict(waits_for="the InferenceService")
     shown = ""
+
+    def verdict_of(patient: bool) -> Verdict:
+        return judge(
+            service,
+            [pod for name, pod in pods.items() if name not in stale_pods],
+            model,
+            mode,
+            whole=whole,
+            stale=stale if time.monotonic() - began < _STALE_SECONDS else None,
+            patient=patient,
+            with_pod=with_pod,
+        )
+
     with _Changes(cluster, endpoint, settings.timeout_s) as changes:
         while True:
             now = time.monotonic()
@@ -85,16 +104,11 @@ def wait_for_rollout(
             }
             homeless = {name: homeless.get(name, now) for name in without}
             patient = all(now - since < settings.unschedulable_s for since in homeless.values())
-            verdict = judge(
-                service,
-                [pod for name, pod in pods.items() if name not in stale_pods],
-                model,
-                mode,
-                whole=whole,
-                stale=stale if now - began < _STALE_SECONDS else None,
-                patient=patient,
-                with_pod=with_pod,
-            )
+            verdict = verdict_of(patient)
+            if verdict.done:
+                # All at once: a watch tells of pods one by one, of those of the model before last.
+                pods = {name_of(pod): pod for pod in pods_of(cluster, endpoint)}
+                verdict = verdict_of(patient)
             if verdict.failure:
                 raise _failed(cluster, endpoint, model, verdict)
             if verdict.done:
@@ -112,13 +126,12 @@ class _Changes:
     def __init__(self, cluster: Cluster, endpoint: Endpoint, timeout_s: float) -> None:
         self._news: queue.Queue[tuple[str, Any]] = queue.Queue()
         self._over = threading.Event()
-        at = endpoint.namespace
-        self._sources = [
-            (("SERVICE", found) for found in cluster.watch(
-                API_VERSION, KIND, endpoint.name, namespace=at, timeout_s=timeout_s)),
-            cluster.watch_list(
-                "v1", "Pod", namespace=at, label_selector=selector(endpoint), timeout_s=timeout_s),
-        ]  # fmt: skip
+        where: dict[str, Any] = {"namespace": endpoint.namespace, "timeout_s": timeout_s}
+        service = cluster.watch(API_VERSION, KIND, endpoint.name, **where)
+        self._sources: list[Iterator[tuple[str, Any]]] = [
+            (("SERVICE", state) for state in service),
+            cluster.watch_list("v1", "Pod", label_selector=selector(endpoint), **where),
+        ]
 
     def __enter__(self) -> _Changes:
         for source in self._sources:
@@ -126,7 +139,7 @@ class _Changes:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        # A thread that waits for the next change ends with it, or with its time.
+        # A thread that waits for the next change ends with it, or with its watch.
         self._over.set()
 
     def take(self) -> list[tuple[str, Any]]:
@@ -172,12 +185,18 @@ def _confirmed(cluster: Cluster, endpoint: Endpoint, model: Served, verdict: Ver
 
 
 def _failed(cluster: Cluster, endpoint: Endpoint, model: Served, verdict: Verdict) -> RolloutFailed:
-    where = endpoint.where
-    if verdict.pod is not None:
-        where += f", pod {name_of(verdict.pod)}"
-    tail = log_tail(cluster, endpoint, verdict.pod) if verdict.pod is not None else ""
+    where, reason, pod = endpoint.where, verdict.failure, verdict.pod
+    if pod is None or not failure_of(pod):
+        # The status told first: a pod knows better.
+        mine = (one for one in pods_of(cluster, endpoint) if model_of(one) == model.model_id)
+        pod = next((one for one in mine if failure_of(one)), pod)
+        told = failure_of(pod) if pod is not None else ""
+        reason += f": {told}" if told else ""
+    if pod is not None:
+        where += f", pod {name_of(pod)}"
+    tail = log_tail(cluster, endpoint, pod) if pod is not None else ""
     return RolloutFailed(
-        f"model {model.model_id} does not come into service: {verdict.failure}"
+        f"model {model.model_id} does not come into service: {reason}"
         + (f"; the end of its log:\n{tail}\n" if tail else ""),
         where=where,
         remedy="Correct that and run the round again",
