@@ -44,8 +44,10 @@ class Publishing:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._thread.join(timeout=120)
+        self._thread.join(timeout=200)
         assert not self._thread.is_alive()
+        if self.error is not None and not isinstance(self.error, VisionloopError):
+            raise self.error
 
     def until_it_is_tried(self) -> None:
         until = time.monotonic() + 60

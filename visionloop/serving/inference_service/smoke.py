@@ -99,7 +99,7 @@ def ask_known_image(
 
 def made_up_pixels(size: int) -> NDArray[np.float32]:
     """Return smooth colours, for where no picture is known, float32 [3, size, size] in 0..1."""
-    axis = np.linspace(0, 1, size, dtype=np.float32)
+    axis = np.linspace(0.2, 0.8, size, dtype=np.float32)
     x, y = np.meshgrid(axis, axis)
     return np.stack([x, y, (1 - x) * (1 - y)])
 
