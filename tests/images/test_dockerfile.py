@@ -142,6 +142,22 @@ def test_only_the_large_image_holds_pytorch(stages: dict[str, Stage]) -> None:
     assert "gpu.txt" not in asked
 
 
+def test_each_image_gets_its_own_build_of_onnx_runtime_and_never_both(
+    stages: dict[str, Stage],
+) -> None:
+    added = {"cpu": "processor", "gpu": "torch"}
+    for target, stage in added.items():
+        copied = [command.flags[0] for command in stages[target].of("COPY")]
+        assert [flag for flag in copied if flag.partition("=")[2] in added.values()] == [
+            f"--from={stage}"
+        ]
+        assert stages[stage].parent == "packages"
+        (command,) = stages[stage].of("RUN")
+        assert command.value[0].endswith(f"--requirement requirements/{target}.txt")
+    asked = " ".join(command.original for command in stages["packages"].commands)
+    assert "shared.txt" in asked and "cpu.txt" not in asked
+
+
 def test_every_package_is_installed_by_its_hash(stages: dict[str, Stage]) -> None:
     steps = [
         step
@@ -150,7 +166,7 @@ def test_every_package_is_installed_by_its_hash(stages: dict[str, Stage]) -> Non
         for step in command.value[0].split("&&")
         if "images/install" in step
     ]
-    assert len(steps) == 4
+    assert len(steps) == 5
     for step in steps:
         # Our own package comes from the build context, without an index.
         assert "--require-hashes" in step or "--no-index" in step, step

@@ -12,7 +12,8 @@ from packaging.utils import canonicalize_name
 
 from tests.images.locks import ROOT, environment_of, read_lock
 
-LOCKS = {"gpu": ("engine", "serve"), "cpu": ("lake", "serve")}
+LOCKS = {"gpu": ("gpu",), "cpu": ("lake", "serve"), "shared": ("stages", "serving")}
+BUILDS = {"onnxruntime", "onnxruntime-gpu"}
 STALE = "make locks"
 
 
@@ -37,6 +38,8 @@ def test_a_lock_holds_what_setup_cfg_asks_for(lock: str, python: str) -> None:
     environment = environment_of(python)
     locked = {one.name: one.version for one in read_lock(lock) if one.holds_in(environment)}
     for asked in asked_for(LOCKS[lock]):
+        if asked.marker and not asked.marker.evaluate(environment):
+            continue
         name = canonicalize_name(asked.name)
         assert name in locked, f"{asked} is not in requirements/{lock}.txt: run `{STALE}`"
         assert locked[name] in asked.specifier, f"{name} {locked[name]} is not {asked}: `{STALE}`"
@@ -54,10 +57,48 @@ def test_the_small_image_has_the_packages_of_the_large_one_without_pytorch() -> 
     def entries(lock: str) -> set[str]:
         return {f"{one.requirement} {one.hashes}" for one in read_lock(lock)}
 
-    assert entries("build") <= entries("cpu") < entries("gpu"), f"`{STALE}`"
-    only_large = {one.name for one in read_lock("gpu")} - {one.name for one in read_lock("cpu")}
-    assert {"torch", "torchvision", "triton", "nvidia-cudnn-cu13"} <= only_large
-    assert not {one.name for one in read_lock("cpu") if one.name.startswith(("nvidia", "cuda"))}
+    shared = entries("shared")
+    assert entries("build") <= shared and shared < entries("cpu") and shared < entries("gpu"), STALE
+    names = {lock: {one.name for one in read_lock(lock)} for lock in LOCKS}
+    assert {"torch", "torchvision", "triton", "nvidia-cudnn-cu13"} <= names["gpu"] - names["cpu"]
+    # What the two images do not share, of the small one.
+    assert names["cpu"] - names["shared"] == {"onnxruntime", "flatbuffers"}
+    assert not {name for name in names["cpu"] if name.startswith(("nvidia", "cuda"))}
+
+
+@pytest.mark.parametrize(("machine", "on_gpu"), [("x86_64", True), ("aarch64", False)])
+def test_an_image_holds_one_build_of_onnx_runtime_and_both_images_one_version(
+    machine: str, on_gpu: bool
+) -> None:
+    environment = environment_of("3.12") | {"platform_machine": machine}
+
+    def builds(lock: str) -> dict[str, str]:
+        held = [one for one in read_lock(lock) if one.name in BUILDS and one.holds_in(environment)]
+        return {one.name: str(one.version) for one in held}
+
+    assert builds("shared") == {}
+    (version,) = builds("cpu").values()
+    assert builds("cpu") == {"onnxruntime": version}
+    expected = "onnxruntime-gpu" if on_gpu else "onnxruntime"
+    assert builds("gpu") == {expected: version}, f"`{STALE}`"
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_the_large_image_holds_each_library_that_onnx_runtime_loads_for_cuda(python: str) -> None:
+    # As its extras `cuda` and `cudnn` name them, and cuBLAS, which cuDNN brings.
+    environment = environment_of(python)
+    locked = {one.name: one.version for one in read_lock("gpu") if one.holds_in(environment)}
+    majors = {
+        "nvidia-cublas": 13,
+        "nvidia-cuda-nvrtc": 13,
+        "nvidia-cuda-runtime": 13,
+        "nvidia-cudnn-cu13": 9,
+        "nvidia-cufft": 12,
+        "nvidia-curand": 10,
+    }
+    assert {name: locked[name].major for name in majors} == majors
+    # The same ones serve PyTorch in the same process.
+    assert locked["cuda-toolkit"].major == 13
 
 
 @pytest.mark.parametrize("lock", [*LOCKS, "build"])

@@ -246,22 +246,19 @@ ENGINE = (
     "visionloop.lean",
     "visionloop.lake.file_io",  # named to pyiceberg by its path
 )
+SERVING = ("visionloop.serving.predictor", "visionloop.serving.collector")
+# The second one is what torchrun starts.
+TRAINING = (*ENGINE, "visionloop.training.launch")
 STARTS = {
     "lake": ENGINE,
-    # The second one is what torchrun starts.
-    "engine": (*ENGINE, "visionloop.training.launch"),
-    "serve": ("visionloop.serving.predictor", "visionloop.serving.collector"),
+    "engine": TRAINING,
+    "serve": SERVING,
+    "gpu": (*TRAINING, *SERVING),
     "demo": ("visionloop.demo.",),
 }
 # Where PyTorch begins: one task, and the export of PyTorch weights that a loop names.
 BEYOND = {"lake": ("visionloop.stages.train", "visionloop.training.embedding_export")}
-BESIDE = {
-    "": (),
-    "lake": (),
-    "engine": ("lake",),
-    "serve": (),
-    "demo": ("lake", "engine", "serve"),
-}
+BESIDE = {**dict.fromkeys(["", *STARTS], ()), "demo": ("lake", "engine", "serve")}
 BASE_ROOMS = ("cli", "cluster", "components", "pipelines", "runner")
 
 
@@ -338,18 +335,23 @@ def third_party(path: Path) -> set[str]:
 
 
 def declared() -> dict[str, set[str]]:
-    """Return the distributions of each extra; of the base install under an empty name."""
+    """Return the modules' distributions of each extra; of the base install under an empty name."""
     parsed = configparser.ConfigParser()
     parsed.read(ROOT / "setup.cfg", encoding="utf-8")
     lists = {"": parsed["options"]["install_requires"], **parsed["options.extras_require"]}
-    return {
-        extra: {
-            re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0].lower().replace("_", "-")
-            for line in text.splitlines()
-            if line.strip() and not line.lstrip().startswith(("#", "visionloop["))
-        }
-        for extra, text in lists.items()
-    }
+
+    def of(extra: str) -> set[str]:
+        found = set()
+        for line in lists[extra].splitlines():
+            if inner := re.fullmatch(r"visionloop\[(.+)\]", line):
+                found |= set().union(*map(of, inner[1].split(",")))
+            elif line and not line.startswith("#"):
+                name = re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0].lower().replace("_", "-")
+                # Two distributions of one module.
+                found.add("onnxruntime" if name == "onnxruntime-gpu" else name)
+        return found
+
+    return {extra: of(extra) for extra in lists}
 
 
 @pytest.mark.parametrize("extra", BESIDE)
