@@ -198,3 +198,22 @@ def test_the_queue_leads_to_the_example_of_a_quota() -> None:
             assert flavor["name"] in names(quota, "ResourceFlavor")
             listed = [resource["name"] for resource in flavor["resources"]]
             assert listed == group["coveredResources"]
+
+
+def test_no_two_kustomizations_for_one_namespace_own_the_same_object() -> None:
+    gitops = tuple(render(MANIFESTS.parent / "docs" / "ci" / "gitops"))
+    ours = {(d["kind"], d["metadata"]["name"]) for d in gitops}
+    assert ("ConfigMap", "visionloop-loop") in ours
+    for name in VARIANTS:
+        theirs = {(d["kind"], d["metadata"]["name"]) for d in variant(name)}
+        assert not ours & theirs, name
+
+
+def test_the_account_of_the_schedules_job_comes_with_the_component_that_it_names() -> None:
+    gitops = tuple(render(MANIFESTS.parent / "docs" / "ci" / "gitops"))
+    (job,) = of_kind(gitops, "Job")
+    account = job["spec"]["template"]["spec"]["serviceAccountName"]
+    assert account in names(variant("gke with everything"), "ServiceAccount")
+    for overlay in ("gke", "local"):
+        text = (MANIFESTS / "overlays" / overlay / "kustomization.yaml").read_text()
+        assert "# - ../../components/submitter" in text

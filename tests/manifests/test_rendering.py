@@ -126,7 +126,7 @@ def test_the_example_of_a_loop_is_valid_and_has_the_overlays_lake_and_accounts(
     overlay: str,
 ) -> None:
     documents = variant(overlay)
-    text = named(documents, "ConfigMap", "visionloop-loop")["data"]["loop.yaml"]
+    text = named(documents, "ConfigMap", "visionloop-loop-example")["data"]["loop.yaml"]
     config = load_config(text)
     assert config.lake == install(documents)["lake"]
     assert config.serving.kserve
@@ -145,7 +145,7 @@ def test_accounts_of_the_gke_overlay_are_googles_too() -> None:
 
 
 def test_gpu_tasks_of_the_gke_example_run_on_spot_nodes() -> None:
-    text = named(variant("gke"), "ConfigMap", "visionloop-loop")["data"]["loop.yaml"]
+    text = named(variant("gke"), "ConfigMap", "visionloop-loop-example")["data"]["loop.yaml"]
     cluster = load_config(text).cluster
     assert cluster.accelerator_type == "nvidia.com/gpu"
     assert cluster.node_selector["cloud.google.com/gke-spot"] == "true"
@@ -157,7 +157,7 @@ def test_gpu_tasks_of_the_gke_example_run_on_spot_nodes() -> None:
 
 def test_tasks_and_collector_have_the_local_lake_at_one_path() -> None:
     documents = variant("local")
-    text = named(documents, "ConfigMap", "visionloop-loop")["data"]["loop.yaml"]
+    text = named(documents, "ConfigMap", "visionloop-loop-example")["data"]["loop.yaml"]
     config = load_config(text)
     assert config.lake.startswith(f"file://{config.cluster.mount_path}/")
     assert config.cluster.claim in names(documents, "PersistentVolumeClaim")

@@ -154,7 +154,7 @@ def as_pod(workflow: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_gitops_files_validate_strictly_and_pass_restricted(shared: Path) -> None:
     documents = render(GITOPS)
-    assert [d["kind"] for d in documents] == ["ServiceAccount", "ConfigMap", "Job"]
+    assert [d["kind"] for d in documents] == ["ConfigMap", "Job"]
     for document in [*documents, as_pod(scheduled_workflow())]:
         kubernetes_validate.validate(document, KUBERNETES[0], strict=True)
     assert problems(scheduled_workflow(), shared / "crds" / "kfp-2.17.0") == []
