@@ -221,3 +221,14 @@ def test_every_script_of_the_images_is_valid_shell() -> None:
         path = ROOT / "images" / name
         assert path.stat().st_mode & 0o111, name
         subprocess.run(["sh", "-n", str(path)], check=True)
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_a_container_that_was_given_no_gpu_asks_the_runtime_for_none(
+    image: dict[str, list[dockerfile.Command]], target: str
+) -> None:
+    # NVIDIA's runtime obeys the image where no device plugin has said which GPUs the pod has.
+    variables = pairs(image[target], "ENV")
+    assert "NVIDIA_VISIBLE_DEVICES" not in variables
+    if target == "gpu":
+        assert variables["NVIDIA_DRIVER_CAPABILITIES"] == "compute,utility"
