@@ -22,6 +22,13 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
 
 
 @pytest.fixture(scope="session")
+def shared_work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """Return a round whose configuration names its namespace on a server that many share."""
+    config = LOOP + "cluster: {namespace: team-a}\n"
+    return prepare("round", config, tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture(scope="session")
 def changed(tmp_path_factory: pytest.TempPathFactory) -> Work:
     """Return a round of another content."""
     settings = ("n_samples=41",)

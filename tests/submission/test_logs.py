@@ -125,6 +125,25 @@ def test_without_any_log_the_way_to_see_it_is_told(work: Work) -> None:
     assert f"kubectl -n kubeflow logs {pod('train')}" in reason.text()
 
 
+def test_the_namespace_of_the_configuration_is_where_logs_are_looked_for(shared_work: Work) -> None:
+    with KfpStub(["FAILED"], [failing()], single_user=False) as kfp:
+        (reason,) = reasons(kfp, shared_work)
+        (asked,) = kfp.asked("GET", "/k8s/pod/logs")
+    assert asked.query["podnamespace"] == ["team-a"]
+    assert f"kubectl -n team-a logs {pod('train')}" in reason.text()
+
+
+def test_pods_are_looked_for_in_the_namespace_of_the_configuration(
+    shared_work: Work, cluster: ApiServer
+) -> None:
+    add_pod(cluster, pod("train"), phase="Failed", namespace="team-a")
+    cluster.pod_logs[f"{pod('train')}/main"] = LOG.splitlines()
+    with KfpStub(["FAILED"], [failing()], single_user=False) as kfp:
+        (reason,) = reasons(kfp, shared_work)
+    assert reason.source == "Kubernetes"
+    assert {r.path.split("/")[4] for r in cluster.asked("GET", "/pods")} == {"team-a"}
+
+
 def test_a_page_for_people_is_not_taken_for_a_log(work: Work) -> None:
     with KfpStub(["FAILED"], [failing()]) as kfp:
         server = Server.connect(kfp.url)
@@ -173,6 +192,7 @@ def add_pod(
     phase: str,
     state: dict[str, Any] | None = None,
     node: str = "",
+    namespace: str = "ml",
 ) -> None:
     image = "registry.example/absent:1"
     status: dict[str, Any] = {"phase": phase}
@@ -186,7 +206,7 @@ def add_pod(
             "kind": "Pod",
             "metadata": {
                 "name": name,
-                "namespace": "ml",
+                "namespace": namespace,
                 "labels": {"pipeline/runid": "run-0"},
                 "annotations": {"workflows.argoproj.io/node-name": node},
             },

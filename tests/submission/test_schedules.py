@@ -142,6 +142,23 @@ def test_the_command_makes_shows_switches_and_removes(
         assert capsys.readouterr().out.endswith("visionloop: no schedules\n")
 
 
+def test_schedules_are_looked_after_in_the_namespace_of_the_configuration(
+    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path_factory.mktemp("loop") / "loop.yaml"
+    config.write_text(LOOP + "cluster: {namespace: team-a}\n", encoding="utf-8")
+    with KfpStub(single_user=False) as kfp:
+        given = ["--host", kfp.url, "--config", str(config)]
+        assert main(["schedule", "watch", "--cron", "0 6 * * *", *given]) == 0
+        for asked in (["--list"], ["--disable", "digits-watch"], ["--enable", "digits-watch"]):
+            assert main(["schedule", *asked, *given]) == 0
+            assert "digits-watch" in capsys.readouterr().out
+        assert main(["schedule", "--delete", "digits-watch", *given]) == 0
+        assert kfp.recurring == []
+        asked_in = {tuple(r.query.get("namespace", [])) for r in kfp.asked("GET", "/experiments$")}
+        assert asked_in == {("team-a",)}
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

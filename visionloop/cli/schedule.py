@@ -1,7 +1,7 @@
 """Start a pipeline on a Kubeflow Pipelines server again and again, one run at a time.
 
 The same command again changes nothing. --list, --delete, --enable and --disable look after the
-schedules of an experiment, and need no pipeline.
+schedules of an experiment, and need no pipeline; with --config they look in its cluster.namespace.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import asdict
 from visionloop.cli import kfp_server, placement_options
 from visionloop.cli.configuration import add_pipeline_options
 from visionloop.cli.parser import show
+from visionloop.config import load_config
 from visionloop.errors import InputError
 from visionloop.submission import Schedule, prepare
 
@@ -75,15 +76,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _look_after(args: argparse.Namespace) -> int:
     server = kfp_server.server_of(args)
+    namespace = server.namespace_for(load_config(args.config)) if args.config else args.namespace
     if args.list:
-        found = server.schedules(args.experiment)
+        found = server.schedules(args.experiment, namespace=namespace)
         text = "\n".join(map(_line, found)) or f"{args.experiment}: no schedules"
     elif args.delete:
-        found = server.delete_schedule(args.delete, args.experiment)
+        found = server.delete_schedule(args.delete, args.experiment, namespace=namespace)
         text = f"{args.delete}: deleted"
     else:
         name = args.enable or args.disable
-        found = server.switch_schedule(name, enabled=bool(args.enable), experiment=args.experiment)
+        found = server.switch_schedule(
+            name, enabled=bool(args.enable), experiment=args.experiment, namespace=namespace
+        )
         text = f"{name}: {found[0].change}"
     show({"schedules": list(map(asdict, found))}, as_json=args.json, text=text)
     return 0

@@ -46,6 +46,7 @@ class Run:
         state: Its state when this was asked.
         url: Its page in the UI; empty where no UI is known.
         task_names: What its tasks are called, by the server's key.
+        namespace: Namespace of its pods on a server that many users share, empty elsewhere.
     """
 
     run_id: str
@@ -57,6 +58,7 @@ class Run:
     state: str
     url: str
     task_names: dict[str, str] = field(default_factory=dict)
+    namespace: str = ""
 
 
 class Server:
@@ -182,10 +184,11 @@ class Server:
         arguments = dict(work.arguments)
         fill_from_lake(work.package.pipeline, work.config, arguments)
         version = self.upload(work)
+        namespace = self.namespace_for(work.config)
         stamp = once or time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
         request = runs.Request(
             version=version,
-            experiment_id=self.experiment(experiment, self.namespace_for(work.config)),
+            experiment_id=self.experiment(experiment, namespace),
             name=name or f"{work.package.name} {stamp}",
             arguments=arguments,
             key=once or secrets.token_hex(8),
@@ -204,6 +207,7 @@ class Server:
             state=str(run.state or "PENDING"),
             url=self.url(str(run.run_id)),
             task_names=task_names(work.package.path),
+            namespace=namespace,
         )
 
     def upload(self, work: Work) -> Version:
@@ -239,7 +243,7 @@ class Server:
             poll_s=poll_s,
             told=told,
             names={} if isinstance(run, str) else run.task_names,
-            held_up=self._logs(run_id).held_up,
+            held_up=self._logs(run).held_up,
         )
 
     def reasons(self, run: Run | str, end: End, *, lines: int = 30) -> list[Reason]:
@@ -250,7 +254,7 @@ class Server:
             end: How it ended.
             lines: Lines of each log that are kept.
         """
-        return self._logs(run if isinstance(run, str) else run.run_id).reasons(end, lines=lines)
+        return self._logs(run).reasons(end, lines=lines)
 
     def cancel(self, run: Run | str) -> None:
         """Ask the server to end a run; tasks that run are ended within some seconds."""
@@ -305,18 +309,31 @@ class Server:
         )
         return schedules.put(self.client, wanted, replace=replace, where=self.host)
 
-    def schedules(self, experiment: str = "visionloop") -> list[Schedule]:
-        """Return the schedules of an experiment, by name; none where it is not there."""
-        known = self._known(experiment)
+    def schedules(self, experiment: str = "visionloop", *, namespace: str = "") -> list[Schedule]:
+        """Return the schedules of an experiment, by name; none where it is not there.
+
+        Args:
+            experiment: Name of the experiment.
+            namespace: As `namespace_for` returns it; empty takes the server's.
+        """
+        known = self._known(experiment, namespace)
         return schedules.listed(self.client, known, where=self.host) if known else []
 
-    def delete_schedule(self, name: str, experiment: str = "visionloop") -> list[Schedule]:
-        """Remove a schedule; runs that it has started go on."""
-        known = self._known(experiment, needed_for=name)
+    def delete_schedule(
+        self, name: str, experiment: str = "visionloop", *, namespace: str = ""
+    ) -> list[Schedule]:
+        """Remove a schedule; runs that it has started go on.
+
+        Args:
+            name: Name of the schedule.
+            experiment: Name of its experiment.
+            namespace: As in `schedules`.
+        """
+        known = self._known(experiment, namespace, needed_for=name)
         return schedules.delete(self.client, known, name, where=self.host)
 
     def switch_schedule(
-        self, name: str, *, enabled: bool, experiment: str = "visionloop"
+        self, name: str, *, enabled: bool, experiment: str = "visionloop", namespace: str = ""
     ) -> list[Schedule]:
         """Switch a schedule on or off.
 
@@ -324,11 +341,12 @@ class Server:
             name: Name of the schedule.
             enabled: Whether it starts runs from now on.
             experiment: Name of its experiment.
+            namespace: As in `schedules`.
 
         Returns:
             The schedule as it is now.
         """
-        known = self._known(experiment, needed_for=name)
+        known = self._known(experiment, namespace, needed_for=name)
         return schedules.switch(self.client, known, name, enabled=enabled, where=self.host)
 
     def experiment(self, name: str, namespace: str = "") -> str:
@@ -346,16 +364,20 @@ class Server:
         """Return the page of a run in the UI, empty where no UI is known."""
         return f"{self.ui}/#/runs/details/{run_id}" if self.ui else ""
 
-    def _known(self, name: str, *, needed_for: str = "") -> str:
+    def _known(self, name: str, namespace: str, *, needed_for: str = "") -> str:
         """Return the id of an experiment without making one: a mistyped name makes nothing."""
-        found = known_experiment(self.client, name, namespace=self.namespace, where=self.host)
+        at = namespace or self.namespace
+        found = known_experiment(self.client, name, namespace=at, where=self.host)
         if not found and needed_for:
             raise InputError(
                 f"there is no schedule `{needed_for}`: the experiment `{name}` is not there",
                 where=self.host,
-                remedy="Name its experiment with --experiment, its namespace with --namespace",
+                remedy="Name its experiment with --experiment, its namespace with --namespace or "
+                "--config",
             )
         return found
 
-    def _logs(self, run_id: str) -> Logs:
-        return Logs(self.client, run_id, namespace=self.namespace, ui=self.ui)
+    def _logs(self, run: Run | str) -> Logs:
+        if isinstance(run, str):
+            return Logs(self.client, run, namespace=self.namespace, ui=self.ui)
+        return Logs(self.client, run.run_id, namespace=run.namespace, ui=self.ui)
