@@ -83,6 +83,23 @@ def test_a_runtime_or_an_account_of_the_endpoint_that_lacks_is_found(
         assert found[check]["state"] == "ok"
 
 
+def test_a_namespace_whose_pods_kserve_leaves_alone_is_found(
+    server: ApiServer, doctor: Callable[..., Findings], published: dict[str, Any]
+) -> None:
+    check = f"namespace {NAMESPACE} for the endpoint"
+    assert doctor(serving={"kserve": published})[check]["state"] == "ok"
+    labels = {"labels": {"control-plane": "kubeflow"}}
+    server.put(thing("Namespace", NAMESPACE, metadata=labels))
+    found = doctor(serving={"kserve": published})[check]
+    assert found["state"] == "fail" and "no events" in found["found"]
+    assert "serving.kserve.namespace" in found["remedy"]
+    assert check not in doctor(name="loop")
+    elsewhere = {"kserve": published | {"namespace": "models"}}
+    assert doctor(serving=elsewhere)["namespace models for the endpoint"]["state"] == "fail"
+    server.put(thing("Namespace", "models"))
+    assert doctor(serving=elsewhere)["namespace models for the endpoint"]["state"] == "ok"
+
+
 def collector(server: ApiServer, *, ready: bool = True) -> None:
     labels = {"app.kubernetes.io/component": "collector"}
     spec = {"selector": labels, "ports": [{"port": 8090}]}

@@ -54,6 +54,7 @@ def cluster(question: Question) -> Iterator[Finding]:
     yield from volumes.volumes(reached, asked)
     yield from queues.queues(reached, asked)
     yield from kserve.kserve(reached, asked)
+    yield from namespaces.endpoint_namespace(reached, asked)
     yield from events.events(reached, asked)
     yield from trainer.trainer(reached, asked)
     yield from admission.admission(reached, asked)
