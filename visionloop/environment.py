@@ -244,6 +244,11 @@ def fix_cublas_workspace() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
+def hides_gpus() -> bool:
+    """Whether this machine's GPUs are hidden from programs, in the words of CUDA's own variable."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+
+
 def refuse_telemetry() -> None:
     """Keep ONNX Runtime, before it is imported, from reporting models and machine to its makers.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from visionloop.cli import checks, main
+from visionloop.inference import session
 
 
 def findings(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, dict[str, str]]:
@@ -31,6 +32,41 @@ def test_a_cpu_torch_beside_another_torchvision_is_found(monkeypatch: pytest.Mon
     monkeypatch.setattr("importlib.metadata.version", lambda name: versions.get(name, "1"))
     found = next(f for f in checks.machine(Path.cwd()) if f.check == "torch build")
     assert found.state == "fail" and "same index" in found.remedy
+
+
+def onnx_runtime() -> checks.Finding:
+    return next(f for f in checks.machine(Path.cwd()) if f.check == "ONNX Runtime")
+
+
+def test_what_onnx_models_run_on_is_told_and_a_gpu_that_is_left_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_NVIDIA", str(tmp_path / "nvidiactl"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    found = onnx_runtime()
+    assert found.state == "ok" and found.found.endswith("models run on the CPU")
+    # A driver's device, and nothing behind it.
+    (tmp_path / "nvidiactl").touch()
+    found = onnx_runtime()
+    if "onnxruntime-gpu" in found.found:
+        assert found.state == "fail" and "Failed to load" in found.found
+    else:
+        assert found.state == "warn" and "cannot use it" in found.found
+        assert "visionloop[gpu]" in found.remedy
+
+
+def test_two_builds_of_onnx_runtime_over_each_other_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("onnxruntime", "onnxruntime_gpu"):
+        about = tmp_path / f"{name}-1.31.1.dist-info"
+        about.mkdir()
+        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.31.1\n"
+        about.joinpath("METADATA").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = onnx_runtime()
+    assert found.state == "fail" and "over each other" in found.found
+    assert found.remedy.startswith("pip uninstall")
 
 
 def test_a_lake_that_does_not_exist_is_told_and_not_made(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.inference.graphs import CLASSES, embedding_graph, write_model
 from tests.servers import storage_emulator
-from visionloop.errors import InputError, VisionloopError
+from visionloop.errors import InputError
 from visionloop.inference import OnnxModel
 from visionloop.lake.storage import open_storage
 
@@ -113,23 +113,3 @@ def test_a_bundle_in_a_bucket_is_loaded_and_checked(
         )
         with pytest.raises(InputError, match=r"card\.json is missing"):
             OnnxModel.load("gs://models/two")
-
-
-def test_a_gpu_that_onnx_runtime_cannot_use_is_an_error_and_not_a_slow_run(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    import onnxruntime
-
-    from visionloop.inference import model
-
-    assert model.device() == "CPU", "the build that is tested here has no CUDA"
-    # A node's driver, and a build that says it has CUDA: what it does without one is its own.
-    driver = tmp_path / "nvidiactl"
-    driver.touch()
-    monkeypatch.setattr(model, "_NVIDIA", str(driver))
-    assert model.device() == "CPU"
-    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
-    assert model.device() == "CUDA"
-    with pytest.raises(VisionloopError, match="ONNX Runtime cannot use it"):
-        model.start_session(embedding_graph(), where="weights.onnx")

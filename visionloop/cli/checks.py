@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import importlib.util
@@ -51,6 +52,7 @@ def machine(folder: Path) -> Iterator[Finding]:
     """
     yield _python()
     yield from _packages()
+    yield attempt("ONNX Runtime", _onnx_runtime)
     yield _torch_pair()
     yield _disk(folder)
     yield _writable(folder)
@@ -132,7 +134,7 @@ def _packages() -> Iterator[Finding]:
     """Look at what each extra of the package asks for."""
     groups = {
         "base": ("kfp", "kfp-kubernetes", "pydantic", "pyyaml"),
-        "lake": ("pyarrow", "pyiceberg", "pillow", "onnxruntime"),
+        "lake": ("pyarrow", "pyiceberg", "pillow"),
         "engine": ("torch", "torchvision"),
         "serve": ("kserve", "uvicorn"),
         "demo": ("scikit-learn",),
@@ -155,6 +157,47 @@ def _packages() -> Iterator[Finding]:
                 if extra != "base"
                 else "pip install visionloop",
             )
+
+
+def _onnx_runtime() -> Finding:
+    """Look which build of ONNX Runtime is here, and whether it can use the GPU that is here."""
+    held = []
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            held.append(f"{name} {importlib.metadata.version(name)}")
+    if not held:
+        return Finding(
+            "ONNX Runtime",
+            "warn",
+            "not installed: this machine runs no models",
+            "pip install 'visionloop[lake]', or 'visionloop[gpu]' where there is an NVIDIA GPU",
+        )
+    if len(held) > 1:
+        return Finding(
+            "ONNX Runtime",
+            "fail",
+            f"{held[0]} and {held[1]} are installed over each other",
+            "pip uninstall --yes onnxruntime onnxruntime-gpu, then install visionloop[gpu] alone, "
+            "or the other extras without it",
+        )
+    from visionloop.inference.session import device, load_cuda, unused_gpu
+
+    found = f"{held[0]}, models run on the {device()}"
+    if idle := unused_gpu():
+        return Finding(
+            "ONNX Runtime",
+            "warn",
+            f"{held[0]}: {idle}",
+            "pip uninstall --yes onnxruntime, then pip install 'visionloop[gpu]'",
+        )
+    if device() == "CUDA" and (unloaded := load_cuda()):
+        return Finding(
+            "ONNX Runtime",
+            "fail",
+            f"{held[0]} cannot use the GPU: {unloaded}",
+            "Install what visionloop[gpu] names, and on the node a driver for its CUDA",
+        )
+    return Finding("ONNX Runtime", "ok", found)
 
 
 def _torch_pair() -> Finding:

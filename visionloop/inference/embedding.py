@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from visionloop.inference.images import load_images
 from visionloop.inference.pending import Models, Pending
 from visionloop.inference.preprocessing import to_input
-from visionloop.inference.results import write_result
+from visionloop.inference.results import Finished, write_result
 from visionloop.lake.schemas import PROBABILITIES, TIME
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def finish(
     pending: Pending,
     models: Models,
     bar: Progress,
-) -> None:
+    shard: str = "",
+) -> list[Finished]:
     """Embed and predict what is pending, and keep it beside the tables until it is committed.
 
     Args:
@@ -43,11 +44,18 @@ def finish(
         pending: What has to be done.
         models: What it is done with.
         bar: Advanced by each image.
+        shard: The shard that is worked on, if any.
+
+    Returns:
+        The files that were written.
     """
     todo = pending.ids()
+    written = []
     for start in range(0, len(todo), CHUNK):
         chunk = {name: media[name] for name in todo[start : start + CHUNK]}
-        write_result(lake, models, embed_and_predict(chunk, pending, models, bar))
+        table = embed_and_predict(chunk, pending, models, bar)
+        written.append(write_result(lake, models, table, shard))
+    return written
 
 
 def embed_and_predict(

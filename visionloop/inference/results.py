@@ -1,8 +1,10 @@
 """What was embedded and predicted and is not committed yet: files, each found by what it holds.
 
 A file holds up to some thousand samples and is written whole or not at all. Its name begins with a
-key of the base space and the model, so that whoever works with the same two, a shard's second try
-or the round's next run, finds what is finished; what a file covers is told by its sample ids.
+key of the base space and the model, so that whoever works with the same two finds what is finished,
+and goes on with the shard that made it. What a file covers is told by a list beside it, a hundredth
+of its size: who asks what is finished reads no vector. The list is written last and removed first,
+so that what is listed is there.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 FOLDER = "shards"
 ORDER = ".order.parquet"
 RESULT = ".result.parquet"
+LIST = ".list.parquet"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,21 @@ class Order:
     model_id: str
     model_uri: str
     space: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A file of results, as the list beside it tells.
+
+    Attributes:
+        uri: The file.
+        names: Ids of the samples that it covers, in its order.
+        reasons: Why one of them cannot be read now, by its id.
+    """
+
+    uri: str
+    names: list[str]
+    reasons: dict[str, str]
 
 
 def key(space: str, model_id: str) -> str:
@@ -128,35 +146,42 @@ def read_order(lake: Lake, name: str) -> Order:
     )
 
 
-def write_result(lake: Lake, models: Models, table: pa.Table) -> str:
+def write_result(lake: Lake, models: Models, table: pa.Table, shard: str = "") -> Finished:
     """Keep what was made of some samples until it is committed.
 
     Args:
         lake: The lake.
         models: What it was made with.
         table: As `visionloop.inference.embedding.embed_and_predict` returns it.
+        shard: The shard that they belong to, if any.
 
     Returns:
-        The file's URI.
+        What the file covers.
     """
-    return _write(lake, _name(models, table["sample_id"].to_pylist()) + RESULT, table)
+    names = table["sample_id"].to_pylist()
+    name = f"{shard}-{_digest(names)}" if shard else _name(models, names)
+    uri = _write(lake, name + RESULT, table)
+    listed = table.select(["sample_id", "reason"])
+    _write(lake, name + LIST, listed)
+    return _finished(uri, listed)
 
 
-def held_results(lake: Lake, models: Models) -> dict[str, list[str]]:
+def held_results(lake: Lake, models: Models, shard: str = "") -> list[Finished]:
     """Return what is finished and not committed yet.
 
     Args:
         lake: The lake.
         models: What it was made with; files of others are left out.
+        shard: Only what was made of this shard.
 
     Returns:
-        Sample ids by the URI of the file that holds what was made of them.
+        The files, in the order of their names.
     """
-    found = {}
-    for uri in _named(lake, models, RESULT):
-        table = _columns(lake, uri, ["sample_id"])
+    found = []
+    for uri in sorted(_named(lake, models, LIST, shard)):
+        table = _columns(lake, uri, None)
         if table is not None:
-            found[uri] = table["sample_id"].to_pylist()
+            found.append(_finished(uri.removesuffix(LIST) + RESULT, table))
     return found
 
 
@@ -165,20 +190,26 @@ def read_result(lake: Lake, uri: str) -> pa.Table | None:
     return _columns(lake, uri, None)
 
 
-def remove_done(lake: Lake, models: Models, samples: Iterable[str]) -> None:
+def remove_done(
+    lake: Lake, models: Models, samples: Iterable[str], finished: Iterable[Finished]
+) -> None:
     """Remove the files of samples that were committed.
 
     Args:
         lake: The lake.
         models: What they were made with.
         samples: What the committing stage knew of: a file with others is another run's.
+        finished: The files of results that it found and made.
     """
     known = set(samples)
-    for suffix in (RESULT, ORDER):
-        for uri in _named(lake, models, suffix):
-            table = _columns(lake, uri, ["sample_id"])
-            if table is not None and known.issuperset(table["sample_id"].to_pylist()):
-                lake.storage.delete(uri)
+    for file in finished:
+        if known.issuperset(file.names):
+            lake.storage.delete(file.uri.removesuffix(RESULT) + LIST)
+            lake.storage.delete(file.uri)
+    for uri in _named(lake, models, ORDER):
+        table = _columns(lake, uri, ["sample_id"])
+        if table is not None and known.issuperset(table["sample_id"].to_pylist()):
+            lake.storage.delete(uri)
 
 
 def vectors_of(table: pa.Table, column: str) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
@@ -191,16 +222,25 @@ def vectors_of(table: pa.Table, column: str) -> tuple[NDArray[np.intp], NDArray[
     )
 
 
+def _finished(uri: str, listed: pa.Table) -> Finished:
+    names, reasons = (listed[column].to_pylist() for column in ("sample_id", "reason"))
+    told = {name: reason for name, reason in zip(names, reasons, strict=True) if reason}
+    return Finished(uri, names, told)
+
+
 def _name(models: Models, ids: list[str]) -> str:
-    digest = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16]
-    return f"{key(models.embedder.space, models.model_id)}-{digest}"
+    return f"{key(models.embedder.space, models.model_id)}-{_digest(ids)}"
 
 
-def _named(lake: Lake, models: Models, suffix: str) -> Iterator[str]:
+def _digest(ids: list[str]) -> str:
+    return hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16]
+
+
+def _named(lake: Lake, models: Models, suffix: str, shard: str = "") -> Iterator[str]:
     folder = lake.path(FOLDER, lake.loop)
     if not lake.storage.exists(folder):
         return
-    prefix = key(models.embedder.space, models.model_id) + "-"
+    prefix = (shard or key(models.embedder.space, models.model_id)) + "-"
     for info in lake.storage.list(folder):
         name = name_of(info.uri)
         if name.startswith(prefix) and name.endswith(suffix):

@@ -14,6 +14,8 @@ from pydantic import (
     model_validator,
 )
 
+from visionloop import __version__
+
 _NAME = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$"
 _QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|[kMGTPE]i?|Ki)?$"
 # What Go's net/http makes of a header's name: the logger compares with that form only.
@@ -165,7 +167,11 @@ class KServeConfig(_Section):
     triton_runtime: str = Field(
         "kserve-tritonserver", pattern=_NAME, description="the ServingRuntime that runs Triton"
     )
-    image: str = Field("", description="image of our predictor; empty: the release's slim one")
+    image: str = Field(
+        "",
+        description="image of our predictor; empty: the release's slim one, or, where its pods get "
+        "an accelerator, the release's large one, which can use it",
+    )
     service_account: str = Field(
         "", pattern=_NAME, description="its pods' service account, which may read the lake"
     )
@@ -215,6 +221,12 @@ class KServeConfig(_Section):
     canary: CanaryConfig = Field(
         default_factory=CanaryConfig, description="how a new model is tried"
     )
+
+    @property
+    def predictor_image(self) -> str:
+        """Image of our predictor: of the release's two, the slim one can use no accelerator."""
+        release = f"ghcr.io/visionloop/visionloop:{__version__}"
+        return self.image or (release if self.accelerator_type else f"{release}-cpu")
 
     @model_validator(mode="after")
     def _replicas(self) -> KServeConfig:

@@ -48,7 +48,7 @@ def infer_shard(
     Args:
         config: Text or URI of a ``loop.yaml``.
         lake: Root of the lake; empty for the configuration's.
-        lake_version: Version that the shard was listed at, the key of the task's cache.
+        lake_version: Version that the shard was listed at.
         round_id: The round; empty for the open one.
         shard: Name of the shard, from `ingest`.
         metrics: Receives the counts and images per second.
@@ -63,7 +63,7 @@ def infer_shard(
     from visionloop.inference.embedder import open_embedder
     from visionloop.inference.embedding import finish
     from visionloop.inference.pending import Models
-    from visionloop.inference.results import held_results, read_order, read_result
+    from visionloop.inference.results import held_results, read_order
     from visionloop.progress import progress
     from visionloop.training.experiments import load_bundle
 
@@ -81,17 +81,14 @@ def infer_shard(
                 remedy="Start the pipeline again: it lists what is left to do",
             )
         n = len(order.media)
-        mine = set(order.media)
-        before = mine & {name for names in held_results(opened, models).values() for name in names}
+        held = held_results(opened, models, shard)
+        before = {name for file in held for name in file.names}
         with progress("infer_shard", total=n, unit="images") as bar:
             bar.advance(len(before))
-            finish(opened, order.media, order.pending.without(before), models, bar)
+            rest = order.pending.without(before)
+            held += finish(opened, order.media, rest, models, bar, shard)
             rate = bar.rate
-        reasons: dict[str, str] = {}
-        for uri, names in held_results(opened, models).items():
-            if not mine.isdisjoint(names) and (table := read_result(opened, uri)) is not None:
-                told = zip(names, table["reason"].to_pylist(), strict=True)
-                reasons |= {name: reason for name, reason in told if reason and name in mine}
+        reasons = {name: reason for file in held for name, reason in file.reasons.items()}
     counts = {
         "n_samples": n,
         "n_finished_before": len(before),
@@ -105,7 +102,7 @@ def infer_shard(
 def _page(
     shard: str, counts: dict[str, int], reasons: dict[str, str], source: str, model_id: str
 ) -> str:
-    from visionloop.inference.model import device
+    from visionloop.inference.session import device, unused_gpu
 
     lines = [
         f"# Shard `{shard}`",
@@ -117,6 +114,8 @@ def _page(
         markdown_table(["samples", "finished before", "unreadable now"], [list(counts.values())]),
         "",
     ]
+    if idle := unused_gpu():
+        lines += [f"**{idle[0].upper()}{idle[1:]}.** Give `cluster.image` the GPU build.", ""]
     if reasons:
         shown = [[name[:12], reason] for name, reason in sorted(reasons.items())[:50]]
         lines += [markdown_table(["sample", "reason"], shown), ""]

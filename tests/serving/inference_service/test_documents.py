@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.schemas import invalid, read_crds, schema_of, untyped
+from visionloop.components.image import RELEASE
 from visionloop.config import load_config
 from visionloop.errors import InputError
 from visionloop.serving.config import KServeConfig
@@ -220,3 +221,14 @@ def test_settings_that_cannot_be_right_are_refused(settings: str, says: str) -> 
 def test_a_name_that_kubernetes_refuses_is_refused_with_the_field_to_change() -> None:
     with pytest.raises(InputError, match=r"My_loop.*Set serving\.endpoint"):
         Endpoint("My_loop", "models", "My_loop", KServeConfig())
+
+
+def test_a_predictor_with_an_accelerator_gets_the_image_that_can_use_it() -> None:
+    def image(**settings: Any) -> str:
+        document = service_document(endpoint(**settings), OLD, Mode.STANDARD)
+        return str(document["spec"]["predictor"]["containers"][0]["image"])
+
+    assert image() == f"{RELEASE}-cpu"
+    assert image(accelerator_type="nvidia.com/gpu") == RELEASE
+    for accelerator in ("", "nvidia.com/gpu"):
+        assert image(image="mine:1", accelerator_type=accelerator) == "mine:1"

@@ -24,15 +24,9 @@ def images(question: Question) -> Iterator[Finding]:
         wanted.setdefault(config.training.trainjob.image, "image of the TrainJob")
     kserve = config.serving.kserve if config else None
     if kserve is not None and kserve.runtime == "visionloop":
-        wanted.setdefault(kserve.image or _slim(), "image of the endpoint")
+        wanted.setdefault(kserve.predictor_image, "image of the endpoint")
     for image, check in wanted.items():
         yield attempt(check, lambda image=image, check=check: _image(image, check))  # type: ignore[misc]
-
-
-def _slim() -> str:
-    from visionloop import __version__
-
-    return f"ghcr.io/visionloop/visionloop:{__version__}-cpu"
 
 
 def _image(image: str, check: str) -> Finding | str:

@@ -17,7 +17,6 @@ from visionloop.serving.inference_service.endpoint import (
     KIND,
     MODE_ANNOTATION,
     MODEL_DIR,
-    SLIM_IMAGE,
     Endpoint,
     Mode,
     Served,
@@ -213,7 +212,7 @@ def _container(
     args += ["--port", str(HTTP_PORT), "--grpc-port", "-1", "--namespace", endpoint.namespace]
     container = {
         "name": CONTAINER,
-        "image": settings.image or SLIM_IMAGE,
+        "image": settings.predictor_image,
         "command": ["visionloop"],
         "args": args,
         "env": env,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import PurePosixPath
 
-from visionloop import __version__
 from visionloop.errors import InputError
 from visionloop.lake.storage import local_path, scheme_of
 from visionloop.serving.config import KServeConfig
@@ -22,7 +21,6 @@ MODE_ANNOTATION = "serving.kserve.io/deploymentMode"
 LONGEST_NAME = 36
 # Where KServe's storage initializer puts what STORAGE_URI names.
 MODEL_DIR = "/mnt/models"
-SLIM_IMAGE = f"ghcr.io/visionloop/visionloop:{__version__}-cpu"
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 
