@@ -15,6 +15,7 @@ from visionloop.cli.cluster_checks import (
     nodes,
     queues,
     quotas,
+    run_accounts,
     trainer,
     versions,
     volumes,
@@ -49,6 +50,7 @@ def cluster(question: Question) -> Iterator[Finding]:
     yield from versions.pipelines_version(reached)
     yield from namespaces.namespace(reached)
     yield from accounts.accounts(reached, asked)
+    yield from run_accounts.run_account(reached, asked, many_users)
     yield from nodes.nodes(reached, asked)
     yield from quotas.quotas(reached, asked)
     yield from volumes.volumes(reached, asked)

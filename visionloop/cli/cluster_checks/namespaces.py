@@ -77,10 +77,11 @@ def endpoint_namespace(cluster: Cluster, question: Question) -> Iterator[Finding
             return Finding(
                 check,
                 "fail",
-                f"has the label {_CONTROL_PLANE}: KServe changes no pod of such a namespace, so the "
-                "endpoint gets no agent and sends no events",
+                f"has the label {_CONTROL_PLANE}: KServe changes no pod of such a namespace, so "
+                "the endpoint gets no agent and sends no events",
                 "Name a namespace without it in serving.kserve.namespace, or install the loop in "
-                f"one; where nothing else needs it: kubectl label namespace {home} {_CONTROL_PLANE}-",
+                "one; where nothing else needs the label: "
+                f"kubectl label namespace {home} {_CONTROL_PLANE}-",
             )
         return f"KServe takes care of its pods (no label {_CONTROL_PLANE})"
 

@@ -94,9 +94,18 @@ def image_version(cluster: Cluster, deployment: str, namespaces: tuple[str, ...]
             continue
         containers = found["spec"]["template"]["spec"]["containers"] if found else []
         for container in sorted(containers, key=lambda one: one["name"] != "manager"):
-            name = str(container["image"]).partition("@")[0]
-            return name.rpartition(":")[2] if ":" in name.rpartition("/")[2] else ""
+            return tag_of(str(container["image"]))
     return ""
+
+
+def tag_of(image: str) -> str:
+    """Return the tag of an image; empty when it has none.
+
+    Args:
+        image: For example ``registry:5000/kfp:2.17.0@sha256:…``.
+    """
+    name = image.partition("@")[0]
+    return name.rpartition(":")[2] if ":" in name.rpartition("/")[2] else ""
 
 
 def numbers(version: str) -> tuple[int, ...]:
