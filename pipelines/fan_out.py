@@ -9,7 +9,7 @@ from visionloop.pipelines.placement import (
     ACCELERATOR_CPU,
     ACCELERATOR_MEMORY,
     WIDTH,
-    cached_by_version,
+    never_cached,
     on_accelerator,
 )
 
@@ -60,7 +60,9 @@ def infer_shards(
             round_id=round_id,
             shard=shard,
         )
-        cached_by_version(inferred)
+        # What it makes are files, which a vacuum or another run may have taken since: a task that
+        # was skipped for its cache would leave nothing. Where they are there, a repeat is cheap.
+        never_cached(inferred)
         on_accelerator(
             inferred,
             accelerator_type=accelerator_type,

@@ -84,6 +84,7 @@ def intake(
         lake=lake,
         lake_version=ingested.outputs["lake_version"],
         round_id=ingested.outputs["round_id"],
+        n_shards=ingested.outputs["n_shards"],
     )
     inferred.after(fanned_out)
     cached_by_version(inferred)

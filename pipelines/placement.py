@@ -20,6 +20,12 @@ ACCELERATOR_CPU = "2"
 ACCELERATOR_MEMORY = "8Gi"
 # Shards at work at once.
 WIDTH = 4
+# A task on an accelerator is started again so often, after a minute, then after two.
+RETRIES = 2
+# How long after its first try's start a task may be tried again: a try that is under way then is
+# ended. KFP calls it the longest backoff and hands it to Argo's `backoff.maxDuration`, which is
+# that. It has to outlast any training, or a node that is taken away late is never made up for.
+RETRIES_WITHIN = "2592000s"  # 30 days
 
 
 def on_accelerator(
@@ -32,7 +38,12 @@ def on_accelerator(
     cpu: Any,
     memory: Any,
 ) -> PipelineTask:
-    """Let a task run on an accelerator, and start it again when its node goes away.
+    """Let a task run on an accelerator, and start it again when its container fails.
+
+    That covers a container that was killed: by a preempted node's shutdown, or for its memory. kfp
+    can name no retry policy, and Argo's own, ``OnFailure``, does not cover a pod that vanishes with
+    its node: then the run fails, and the next one goes on behind the files of the shards and the
+    checkpoint of the training.
 
     Args:
         task: The task.
@@ -66,7 +77,10 @@ def on_accelerator(
     )
     # Every stage resumes what a killed one left, so a second try costs only what was unfinished.
     task.set_retry(
-        num_retries=2, backoff_duration="60s", backoff_factor=2.0, backoff_max_duration="600s"
+        num_retries=RETRIES,
+        backoff_duration="60s",
+        backoff_factor=2.0,
+        backoff_max_duration=RETRIES_WITHIN,
     )
     return task
 

@@ -13,6 +13,7 @@ def infer(
     lake: str,
     lake_version: str,
     round_id: str,
+    n_shards: int,
     metrics: dsl.Output[dsl.Metrics],
     page: dsl.Output[dsl.Markdown],
 ) -> NamedTuple(
@@ -27,7 +28,8 @@ def infer(
 ):
     """Embed and predict the samples that lack either, and commit it all at once.
 
-    What infer_shard tasks have finished is taken from their files, the rest is worked on here.
+    What infer_shard tasks have finished is taken from their files, the rest is worked on here, a
+    few samples at most where shards were listed.
     Without a trained model (a cold start) only the embedding is computed.
 
     Reads: samples, embeddings, predictions, experiments, flags; the images, the model in
@@ -39,6 +41,7 @@ def infer(
         lake: URI of the lake; empty takes the configuration's.
         lake_version: Version of the lake that is read.
         round_id: The round that this belongs to.
+        n_shards: Number of shards that ingest has listed; 0 where this does all of it.
         metrics: Counts, and images per second.
         page: Which model and which embedding were used, and the predicted classes.
 
@@ -56,6 +59,7 @@ def infer(
         lake=lake,
         lake_version=lake_version,
         round_id=round_id,
+        n_shards=n_shards,
         metrics=metrics,
         page=page,
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.stages.sharded import CLUSTER, commits, embedded, files, predicted, shards_of
 from tests.training.small_loop import SmallLoop
 from visionloop.errors import VisionloopError
 from visionloop.inference import embedding
 from visionloop.lake import Lake
+from visionloop.lake.storage import local_path
 from visionloop.lake.vacuum import vacuum
 from visionloop.runner.local import run_pipeline
 from visionloop.stages.export import export
@@ -25,7 +29,6 @@ from visionloop.stages.infer_shard import infer_shard
 from visionloop.stages.ingest import ingest
 from visionloop.stages.train import train
 
-CLUSTER = {"inline_samples": 10, "shard_size": 40}
 # A task that dies by SIGKILL after so many chunks of 16 samples were kept.
 DYING = """
 import os, signal, sys
@@ -39,10 +42,11 @@ keep = embedding.write_result
 
 def keep_then_die(*arguments):
     global n
-    keep(*arguments)
+    kept = keep(*arguments)
     n -= 1
     if n == 0:
         os.kill(os.getpid(), signal.SIGKILL)
+    return kept
 
 
 embedding.write_result = keep_then_die
@@ -53,38 +57,6 @@ infer_shard(config=config, shard=shard, round_id="0000")
 @pytest.fixture
 def loop(tmp_path: Path) -> SmallLoop:
     return SmallLoop(tmp_path, cluster=CLUSTER)
-
-
-def shards_of(loop: SmallLoop, **arguments: Any) -> list[str]:
-    return ingest(config=loop.config, round_id="0000", fan_out=True, **arguments).shards
-
-
-def embedded(lake: Lake) -> dict[str, dict[str, bytes]]:
-    """Vectors by sample, as bytes, of each space."""
-    found = {}
-    for space in lake.spaces():
-        ids, vectors = lake.embeddings(space)
-        assert len(ids) == len(set(ids)), "a sample stands twice"
-        found[space] = {name: v.tobytes() for name, v in zip(ids, vectors, strict=True)}
-    return found
-
-
-def predicted(lake: Lake) -> dict[tuple[str, str], list[float]]:
-    rows = lake.read("predictions").to_pylist()
-    found = {(row["sample_id"], row["model_id"]): row["probabilities"] for row in rows}
-    assert len(found) == len(rows), "a prediction stands twice"
-    return found
-
-
-def commits(lake: Lake) -> int:
-    return int(lake.stage_runs(where="stage == 'infer'").num_rows)
-
-
-def files(lake: Lake) -> list[str]:
-    folder = lake.path("shards")
-    if not lake.storage.exists(folder):
-        return []
-    return [info.uri for info in lake.storage.list(folder)]
 
 
 def with_a_model_in_service(loop: SmallLoop) -> str:
@@ -233,11 +205,11 @@ def test_what_another_run_commits_meanwhile_is_added_once(
     finish = embedding.finish
     others = []
 
-    def slowly(*arguments: Any) -> None:
+    def slowly(*arguments: Any) -> Any:
         if not others:
             others.append("an hourly intake")
             infer(config=loop.config, round_id="0000")
-        finish(*arguments)
+        return finish(*arguments)
 
     monkeypatch.setattr(embedding, "finish", slowly)
     assert infer(config=loop.config, round_id="0000").n_embedded == 0
@@ -285,10 +257,13 @@ def test_a_vacuum_removes_what_nobody_will_commit_and_leaves_an_open_round_its_s
     with loop.lake.run(stage="publish", round_id="0000") as run:
         run.set_round(state="done", outcome="kept")
         run.commit()
-    vacuum(loop.lake, safety=timedelta(hours=1))
-    assert files(loop.lake) == there, "they may be of an intake without a round"
-    assert vacuum(loop.lake, safety=timedelta(0)).tables[""].files == len(there)
-    assert files(loop.lake) == []
+    for days, left in ((6, there), (8, [])):
+        for uri in there:
+            then = time.time() - timedelta(days=days).total_seconds()
+            os.utime(local_path(uri), (then, then))
+        done = vacuum(loop.lake, safety=timedelta(0))
+        assert files(loop.lake) == left, "younger ones may be of an intake without a round"
+    assert done.tables[""].files == len(there)
     # A task that KFP's cache skipped left nothing: its samples are done before the commit.
     assert infer(config=loop.config, round_id="0000").n_embedded == 120
 

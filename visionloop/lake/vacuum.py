@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from visionloop.lake.lake import Lake
 
 SAFETY = timedelta(hours=1)
+# What shards have finished is committed when the last of them is, which may take days; a run that
+# opened no round, an hourly intake, cannot be told from one that was killed.
+SHARDS_STAY = timedelta(days=7)
 # Where `FileStorage.write` leaves `.name.xxxxxxxx` when it is killed before it renames.
 _FOLDERS = (
     "descriptors", "label_requests", "leases", "media", "models", "serving", "shards", "tmp",
@@ -181,7 +184,7 @@ def vacuum(
             done.tables[name] = removed
         beside = Removed()
         _remove(lake, beside, _left_by_killed_writes(lake, now - safety), dry_run)
-        _remove(lake, beside, _left_by_ended_shards(lake, now - safety), dry_run)
+        _remove(lake, beside, _left_by_ended_shards(lake, now - max(safety, SHARDS_STAY)), dry_run)
         done.tables[""] = beside
     return done
 

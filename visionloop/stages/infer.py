@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from visionloop.errors import StaleRead
+from visionloop.errors import StaleRead, VisionloopError
 from visionloop.stages.artifacts import (
     Artifact,
     MetricsArtifact,
@@ -20,8 +21,10 @@ from visionloop.task import stage
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from visionloop.config import LoopConfig
     from visionloop.inference.images import Loaded
     from visionloop.inference.pending import Models, Pending
+    from visionloop.inference.results import Finished
     from visionloop.lake import Lake
     from visionloop.lake.run import Run
 
@@ -62,6 +65,7 @@ def infer(
     lake: str = "",
     lake_version: str = "",
     round_id: str = "",
+    n_shards: int = 0,
     metrics: MetricsArtifact | None = None,
     page: Artifact | None = None,
 ) -> InferOutputs:
@@ -77,11 +81,14 @@ def infer(
         lake: Root of the lake; empty for the configuration's.
         lake_version: Version to read at; empty for the newest.
         round_id: The round; empty for the open one.
+        n_shards: Shards that the work was spread over: then no more than
+            ``cluster.inline_samples`` that lack in their files are worked on here.
         metrics: Receives the counts and images per second.
         page: Receives a Markdown page: which embeddings and which model were used.
 
     Raises:
         InputError: The weights or the model cannot be used.
+        VisionloopError: The files of the shards are not there.
     """
     from visionloop.inference.embedding import finish
     from visionloop.inference.pending import find_pending
@@ -99,12 +106,15 @@ def infer(
     with opened.run(stage="infer", round_id=round_id, base_version=version) as run:
         models = models_in_use(loop, opened, media, lake_version)
         pending = find_pending(opened, media, models, version)
-        finished = {name for names in held_results(opened, models).values() for name in names}
+        held = held_results(opened, models)
+        finished = {name for file in held for name in file.names}
         rest = pending.without(finished)
+        _refuse_too_many(rest, n_shards, loop)
         with progress("infer", total=len(rest.ids()), unit="images") as bar:
-            finish(opened, media, rest, models, bar)
+            held += finish(opened, media, rest, models, bar)
             rate = bar.rate
-        added = _add(opened, run, models, pending, finished)
+        added = _add(opened, run, models, pending, held)
+        added.from_shards = len(finished.intersection(pending.ids()))
         todo = set(pending.ids())
         _flag(opened, run, added.unreadable, todo)
         version = run.commit(
@@ -120,7 +130,7 @@ def infer(
                 "model_space": models.model_space,
             },
         )
-    remove_done(opened, models, media)
+    remove_done(opened, models, media, held)
     log_metrics(
         metrics,
         {
@@ -138,27 +148,40 @@ def infer(
     )
 
 
-def _add(lake: Lake, run: Run, models: Models, pending: Pending, from_shards: set[str]) -> _Added:
+def _refuse_too_many(rest: Pending, n_shards: int, loop: LoopConfig) -> None:
+    """Refuse to do alone, without an accelerator, what was listed for many tasks with one."""
+    left, few = len(rest.ids()), loop.cluster.inline_samples
+    if n_shards and left > few:
+        raise VisionloopError(
+            f"{left} samples were listed in shards, and no shard has left a file of them",
+            where="the lake's folder `shards`",
+            remedy="Start the pipeline again: it lists them anew. For one task to do them all, "
+            f"raise cluster.inline_samples (now {few})",
+        )
+
+
+def _add(
+    lake: Lake, run: Run, models: Models, pending: Pending, files: Iterable[Finished]
+) -> _Added:
     """Add what is finished and still wanted, a file at a time; count it."""
-    from visionloop.inference.results import held_results, read_result
+    from visionloop.inference.results import read_result
 
     added = _Added()
     left = pending
-    for uri, names in sorted(held_results(lake, models).items()):
-        wanted = left.only(names)
+    for file in files:
+        wanted = left.only(file.names)
         if not wanted.ids():
             continue
-        table = read_result(lake, uri)
+        table = read_result(lake, file.uri)
         if table is None:
             raise StaleRead(
                 "another run has committed what this one was about to",
-                where=uri,
+                where=file.uri,
                 remedy="Start the pipeline again: it goes on from what both have written",
             )
         _add_file(run, table, wanted, models, added)
-        added.from_shards += len(from_shards.intersection(wanted.ids()))
         # A sample may be finished twice, by two runs at once: it is added once.
-        left = left.without(names)
+        left = left.without(file.names)
     return added
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import time
+from typing import TYPE_CHECKING, NamedTuple
 
+from visionloop.progress import log
 from visionloop.stages.artifacts import (
     Artifact,
     MetricsArtifact,
@@ -13,6 +15,16 @@ from visionloop.stages.artifacts import (
 )
 from visionloop.stages.opening import open_stage
 from visionloop.task import stage
+
+if TYPE_CHECKING:
+    from visionloop.inference.pending import Models
+    from visionloop.inference.results import Finished, Order
+    from visionloop.lake import Lake
+    from visionloop.progress import Progress
+
+# Seconds until a shard is tried again where the lake did not answer; a bucket was asked again for
+# two minutes by then.
+PAUSES = (30.0, 120.0)
 
 
 class InferShardOutputs(NamedTuple):
@@ -61,9 +73,8 @@ def infer_shard(
     """
     from visionloop.errors import VisionloopError
     from visionloop.inference.embedder import open_embedder
-    from visionloop.inference.embedding import finish
     from visionloop.inference.pending import Models
-    from visionloop.inference.results import held_results, read_order
+    from visionloop.inference.results import read_order
     from visionloop.progress import progress
     from visionloop.training.experiments import load_bundle
 
@@ -81,22 +92,48 @@ def infer_shard(
                 remedy="Start the pipeline again: it lists what is left to do",
             )
         n = len(order.media)
-        held = held_results(opened, models, shard)
-        before = {name for file in held for name in file.names}
         with progress("infer_shard", total=n, unit="images") as bar:
-            bar.advance(len(before))
-            rest = order.pending.without(before)
-            held += finish(opened, order.media, rest, models, bar, shard)
+            held, n_before = _finish(opened, order, models, shard, bar)
             rate = bar.rate
         reasons = {name: reason for file in held for name, reason in file.reasons.items()}
     counts = {
         "n_samples": n,
-        "n_finished_before": len(before),
+        "n_finished_before": n_before,
         "n_unreadable": len(reasons),
     }
     log_metrics(metrics, {**counts, "images_per_second": rate})
     write_page(page, _page(shard, counts, reasons, models.embedder.source, order.model_id))
-    return InferShardOutputs(n, len(before), len(reasons))
+    return InferShardOutputs(n, n_before, len(reasons))
+
+
+def _finish(
+    lake: Lake, order: Order, models: Models, shard: str, bar: Progress
+) -> tuple[list[Finished], int]:
+    """Do what is left of a shard; return its files, and how many samples were done before.
+
+    A lake that does not answer for a while is asked again here, behind what was kept: whether KFP
+    starts a task of a loop again depends on its version.
+    """
+    from visionloop.inference.embedding import finish
+    from visionloop.inference.results import held_results
+    from visionloop.lake.storage import StorageError
+
+    n_before = None
+    for pause in (*PAUSES, None):
+        try:
+            held = held_results(lake, models, shard)
+            before = {name for file in held for name in file.names}
+            n_before = len(before) if n_before is None else n_before
+            bar.advance(max(0, len(before) - bar.done))
+            rest = order.pending.without(before)
+            held += finish(lake, order.media, rest, models, bar, shard)
+            return held, n_before
+        except StorageError as error:
+            if pause is None:
+                raise
+            log(f"infer_shard: once more in {pause:g} s, since {error.what}")
+            time.sleep(pause)
+    raise AssertionError("the last try returns or raises")
 
 
 def _page(
