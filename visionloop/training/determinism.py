@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from visionloop import environment
 
+# Where a machine or a container has the driver's device, and what the driver says of itself.
+_DEVICE = Path("/dev/nvidiactl")
+_DRIVER = Path("/proc/driver/nvidia/version")
 # The training stage shares its node with nobody; beyond this, small networks only get slower.
 MAX_THREADS = 8
 
@@ -53,17 +58,50 @@ def usable_threads() -> int:
 def choose_device(wanted: str) -> str:
     """Return ``cuda`` or ``cpu``.
 
+    Args:
+        wanted: ``cuda``, ``cpu``, or ``auto`` for the GPU where this process was given one.
+
     Raises:
         InputError: A GPU is asked for and there is none.
+        VisionloopError: There is one, and PyTorch cannot use it: on the CPU the training would hold
+            it for hours.
     """
+    if wanted == "cpu":
+        return "cpu"
     import torch
 
-    from visionloop.errors import InputError
+    from visionloop.errors import InputError, VisionloopError
 
-    if wanted == "cuda" and not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        return "cuda"
+    if _DEVICE.exists() and not environment.hides_gpus():
+        built = torch.version.cuda
+        raise VisionloopError(
+            "there is a GPU, and PyTorch cannot use it: "
+            + (f"it is built for CUDA {built}" if built else "it is built without CUDA"),
+            where=f"driver {_driver()}, PyTorch {torch.__version__}",
+            remedy=(
+                f"Give the node a driver for CUDA {built} (580 or newer for CUDA 13), or the image "
+                "a PyTorch that is built for this one"
+                if built
+                else "Install PyTorch from its CUDA wheels"
+            )
+            + "; to train on the CPU, set training.device: cpu and ask for no accelerator",
+        )
+    if wanted == "cuda":
         raise InputError(
             "PyTorch sees no GPU",
             where="training.device",
             remedy="Set training.device: auto, or run the stage on a node with a GPU",
         )
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+    return "cpu"
+
+
+def _driver() -> str:
+    """Return the driver's version, as ``535.129.03``."""
+    try:
+        first = _DRIVER.read_text(encoding="utf-8").splitlines()[0]
+    except (OSError, IndexError):
+        return "of an unknown version"
+    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", first)
+    return found[0] if found else first
