@@ -16,6 +16,7 @@ from visionloop.stages.artifacts import (
     write_dataset,
     write_page,
 )
+from visionloop.stages.foresight import check_training
 from visionloop.stages.opening import open_stage
 from visionloop.stages.shard_list import list_shards
 from visionloop.stages.sources import check_sources, label_files
@@ -92,8 +93,9 @@ def ingest(
         page: Receives a Markdown page.
 
     Raises:
-        InputError: A source does not exist, a label is of a class that the configuration lacks, or
-            after this the lake has no readable image at all.
+        InputError: A source does not exist, a label is of a class that the configuration lacks,
+            after this the lake has no readable image at all, or the round that is to be opened
+            could never train.
         StorageError: A source may not be listed.
     """
     from visionloop.media.intake import list_sources, take_in
@@ -102,6 +104,7 @@ def ingest(
     loop, opened = open_stage(config, lake)
     check_sources(loop)
     if open_round:
+        check_training(loop.training)
         round_id = opened.rounds.open(
             run_id, take_over=take_over, lease_minutes=loop.rounds.lease_minutes
         ).round_id
