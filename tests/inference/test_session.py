@@ -81,11 +81,31 @@ def test_a_gpu_that_a_build_for_it_cannot_use_is_an_error_and_not_a_slow_run(
         session.start_session(embedding_graph(), where="weights.onnx")
     assert not isinstance(caught.value, InputError)
     assert "libcuda-of-no-driver.so.1" in caught.value.what
-    assert caught.value.where == "weights.onnx" and "doctor" in caught.value.remedy
+    assert caught.value.where == "weights.onnx" and "driver" in caught.value.remedy
     with pytest.raises((InputError, VisionloopError)) as broken:
         session.start_session(b"GIF89a", where="weights.onnx")
     assert isinstance(broken.value, InputError), "bytes that are no model are not the GPU's fault"
     session.load_cuda.cache_clear()
+
+
+def test_of_what_cuda_says_the_reason_is_told() -> None:
+    # As ONNX Runtime 1.31 words it beside a driver that is too old, shortened in its first half.
+    said = (
+        "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:146 std::conditional_t<THRW,"
+        " void, common::Status> = void] CUDA failure 35: CUDA driver version is insufficient for "
+        "CUDA runtime version ; GPU=-1 ; hostname=node-7 ; file=/onnxruntime_src/onnxruntime/core/"
+        "providers/cuda/cuda_execution_provider.cc ; line=355 ; expr=cudaSetDevice(id); \n\n"
+    )
+    assert session._why(RuntimeError(said)) == (
+        "CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version"
+    )
+    assert session._why(ValueError("first\nsecond")) == "first"
+
+
+def test_the_smallest_model_is_one() -> None:
+    onnx.checker.check_model(onnx.load_from_string(session.SMALLEST))
+    started = session.start_session(session.SMALLEST, where="here")
+    assert started.run(None, {"x": np.array([4], np.float32)})[0].tolist() == [4]
 
 
 def zeros_graph() -> bytes:

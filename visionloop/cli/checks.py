@@ -180,7 +180,7 @@ def _onnx_runtime() -> Finding:
             "pip uninstall --yes onnxruntime onnxruntime-gpu, then install visionloop[gpu] alone, "
             "or the other extras without it",
         )
-    from visionloop.inference.session import device, load_cuda, unused_gpu
+    from visionloop.inference.session import SMALLEST, device, start_session, unused_gpu
 
     found = f"{held[0]}, models run on the {device()}"
     if idle := unused_gpu():
@@ -190,13 +190,8 @@ def _onnx_runtime() -> Finding:
             f"{held[0]}: {idle}",
             "pip uninstall --yes onnxruntime, then pip install 'visionloop[gpu]'",
         )
-    if device() == "CUDA" and (unloaded := load_cuda()):
-        return Finding(
-            "ONNX Runtime",
-            "fail",
-            f"{held[0]} cannot use the GPU: {unloaded}",
-            "Install what visionloop[gpu] names, and on the node a driver for its CUDA",
-        )
+    # Raises where there is a GPU that it cannot use.
+    start_session(SMALLEST, where=held[0])
     return Finding("ONNX Runtime", "ok", found)
 
 

@@ -12,6 +12,7 @@ import functools
 import io
 import logging
 import os
+import re
 from typing import Any
 
 from visionloop import environment
@@ -26,6 +27,13 @@ _DRIVER = "libcuda.so.1"
 # the algorithm that cuDNN names for a shape. A race between them, the default, has another winner
 # each time, and is run anew for each number of images.
 _EXACT = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+# The smallest ONNX model: one number, unchanged.
+SMALLEST = bytes.fromhex(
+    "080812003a370a100a017812017922084964656e746974791201675a0f0a0178120a0a0808011204"
+    "0a020801620f0a0179120a0a08080112040a02080142040a00100d"
+)
+# Of an error of CUDA's libraries, what a person needs: beside it stand places in C++ and the host.
+_FAILURE = re.compile(r"\bCU[A-Z]+ (?:failure|error)[^;\n]*")
 # What errors of CUDA's libraries and of its memory say.
 _SIGNS = ("CUDA", "CUDNN", "CUBLAS", "CUFFT", "Failed to allocate memory")
 
@@ -80,7 +88,7 @@ def start_session(onnx: bytes, *, where: str, threads: int = 0) -> Any:
     except Exception as error:  # onnxruntime raises types of its own C++ module
         # What the processor takes is a model: then it is the GPU that failed.
         _start_on_processor(onnx, where, threads)
-        raise _unusable(unloaded or _first_line(error), where) from error
+        raise _unusable(unloaded or _why(error), where) from error
     # Where CUDA's part of ONNX Runtime cannot be loaded, it starts without, and logs why.
     if _CUDA not in session.get_providers():
         raise _unusable(unloaded, where)
@@ -110,7 +118,7 @@ def run_session(
     except Exception as error:
         if _CUDA in session.get_providers() and any(sign in str(error) for sign in _SIGNS):
             raise VisionloopError(
-                f"the GPU failed while the network ran: {_first_line(error)}",
+                f"the GPU failed while the network ran: {_why(error)}",
                 where=where,
                 remedy="Start the same run again, which goes on behind what is finished; where "
                 "its memory did not suffice, take an accelerator with more of it, or let no "
@@ -165,9 +173,9 @@ def _unusable(why: str, where: str) -> VisionloopError:
     return VisionloopError(
         "there is a GPU, and ONNX Runtime cannot use it" + (f": {why}" if why else ""),
         where=where,
-        remedy="Run `visionloop doctor` in the image: ONNX Runtime, CUDA and cuDNN must be those "
-        "of visionloop[gpu], and the node's driver one for their CUDA (13: driver 580 or newer). "
-        "To run on the CPU, leave the accelerator's type empty, or set CUDA_VISIBLE_DEVICES=-1",
+        remedy="ONNX Runtime, CUDA and cuDNN must be those of visionloop[gpu], as our GPU image "
+        "has them, and the node's driver one for their CUDA (13: driver 580 or newer). To run on "
+        "the CPU, leave the accelerator's type empty, or set CUDA_VISIBLE_DEVICES=-1",
     )
 
 
@@ -175,6 +183,11 @@ def _unusable(why: str, where: str) -> VisionloopError:
 def _tell_once(text: str) -> None:
     if text:
         logging.getLogger(__name__).warning("%s; install visionloop[gpu]", text)
+
+
+def _why(error: Exception) -> str:
+    found = _FAILURE.search(str(error))
+    return found[0].strip() if found else _first_line(error)
 
 
 def _first_line(error: Exception) -> str:
