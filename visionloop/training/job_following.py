@@ -138,12 +138,18 @@ class Following(AbstractContextManager["Following"]):
 
     def _watch_pods(self) -> None:
         while not self._leaving.is_set():
+            # Each stream begins with all pods that are there: of others no end is told.
+            self._news.put(self._forget_pods)
             for event, pod in self._cluster.watch_list(
                 "v1", "Pod", label_selector=self._selector, timeout_s=_STREAM_SECONDS
             ):
                 self._news.put(functools.partial(self._take_pod, event, pod))
                 if self._leaving.is_set():
                     return
+
+    def _forget_pods(self) -> None:
+        self._pods.clear()
+        self.failures.clear()
 
     def _take_job(self, job: dict[str, Any] | None) -> None:
         self.job = job

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from visionloop import environment
@@ -10,6 +11,7 @@ from visionloop.cluster import Cluster, Forbidden, connect
 from visionloop.errors import VisionloopError
 from visionloop.progress import log
 from visionloop.training import plan as plans
+from visionloop.training.attendance import attending
 from visionloop.training.interruption import notice
 from visionloop.training.job_following import Following
 from visionloop.training.own_pod import surroundings
@@ -31,8 +33,9 @@ def train_as_job(plan: Plan, loop: LoopConfig) -> Result:
 
     Its name follows from the plan: a task that is tried again goes on with the job that it had
     made, and one whose job failed makes it anew, which goes on from the checkpoint. SIGTERM deletes
-    the job, whose pods leave a checkpoint: a run that is cancelled holds no GPU. A job that has
-    ended well is deleted, one that failed stays to be looked at.
+    the job, whose pods leave a checkpoint: a run that is cancelled holds no GPU. One whose task was
+    killed outright stops by itself once nobody has waited for it for a while. A job that has ended
+    well is deleted, one that failed stays to be looked at.
 
     Args:
         plan: What to train; it was saved.
@@ -59,9 +62,23 @@ def train_as_job(plan: Plan, loop: LoopConfig) -> Result:
         # The try before this one was killed between the end of its job and the record of it.
         cluster.delete(API_VERSION, KIND, name)
         return result
-    job = _begin(cluster, name, plan, loop)
+    # Before the job is made: a SIGTERM in between would leave one that nobody follows.
+    with notice() as interrupted, attending(plan):
+        job = _begin(cluster, name, plan, loop)
+        following = _follow(cluster, job, plan, interrupted)
+    if following.succeeded and (result := Result.load(plan)):
+        cluster.delete(API_VERSION, KIND, name)
+        return result
+    raise _failure(following, cluster, name, plan)
+
+
+def _follow(
+    cluster: Cluster, job: dict[str, Any], plan: Plan, interrupted: Callable[[], bool]
+) -> Following:
+    """Follow a job to its end; delete it where that makes no sense any more."""
+    name = job["metadata"]["name"]
     following = Following(cluster, job, nodes=plan.parameters.trainjob.nodes)
-    with following, notice() as interrupted:
+    with following:
         while not following.ended:
             try:
                 following.look(_LOOK_SECONDS)
@@ -77,10 +94,7 @@ def train_as_job(plan: Plan, loop: LoopConfig) -> Result:
                     remedy="Run the task again: it goes on from the checkpoint",
                 )
             _refuse_not_starting(following, cluster, name, plan)
-    if following.succeeded and (result := Result.load(plan)):
-        cluster.delete(API_VERSION, KIND, name)
-        return result
-    raise _failure(following, cluster, name, plan)
+    return following
 
 
 def _begin(cluster: Cluster, name: str, plan: Plan, loop: LoopConfig) -> dict[str, Any]:

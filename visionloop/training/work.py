@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from visionloop.inference.model import CARD_FILE, ModelCard
 from visionloop.inference.weights import PUBLISHED, read_weights
 from visionloop.progress import progress
+from visionloop.training.attendance import Attendance
 from visionloop.training.bundle import write_bundle
 from visionloop.training.checkpoint import Checkpoints, identity_of
 from visionloop.training.determinism import choose_device
@@ -30,7 +31,8 @@ from visionloop.training.training_set import TrainingSet
 def do(plan: Plan, group: Group = ALONE) -> Result:
     """Train a model, and leave its bundle and the result in the lake.
 
-    A training that was interrupted goes on from its checkpoint. SIGTERM leaves one at once.
+    A training that was interrupted goes on from its checkpoint. SIGTERM leaves one at once, and so
+    does a TrainJob that nobody waits for any more.
 
     Args:
         plan: What to train; it was saved.
@@ -38,7 +40,7 @@ def do(plan: Plan, group: Group = ALONE) -> Result:
 
     Raises:
         InputError: The set, the parameters or the weights do not fit together.
-        Interrupted: SIGTERM came.
+        Interrupted: SIGTERM came, or nobody waits for the job.
         VisionloopError: The loss is not finite, or no image can be read.
     """
     images, used, unread = training_images(plan, group)
@@ -49,9 +51,11 @@ def do(plan: Plan, group: Group = ALONE) -> Result:
     number = {name: i for i, name in enumerate(plan.classes)}
     labels = np.array([number[label] for label in used.labels], dtype=np.int64)
     checkpoints = _checkpoints(plan, used, weights, group) if parameters.checkpoint_steps else None
+    waited_for = Attendance(plan) if parameters.runner == "trainjob" and group.leads else None
     with (
         _shown(used.arm, planned_updates(labels, parameters), group) as on_update,
-        notice(wanted=checkpoints is not None) as interrupted,
+        notice(wanted=checkpoints is not None) as noticed,
+        waited_for.watched() if waited_for else nullcontext(),
     ):
         trained = train_network(
             images,
@@ -61,7 +65,7 @@ def do(plan: Plan, group: Group = ALONE) -> Result:
             weights=weights,
             on_update=on_update,
             checkpoints=checkpoints,
-            interrupted=interrupted,
+            interrupted=lambda: noticed() or bool(waited_for and waited_for.over()),
             group=group,
         )
     now = datetime.now(UTC).isoformat()
