@@ -31,6 +31,7 @@ def compile_pipeline(
     arguments: Mapping[str, Any] | None = None,
     kubernetes_manifests: bool = False,
     namespace: str = "",
+    manifest_name: str = "",
 ) -> Path:
     """Write one pipeline.
 
@@ -42,6 +43,8 @@ def compile_pipeline(
         kubernetes_manifests: Write Pipeline and PipelineVersion objects for GitOps instead of the
             pipeline specification alone.
         namespace: Namespace of those objects.
+        manifest_name: Name of the Pipeline object, which that of the version begins with; empty for
+            the pipeline's own, which two loops of one namespace would share.
 
     Returns:
         The file.
@@ -61,6 +64,7 @@ def compile_pipeline(
         arguments=dict(arguments or {}),
         kubernetes_manifests=kubernetes_manifests,
         namespace=namespace,
+        manifest_name=manifest_name,
     )
 
 
@@ -85,6 +89,7 @@ def compile_all(
     arguments: Mapping[str, Any] | None = None,
     kubernetes_manifests: bool = False,
     namespace: str = "",
+    manifest_names: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write every pipeline and every component.
 
@@ -95,6 +100,7 @@ def compile_all(
         arguments: New defaults; a pipeline takes those of its own parameters.
         kubernetes_manifests: As in `compile_pipeline`.
         namespace: As in `compile_pipeline`.
+        manifest_names: Names of the Pipeline objects by pipeline, as in `compile_pipeline`.
 
     Returns:
         The files, pipelines first.
@@ -112,6 +118,7 @@ def compile_all(
                 arguments=own,
                 kubernetes_manifests=kubernetes_manifests,
                 namespace=namespace,
+                manifest_name=(manifest_names or {}).get(name, ""),
             )
         )
     for name in components.NAMES:
@@ -129,6 +136,7 @@ def _write(
     arguments: dict[str, Any] | None = None,
     kubernetes_manifests: bool = False,
     namespace: str = "",
+    manifest_name: str = "",
 ) -> Path:
     from kfp import compiler
     from kfp.compiler.compiler_utils import KubernetesManifestOptions
@@ -139,8 +147,10 @@ def _write(
         # A PipelineVersion cannot be changed once it is applied: its name follows its content.
         plain = _write(definition, path, placed=placed, arguments=arguments).read_bytes()
         digest = hashlib.sha256(plain).hexdigest()[:8]
-        name = str(definition.pipeline_spec.pipeline_info.name)
+        name = manifest_name or str(definition.pipeline_spec.pipeline_info.name)
         options = KubernetesManifestOptions(
+            pipeline_name=name,
+            pipeline_display_name=name,
             pipeline_version_name=f"{name}-{__version__}-{digest}",
             pipeline_version_display_name=f"{name} {__version__}",
             namespace=namespace or None,

@@ -12,16 +12,19 @@ from typing import Any
 import pytest
 import yaml
 
+from visionloop.cli import main
 from visionloop.components import registry as components
 from visionloop.components.image import IMAGE
 from visionloop.errors import InputError
 from visionloop.pipelines import registry as pipelines
 from visionloop.pipelines.compiling import compile_all, compile_component, compile_pipeline
 from visionloop.pipelines.placing import Placed
+from visionloop.submission.packages import name_on_server
 
-# What reads or changes the world outside the lake must run every time.
+# What reads or changes the world outside the lake's versions must run every time.
 NEVER_CACHED = {
     "ingest",
+    "infer_shard",
     "harvest",
     "request_labels",
     "collect_labels",
@@ -300,6 +303,28 @@ def test_kubernetes_manifests_carry_a_version_that_follows_the_content(tmp_path:
         names.append(version["metadata"]["name"])
     # A PipelineVersion that was applied cannot change: another image is another version.
     assert names[0] == names[2] != names[1]
+
+
+def test_two_loops_of_one_namespace_are_different_objects_called_as_submit_calls_them(
+    tmp_path: Path,
+) -> None:
+    names: dict[str, set[str]] = {}
+    for loop in ("digits", "street_signs"):
+        config = tmp_path / f"{loop}.yaml"
+        config.write_text(f"name: {loop}\nlake: gs://bucket/lake\n", encoding="utf-8")
+        build = tmp_path / loop
+        command = ["compile", "--kubernetes-manifests", "--config", str(config)]
+        assert main([*command, "--namespace", "team", "--output", str(build)]) == 0
+        names[loop] = set()
+        for pipeline in pipelines.NAMES:
+            text = (build / "pipelines" / f"{pipeline}.yaml").read_text(encoding="utf-8")
+            held, version = yaml.load_all(text, Loader=yaml.CSafeLoader)
+            called = name_on_server(loop, pipeline)
+            assert held["metadata"]["name"] == version["spec"]["pipelineName"] == called
+            assert held["spec"].get("displayName", called) == called
+            assert version["metadata"]["name"].startswith(f"{called}-")
+            names[loop] |= {called, version["metadata"]["name"]}
+    assert not names["digits"] & names["street_signs"]
 
 
 def test_a_compiled_component_loads_again(tmp_path: Path) -> None:
