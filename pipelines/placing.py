@@ -29,7 +29,9 @@ class Placed:
 
     Attributes:
         image: Image of every task; empty for the release's.
-        queue: Kueue LocalQueue of the pods that may have an accelerator; empty for none.
+        queue: Kueue LocalQueue of the pods that may have an accelerator; empty for none. A run
+            that names no accelerator waits in it too: which one a run has is its parameter, and a
+            pod without the label would pass by the queue's quota.
         claim: PersistentVolumeClaim that every task mounts; empty for none.
         mount_path: Folder at which they find it.
         width: Shards at work at once.

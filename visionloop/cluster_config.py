@@ -30,7 +30,8 @@ class ClusterConfig(BaseModel):
     queue: str = Field(
         "",
         pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$",
-        description="Kueue LocalQueue that admits the pods with an accelerator; empty: none",
+        description="Kueue LocalQueue that admits the pods that may have an accelerator, also in a "
+        "run that names none: they then wait in it for cores and memory; empty: no queue",
     )
     volume: str = Field(
         "",

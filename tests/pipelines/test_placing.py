@@ -173,6 +173,27 @@ def test_objects_for_gitops_are_placed_too_and_named_by_it(tmp_path: Path) -> No
     assert names[0] != names[1]
 
 
+def test_a_queue_holds_whatever_accelerator_a_run_names_and_its_help_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Which accelerator a run has is its parameter; a pod without the label passes by the quota.
+    config = tmp_path / "loop.yaml"
+    config.write_text("lake: gs://bucket/lake\ncluster: {queue: gpu}\n", encoding="utf-8")
+    assert main(["compile", "--config", str(config), "--output", str(tmp_path)]) == 0
+    text = (tmp_path / "pipelines" / "round.yaml").read_text(encoding="utf-8")
+    spec, platform = yaml.safe_load_all(text)
+    inputs = spec["root"]["inputDefinitions"]["parameters"]
+    assert inputs["accelerator_type"]["defaultValue"] == ""
+    asked = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for label in ("exec-train", "exec-infer-shard"):
+        assert asked[label]["podMetadata"]["labels"] == {QUEUE_LABEL: "gpu"}
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["compile", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "a run that names none wait in it for cores and memory" in said
+
+
 def test_submitting_and_scheduling_place_as_compiling_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
