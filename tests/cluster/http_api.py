@@ -100,6 +100,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, self._served("", version))
             case ["apis", group, version]:
                 self._send(200, self._served(group, version))
+            case ["openapi", "v3", "apis", group, version]:
+                self._send(200, self._openapi(group, version))
             case ["apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews"]:
                 self._review(body, self.api.user)
             case ["apis", "authorization.k8s.io", "v1", "subjectaccessreviews"]:
@@ -130,6 +132,20 @@ class _Handler(BaseHTTPRequestHandler):
         resources += [{**r, "name": f"{r['name']}/status"} for r in resources]
         where = f"{group}/{version}" if group else version
         return {"kind": "APIResourceList", "groupVersion": where, "resources": resources}
+
+    def _openapi(self, group: str, version: str) -> dict[str, Any]:
+        found = [r for r in self.api.resources if (r.group, r.version) == (group, version)]
+        if not found:
+            raise Refusal(404, "NotFound", "the server could not find the requested resource")
+        domain = ".".join(reversed(group.split(".")))
+        schemas = {
+            f"{domain}.{version}.{r.kind}": (r.schema or {"type": "object"})
+            | {"x-kubernetes-group-version-kind": [
+                {"group": group, "version": version, "kind": r.kind}
+            ]}
+            for r in found
+        }  # fmt: skip
+        return {"openapi": "3.0.0", "paths": {}, "components": {"schemas": schemas}}
 
     def _review(self, body: dict[str, Any], user: str) -> None:
         asked = body["spec"]["resourceAttributes"]

@@ -56,6 +56,19 @@ def test_what_is_not_there_is_none_and_a_kind_that_is_not_served_is_an_error(
     assert cluster.crd("inferenceservices.serving.kserve.io") is None
 
 
+def test_the_schema_of_a_kind_is_read_without_a_right_to_definitions(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ApiServer([shared / "crds" / "kserve-v0.20.0"]) as server:
+        server.denied.add("get customresourcedefinitions.apiextensions.k8s.io")
+        monkeypatch.setenv("KUBECONFIG", str(server.kubeconfig(tmp_path / "kubeconfig")))
+        cluster = connect()
+        schema = cluster.schema("serving.kserve.io/v1beta1", "InferenceService")
+        assert schema and "canary" in schema["properties"]["spec"]["properties"]
+        assert cluster.schema("serving.kserve.io/v1beta1", "Unknown") is None
+        assert cluster.schema("unknown.example/v1", "InferenceService") is None
+
+
 def test_a_kind_that_is_installed_later_is_found(api_server: ApiServer, cluster: Cluster) -> None:
     with pytest.raises(NotServed):
         cluster.get("apps/v1", "DaemonSet", "a")

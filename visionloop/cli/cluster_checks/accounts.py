@@ -26,7 +26,7 @@ class Right:
         resource: With what, in the plural; ``pods/log`` for a subresource.
         group: Its API group.
         name: The one object that it is done with; empty: any.
-        namespace: None: that of the tasks; empty: none.
+        namespace: None: that of the tasks.
     """
 
     verbs: tuple[str, ...]
@@ -59,12 +59,10 @@ def needed(question: Question) -> list[Right]:
         verbs = ("get", "list", "watch", "create", "patch")
         found.append(Right(verbs, "inferenceservices", "serving.kserve.io", namespace=home))
         found.append(Right(("get", "create"), "pods/proxy", namespace=home))
-        found.append(_definition("inferenceservices.serving.kserve.io"))
     if config and config.training.runner == "trainjob":
         homes.add(None)
         verbs = ("get", "list", "watch", "create", "patch", "delete")
         found.append(Right(verbs, "trainjobs", "trainer.kubeflow.org"))
-        found.append(_definition("trainjobs.trainer.kubeflow.org"))
     for home in sorted(homes, key=str):
         found.append(Right(("get", "list", "watch"), "pods", namespace=home))
         found.append(Right(("get",), "pods/log", namespace=home))
@@ -102,11 +100,6 @@ def accounts(cluster: Cluster, question: Question) -> Iterator[Finding]:
         if kserve is not None and kserve.service_account:
             check = f"service account {kserve.service_account}"
             yield look(check, lambda: _predictor(cluster, check, kserve))
-
-
-def _definition(name: str) -> Right:
-    group = "apiextensions.k8s.io"
-    return Right(("get",), "customresourcedefinitions", group, name=name, namespace="")
 
 
 def _account(cluster: Cluster, question: Question) -> Finding | str:

@@ -26,7 +26,6 @@ from visionloop.serving.events import MODEL_ANNOTATION
 from visionloop.serving.inference_service.documents import service_document
 from visionloop.serving.inference_service.endpoint import (
     API_VERSION,
-    CRD,
     KIND,
     MODE_ANNOTATION,
     Endpoint,
@@ -220,12 +219,14 @@ def _deployed_as(cluster: Cluster, endpoint: Endpoint) -> str:
 
 
 def _spec_schema(cluster: Cluster) -> dict[str, Any]:
-    """Fields of an InferenceService's `spec`, as the cluster's definition has them."""
-    held = cluster.crd(CRD) or {}
-    for version in (held.get("spec") or {}).get("versions") or []:
-        if version.get("name") == "v1beta1":
-            schema = (version.get("schema") or {}).get("openAPIV3Schema") or {}
-            spec = (schema.get("properties") or {}).get("spec") or {}
-            found: dict[str, Any] = spec.get("properties") or {}
-            return found
-    return {}
+    """Fields of an InferenceService's `spec`, as the cluster publishes them."""
+    schema = cluster.schema(API_VERSION, KIND)
+    if schema is None:
+        raise VisionloopError(
+            "the cluster does not publish the fields of an InferenceService",
+            where=f"/openapi/v3/apis/{API_VERSION}",
+            remedy="Use Kubernetes 1.27 or newer; right after KServe was installed, try again",
+        )
+    spec = (schema.get("properties") or {}).get("spec") or {}
+    found: dict[str, Any] = spec.get("properties") or {}
+    return found
