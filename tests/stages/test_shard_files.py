@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from visionloop.inference.results import FOLDER, LIST, ORDER, RESULT
 from visionloop.lake.storage import FileStorage, StorageError, name_of
 from visionloop.stages.infer import infer
 from visionloop.stages.infer_shard import infer_shard
+from visionloop.stages.ingest import ingest
+from visionloop.stages.watch import watch
 
 
 @pytest.fixture
@@ -100,3 +104,29 @@ def test_one_task_does_not_do_alone_what_was_listed_for_many(loop: SmallLoop) ->
     for uri in lost:
         loop.lake.storage.delete(uri)
     assert infer(config=few, round_id="0000", n_shards=3).n_embedded == 120
+
+
+def test_a_run_that_vanished_with_its_nodes_is_gone_on_with_behind_its_finished_shards(
+    loop: SmallLoop,
+) -> None:
+    first, *_ = shards_of(loop)
+    infer_shard(config=loop.config, shard=first, round_id="0000")
+    # No task of it could let go of the round: half an hour later only its lease tells.
+    held = loop.lake.rounds.current()
+    assert held is not None
+    elsewhere = {"host": "a-node-that-is-gone", "boot": "", "pid": 0, "started": ""}
+    lost = replace(
+        held, run_id="lost", holder=elsewhere, updated_at=datetime.now(UTC) - timedelta(minutes=31)
+    )
+    with loop.lake.run(stage="ingest", round_id="0000", run_id="another") as run:
+        run.replace("rounds", lost.row(), "round_id == '0000'")
+        run.commit()
+    decided = watch(config=loop.config, run_id="next")
+    assert (decided.decision, decided.round_id) == ("resume", "0000")
+    begun = ingest(config=loop.config, run_id="next", open_round=True, fan_out=True)
+    assert (begun.round_id, begun.n_shards) == ("0000", 2) and first not in begun.shards
+    for one in begun.shards:
+        assert infer_shard(config=loop.config, shard=one).n_finished_before == 0
+    done = infer(config=loop.config, round_id="0000", n_shards=begun.n_shards)
+    assert done.n_embedded == 120
+    assert commits(loop.lake) == 1 and files(loop.lake) == []
