@@ -100,3 +100,15 @@ def test_a_cluster_without_room_for_a_plain_task_is_found(
     assert doctor(cluster={"cpu": "2"})["nodes for tasks"]["state"] == "ok"
     found = doctor(cluster={"cpu": "16"})["nodes for tasks"]
     assert found["state"] == "fail" and "Ask for less cpu" in found["remedy"]
+
+
+def test_a_gang_that_the_nodes_cannot_hold_at_once_is_found(
+    server: ApiServer, doctor: Callable[..., Findings]
+) -> None:
+    sections = {"cluster": GPU, "training": {"runner": "trainjob", "trainjob": {"nodes": 3}}}
+    server.put(node("gpu", 2, SELECTOR))
+    found = doctor(**sections)["nodes for the TrainJob"]
+    assert found["state"] == "fail" and "room for 2" in found["found"]
+    server.put(node("gpu-2", 1, SELECTOR))
+    assert doctor(**sections)["nodes for the TrainJob"]["state"] == "ok"
+    assert "nodes for the TrainJob" not in doctor(cluster=GPU)

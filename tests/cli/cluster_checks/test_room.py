@@ -17,6 +17,8 @@ from tests.cli.cluster_checks.made import (
 )
 from tests.cluster.api_server import ApiServer
 
+QUEUED = GPU | {"queue": "gpu"}
+
 
 def quota(hard: dict[str, str], used: dict[str, str], **spec: Any) -> dict[str, Any]:
     status = {"hard": hard, "used": used}
@@ -58,6 +60,35 @@ def test_an_exhausted_quota_is_found(
     server.put(quota(hard, used), namespace=NAMESPACE)
     found = doctor(cluster=GPU)["quota"]
     assert found["state"] == state and words in found["found"]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cluster", "training", "state", "words"),
+    [
+        # Four shards with one each need 4, and not 4 times what training takes.
+        ("4", {"accelerator_count": 4}, {}, "ok", "leave room"),
+        ("3", {"accelerator_count": 4}, {}, "fail", "allows 3, training needs 4"),
+        ("4", {"accelerator_count": 2, "width": 6}, {}, "warn", "4 left, 6 shards at once"),
+        ("5", {"accelerator_count": 2}, {"nodes": 3}, "fail", "3 nodes together need 6"),
+        ("6", {"accelerator_count": 2}, {"nodes": 3}, "ok", "leave room"),
+    ],
+)
+def test_shards_training_and_the_gang_of_a_trainjob_are_counted_each_by_itself(
+    server: ApiServer,
+    doctor: Callable[..., Findings],
+    kueue: Callable[..., None],
+    gpus: str,
+    cluster: dict[str, Any],
+    training: dict[str, Any],
+    state: str,
+    words: str,
+) -> None:
+    server.put(quota({"requests.nvidia.com/gpu": gpus}, {}), namespace=NAMESPACE)
+    kueue(gpus=gpus)
+    asked = {"runner": "trainjob", "trainjob": training} if training else {"runner": "pod"}
+    found = doctor(cluster=QUEUED | cluster, training=asked)
+    assert found["quota"]["state"] == state and words in found["quota"]["found"]
+    assert found["cluster queue all"]["state"] == state
 
 
 def test_a_quota_of_other_pods_and_another_namespace_does_not_count(
@@ -118,9 +149,6 @@ def kueue(server: ApiServer) -> Callable[..., None]:
         server.put(thing("LocalQueue", "gpu", api, spec=to, status=local), namespace=NAMESPACE)
 
     return make
-
-
-QUEUED = GPU | {"queue": "gpu"}
 
 
 def test_a_queue_that_admits_is_well(

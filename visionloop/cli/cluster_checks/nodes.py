@@ -76,6 +76,10 @@ def nodes(cluster: Cluster, question: Question) -> Iterator[Finding]:
     if section.accelerator_type:
         pod = task_pod(question)
         yield look("GPU nodes", lambda: _taken(cluster, "GPU nodes", pod))
+        training = question.config.training
+        if training.runner == "trainjob" and training.trainjob.nodes > 1:
+            gang, check = training.trainjob.nodes, "nodes for the TrainJob"
+            yield look(check, lambda: _gang(cluster, check, pod, gang))
     kserve = question.config.serving.kserve
     if kserve is not None:
         resources = {k: str(v) for k, v in kserve.resources.requests.items()}
@@ -123,6 +127,33 @@ def _taken(cluster: Cluster, check: str, pod: Pod) -> Finding | str:
     if scaler and not pod.selector and not most.startswith("have the taint"):
         return Finding(check, "warn", f"{found_here}; {scaler} may start one", _POOL)
     return Finding(check, "fail", found_here, _remedy(most, pod))
+
+
+def _gang(cluster: Cluster, check: str, pod: Pod, size: int) -> Finding | str:
+    """Look whether all pods of a gang fit at once; they start together or not at all."""
+    from kubernetes.utils.quantity import parse_quantity
+
+    found = cluster.list("v1", "Node")
+    room = sum(
+        min(
+            int(parse_quantity(_allocatable(node).get(resource, "0")) / parse_quantity(amount))
+            for resource, amount in pod.resources.items()
+            if parse_quantity(amount)
+        )
+        for node in found
+        if not _obstacle(node, pod)
+    )
+    if room >= size:
+        return f"there is room for {room} pods of {pod.words}, it has {size}"
+    told = f"it has {size} pods of {pod.words}, and there is room for {room}"
+    if scaler := _autoscaler(cluster, found):
+        return Finding(check, "warn", f"{told}; {scaler} may start more", _POOL)
+    return Finding(
+        check,
+        "fail",
+        f"{told}: it would never start",
+        "Add nodes, or lower training.trainjob.nodes or cluster.accelerator_count",
+    )
 
 
 def _none_selected(cluster: Cluster, check: str, pod: Pod, found: list[dict[str, Any]]) -> Finding:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from visionloop.cli.checks import Finding
-from visionloop.cli.cluster_checks.nodes import task_pod
+from visionloop.cli.cluster_checks.demands import demands
 from visionloop.cli.cluster_checks.question import Question, look
 
 if TYPE_CHECKING:
@@ -81,9 +81,11 @@ def _behind(cluster: Cluster, version: str, name: str, question: Question) -> Fi
         return stopped
     from kubernetes.utils.quantity import parse_quantity
 
-    for resource, amount in task_pod(question).resources.items():
+    wanted = list(demands(question))
+    tight = []
+    for resource in wanted[0].resources:
         quotas = [
-            one["nominalQuota"]
+            parse_quantity(one["nominalQuota"])
             for group in found["spec"].get("resourceGroups") or []
             for flavor in group.get("flavors") or []
             for one in flavor.get("resources") or []
@@ -97,15 +99,30 @@ def _behind(cluster: Cluster, version: str, name: str, question: Question) -> Fi
                 "Add it to the ClusterQueue's resourceGroups",
             )
         # A queue of a cohort may borrow more than its own.
-        most = max((parse_quantity(quota) for quota in quotas), default=None)
         borrows = found["spec"].get("cohort") or found["spec"].get("cohortName")
-        if most is not None and most < parse_quantity(amount) and not borrows:
-            return Finding(
-                check,
-                "fail",
-                f"no flavor has {amount} {resource}, the largest has {most}",
-                "Raise nominalQuota, or ask for less in the section cluster",
-            )
+        if not quotas or borrows:
+            continue
+        for demand in wanted:
+            amount = parse_quantity(demand.resources[resource])
+            # The pods of a gang get one flavor; shards are admitted each by itself.
+            if max(quotas) < amount * demand.together:
+                return Finding(
+                    check,
+                    "fail",
+                    f"{demand.words} {amount * demand.together} {resource}, and no flavor has so "
+                    f"many: the largest has {max(quotas)}",
+                    "Raise nominalQuota, or ask for less in the section cluster or "
+                    "training.trainjob.nodes",
+                )
+            if sum(quotas) < amount * demand.at_once:
+                tight.append(f"{sum(quotas)} {resource} for {demand.at_once} shards at once")
+    if tight:
+        return Finding(
+            check,
+            "warn",
+            f"has {', '.join(tight)}: some wait for others",
+            "Raise nominalQuota, or lower cluster.width",
+        )
     return f"active, waiting: {_waiting(found)}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from visionloop.cli.checks import Finding
-from visionloop.cli.cluster_checks.nodes import task_pod
+from visionloop.cli.cluster_checks.demands import Demand, demands
 from visionloop.cli.cluster_checks.question import Question, look
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def quotas(cluster: Cluster, question: Question) -> Iterator[Finding]:
 def _quotas(cluster: Cluster, question: Question) -> Finding | str:
     from kubernetes.utils.quantity import parse_quantity
 
-    need = _need(question)
+    wanted = [(demand, _need(demand)) for demand in demands(question)]
     found = cluster.list("v1", "ResourceQuota")
     full, tight = [], []
     for quota in found:
@@ -43,18 +43,24 @@ def _quotas(cluster: Cluster, question: Question) -> Finding | str:
             continue
         status = quota.get("status") or {}
         hard, used = status.get("hard") or spec.get("hard") or {}, status.get("used") or {}
-        for resource, amount in need.items():
-            if resource not in hard:
-                continue
+        for resource in hard:
             limit, taken = hard[resource], used.get(resource, "0")
             left = parse_quantity(limit) - parse_quantity(taken)
             name = f"{quota['metadata']['name']}: {resource}"
-            if parse_quantity(amount) > parse_quantity(limit):
-                full.append(f"{name} allows {limit}, a task needs {amount}")
-            elif parse_quantity(amount) > left:
-                full.append(f"{name} is used up, {taken} of {limit}, and a task needs {amount}")
-            elif left < parse_quantity(amount) * _width(question, resource):
-                tight.append(f"{name} has {left} left, {_width(question, resource)} shards at once")
+            for demand, need in wanted:
+                if resource not in need:
+                    continue
+                amount = parse_quantity(need[resource])
+                # Digits as the person wrote them, where there is one pod.
+                told = need[resource] if demand.together == 1 else amount * demand.together
+                if amount * demand.together > parse_quantity(limit):
+                    full.append(f"{name} allows {limit}, {demand.words} {told}")
+                    break
+                if amount * demand.together > left:
+                    full.append(f"{name} is used up, {taken} of {limit}, and {demand.words} {told}")
+                    break
+                if resource.startswith("requests.") and left < amount * demand.at_once:
+                    tight.append(f"{name} has {left} left, {demand.at_once} shards at once")
         for resource in _CLAIMS:
             if resource in hard and parse_quantity(used.get(resource, "0")) >= parse_quantity(
                 hard[resource]
@@ -79,16 +85,11 @@ def _quotas(cluster: Cluster, question: Question) -> Finding | str:
     return f"{len(found)} quotas leave room" if found else "none is set"
 
 
-def _need(question: Question) -> dict[str, str]:
-    """What a task counts for, by every name that a quota may give it."""
+def _need(demand: Demand) -> dict[str, str]:
+    """What a pod counts for, by every name that a quota may give it."""
     found = {"pods": "1", "count/pods": "1"}
-    for resource, amount in task_pod(question).resources.items():
+    for resource, amount in demand.resources.items():
         found[f"requests.{resource}"] = amount
         if resource in ("cpu", "memory"):
             found |= {resource: amount, f"limits.{resource}": amount}
     return found
-
-
-def _width(question: Question, resource: str) -> int:
-    assert question.config is not None
-    return question.config.cluster.width if resource.startswith("requests.") else 1
