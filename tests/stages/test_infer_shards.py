@@ -10,6 +10,7 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import pytest
 from tests.stages.sharded import CLUSTER, commits, embedded, files, predicted, shards_of
 from tests.training.small_loop import SmallLoop
 from visionloop.errors import VisionloopError
-from visionloop.inference import embedding
+from visionloop.inference import embedding, session
 from visionloop.lake import Lake
 from visionloop.lake.storage import local_path
 from visionloop.lake.vacuum import vacuum
@@ -103,6 +104,25 @@ def test_shards_predict_with_the_model_in_service_and_embed_in_its_space(loop: S
     assert (done.n_embedded, done.n_predicted) == (0, 120)
     assert {model for _, model in predicted(loop.lake)} == {model_id}
     assert sorted(len(held) for held in embedded(loop.lake).values()) == [120, 120]
+
+
+def test_a_shard_says_what_its_models_ran_on_and_that_it_left_a_gpu_idle(
+    loop: SmallLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if session.device() == "CUDA":
+        pytest.skip("the GPU here is used")
+    page = SimpleNamespace(path=str(tmp_path / "page.md"), uri="", metadata={})
+    first, second, *_ = shards_of(loop)
+    infer_shard(config=loop.config, shard=first, page=page)
+    text = Path(page.path).read_text()
+    assert "ran on: CPU" in text and "GPU" not in text
+    (tmp_path / "nvidiactl").touch()
+    monkeypatch.setattr(session, "_NVIDIA", str(tmp_path / "nvidiactl"))
+    monkeypatch.setattr(session, "_build_has_cuda", lambda: False)
+    infer_shard(config=loop.config, shard=second, page=page)
+    assert "**There is a GPU, and this build of ONNX Runtime cannot use it" in (
+        Path(page.path).read_text()
+    )
 
 
 def test_a_killed_shard_goes_on_behind_what_it_had_finished_and_nothing_tells_of_it(
