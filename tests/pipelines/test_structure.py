@@ -256,8 +256,15 @@ STARTS = {
     "gpu": (*TRAINING, *SERVING),
     "demo": ("visionloop.demo.",),
 }
-# Where PyTorch begins: one task, and the export of PyTorch weights that a loop names.
-BEYOND = {"lake": ("visionloop.stages.train", "visionloop.training.embedding_export")}
+# Where PyTorch begins: one task, the export of PyTorch weights that a loop names, and the names of
+# torchvision's networks, which are looked at only where it is installed.
+BEYOND = {
+    "lake": (
+        "visionloop.stages.train",
+        "visionloop.training.embedding_export",
+        "visionloop.training.architectures",
+    )
+}
 BESIDE = {**dict.fromkeys(["", *STARTS], ()), "demo": ("lake", "engine", "serve")}
 BASE_ROOMS = ("cli", "cluster", "components", "pipelines", "runner")
 

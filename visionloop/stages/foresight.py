@@ -23,7 +23,11 @@ def check_training(parameters: TrainingConfig) -> None:
         InputError: There is no such network, or the weights to start from cannot be read.
     """
     from visionloop.inference.weights import PUBLISHED, read_weights
-    from visionloop.training.network import SMALL_CNN, check_architecture, refuse_unpublished
+    from visionloop.training.architectures import (
+        SMALL_CNN,
+        check_architecture,
+        refuse_unpublished,
+    )
 
     if parameters.weights == PUBLISHED:
         refuse_unpublished(parameters.architecture)

@@ -6,13 +6,12 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from visionloop.errors import InputError
-from visionloop.validation import nearest
+from visionloop.training.architectures import SMALL_CNN, check_architecture, refuse_unpublished
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-SMALL_CNN = "small_cnn"
 # Mean and deviation that inputs are normalised with, inside the network. torchvision's published
 # weights expect ImageNet's.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -106,28 +105,6 @@ def _small_trunk(image_size: int) -> tuple[nn.Module, int]:
     return nn.Sequential(*layers), 4 * channels
 
 
-def check_architecture(architecture: str) -> None:
-    """Refuse a network that there is not.
-
-    Args:
-        architecture: ``small_cnn``, or the name of a torchvision classification network.
-
-    Raises:
-        InputError: There is no such network.
-    """
-    if architecture == SMALL_CNN:
-        return
-    from torchvision import models
-
-    known = models.list_models(module=models)
-    if architecture not in known:
-        raise InputError(
-            f"no network is called {architecture!r}{nearest(architecture, [SMALL_CNN, *known])}",
-            where="architecture",
-            remedy=f"Use {SMALL_CNN}, or a classification network of torchvision such as resnet18",
-        )
-
-
 def torchvision_trunk(
     architecture: str, *, image_size: int, published: bool = False
 ) -> tuple[nn.Module, int]:
@@ -198,20 +175,3 @@ def published_state(architecture: str, *, image_size: int) -> dict[str, torch.Te
     refuse_unpublished(architecture)
     trunk, _ = torchvision_trunk(architecture, image_size=image_size, published=True)
     return dict(trunk.state_dict())
-
-
-def refuse_unpublished(architecture: str) -> None:
-    """Refuse to start from published weights where a network has none.
-
-    Args:
-        architecture: As in `check_architecture`.
-
-    Raises:
-        InputError: There are none.
-    """
-    if architecture == SMALL_CNN:
-        raise InputError(
-            "small_cnn has no published weights",
-            where="architecture",
-            remedy="Leave weights empty, or choose a torchvision architecture",
-        )

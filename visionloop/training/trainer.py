@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from visionloop.errors import InputError, VisionloopError
 from visionloop.progress import log
+from visionloop.training.architectures import SMALL_CNN
 from visionloop.training.calibration import SINGLE_FIT_LABELS, fit_temperature, held_out_rows
 from visionloop.training.checkpoint import Checkpoints, state_of
 from visionloop.training.determinism import choose_device, deterministic, usable_threads
 from visionloop.training.fitting import Fit
 from visionloop.training.group import ALONE, Group
-from visionloop.training.network import SMALL_CNN, build_network, published_state
+from visionloop.training.network import build_network, published_state
 from visionloop.training.parameters import TrainingConfig
 from visionloop.training.weights import load_trunk, read_state_dict
 
