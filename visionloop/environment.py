@@ -133,6 +133,11 @@ def storage_emulator() -> str:
     return os.environ.get("STORAGE_EMULATOR_HOST", "")
 
 
+def google_apis() -> str:
+    """Address that stands for Google's APIs of sign-in and storage; empty takes Google's own."""
+    return os.environ.get("VISIONLOOP_GOOGLE_APIS", "").rstrip("/")
+
+
 def storage_timeout() -> float:
     """Seconds for which a bucket that does not answer is asked again."""
     given = os.environ.get("VISIONLOOP_STORAGE_TIMEOUT", "")

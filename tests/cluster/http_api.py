@@ -177,7 +177,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.api.demand(verb, resource, namespace, name.partition(":")[0], sub)
         manager = self.query.get("fieldManager") or "unknown"
         store = self.api.store
-        if sub == "log":
+        if sub == "token" and resource.kind == "ServiceAccount":
+            store.read(resource, namespace, name)
+            token = self.api.account_token(namespace, name, body["spec"].get("audiences") or [])
+            self._send(201, {**body, "status": {"token": token}})
+        elif sub == "log":
             self._logs(resource, namespace, name, fault)
         elif sub == "proxy":
             self._proxy(resource, namespace, name, "/".join(rest[3:]))

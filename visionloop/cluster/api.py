@@ -16,7 +16,6 @@ from visionloop.errors import InputError
 
 _PAGE = 500
 
-
 Objects = list[dict[str, Any]]
 Names = list[str]
 
@@ -51,6 +50,7 @@ class Cluster:
         self.namespace = namespace
         self.transport = transport
         self._discovery = Discovery(transport)
+        self.schema = self._discovery.schema
 
     def get(
         self, api_version: str, kind: str, name: str, *, namespace: str | None = None
@@ -321,29 +321,6 @@ class Cluster:
         """
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         return self._get(f"{path}/{name}")
-
-    def schema(self, api_version: str, kind: str) -> dict[str, Any] | None:
-        """Return the schema of a kind, as the server publishes it to everybody who signed in.
-
-        It says what the kind's definition does, and needs no right to read definitions, which
-        belong to no namespace.
-
-        Args:
-            api_version: For example ``serving.kserve.io/v1beta1``.
-            kind: For example ``InferenceService``.
-
-        Returns:
-            An OpenAPI v3 schema; None where the version is not served or the kind not in it.
-        """
-        root = "apis" if "/" in api_version else "api"
-        group, _, version = api_version.rpartition("/")
-        wanted = {"group": group, "version": version, "kind": kind}
-        page = self._get(f"/openapi/v3/{root}/{api_version}") or {}
-        schemas: dict[str, dict[str, Any]] = (page.get("components") or {}).get("schemas") or {}
-        for schema in schemas.values():
-            if wanted in schema.get("x-kubernetes-group-version-kind", ()):
-                return schema
-        return None
 
     def server_version(self) -> str:
         """Return the version of Kubernetes, for example ``v1.36.0``."""

@@ -53,6 +53,33 @@ class Discovery:
             path += f"/namespaces/{quote(namespace, safe='')}"
         return f"{path}/{resource.plural}" + (f"/{quote(name, safe=':')}" if name else "")
 
+    def schema(self, api_version: str, kind: str) -> dict[str, Any] | None:
+        """Return the schema of a kind, as the server publishes it to everybody who signed in.
+
+        It says what the kind's definition does, and needs no right to read definitions, which
+        belong to no namespace.
+
+        Args:
+            api_version: For example ``serving.kserve.io/v1beta1``.
+            kind: For example ``InferenceService``.
+
+        Returns:
+            An OpenAPI v3 schema; None where the version is not served or the kind not in it.
+        """
+        group, _, version = api_version.rpartition("/")
+        wanted = {"group": group, "version": version, "kind": kind}
+        try:
+            page = json.loads(self._transport.request("GET", f"/openapi/v3{_root(api_version)}"))
+        except Refused as error:
+            if error.status != 404:
+                raise
+            return None
+        schemas: dict[str, dict[str, Any]] = (page.get("components") or {}).get("schemas") or {}
+        for schema in schemas.values():
+            if wanted in schema.get("x-kubernetes-group-version-kind", ()):
+                return schema
+        return None
+
     def _resource(self, api_version: str, kind: str) -> Resource:
         if kind not in self._resources.get(api_version, {}):
             # Asked again for a kind that is not there: it may have been installed meanwhile.

@@ -8,6 +8,7 @@ from visionloop.cli.checks import Finding, attempt
 from visionloop.cli.cluster_checks import (
     accounts,
     admission,
+    bucket_rights,
     events,
     images,
     kserve,
@@ -50,6 +51,7 @@ def cluster(question: Question) -> Iterator[Finding]:
     yield from versions.pipelines_version(reached)
     yield from namespaces.namespace(reached)
     yield from accounts.accounts(reached, asked)
+    yield from bucket_rights.bucket_rights(reached, asked)
     yield from run_accounts.run_account(reached, asked, many_users)
     yield from nodes.nodes(reached, asked)
     yield from quotas.quotas(reached, asked)
