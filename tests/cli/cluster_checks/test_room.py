@@ -194,3 +194,13 @@ def test_a_queue_without_kueue_and_without_its_integration_of_pods_is_found(
     assert found["state"] == "fail" and "batch/job" in found["found"]
     server.resources = [r for r in server.resources if r.group != "kueue.x-k8s.io"]
     assert "not installed" in doctor(cluster=QUEUED)["queue gpu"]["found"]
+
+
+def test_a_lake_beside_the_volume_is_found(
+    server: ApiServer, doctor: Callable[..., Findings]
+) -> None:
+    server.put(lake_claim("ReadWriteMany"), namespace=NAMESPACE)
+    assert doctor(name="loop")["lake in the pods"]["state"] == "ok"
+    found = doctor(cluster={"volume": "lake:/mnt/visionloop"})["lake in the pods"]
+    assert found["state"] == "fail" and "not below /mnt/visionloop" in found["found"]
+    assert "cluster.volume: lake:/" in found["remedy"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePosixPath
+from posixpath import normpath
 from typing import TYPE_CHECKING
 
 from visionloop.cli.checks import Finding
@@ -27,6 +29,7 @@ def volumes(cluster: Cluster, question: Question) -> Iterator[Finding]:
     claim = question.config.cluster.claim
     if claim:
         yield look(f"volume {claim}", lambda: _claim(cluster, question, claim))
+        yield from _below_the_mount(question)
     elif not question.config.lake.startswith("gs://"):
         yield Finding(
             "lake in the pods",
@@ -35,6 +38,26 @@ def volumes(cluster: Cluster, question: Question) -> Iterator[Finding]:
             "Set lake to a gs:// URI with a PostgreSQL catalog, or cluster.volume to a claim that "
             "holds it",
         )
+
+
+def _below_the_mount(question: Question) -> Iterator[Finding]:
+    """Look whether the lake is on the volume, where it is a folder."""
+    assert question.config is not None
+    lake, mount = question.config.lake, question.config.cluster.mount_path
+    if lake.startswith("gs://"):
+        return
+    path = PurePosixPath(normpath(lake.removeprefix("file://")))
+    if path.is_relative_to(mount):
+        yield Finding("lake in the pods", "ok", f"{lake} is on the volume")
+        return
+    yield Finding(
+        "lake in the pods",
+        "fail",
+        f"{lake} is not below {mount}, where the volume is mounted: each task would write to a "
+        "folder of its own pod, which goes with it",
+        f"Set lake to file://{mount}/lake, or mount the volume elsewhere: "
+        f"cluster.volume: {question.config.cluster.claim}:{path.parent}",
+    )
 
 
 def _claim(cluster: Cluster, question: Question, claim: str) -> Finding | str:
