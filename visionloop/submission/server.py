@@ -328,6 +328,9 @@ class Server:
             name: Name of the schedule.
             experiment: Name of its experiment.
             namespace: As in `schedules`.
+
+        Returns:
+            The schedules of that name, as they were.
         """
         known = self._known(experiment, namespace, needed_for=name)
         return schedules.delete(self.client, known, name, where=self.host)
