@@ -12,13 +12,15 @@ export UV_NATIVE_TLS := true
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint generated bench clean
+.PHONY: help demo test lint generated locks image bench clean
 
 help:
 	@echo "make demo   the whole loop on real digits: no cluster, no account"
 	@echo "make test   tests, linters and type checker"
 	@echo "make lint   linters and type checker alone"
 	@echo "make generated  refresh the compiled YAML and the components' pages"
+	@echo "make locks  refresh the packages that the images install (UPGRADE=1: newest versions)"
+	@echo "make image  build the container image (TARGET=cpu: the small one); see images/build"
 	@echo "make bench  every printed figure, each with its peer measured beside it"
 	@echo "make clean  remove the environment and what the demo made"
 
@@ -45,6 +47,13 @@ lint: $(READY)
 
 generated: $(READY)
 	$(BIN)/python -m visionloop.pipelines.generated
+
+locks: $(READY)
+	images/lock $(BIN)/uv $(if $(UPGRADE),--upgrade)
+
+# Needs docker, podman or buildah, and no Python.
+image:
+	@images/build
 
 bench: $(READY)
 	@for name in $$(ls benchmarks/*.py | xargs -n1 basename | grep -v '^_' | sed 's/\.py$$//'); do \

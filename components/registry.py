@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     "ingest",
+    "infer_shard",
     "infer",
     "monitor",
     "harvest",

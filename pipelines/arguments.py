@@ -26,6 +26,7 @@ def pipeline_arguments(config: LoopConfig, pipeline: str = "") -> dict[str, Any]
         left out and keep their defaults.
     """
     selection = config.selection
+    as_a_job = config.training.runner == "trainjob"
     values: dict[str, Any] = {
         "config": config.text(),
         "lake": config.lake,
@@ -34,11 +35,17 @@ def pipeline_arguments(config: LoopConfig, pipeline: str = "") -> dict[str, Any]
         "strategy": selection.strategy,
         "architecture": config.training.architecture,
         "epochs": config.training.epochs,
+        "runner": config.training.runner,
         "events": config.serving.events,
+        "shard_size": config.cluster.shard_size,
         "accelerator_type": config.cluster.accelerator_type,
-        "accelerator_count": config.cluster.accelerator_count,
+        # A task that waits for its TrainJob holds neither a GPU nor a place beside one.
+        "accelerator_count": 0 if as_a_job else config.cluster.accelerator_count,
         "node_selector": dict(config.cluster.node_selector),
+        "train_node_selector": {} if as_a_job else dict(config.cluster.node_selector),
         "tolerations": list(config.cluster.tolerations),
+        "accelerator_cpu": config.cluster.accelerator_cpu,
+        "accelerator_memory": config.cluster.accelerator_memory,
     }
     if not pipeline:
         return values

@@ -1,9 +1,9 @@
 """The files of the repository that are made from others, and whether they are fresh.
 
 ``python -m visionloop.pipelines.generated`` (``make generated``) writes them all: the compiled
-pipelines and components, a page for each component, the list of those pages. With ``--check`` it
-writes nothing and fails where one is stale. The schema and the reference of ``loop.yaml`` are
-among them: `visionloop.schema` makes them.
+pipelines and components, the pipelines as they are placed on two kinds of cluster, a page for each
+component, the list of those pages. With ``--check`` it writes nothing and fails where one is stale.
+The schema and the reference of ``loop.yaml`` are among them: `visionloop.schema` makes them.
 """
 
 from __future__ import annotations
@@ -14,17 +14,40 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from visionloop import schema
+from visionloop.cluster_config import MOUNT_PATH
 from visionloop.components.image import RELEASE
-from visionloop.pipelines.compiling import compile_all
+from visionloop.pipelines import registry
+from visionloop.pipelines.arguments import parameters
+from visionloop.pipelines.compiling import compile_all, compile_pipeline
+from visionloop.pipelines.placing import Placed
 from visionloop.pipelines.reference import COMMAND, pages
 
 # The repository, where this package lies in one; a wheel has nothing to refresh.
 ROOT = Path(__file__).resolve().parents[1]
 
+# Each pipeline as a cluster gets it: on CPUs with a lake on a volume, and on a pool of GPUs behind
+# a queue. What changes in them is looked at, and checked by meaning in `tests/pipelines`.
+GOLDEN = "tests/pipelines/golden"
+_GPU_NODES = {"cloud.google.com/gke-accelerator": "nvidia-l4"}
+_GPU_POOL = {
+    "accelerator_type": "nvidia.com/gpu",
+    "accelerator_count": 2,
+    "node_selector": _GPU_NODES,
+    "train_node_selector": _GPU_NODES,
+    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    "accelerator_cpu": "8",
+    "accelerator_memory": "32Gi",
+}
+PLACEMENTS: dict[str, tuple[Placed, dict[str, Any]]] = {
+    "cpu": (Placed(image=RELEASE, claim="visionloop-lake", mount_path=MOUNT_PATH, width=2), {}),
+    "gpu": (Placed(image=RELEASE, queue="gpu", width=8, cpu="2", memory="8Gi"), _GPU_POOL),
+}
+
 # A patch release of kfp changes this line and nothing that a cluster reads.
-_SDK = re.compile(rb"^sdkVersion: .*$", re.MULTILINE)
+_SDK = re.compile(rb"^(sdkVersion: |# Made by `.*` with kfp ).*$", re.MULTILINE)
 
 
 def generate(folder: str | Path, *, root: str | Path = ROOT) -> list[Path]:
@@ -39,7 +62,9 @@ def generate(folder: str | Path, *, root: str | Path = ROOT) -> list[Path]:
     """
     folder = Path(folder)
     # What a person has in VISIONLOOP_IMAGE must not reach the repository.
-    written = compile_all(folder, image=RELEASE)
+    written = compile_all(folder, placed=Placed(image=RELEASE))
+    for name, (placed, arguments) in PLACEMENTS.items():
+        written += _golden(folder / GOLDEN / name, placed, arguments)
     for name, text in pages().items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,6 +74,21 @@ def generate(folder: str | Path, *, root: str | Path = ROOT) -> list[Path]:
     if not page.exists():
         shutil.copy(Path(root) / "docs" / schema.REFERENCE_FILE, page)
     return [*written, *schema.write(page.parent)]
+
+
+def _golden(folder: Path, placed: Placed, arguments: dict[str, Any]) -> list[Path]:
+    import kfp
+
+    files = []
+    for name in registry.NAMES:
+        known = parameters(name)
+        own = {key: value for key, value in arguments.items() if key in known}
+        path = compile_pipeline(name, folder / f"{name}.yaml", placed=placed, arguments=own)
+        # Compiled files name the version of kfp that wrote them, and another may write another.
+        note = f"# Made by `{COMMAND}` with kfp {kfp.__version__}.\n"
+        path.write_text(note + path.read_text(encoding="utf-8"), encoding="utf-8")
+        files.append(path)
+    return files
 
 
 def stale(root: str | Path = ROOT) -> list[str]:
@@ -69,7 +109,12 @@ def stale(root: str | Path = ROOT) -> list[str]:
             for name, path in fresh.items()
             if not (root / name).is_file() or _content(root / name) != _content(path)
         ]
-    patterns = ("pipelines/*.yaml", "components/*/component.yaml", "components/*/README.md")
+    patterns = (
+        "pipelines/*.yaml",
+        "components/*/component.yaml",
+        "components/*/README.md",
+        f"{GOLDEN}/*/*.yaml",
+    )
     there = {str(path.relative_to(root)) for pattern in patterns for path in root.glob(pattern)}
     return sorted([*differing, *(there - set(fresh))])
 

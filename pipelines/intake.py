@@ -7,7 +7,13 @@ from kfp import dsl
 from visionloop.components.infer.component import infer
 from visionloop.components.ingest.component import ingest
 from visionloop.components.monitor.component import monitor
-from visionloop.pipelines.placement import cached_by_version, never_cached, on_accelerator
+from visionloop.pipelines.fan_out import infer_shards
+from visionloop.pipelines.placement import (
+    ACCELERATOR_CPU,
+    ACCELERATOR_MEMORY,
+    cached_by_version,
+    never_cached,
+)
 
 
 class Intake(NamedTuple):
@@ -23,10 +29,12 @@ def intake(
     lake: str = "",
     open_round: bool = False,
     take_over: bool = False,
+    shard_size: int = 0,
     accelerator_type: str = "",
-    accelerator_count: int = 1,
     node_selector: dict[str, str] = {},  # noqa: B006 - kfp reads the default, nothing mutates it
     tolerations: list[dict[str, str]] = [],  # noqa: B006
+    accelerator_cpu: str = ACCELERATOR_CPU,
+    accelerator_memory: str = ACCELERATOR_MEMORY,
 ) -> Intake:
     """Ingest what is new, embed and predict it, check it.
 
@@ -35,10 +43,12 @@ def intake(
         lake: URI of the lake; empty takes the configuration's.
         open_round: Open the next round, or resume the open one.
         take_over: Take an open round from a run that no longer lives.
+        shard_size: Samples in a shard, where there are many; 0 takes the configuration's.
         accelerator_type: Resource name such as nvidia.com/gpu; empty runs on the CPU.
-        accelerator_count: Accelerators for a task that uses them.
         node_selector: Labels that a node must have to run such a task.
         tolerations: Kubernetes tolerations of such a task.
+        accelerator_cpu: Cores of such a task.
+        accelerator_memory: Memory of such a task.
 
     Returns:
         lake_version: Version of the lake after the intake.
@@ -50,17 +60,34 @@ def intake(
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         open_round=open_round,
         take_over=take_over,
+        fan_out=True,
+        shard_size=shard_size,
     )
     never_cached(ingested)
+
+    fanned_out = infer_shards(
+        config=config,
+        lake=lake,
+        lake_version=ingested.outputs["lake_version"],
+        round_id=ingested.outputs["round_id"],
+        shards=ingested.outputs["shards"],
+        n_shards=ingested.outputs["n_shards"],
+        accelerator_type=accelerator_type,
+        node_selector=node_selector,
+        tolerations=tolerations,
+        accelerator_cpu=accelerator_cpu,
+        accelerator_memory=accelerator_memory,
+    )
 
     inferred = infer(
         config=config,
         lake=lake,
         lake_version=ingested.outputs["lake_version"],
         round_id=ingested.outputs["round_id"],
+        n_shards=ingested.outputs["n_shards"],
     )
+    inferred.after(fanned_out)
     cached_by_version(inferred)
-    on_accelerator(inferred, accelerator_type, accelerator_count, node_selector, tolerations)
 
     monitored = monitor(
         config=config,

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 COMMAND = "make generated"
 _NOTE = f"<!-- Made by `{COMMAND}` from {{source}}: change that, and run it again. -->"
-_TYPES = {"String": "str", "Integer": "int", "Float": "float", "Boolean": "bool"}
+_TYPES = {
+    "String": "str",
+    "Integer": "int",
+    "Float": "float",
+    "Boolean": "bool",
+    "typing.List[str]": "list[str]",
+}
 _RELATION = re.compile(r"^(Reads|Writes): (.*?)(?=^\w+: |\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
 

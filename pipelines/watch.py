@@ -6,7 +6,7 @@ from kfp import dsl
 
 from visionloop.components.harvest.component import harvest
 from visionloop.components.watch.component import watch as watch_component
-from visionloop.pipelines.placement import never_cached
+from visionloop.pipelines.placement import ACCELERATOR_CPU, ACCELERATOR_MEMORY, never_cached
 from visionloop.pipelines.round import round as whole_round
 
 
@@ -82,11 +82,16 @@ def watch(
     strategy: str = "",
     architecture: str = "",
     epochs: int = 0,
+    runner: str = "pod",
     events: str = "",
+    shard_size: int = 0,
     accelerator_type: str = "",
     accelerator_count: int = 1,
     node_selector: dict[str, str] = {},  # noqa: B006 - kfp reads the default, nothing mutates it
+    train_node_selector: dict[str, str] = {},  # noqa: B006
     tolerations: list[dict[str, str]] = [],  # noqa: B006
+    accelerator_cpu: str = ACCELERATOR_CPU,
+    accelerator_memory: str = ACCELERATOR_MEMORY,
 ) -> None:
     """Start a round, go on with one, or wait; to be scheduled again and again.
 
@@ -101,11 +106,17 @@ def watch(
         strategy: Name of the strategy; empty takes the configuration's.
         architecture: Name of the architecture; empty takes the configuration's.
         epochs: Passes over the training set; 0 takes the configuration's.
+        runner: pod trains on the accelerators of the task train; trainjob as a TrainJob on those of
+            the configuration: accelerator_count is 0 then, and train_node_selector empty.
         events: URI of the logged events; empty takes the configuration's, else the lake's.
+        shard_size: Samples in a shard of infer, where there are many; 0 takes the configuration's.
         accelerator_type: Resource name such as nvidia.com/gpu; empty runs on the CPU.
-        accelerator_count: Accelerators for a task that uses them.
-        node_selector: Labels that a node must have to run such a task.
+        accelerator_count: Accelerators for training; a shard of infer has one.
+        node_selector: Labels that a node must have to run a shard of infer.
+        train_node_selector: Labels that a node must have to run the task train.
         tolerations: Kubernetes tolerations of such a task.
+        accelerator_cpu: Cores of such a task.
+        accelerator_memory: Memory of such a task.
     """
     harvested = fresh_confidences(config=config, lake=lake, events=events, dry_run=dry_run)
 
@@ -120,9 +131,14 @@ def watch(
             strategy=strategy,
             architecture=architecture,
             epochs=epochs,
+            runner=runner,
             events=events,
+            shard_size=shard_size,
             accelerator_type=accelerator_type,
             accelerator_count=accelerator_count,
             node_selector=node_selector,
+            train_node_selector=train_node_selector,
             tolerations=tolerations,
+            accelerator_cpu=accelerator_cpu,
+            accelerator_memory=accelerator_memory,
         )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cluster.api_server import ApiServer
 from visionloop.lake import Lake
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,3 +32,18 @@ def shared() -> Path:
 def lake(tmp_path: Path) -> Lake:
     """Return an empty lake on a local disk."""
     return Lake.open(str(tmp_path / "lake"), loop="test")
+
+
+@pytest.fixture
+def api_server() -> Iterator[ApiServer]:
+    """Return a running Kubernetes API server without custom resources."""
+    with ApiServer() as server:
+        yield server
+
+
+@pytest.fixture
+def kubeconfig(api_server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Point KUBECONFIG at the API server and return the file."""
+    path = api_server.kubeconfig(tmp_path / "kubeconfig")
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    return path

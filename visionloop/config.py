@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from visionloop.cluster_config import ClusterConfig
 from visionloop.documents import read_document
 from visionloop.errors import InputError
 from visionloop.monitoring.config import MonitoringConfig, WatchConfig
 from visionloop.redaction import fields_with_secrets
 from visionloop.selection.config import SelectionConfig
+from visionloop.serving.config import ServingConfig
 from visionloop.training.parameters import TrainingConfig
 from visionloop.validation import validate
 
@@ -125,29 +127,6 @@ class GatesConfig(_Section):
     )
 
 
-class ServingConfig(_Section):
-    """The endpoint."""
-
-    endpoint: str = Field(
-        "", pattern=r"^([a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$", description="its name; the loop's name"
-    )
-    url: str = Field(
-        "",
-        description="address of the predictor, as http://127.0.0.1:8080: publishing waits until "
-        "it answers with the new model; empty: only the pointer is moved",
-    )
-    timeout_s: float = Field(60.0, gt=0, description="seconds to wait for the endpoint")
-    events: str = Field(
-        "", description="where the logged events lie; empty: the lake's own `events` folder"
-    )
-    pending_hours: float = Field(
-        0.25,
-        gt=0,
-        description="a request without a response (or the reverse) waits so long for its "
-        "counterpart before it is counted as an orphan; one that comes later still is paired",
-    )
-
-
 class RoundsConfig(_Section):
     """How rounds are held."""
 
@@ -155,19 +134,6 @@ class RoundsConfig(_Section):
         30.0,
         gt=0,
         description="a run on another machine counts as alive so long after its last sign",
-    )
-
-
-class ClusterConfig(_Section):
-    """Where GPU stages are placed; each is a pipeline parameter with this value as its default."""
-
-    accelerator_type: str = Field("", description="for example nvidia.com/gpu; empty: no GPU")
-    accelerator_count: int = Field(1, ge=0, description="accelerators a task")
-    node_selector: dict[str, str] = Field(
-        default_factory=dict, description="labels of the GPU node pool"
-    )
-    tolerations: list[dict[str, Any]] = Field(
-        default_factory=list, description="tolerations of the GPU node pool's taints"
     )
 
 
@@ -220,7 +186,7 @@ class LoopConfig(_Section):
     )
     rounds: RoundsConfig = Field(default_factory=RoundsConfig, description="how rounds are held")
     cluster: ClusterConfig = Field(
-        default_factory=ClusterConfig, description="where GPU stages are placed"
+        default_factory=ClusterConfig, description="where tasks run on a cluster"
     )
 
     @field_validator("classes")
@@ -322,6 +288,9 @@ def _resolve_paths(config: LoopConfig, folder: Path) -> LoopConfig:
     ):
         if name in data.get(section, {}):
             data[section][name] = resolve(data[section][name])
+    kserve = data.get("serving", {}).get("kserve") or {}
+    if "smoke_image" in kserve:
+        kserve["smoke_image"] = absolute(kserve["smoke_image"])
     for source in data.get("sources", []):
         source["uri"] = absolute(source["uri"])
         if "labels" in source:

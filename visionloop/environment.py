@@ -6,14 +6,20 @@ a mounted file: never through YAML, a log or an artifact.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
-# Where the pipelines mount the key `catalog` of their Secret, see `visionloop.pipelines.placement`.
-CATALOG_SECRET = "/var/run/secrets/visionloop/catalog"
+# Where pods have the Secret `visionloop`, a file a key, see `visionloop.pipelines.placement`.
+SECRET_FOLDER = "/var/run/secrets/visionloop"
+CATALOG_SECRET = f"{SECRET_FOLDER}/catalog"
+# The key of a bucket's service account, for clusters without Workload Identity.
+BUCKET_KEY = "gcs.json"
+# The shortest value of a setting that is taken for a secret, and not for a number or a switch.
+_SECRET_LENGTH = 8
 
 
 def image() -> str:
@@ -54,16 +60,60 @@ def catalog_uri() -> str:
     return uri
 
 
+def take_mounted_secrets() -> None:
+    """Set the variables that come with a pod's Secret; those that are set already stay.
+
+    A key ``VISIONLOOP_…`` is the variable of that name. The key ``gcs.json`` is the key file of a
+    service account: ``GOOGLE_APPLICATION_CREDENTIALS`` names where it lies.
+    """
+    for name, path in _mounted().items():
+        if name.startswith("VISIONLOOP_"):
+            os.environ.setdefault(name, _content(path))
+        elif name == BUCKET_KEY:
+            os.environ.setdefault("GOOGLE_APPLICATION_CREDENTIALS", path)
+
+
+def labelstudio_token() -> str:
+    """Token for Label Studio: ``VISIONLOOP_LABELSTUDIO_TOKEN``, or the key of a pod's Secret."""
+    given = os.environ.get("VISIONLOOP_LABELSTUDIO_TOKEN", "")
+    return given or _content(_mounted().get("labelstudio_token", ""))
+
+
 def secrets() -> list[str]:
     """What was given to this process and must never be told: the longest first."""
     catalog = os.environ.get("VISIONLOOP_CATALOG", "")
     mounted = _content(_catalog_file())
-    found = {kfp_token(), _content(kfp_token_file())}
+    found = {kfp_token(), _content(kfp_token_file()), *_cookie_values()}
     for uri in (catalog, mounted):
         user_and_password, at, _ = uri.partition("://")[2].rpartition("@")
         found.add(user_and_password.partition(":")[2] if at else "")
+    found |= {labelstudio_token(), *_private_key(_mounted().get(BUCKET_KEY, ""))}
+    taken = (_content(path) for name, path in _mounted().items() if name.startswith("VISIONLOOP_"))
+    found |= {value for value in taken if len(value) >= _SECRET_LENGTH}
     # In an address special characters are quoted; libraries tell of the plain ones.
     return sorted({*found, *map(unquote, found)} - {""}, key=len, reverse=True)
+
+
+def _mounted() -> dict[str, str]:
+    """Return the path of each key of the pod's Secret."""
+    try:
+        # Kubernetes swaps the whole folder through links that begin with a dot.
+        names = [name for name in os.listdir(SECRET_FOLDER) if not name.startswith(".")]
+    except OSError:
+        return {}
+    return {name: os.path.join(SECRET_FOLDER, name) for name in sorted(names)}
+
+
+def _private_key(path: str) -> set[str]:
+    try:
+        held = json.loads(_content(path) or "{}")
+    except ValueError:
+        return set()
+    return {str(held.get(name, "")) for name in ("private_key", "private_key_id")}
+
+
+def _cookie_values() -> list[str]:
+    return [part.partition("=")[2].strip() for part in kfp_cookie().split(";")]
 
 
 def _catalog_file() -> str:
@@ -83,10 +133,20 @@ def storage_emulator() -> str:
     return os.environ.get("STORAGE_EMULATOR_HOST", "")
 
 
+def google_apis() -> str:
+    """Address that stands for Google's APIs of sign-in and storage; empty takes Google's own."""
+    return os.environ.get("VISIONLOOP_GOOGLE_APIS", "").rstrip("/")
+
+
 def storage_timeout() -> float:
     """Seconds for which a bucket that does not answer is asked again."""
     given = os.environ.get("VISIONLOOP_STORAGE_TIMEOUT", "")
     return float(given) if given.replace(".", "", 1).isdigit() else 120.0
+
+
+def port_file() -> str:
+    """File in which a server says where it listens; our images set it for their health check."""
+    return os.environ.get("VISIONLOOP_PORT_FILE", "")
 
 
 def progress_file() -> str:
@@ -137,13 +197,77 @@ def kfp_token() -> str:
 
 
 def kfp_token_file() -> str:
-    """File with the token that a pod's service account has for the Kubeflow Pipelines API."""
-    return os.environ.get("KF_PIPELINES_SA_TOKEN_PATH", "/var/run/secrets/kubeflow/pipelines/token")
+    """File with a bearer token for the Kubeflow Pipelines API, read anew when it has changed.
+
+    ``VISIONLOOP_KFP_TOKEN_FILE``, or where a pod's service account has its token.
+    """
+    return os.environ.get("VISIONLOOP_KFP_TOKEN_FILE", "") or os.environ.get(
+        "KF_PIPELINES_SA_TOKEN_PATH", "/var/run/secrets/kubeflow/pipelines/token"
+    )
+
+
+def names_kfp_token_file() -> bool:
+    """Whether a token file was named, which then has to be there."""
+    return bool(os.environ.get("VISIONLOOP_KFP_TOKEN_FILE", ""))
+
+
+def kfp_cookie() -> str:
+    """Session cookie for the Kubeflow Pipelines API behind a login page, as ``name=value``."""
+    return os.environ.get("VISIONLOOP_KFP_COOKIE", "")
+
+
+def kfp_ca_file() -> str:
+    """Certificate authority of the Kubeflow Pipelines API, where it is not a public one."""
+    return os.environ.get("VISIONLOOP_KFP_CA_FILE", "")
+
+
+def kfp_ui() -> str:
+    """Address of the Kubeflow Pipelines UI, as kfp's own client reads it."""
+    return os.environ.get("KF_PIPELINES_UI_ENDPOINT", "")
+
+
+def kubeconfig() -> str:
+    """Files that say which cluster kubectl speaks to, separated as PATH is."""
+    return os.environ.get("KUBECONFIG", "") or "~/.kube/config"
+
+
+def names_kubeconfig() -> bool:
+    """Whether a cluster was named, also to a process that itself runs in one."""
+    return bool(os.environ.get("KUBECONFIG", ""))
+
+
+def in_cluster() -> bool:
+    """Whether this process runs in a pod that may speak to its cluster."""
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST", ""))
+
+
+def local_rank() -> tuple[int, int]:
+    """Place of this process among those that torchrun started on this node, and their number."""
+    return int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+
+
+def pod_name() -> str:
+    """Name of the pod that this process runs in, as Kubeflow Pipelines hands it over."""
+    return os.environ.get("KFP_POD_NAME", "")
 
 
 def fix_cublas_workspace() -> None:
     """Let cuBLAS give the same sums each time; it reads this once, with its first handle."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def hides_gpus() -> bool:
+    """Whether this machine's GPUs are hidden from programs, in the words of CUDA's own variable."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+
+
+def refuse_telemetry() -> None:
+    """Keep ONNX Runtime, before it is imported, from reporting models and machine to its makers.
+
+    From 1.29 on its wheels for Linux do so by default, and leave a device's id under ``~/.cache``.
+    Who wants it sets ``ORT_DISABLE_TELEMETRY=0``.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def want_debug() -> None:

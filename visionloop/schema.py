@@ -86,9 +86,9 @@ def _sections(
     """Yield the path and the definition's name of every section, in the order of the file."""
     for name, field in section["properties"].items():
         listed = "items" in field and "$ref" in field["items"]
-        # A section that may be left out is one of two kinds, the other being null.
-        kinds = [field["items"]] if listed else [field, *field.get("anyOf", ())]
-        target = next((kind["$ref"] for kind in kinds if "$ref" in kind), "").rpartition("/")[2]
+        # One that may be left out altogether is a choice of itself and nothing.
+        either = [field["items"] if listed else field, *field.get("anyOf", ())]
+        target = next((f["$ref"].rpartition("/")[2] for f in either if "$ref" in f), "")
         if target:
             path = f"{prefix}{name}{'[]' if listed else ''}"
             yield path, target

@@ -51,11 +51,12 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         entered = time.time()
         began = _process_started()
-        _end_with(environment.runner_pid())
+        end_with(environment.runner_pid())
         emit("started", stage=name, process_started=began)
         if listening():
             log(f"{name}: started")
         if environment.in_task():
+            environment.take_mounted_secrets()
             keep_pandas_out_of_pyarrow()
             hide_in_tracebacks()
         try:
@@ -93,8 +94,12 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def _end_with(runner: int) -> None:
-    """End this process soon after its runner: a killed run leaves no task at work behind it."""
+def end_with(runner: int) -> None:
+    """End this process soon after its runner: a killed run leaves no task at work behind it.
+
+    Args:
+        runner: The runner's process; 0 for none.
+    """
 
     def watch() -> None:
         while True:

@@ -13,6 +13,7 @@ def infer(
     lake: str,
     lake_version: str,
     round_id: str,
+    n_shards: int,
     metrics: dsl.Output[dsl.Metrics],
     page: dsl.Output[dsl.Markdown],
 ) -> NamedTuple(
@@ -25,12 +26,14 @@ def infer(
         ("n_predicted", int),
     ],
 ):
-    """Embed and predict the samples that lack either.
+    """Embed and predict the samples that lack either, and commit it all at once.
 
+    What infer_shard tasks have finished is taken from their files, the rest is worked on here, a
+    few samples at most where shards were listed.
     Without a trained model (a cold start) only the embedding is computed.
 
     Reads: samples, embeddings, predictions, experiments, flags; the images, the model in
-        service, the embedding's weights.
+        service, the embedding's weights, the files of the shards.
     Writes: embeddings, predictions, flags; what the embedding was fitted to.
 
     Args:
@@ -38,6 +41,7 @@ def infer(
         lake: URI of the lake; empty takes the configuration's.
         lake_version: Version of the lake that is read.
         round_id: The round that this belongs to.
+        n_shards: Number of shards that ingest has listed; 0 where this does all of it.
         metrics: Counts, and images per second.
         page: Which model and which embedding were used, and the predicted classes.
 
@@ -55,6 +59,7 @@ def infer(
         lake=lake,
         lake_version=lake_version,
         round_id=round_id,
+        n_shards=n_shards,
         metrics=metrics,
         page=page,
     )

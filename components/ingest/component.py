@@ -1,6 +1,6 @@
 """Find what is new at the sources: read, verify, fingerprint and record it once."""
 
-from typing import NamedTuple
+from typing import List, NamedTuple  # noqa: UP035 - kfp knows the type List[str]
 
 from kfp import dsl
 
@@ -18,6 +18,8 @@ def ingest(
     run_id: str = "",
     open_round: bool = False,
     take_over: bool = False,
+    fan_out: bool = False,
+    shard_size: int = 0,
 ) -> NamedTuple(
     "Outputs",
     [
@@ -28,6 +30,8 @@ def ingest(
         ("n_unreadable", int),
         ("n_skipped", int),
         ("n_duplicates", int),
+        ("n_shards", int),
+        ("shards", List[str]),  # noqa: UP006
     ],
 ):
     """Ingest the files that the lake does not know yet.
@@ -35,8 +39,11 @@ def ingest(
     A file is known by its URI and generation. Unreadable files are recorded with their reason,
     never dropped: n_files = n_new + n_duplicates + n_unreadable + n_skipped.
 
-    Reads: files, samples, metadata, labels, label_requests, selections, training_sets; the files
-        at the sources and their sidecars.
+    Where more samples lack an embedding or a prediction than one task should work on, their shards
+    are listed for infer_shard.
+
+    Reads: files, samples, metadata, labels, label_requests, selections, training_sets,
+        embeddings, predictions, experiments; the files at the sources and their sidecars.
     Writes: files, samples, metadata, labels, flags, rounds; copies of the images where the
         source asks for them.
 
@@ -50,6 +57,8 @@ def ingest(
         run_id: The run, written on every row; empty outside a pipeline.
         open_round: Open the next round, or resume the open one.
         take_over: Take an open round from a run that no longer lives.
+        fan_out: List the shards of what infer has to do, where that is much.
+        shard_size: Samples in a shard; 0 takes the configuration's.
 
     Returns:
         lake_version: Version of the lake after this stage; the one read if nothing was written.
@@ -59,6 +68,8 @@ def ingest(
         n_unreadable: Files newly recorded as unreadable.
         n_skipped: Files known before.
         n_duplicates: New files whose bytes another file held already.
+        n_shards: Number of shards; 0 where infer does it alone.
+        shards: Names of the shards.
     """
     from visionloop.stages.ingest import ingest as run_stage
 
@@ -69,6 +80,8 @@ def ingest(
         run_id=run_id,
         open_round=open_round,
         take_over=take_over,
+        fan_out=fan_out,
+        shard_size=shard_size,
         files=files,
         metrics=metrics,
         page=page,

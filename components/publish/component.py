@@ -19,10 +19,16 @@ def publish(
     page: dsl.Output[dsl.Markdown],
     run_id: str = "",
 ) -> NamedTuple("Outputs", [("lake_version", str), ("published", bool), ("in_service", str)]):
-    """Move the endpoint to the model if it passed, and leave it alone if not.
+    """Bring the model into service if it passed, and leave the endpoint alone if not.
 
-    Reads: experiments; the endpoint's pointer, and the endpoint where its URL is configured.
-    Writes: experiments, decisions, rounds; the endpoint's pointer, under serving/ in the lake.
+    With `serving.kserve` it is rolled out to an InferenceService: it must become ready and answer a
+    known image as its file does, then it is tried on part of the traffic, and promoted or rolled
+    back. Without it the pointer moves. A task that was killed goes on where it was.
+
+    Reads: experiments; the endpoint's pointer, the endpoint where its URL is configured; with
+        an InferenceService its pods, samples, confidences and what harvest reads.
+    Writes: experiments, decisions, rounds; the endpoint's pointer, under serving/ in the lake, and
+        the record of a rollout, under leases/; the InferenceService, and what harvest writes.
 
     Args:
         config: Text of loop.yaml, or the URI of one.

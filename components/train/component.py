@@ -17,14 +17,17 @@ def train(
     metrics: dsl.Output[dsl.Metrics],
     architecture: str = "",
     epochs: int = 0,
+    runner: str = "",
 ) -> NamedTuple("Outputs", [("lake_version", str), ("model_id", str), ("n_labels", int)]):
     """Train and calibrate a model, and record the experiment.
 
-    The same training set with the same parameters returns the recorded model.
+    The same training set with the same parameters returns the recorded model. A training that was
+    interrupted goes on from its checkpoint.
 
     Reads: labels, samples, files, experiments, training_sets; the images, and the weights to
         start from.
-    Writes: experiments, training_sets, flags; the trained model, under trained/ in the lake.
+    Writes: experiments, training_sets, flags; the trained model, under trained/ in the lake, and
+        checkpoints, under training/ while it goes on.
 
     Args:
         config: Text of loop.yaml, or the URI of one.
@@ -35,6 +38,8 @@ def train(
         metrics: Loss, accuracy on the validation part, temperature, seconds.
         architecture: Name of the architecture; empty takes the configuration's.
         epochs: Passes over the training set; 0 takes the configuration's.
+        runner: pod trains in this task's pod, on all of its GPUs; trainjob as a Kubeflow Trainer
+            TrainJob, on as many nodes as the configuration says; empty takes the configuration's.
 
     Returns:
         lake_version: Version of the lake after this stage; the one read if nothing was written.
@@ -50,6 +55,7 @@ def train(
         round_id=round_id,
         architecture=architecture,
         epochs=epochs,
+        runner=runner,
         model=model,
         metrics=metrics,
     )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.cli.kfp_stub import KfpStub
+from tests.submission.kfp_stub import KfpStub
+from tests.submission.workflows import pod, task, workflow
 from visionloop.cli import main
-from visionloop.cli.schedule import with_seconds
-from visionloop.errors import InputError
 
 
 @pytest.fixture
@@ -46,11 +50,18 @@ def test_a_submitted_run_carries_the_pipeline_and_the_configurations_values(
     assert parameters["epochs"] == 3
     assert parameters["lake"] == "gs://bucket/lake"
     assert json.loads(parameters["config"])["name"] == "digits"
-    spec = run["pipeline_spec"]
-    # With placement the specification is two documents: the pipeline's and the platform's.
-    assert set(spec) == {"pipeline_spec", "platform_spec"}
-    executors = spec["pipeline_spec"]["deploymentSpec"]["executors"].values()
+    assert run["pipeline_version_reference"] == {
+        "pipeline_id": "pipeline-0",
+        "pipeline_version_id": "version-0",
+    }
+    assert stub.pipelines[0]["display_name"] == "digits-round"
+    # With placement the package is two documents: the pipeline's and the platform's.
+    spec, platform = yaml.safe_load_all(stub.packages[printed["version"]])
+    executors = spec["deploymentSpec"]["executors"].values()
     assert {e["container"]["image"] for e in executors} == {"registry.example/a:1"}
+    assert set(platform) == {"platforms"}
+    # A run that a person starts from the form needs nothing else.
+    assert spec["root"]["inputDefinitions"]["parameters"]["n_samples"]["defaultValue"] == 40
     assert stub.experiments[0]["display_name"] == "visionloop"
 
 
@@ -71,7 +82,10 @@ def test_the_exit_status_is_0_only_when_the_run_succeeded(
     printed = capsys.readouterr()
     if status:
         last = printed.err.splitlines()[-1]
-        assert last.startswith(f"error: The run ended as {states[-1]} in train (run run-0).")
+        ended = "was cancelled" if states[-1] == "CANCELED" else f"ended as {states[-1]} in train"
+        assert last.startswith(
+            f"error: The run {ended} (run run-0, {stub.url}/#/runs/details/run-0)"
+        )
     else:
         assert "round: SUCCEEDED" in printed.out
 
@@ -79,7 +93,7 @@ def test_the_exit_status_is_0_only_when_the_run_succeeded(
 def test_a_round_that_waits_for_labels_succeeds_and_says_so(
     config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tasks = [("collect-labels", "SUCCEEDED"), ("labels-finished", "SKIPPED")]
+    tasks = [("collect-labels", "SUCCEEDED"), ("condition-2", "SKIPPED")]
     with KfpStub(["SUCCEEDED"], tasks) as stub:
         assert submit(stub, config, "--wait", "--json") == 0
     assert json.loads(capsys.readouterr().out)["waiting"] is True
@@ -87,7 +101,7 @@ def test_a_round_that_waits_for_labels_succeeds_and_says_so(
 
 def test_a_server_that_restarts_does_not_end_the_wait(config: str) -> None:
     with KfpStub(["RUNNING", "SUCCEEDED"]) as stub:
-        stub.drop_next = 3
+        stub.fail("GET", "/runs/run-0$", 503, times=3)
         assert submit(stub, config, "--wait") == 0
 
 
@@ -144,54 +158,76 @@ def test_a_lake_on_this_machines_disk_is_refused(
     with KfpStub() as stub:
         assert submit(stub, str(tmp_path / "loop.yaml")) == 2
         assert "pods do not see" in capsys.readouterr().err
-        assert submit(stub, str(tmp_path / "loop.yaml"), "--local-lake") == 0
+        # On a volume that every pod mounts it is the same lake for all of them.
+        (tmp_path / "loop.yaml").write_text(
+            "lake: /mnt/visionloop/lake\ncluster: {volume: lake-claim}\n", encoding="utf-8"
+        )
+        assert submit(stub, str(tmp_path / "loop.yaml")) == 0
 
 
-def schedule(stub: KfpStub, config: str, *more: str, cron: str = "0 6 * * *") -> int:
-    command = ["schedule", "intake", "--config", config, "--cron", cron, "--host", stub.url]
-    return main([*command, *more])
-
-
-def test_a_schedule_is_made_once_and_replaced_when_asked(
+def test_a_failure_is_told_with_its_reason_and_the_end_of_the_log(
     config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with KfpStub() as stub:
-        assert schedule(stub, config) == 0
-        made = stub.recurring[0]
-        assert made["display_name"] == "digits-intake"
-        assert made["trigger"]["cron_schedule"]["cron"] == "0 0 6 * * *"
-        assert int(made["max_concurrency"]) == 1 and made["no_catchup"] is True
-        assert schedule(stub, config) == 2
-        assert "--replace" in capsys.readouterr().err
-        assert schedule(stub, config, "--replace", cron="30 7 * * 1") == 0
-        assert [job["trigger"]["cron_schedule"]["cron"] for job in stub.recurring] == [
-            "0 30 7 * * 1"
-        ]
+    steps = workflow(task("ingest", "SUCCEEDED"), task("train", "FAILED"))
+    with KfpStub(["RUNNING", "FAILED"], [steps]) as stub:
+        stub.api_logs[pod("train")] = "visionloop.errors.InputError: no labels. Answer them.\nend\n"
+        assert submit(stub, config, "--wait", "--json", "--log-lines", "1") == 1
+    printed = capsys.readouterr()
+    assert "  | end" in printed.err
+    assert printed.err.splitlines()[-1].startswith(
+        "error: The run ended as FAILED in train: no labels. Answer them"
+    )
+    result = json.loads(printed.out)
+    assert (result["state"], result["url"]) == ("FAILED", f"{stub.url}/#/runs/details/run-0")
+    assert [(t["name"], t["state"]) for t in result["tasks"]] == [
+        ("ingest", "SUCCEEDED"),
+        ("train", "FAILED"),
+    ]
+    assert result["reasons"][0]["paragraph"] == "no labels. Answer them."
 
 
-def test_half_a_round_cannot_be_scheduled(config: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with KfpStub() as stub:
-        command = ["schedule", "train_and_publish", "--config", config, "--cron", "0 6 * * *"]
-        assert main([*command, "--host", stub.url]) == 2
-    assert "differ from run to run" in capsys.readouterr().err
-    assert stub.recurring == []
+def test_a_job_that_starts_again_follows_its_run(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with KfpStub(["RUNNING", "SUCCEEDED"]) as stub:
+        assert submit(stub, config, "--once", "4f2a91c") == 0
+        assert submit(stub, config, "--once", "4f2a91c", "--wait") == 0
+        assert len(stub.runs) == 1
+    assert "round: attached to run run-0" in capsys.readouterr().err
 
 
-def test_five_cron_fields_get_their_seconds_and_nonsense_is_refused() -> None:
-    assert with_seconds("*/5 * * * *") == "0 */5 * * * *"
-    assert with_seconds("30 0 6 ? * MON-FRI") == "30 0 6 ? * MON-FRI"
-    for wrong in ("daily at six", "* * *", "0 6 * * * * *", "0 6 * * !"):
-        with pytest.raises(InputError, match="cron expression"):
-            with_seconds(wrong)
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("cancel", [False, True])
+def test_a_command_that_is_stopped_says_whether_the_run_goes_on(
+    config: str, stop: signal.Signals, cancel: bool
+) -> None:
+    with KfpStub(["RUNNING"]) as stub:
+        command = [sys.executable, "-m", "visionloop", "submit", "round", "--config", config]
+        command += ["--host", stub.url, "--wait", "--poll", "0.05"]
+        command += ["--cancel-on-interrupt"] if cancel else []
+        child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60
+        while not stub.looks and time.monotonic() < deadline:
+            time.sleep(0.05)
+        child.send_signal(stop)
+        _, told = child.communicate(timeout=30)
+        assert child.returncode == 1
+        assert ("the run was asked to end" if cancel else "the run goes on") in told
+        assert stub.runs[0]["state"] == ("CANCELED" if cancel else "PENDING")
 
 
-def test_a_watch_is_scheduled_with_the_round_inside_it(config: str) -> None:
-    with KfpStub() as stub:
-        command = ["schedule", "watch", "--config", config, "--cron", "*/15 * * * *"]
-        assert main([*command, "--host", stub.url, "--set", "watch.min_new_samples=500"]) == 0
-    (job,) = stub.recurring
-    assert job["display_name"] == "digits-watch"
-    assert int(job["max_concurrency"]) == 1
-    parameters = job["runtime_config"]["parameters"]
-    assert json.loads(parameters["config"])["watch"] == {"min_new_samples": 500}
-    assert "exec-train" in job["pipeline_spec"]["pipeline_spec"]["deploymentSpec"]["executors"]
+def test_the_configuration_says_where_runs_are_filed(tmp_path: Path) -> None:
+    path = tmp_path / "loop.yaml"
+    path.write_text(
+        "lake: gs://bucket/lake\ncatalog: http://catalog.example\n"
+        "cluster: {namespace: team-a, service_account: loop, image: registry.example/a:2}\n",
+        encoding="utf-8",
+    )
+    with KfpStub(single_user=False) as stub:
+        assert submit(stub, str(path)) == 0
+        assert submit(stub, str(path), "--service-account", "other") == 0
+    assert stub.experiments[0]["namespace"] == stub.pipelines[0]["namespace"] == "team-a"
+    assert [run["service_account"] for run in stub.runs] == ["loop", "other"]
+    assert "image: registry.example/a:2" in next(iter(stub.packages.values()))
+    with KfpStub(single_user=True) as stub:
+        assert submit(stub, str(path)) == 0

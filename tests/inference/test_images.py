@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,24 @@ def test_samples_come_in_the_order_of_their_ids_each_with_its_own_pixels(tmp_pat
     assert [loaded.sample_id for loaded in found] == sorted(media)
     for loaded in found:
         assert loaded.uri.endswith(f"/{loaded.value}.png")
+
+
+def test_the_next_batch_is_decoded_while_the_caller_works_and_no_more_than_that(
+    tmp_path: Path,
+) -> None:
+    media = stored(tmp_path, range(250))
+    decoded: list[int] = []
+    found = load_images(media, lambda image: decoded.append(int(image[0, 0, 0])))
+    for _ in range(64):
+        next(found)
+    # The caller is busy: nothing is asked for.
+    until = time.monotonic() + 20
+    while len(decoded) < 64 + 48 and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    assert len(decoded) == 64 + 48
+    found.close()
+    assert len(decoded) == 64 + 48, "who stops asking ends the work"
 
 
 def test_missing_changed_and_truncated_samples_are_named_not_dropped(tmp_path: Path) -> None:

@@ -122,6 +122,7 @@ def test_a_restore_goes_where_nothing_is_and_a_backup_too(old: Lake, tmp_path: P
         restore(place, str(tmp_path / "mine"))
     assert {path for path in there if "/." not in path} <= on_disk(tmp_path)
     assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+    assert on_disk(tmp_path / "mine") == {str(tmp_path / "mine" / "notes.txt")}
 
 
 @pytest.mark.parametrize("fault", ["changed", "missing", "manifest", "none"])

@@ -82,6 +82,15 @@ def test_a_whole_lake_has_nothing_broken_and_everything_was_looked_at(old: Lake)
     assert not [one for one in Lake.open(old.uri, loop="none").history().to_pylist()]
 
 
+def test_a_stage_that_counts_what_people_have_not_answered_yet_reconciles(old: Lake) -> None:
+    with old.run(stage="collect_labels", round_id="0000") as run:
+        run.commit(counts={"in": 5, "ok": 2, "skipped": 1, "missing": 2})
+    assert not broken(old)
+    with old.run(stage="collect_labels", round_id="0000") as run:
+        run.commit(counts={"in": 5, "ok": 2, "skipped": 1, "missing": 1})
+    assert broken(old)
+
+
 FAULTS = {
     "labels.sample_id in samples": (append("labels", sample_id=["x"]), "x is not in samples"),
     "predictions.model_id in experiments": (

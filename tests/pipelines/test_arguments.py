@@ -17,6 +17,8 @@ from visionloop.pipelines.arguments import (
     pipeline_arguments,
 )
 
+POOL = {"pool": "gpu"}
+
 
 def test_every_argument_of_a_configuration_is_a_parameter_of_some_pipeline() -> None:
     config = load_config("{lake: gs://bucket/lake}")
@@ -77,3 +79,17 @@ def test_a_pipeline_is_found_with_dashes_and_a_slip_names_the_nearest() -> None:
     assert find_pipeline("select-and-label") == "select_and_label"
     with pytest.raises(InputError, match="did you mean `harvest`"):
         find_pipeline("harvets")
+
+
+def test_a_task_that_waits_for_its_trainjob_asks_for_no_accelerator_and_no_gpu_node() -> None:
+    cluster = {"accelerator_type": "nvidia.com/gpu", "accelerator_count": 4, "node_selector": POOL}
+    found = {}
+    for runner in ("pod", "trainjob"):
+        training = {"runner": runner}
+        text = json.dumps({"lake": "gs://b/lake", "cluster": cluster, "training": training})
+        found[runner] = pipeline_arguments(load_config(text), "round")
+    assert found["pod"]["runner"] == "pod" and found["trainjob"]["runner"] == "trainjob"
+    assert [found[r]["accelerator_count"] for r in ("pod", "trainjob")] == [4, 0]
+    assert [found[r]["train_node_selector"] for r in ("pod", "trainjob")] == [POOL, {}]
+    # The shards of infer have theirs either way.
+    assert found["trainjob"]["node_selector"] == POOL

@@ -30,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 N_FILES = 120
 # What the UI fetches as a whole and puts into a frame.
 HTML_LIMIT = 10_000_000
-PARAMETERS = {"String", "Integer", "Float", "Boolean"}
+PARAMETERS = {"String", "Integer", "Float", "Boolean", "typing.List[str]"}
 # What takes long to import, and the stages whose work is done by it; a round's own small network
 # needs no torchvision. Every stage opens the lake, and with it pyiceberg.
 HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "kserve", "kubernetes", "jinja2"}
@@ -76,6 +76,8 @@ def turn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Turn]:
         "labeling": {"provider": "oracle", "labels": str(folder / "world" / "truth.csv")},
         "training": {"epochs": 1, "min_updates": 5},
         "watch": {"min_new_samples": 10},
+        # So few that there is one shard; none would be listed by default.
+        "cluster": {"inline_samples": 5},
     }
     with pytest.MonkeyPatch.context() as patch:
         paths = [str(HERE / "spying"), os.environ.get("PYTHONPATH", "")]
@@ -113,7 +115,8 @@ def refuse(constant: str) -> float:
 def left(turn: Turn, name: str) -> dict[str, dict[str, Any]]:
     """The artifacts that a task left: uri and metadata by name."""
     # Harvesting is done twice, by the watch and by its round: into one folder.
-    [found] = turn.folder.glob(f"*/{name.replace('_', '-')}/executor_output.json")
+    # A task in a loop lies in a folder of its iteration.
+    [found] = turn.folder.rglob(f"{name.replace('_', '-')}/executor_output.json")
     told = json.loads(found.read_text(encoding="utf-8"), parse_constant=refuse)
     artifacts = {}
     for key, value in told.get("artifacts", {}).items():

@@ -23,7 +23,14 @@ ARTIFACTS = {
     "system.Markdown",
     "system.HTML",
 }
-TYPES = {"String": str, "Integer": int, "Float": float, "Boolean": bool}
+TYPES = {
+    "String": str,
+    "Integer": int,
+    "Float": float,
+    "Boolean": bool,
+    # As kfp writes a loop's list: an untyped one fails on a server.
+    "typing.List[str]": list[str],
+}
 
 
 def stage_function(name: str) -> typing.Any:

@@ -74,6 +74,24 @@ def test_a_bug_is_told_with_its_place_and_exit_status_1(toys: ModuleType, tmp_pa
     assert "visionloop_toys.py:" in result.error.where
 
 
+def test_tasks_beside_each_other_are_told_apart(toys: ModuleType, tmp_path: Path) -> None:
+    result = run_pipeline(toys.side_by_side, {}, tmp_path, progress=False)
+    assert result.succeeded
+    assert [task.name for task in result.tasks] == ["count"] * 4
+    assert sorted(task.outputs["n_counted"] for task in result.tasks) == [1, 2, 3, 4]
+    assert all(0 < task.work_seconds < task.seconds for task in result.tasks)
+
+
+def test_of_tasks_beside_each_other_the_failed_one_is_named(
+    toys: ModuleType, tmp_path: Path
+) -> None:
+    arguments = {"sizes": [1, 2], "how": "killed"}
+    result = run_pipeline(toys.side_by_side, arguments, tmp_path, progress=False)
+    assert not result.succeeded and result.failed_task == "fail"
+    assert {task.name for task in result.tasks if not task.succeeded} == {"fail"}
+    assert {task.name for task in result.tasks if task.succeeded} == {"count"}
+
+
 def test_a_killed_task_is_told_as_one(toys: ModuleType, tmp_path: Path) -> None:
     result = run_pipeline(toys.whole, {"n": 5, "how": "killed"}, tmp_path, progress=False)
     assert result.failed_task == "fail"

@@ -68,6 +68,6 @@ def test_a_base_install_asks_for_no_heavy_package(wheel: zipfile.ZipFile) -> Non
     base = {
         line.split("=")[0].split(">")[0].split("<")[0] for line in required if "extra" not in line
     }
-    of_kfp = {"kfp", "kfp-kubernetes", "kfp-server-api", "kubernetes", "urllib3"}
+    of_kfp = {"kfp", "kfp-kubernetes", "kfp-server-api", "kubernetes", "protobuf", "urllib3"}
     assert base == of_kfp | {"docstring-parser", "pydantic", "pyyaml", "rich"}
     assert "Requires-Python: <3.14,>=3.11" in lines

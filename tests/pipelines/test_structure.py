@@ -238,21 +238,36 @@ DISTRIBUTIONS = {
 }
 # What each extra runs: everything that these modules reach, also from within functions. The base
 # install runs its own rooms, whose functions begin what needs an extra.
+ENGINE = (
+    "visionloop.stages.",
+    "visionloop.cli.select",
+    "visionloop.cli.lake",
+    "visionloop.cli.init",
+    "visionloop.lean",
+    "visionloop.lake.file_io",  # named to pyiceberg by its path
+    "visionloop.selection.shards",  # what a pipeline that fans out over shards calls
+)
+SERVING = ("visionloop.serving.predictor", "visionloop.serving.collector")
+# The second one is what torchrun starts.
+TRAINING = (*ENGINE, "visionloop.training.launch")
 STARTS = {
-    "engine": (
-        "visionloop.stages.",
-        "visionloop.cli.select",
-        "visionloop.cli.lake",
-        "visionloop.cli.init",
-        "visionloop.lean",
-        "visionloop.lake.file_io",  # named to pyiceberg by its path
-        "visionloop.selection.shards",  # what a pipeline that fans out over shards calls
-    ),
-    "serve": ("visionloop.serving.predictor", "visionloop.serving.collector"),
+    "lake": ENGINE,
+    "engine": TRAINING,
+    "serve": SERVING,
+    "gpu": (*TRAINING, *SERVING),
     "demo": ("visionloop.demo.",),
 }
-BESIDE = {"": (), "engine": (), "serve": (), "demo": ("engine", "serve")}
-BASE_ROOMS = ("cli", "components", "pipelines", "runner")
+# Where PyTorch begins: one task, the export of PyTorch weights that a loop names, and the names of
+# torchvision's networks, which are looked at only where it is installed.
+BEYOND = {
+    "lake": (
+        "visionloop.stages.train",
+        "visionloop.training.embedding_export",
+        "visionloop.training.architectures",
+    )
+}
+BESIDE = {**dict.fromkeys(["", *STARTS], ()), "demo": ("lake", "engine", "serve")}
+BASE_ROOMS = ("cli", "cluster", "components", "pipelines", "runner")
 
 
 def sources() -> dict[str, Path]:
@@ -289,6 +304,12 @@ def imported(path: Path, *, at_once: bool = False) -> set[str]:
     return found
 
 
+def run_by(extra: str, modules: dict[str, Path]) -> set[str]:
+    """Return the modules that an extra runs."""
+    beyond = BEYOND.get(extra, ())
+    return reached(STARTS[extra], {name: modules[name] for name in modules if name not in beyond})
+
+
 def reached(starts: tuple[str, ...], modules: dict[str, Path]) -> set[str]:
     """Return the modules that some begin with, or import, and so on.
 
@@ -322,25 +343,30 @@ def third_party(path: Path) -> set[str]:
 
 
 def declared() -> dict[str, set[str]]:
-    """Return the distributions of each extra; of the base install under an empty name."""
+    """Return the modules' distributions of each extra; of the base install under an empty name."""
     parsed = configparser.ConfigParser()
     parsed.read(ROOT / "setup.cfg", encoding="utf-8")
     lists = {"": parsed["options"]["install_requires"], **parsed["options.extras_require"]}
-    return {
-        extra: {
-            re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0].lower().replace("_", "-")
-            for line in text.splitlines()
-            if line.strip() and not line.lstrip().startswith("#")
-        }
-        for extra, text in lists.items()
-    }
+
+    def of(extra: str) -> set[str]:
+        found = set()
+        for line in lists[extra].splitlines():
+            if inner := re.fullmatch(r"visionloop\[(.+)\]", line):
+                found |= set().union(*map(of, inner[1].split(",")))
+            elif line and not line.startswith("#"):
+                name = re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0].lower().replace("_", "-")
+                # Two distributions of one module.
+                found.add("onnxruntime" if name == "onnxruntime-gpu" else name)
+        return found
+
+    return {extra: of(extra) for extra in lists}
 
 
 @pytest.mark.parametrize("extra", BESIDE)
 def test_what_an_extra_runs_imports_only_what_it_declares(extra: str) -> None:
     modules, declares = sources(), declared()
     if extra:
-        names = reached(STARTS[extra], modules)
+        names = run_by(extra, modules)
     else:
         other = ("visionloop.lean", "visionloop.cli.select")
         names = {
@@ -363,8 +389,8 @@ def test_what_an_extra_runs_imports_only_what_it_declares(extra: str) -> None:
 
 def test_no_extra_declares_what_nothing_of_it_imports() -> None:
     modules, declares = sources(), declared()
-    for extra, starts in STARTS.items():
-        used = {d for name in reached(starts, modules) for d in third_party(modules[name])}
+    for extra in STARTS:
+        used = {d for name in run_by(extra, modules) for d in third_party(modules[name])}
         assert declares[extra] <= used, f"{extra}: {sorted(declares[extra] - used)}"
 
 

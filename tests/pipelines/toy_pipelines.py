@@ -1,6 +1,6 @@
 """Small pipelines in the shape of ours: nested, conditional, with an exit task."""
 
-from typing import NamedTuple
+from typing import List, NamedTuple  # noqa: UP035
 
 from kfp import dsl
 
@@ -46,3 +46,11 @@ def whole(n: int = 3, how: str = "input"):
 @dsl.pipeline(name="import-error")
 def import_error():
     absent()
+
+
+@dsl.pipeline(name="side-by-side")
+def side_by_side(sizes: List[int] = [1, 2, 3, 4], how: str = ""):  # noqa: B006, UP006
+    with dsl.ParallelFor(sizes) as size:
+        count(n=size)
+        with dsl.If(how != "", name="more"):
+            fail(how=how)

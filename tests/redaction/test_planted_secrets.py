@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.kfp_stub import KfpStub
 from tests.servers import postgresql, postgresql_programs
+from tests.submission.kfp_stub import KfpStub
 
 PASSWORD = "planted-pass%2Fword"
 TOKEN = "planted-token-4711"
@@ -99,7 +99,7 @@ def test_what_succeeds_and_what_fails_tells_no_secret(
     place.visionloop("doctor", *config, "--json", **by_file)
     assert (
         place.visionloop(
-            "compile", *config, "--local-lake", "--output", "build", **by_file
+            "compile", *config, "--volume", f"lake:{place.folder}", "--output", "build", **by_file
         ).returncode
         == 0
     )
@@ -115,7 +115,8 @@ def test_what_succeeds_and_what_fails_tells_no_secret(
         assert failed.returncode == 2 and b"Traceback" in failed.stderr
         assert b":***@" in failed.stderr, "the error tells the address, and it is cleaned"
     with KfpStub(refuse=500) as stub:
-        submit = ("submit", "round", *config, "--host", stub.url, "--local-lake", "--debug")
+        mounted_lake = ("--set", f"cluster.volume=claim:{place.folder}")
+        submit = ("submit", "round", *config, "--host", stub.url, *mounted_lake, "--debug")
         failed = place.visionloop(*submit, **by_variable)
         assert failed.returncode == 1
     assert place.found() == []

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,6 +103,43 @@ def test_a_pods_secret_is_read_where_the_pipelines_mount_it(
     assert redacted("FATAL: by-pod") == "FATAL: ***"
     mounted.unlink()
     assert environment.catalog_uri() == ""
+
+
+def test_the_keys_of_a_pods_secret_reach_its_process_and_are_told_to_nobody(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key = {"type": "service_account", "private_key": "-----BEGIN KEY-----", "private_key_id": "k1"}
+    (tmp_path / "gcs.json").write_text(json.dumps(key), encoding="utf-8")
+    (tmp_path / "labelstudio_token").write_text("token-of-label-studio\n", encoding="utf-8")
+    (tmp_path / "VISIONLOOP_KFP_TOKEN").write_text("token-of-kfp", encoding="utf-8")
+    (tmp_path / "VISIONLOOP_STORAGE_TIMEOUT").write_text("7", encoding="utf-8")
+    (tmp_path / "unrelated").write_text("unrelated", encoding="utf-8")
+    program = (
+        "import os, sys\n"
+        "from visionloop import environment\n"
+        "from visionloop.redaction import redacted\n"
+        "environment.SECRET_FOLDER = sys.argv[1]\n"
+        "environment.take_mounted_secrets()\n"
+        "print(os.environ['GOOGLE_APPLICATION_CREDENTIALS'], environment.storage_timeout())\n"
+        "print(environment.kfp_token() == 'token-of-kfp', 'unrelated' in os.environ)\n"
+        "print(redacted('token-of-kfp, token-of-label-studio, -----BEGIN KEY-----, 7'))\n"
+    )
+    environ = {name: value for name, value in os.environ.items() if "VISIONLOOP" not in name}
+    environ.pop("GOOGLE_APPLICATION_CREDENTIALS", None)
+
+    def run(**given: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path)],
+            env=environ | given,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.splitlines()
+
+    assert run() == [f"{tmp_path}/gcs.json 7.0", "True False", "***, ***, ***, 7"]
+    # What a person has set stays.
+    assert run(VISIONLOOP_STORAGE_TIMEOUT="9")[0] == f"{tmp_path}/gcs.json 9.0"
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe\x00"])

@@ -234,6 +234,17 @@ def test_a_label_outside_the_classes_stops_the_training_and_names_it(loop: Small
     assert loop.counts()["experiments"] == 0
 
 
+def test_a_runner_that_there_is_not_is_refused_and_where_is_no_part_of_which_model(
+    loop: SmallLoop,
+) -> None:
+    loop.label(loop.split("pool")[:20])
+    with pytest.raises(InputError, match="did you mean `trainjob`"):
+        train(config=loop.config, round_id="0000", runner="trainjobs")
+    first = train(config=loop.config, round_id="0000", runner="pod")
+    elsewhere = loop.changed("training", checkpoint_steps=3, processes=1, control_arm=False)
+    assert train(config=elsewhere, round_id="0000").model_id == first.model_id
+
+
 def test_without_labels_there_is_nothing_to_train(loop: SmallLoop) -> None:
     with pytest.raises(InputError, match="too few"):
         train(config=loop.config, round_id="0000")
@@ -389,29 +400,34 @@ def test_inference_resumes_and_never_mixes_spaces(loop: SmallLoop) -> None:
     assert loop.lake.read("predictions", version=retried.lake_version).num_rows == n
 
 
-def test_a_task_that_is_tried_again_goes_on_behind_the_chunks_that_it_had_committed(
+def test_a_task_that_is_tried_again_goes_on_behind_the_chunks_that_it_had_finished(
     loop: SmallLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from visionloop.lake.run import Run
+    from visionloop.inference import embedding
 
     version = loop.lake.version()
-    monkeypatch.setattr("visionloop.stages.infer.CHUNK", 16)
-    commit, commits = Run.commit, []
+    monkeypatch.setattr(embedding, "CHUNK", 16)
+    work, chunks = embedding.embed_and_predict, []
 
-    def failing(self: Run, **arguments: Any) -> str:
-        commits.append(self)
-        if len(commits) == 3:
+    def failing(media: Any, *arguments: Any) -> Any:
+        chunks.append(len(media))
+        if len(chunks) == 3:
             raise RuntimeError("the node went away")
-        return commit(self, **arguments)
+        return work(media, *arguments)
 
-    monkeypatch.setattr(Run, "commit", failing)
+    monkeypatch.setattr(embedding, "embed_and_predict", failing)
     with pytest.raises(RuntimeError):
         infer(config=loop.config, lake_version=version, round_id="0000")
+    assert loop.lake.version() == version, "nothing is committed before all of it is done"
     n = len(loop.split("pool") + loop.split("holdout"))
     done = infer(config=loop.config, lake_version=version, round_id="0000")
-    assert done.n_embedded == n - 32
+    assert chunks[:3] == [16, 16, 16] and sum(chunks[3:]) == n - 32
+    assert done.n_embedded == n
     ids, _ = loop.lake.embeddings(done.space, version=done.lake_version)
     assert len(ids) == len(set(ids)) == n
+    assert not list(loop.lake.storage.list(loop.lake.path("shards"))), (
+        "what is committed is removed"
+    )
 
 
 def test_a_sample_that_cannot_be_read_now_is_flagged_until_it_can(loop: SmallLoop) -> None:

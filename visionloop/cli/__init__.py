@@ -25,8 +25,10 @@ COMMANDS = {
     "harvest": "bring the logged confidences of an endpoint into a lake",
     "serve": "answer requests with the model in service",
     "collect": "keep the events that an endpoint logs",
+    "rollback": "put an earlier model back into service, or end a canary",
     "report": "write the health of all stages as one page",
     "lake": "look after a lake: status, versions, check, vacuum, backup, restore",
+    "health": "say whether the server of this container is alive",
     "doctor": "check this machine, a lake and a cluster, with the remedy for each finding",
 }
 
@@ -45,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if debug:
         arguments.remove("--debug")
         environment.want_debug()
+    environment.take_mounted_secrets()
     try:
         status = _dispatch(arguments)
         sys.stdout.flush()  # here a closed pipe can still be met; at the exit it could not

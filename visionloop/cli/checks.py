@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -50,6 +52,7 @@ def machine(folder: Path) -> Iterator[Finding]:
     """
     yield _python()
     yield from _packages()
+    yield attempt("ONNX Runtime", _onnx_runtime)
     yield _torch_pair()
     yield _disk(folder)
     yield _writable(folder)
@@ -67,8 +70,18 @@ def lake(config: LoopConfig) -> Iterator[Finding]:
     Yields:
         One finding a check.
     """
+    from visionloop.cli.lake_rights import lake_rights
     from visionloop.lake.storage import local_path, scheme_of
 
+    if scheme_of(config.lake) != "file" and importlib.util.find_spec("pyiceberg") is None:
+        yield Finding(
+            f"lake {config.lake}",
+            "warn",
+            "cannot tell from here: the base install reads no lake",
+            "The tasks reach it with an account of their own; pip install 'visionloop[lake]' to "
+            "check what this one may do",
+        )
+        return
     if scheme_of(config.lake) == "file" and not local_path(config.lake).exists():
         # A check must not make what it looks for: the path may be a slip of the hand.
         yield Finding(
@@ -79,7 +92,7 @@ def lake(config: LoopConfig) -> Iterator[Finding]:
         )
     else:
         yield attempt(f"lake {config.lake}", lambda: _lake_answers(config))
-        yield attempt("write to the lake", lambda: _lake_takes(config))
+        yield attempt("write to the lake", lambda: lake_rights(config.lake))
     for source in config.sources:
         yield attempt(f"source {source.uri}", functools.partial(_source, source.uri))
     if config.serving.url:
@@ -100,6 +113,9 @@ def attempt(check: str, look: Callable[[], Finding | str]) -> Finding:
 
     try:
         found = look()
+    except ModuleNotFoundError as error:
+        known = explain(error)
+        return Finding(check, "warn", f"cannot tell: {known.what}", known.remedy)
     except Exception as error:
         known = explain(error)
         where = f" ({known.where})" if known.where else ""
@@ -118,7 +134,8 @@ def _packages() -> Iterator[Finding]:
     """Look at what each extra of the package asks for."""
     groups = {
         "base": ("kfp", "kfp-kubernetes", "pydantic", "pyyaml"),
-        "engine": ("pyarrow", "pyiceberg", "pillow", "onnxruntime", "torch", "torchvision"),
+        "lake": ("pyarrow", "pyiceberg", "pillow"),
+        "engine": ("torch", "torchvision"),
         "serve": ("kserve", "uvicorn"),
         "demo": ("scikit-learn",),
     }
@@ -140,6 +157,42 @@ def _packages() -> Iterator[Finding]:
                 if extra != "base"
                 else "pip install visionloop",
             )
+
+
+def _onnx_runtime() -> Finding:
+    """Look which build of ONNX Runtime is here, and whether it can use the GPU that is here."""
+    held = []
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            held.append(f"{name} {importlib.metadata.version(name)}")
+    if not held:
+        return Finding(
+            "ONNX Runtime",
+            "warn",
+            "not installed: this machine runs no models",
+            "pip install 'visionloop[lake]', or 'visionloop[gpu]' where there is an NVIDIA GPU",
+        )
+    if len(held) > 1:
+        return Finding(
+            "ONNX Runtime",
+            "fail",
+            f"{held[0]} and {held[1]} are installed over each other",
+            "pip uninstall --yes onnxruntime onnxruntime-gpu, then install visionloop[gpu] alone, "
+            "or the other extras without it",
+        )
+    from visionloop.inference.session import SMALLEST, device, start_session, unused_gpu
+
+    found = f"{held[0]}, models run on the {device()}"
+    if idle := unused_gpu():
+        return Finding(
+            "ONNX Runtime",
+            "warn",
+            f"{held[0]}: {idle}",
+            "pip uninstall --yes onnxruntime, then pip install 'visionloop[gpu]'",
+        )
+    # Raises where there is a GPU that it cannot use.
+    start_session(SMALLEST, where=held[0])
+    return Finding("ONNX Runtime", "ok", found)
 
 
 def _torch_pair() -> Finding:
@@ -226,17 +279,6 @@ def _lake_answers(config: LoopConfig) -> str:
     opened = Lake.open(config.lake, catalog=config.catalog, loop=config.name)
     version = opened.version()
     return f"version {version}, {len(opened.rounds.all())} rounds" if version else "empty"
-
-
-def _lake_takes(config: LoopConfig) -> str:
-    from visionloop.lake import Lake
-
-    opened = Lake.open(config.lake, catalog=config.catalog, loop=config.name)
-    probe = opened.path("tmp", f"doctor-{os.getpid()}")
-    opened.storage.write(probe, b"visionloop doctor")
-    read = opened.storage.read(probe)
-    opened.storage.delete(probe)
-    return f"wrote, read and deleted {len(read)} bytes"
 
 
 def _source(uri: str) -> Finding | str:

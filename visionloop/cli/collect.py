@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 
+from visionloop import environment
 from visionloop.cli.configuration import absolute, add_lake_options, lake_config
 
 
@@ -26,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--port", type=int, default=8090, help="0 takes a free one (default: %(default)s)"
     )
     parser.add_argument(
-        "--port-file", default="", metavar="FILE", help="gets the port that is used"
+        "--port-file",
+        default=environment.port_file(),
+        metavar="FILE",
+        help="gets the port that is used (default: VISIONLOOP_PORT_FILE)",
     )
     parser.add_argument(
         "--keep",

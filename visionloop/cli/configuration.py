@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionloop.errors import InputError
+from visionloop.submission import starting
+from visionloop.submission.starting import absolute as absolute
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
     from visionloop.lake import Lake
 
 
-def add_pipeline_options(parser: argparse.ArgumentParser, *, pipeline: str = "") -> None:
+def add_pipeline_options(
+    parser: argparse.ArgumentParser, *, pipeline: str = "", required: bool = True
+) -> None:
     """Add the options of a command that starts a pipeline.
 
     Args:
         parser: The command's parser.
         pipeline: The one that it starts; empty: the person names it.
+        required: Whether the command does nothing without one.
     """
     if pipeline:
         parser.set_defaults(pipeline=pipeline)
     else:
-        parser.add_argument("pipeline", metavar="PIPELINE", help="for example round or intake")
-    parser.add_argument("--config", required=True, metavar="FILE", help="loop.yaml, path or URI")
+        parser.add_argument(
+            "pipeline",
+            metavar="PIPELINE",
+            nargs=None if required else "?",
+            help="for example round or intake",
+        )
+    parser.add_argument(
+        "--config", required=required, metavar="FILE", help="loop.yaml, path or URI"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -130,11 +141,6 @@ def open_existing(lake: str, catalog: str, loop: str) -> Lake:
     return Lake.open(lake, catalog=catalog, loop=loop)
 
 
-def absolute(uri: str) -> str:
-    """Return a plain path as an absolute one; a URI stays as it is."""
-    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
-
-
 def start_arguments(args: argparse.Namespace) -> tuple[str, LoopConfig, dict[str, Any]]:
     """Return what a pipeline is started with.
 
@@ -143,86 +149,5 @@ def start_arguments(args: argparse.Namespace) -> tuple[str, LoopConfig, dict[str
 
     Returns:
         The pipeline's name, the configuration with its fields overridden, and the arguments.
-
-    Raises:
-        InputError: A name is unknown (the nearest known one is named) or a value is wrong.
     """
-    from visionloop.config import LoopConfig, load_config
-    from visionloop.pipelines.arguments import (
-        convert,
-        did_you_mean,
-        find_pipeline,
-        parameters,
-        pipeline_arguments,
-    )
-
-    pipeline = find_pipeline(args.pipeline)
-    known = parameters(pipeline)
-    fields: dict[str, Any] = {}
-    chosen: dict[str, Any] = {}
-    for setting in args.settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not key:
-            raise InputError(f"expected KEY=VALUE, not {setting!r}", where="--set")
-        if key in known:
-            chosen[key] = convert(pipeline, key, text)
-        elif key.split(".")[0] in LoopConfig.model_fields:
-            fields[key] = _scalar(text)
-        else:
-            every = [*known, *LoopConfig.model_fields]
-            raise InputError(
-                f"unknown key `{key}`{did_you_mean(key, every)}",
-                where=f"--set {setting}",
-                remedy=f"The parameters of {pipeline} are {', '.join(known)}; fields of the "
-                "configuration are written with a dot, as in training.epochs",
-            )
-    for key in ("n_samples", "epochs"):
-        if key in chosen and chosen[key] < 1:
-            raise InputError(f"{key} is {chosen[key]}", where="--set", remedy="Give 1 or more")
-    if "lake" in chosen:
-        fields["lake"] = chosen["lake"] = absolute(chosen["lake"])
-    config = load_config(args.config, overrides=fields)
-    return pipeline, config, {**pipeline_arguments(config, pipeline), **chosen}
-
-
-def fill_from_lake(pipeline: str, config: LoopConfig, arguments: dict[str, Any]) -> None:
-    """Fill in the lake version and the round that half a round goes on from.
-
-    Args:
-        pipeline: Name of the pipeline.
-        config: The configuration.
-        arguments: The arguments so far; changed in place.
-
-    Raises:
-        InputError: A parameter is still missing, or there is no open round to go on with.
-    """
-    from visionloop.pipelines.arguments import missing
-
-    wanted = missing(pipeline, arguments)
-    if {"lake_version", "round_id"} & set(wanted):
-        from visionloop.lake import Lake
-
-        lake = Lake.open(arguments["lake"], catalog=config.catalog, loop=config.name)
-        held = lake.rounds.current()
-        if held is None and "round_id" in wanted:
-            raise InputError(
-                f"{pipeline} goes on with an open round, and there is none",
-                where=lake.uri,
-                remedy="Open one with: visionloop run intake --set open_round=true",
-            )
-        found = {"lake_version": lake.version(), "round_id": held.round_id if held else ""}
-        arguments.update({name: value for name, value in found.items() if name in wanted})
-    still = missing(pipeline, arguments)
-    if still:
-        raise InputError(
-            f"{pipeline} needs {', '.join(still)}", remedy=f"Give --set {still[0]}=VALUE"
-        )
-
-
-def _scalar(text: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
+    return starting.start_arguments(args.pipeline, args.config, args.settings)

@@ -21,6 +21,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default="", metavar="URL", help="address of the Kubeflow Pipelines API"
     )
+    parser.add_argument(
+        "--namespace",
+        default="",
+        help="of the tasks (default: cluster.namespace, or kubectl's)",
+    )
+    parser.add_argument(
+        "--service-account",
+        default="",
+        metavar="NAME",
+        help="account of the tasks (default: cluster.service_account, else Kubeflow Pipelines')",
+    )
+    parser.add_argument(
+        "--image", default="", metavar="IMG", help="image of the tasks (default: cluster.image)"
+    )
     parser.add_argument("--json", action="store_true", help="print the findings as one JSON object")
 
 
@@ -45,11 +59,20 @@ def run(args: argparse.Namespace) -> int:
 
 def _findings(args: argparse.Namespace) -> Iterator[checks.Finding]:
     yield from checks.machine(Path.cwd())
+    config = None
     if args.lake or args.config:
         config = lake_config(args)
         yield checks.Finding("configuration", "ok", f"loop {config.name}")
         yield from checks.lake(config)
     if args.cluster:
-        from visionloop.cli.cluster_checks import cluster
+        from visionloop.cli.cluster_checks.cluster import cluster
+        from visionloop.cli.cluster_checks.question import Question
 
-        yield from cluster(args.host)
+        question = Question(
+            config=config if args.config else None,
+            host=args.host,
+            namespace=args.namespace,
+            account=args.service_account,
+            image=args.image,
+        )
+        yield from cluster(question)

@@ -7,8 +7,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from visionloop import environment
-from visionloop.cli.configuration import add_pipeline_options, fill_from_lake, start_arguments
+from visionloop.cli.configuration import add_pipeline_options, start_arguments
 from visionloop.cli.parser import say, show
+from visionloop.submission.starting import fill_from_lake
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+from visionloop import environment
 from visionloop.cli.configuration import absolute
 from visionloop.errors import InputError
 
@@ -32,7 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PORT",
         help="gRPC; 0 takes a free one, -1 none (default: 8081, or free beside another --port)",
     )
-    parser.add_argument("--port-file", default="", metavar="FILE", help="gets the ports as JSON")
+    parser.add_argument(
+        "--port-file",
+        default=environment.port_file(),
+        metavar="FILE",
+        help="gets the ports as JSON (default: VISIONLOOP_PORT_FILE)",
+    )
     parser.add_argument(
         "--events",
         default="",

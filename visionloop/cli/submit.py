@@ -1,24 +1,40 @@
-"""Start a run on a Kubeflow Pipelines server; with --wait, exit 0 only when it SUCCEEDED."""
+"""Start a run on a Kubeflow Pipelines server; with --wait, exit 0 only when it SUCCEEDED.
+
+Signs in with VISIONLOOP_KFP_TOKEN, VISIONLOOP_KFP_TOKEN_FILE or VISIONLOOP_KFP_COOKIE; in a pod
+with its service account, elsewhere as kubectl does.
+"""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import signal
 import tempfile
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
-from visionloop.cli import kfp_server
-from visionloop.cli.configuration import add_pipeline_options, fill_from_lake, start_arguments
+from visionloop.cli import kfp_server, placement_options
+from visionloop.cli.configuration import add_pipeline_options
 from visionloop.cli.parser import say, show
 from visionloop.errors import VisionloopError
+from visionloop.submission import End, Reason, Run, Server, prepare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_pipeline_options(parser)
     kfp_server.add_server_options(parser)
-    parser.add_argument("--run-name", default="", help="default: the pipeline and the time")
+    parser.add_argument(
+        "--run-name", default="", help="default: the loop, the pipeline, and the key or the time"
+    )
+    parser.add_argument(
+        "--once",
+        default="",
+        metavar="KEY",
+        help="attach to the run that was started with this key, unless it failed: a job that is "
+        "started again starts no second run; for example the id of the CI run",
+    )
     parser.add_argument("--wait", action="store_true", help="wait until the run has ended")
     parser.add_argument(
         "--timeout",
@@ -31,61 +47,127 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--poll", type=float, default=5.0, metavar="S", help="seconds between two looks"
     )
     parser.add_argument(
-        "--local-lake",
+        "--log-lines",
+        type=int,
+        default=30,
+        metavar="N",
+        help="lines of a failed task's log that are shown (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cancel-on-interrupt",
         action="store_true",
-        help="the lake is a path, and every pod mounts it there",
+        help="end the run when this command is stopped; without it the run goes on",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    pipeline, config, arguments = start_arguments(args)
-    if not args.local_lake:
-        kfp_server.refuse_local_lake(arguments["lake"])
-    fill_from_lake(pipeline, config, arguments)
-    client = kfp_server.connect(args.host)
-    name = args.run_name or f"{pipeline} {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())}"
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        kfp_server.plain_errors(args.host),
-        # The client prints a link; the standard output is for the result.
-        contextlib.redirect_stdout(None),
-    ):
-        package = kfp_server.server_package(pipeline, args.image, folder, arguments)
-        created = client.run_pipeline(
-            experiment_id=kfp_server.experiment_id(client, args.experiment, args.namespace),
-            job_name=name,
-            pipeline_package_path=str(package),
-            params=arguments,
-            pipeline_root=args.pipeline_root,
+    with tempfile.TemporaryDirectory() as folder:
+        settings = [*args.settings, *placement_options.settings(args)]
+        work = prepare(args.pipeline, args.config, folder, settings=settings)
+        server = kfp_server.server_of(args)
+        started = server.start(
+            work,
+            experiment=args.experiment,
+            name=args.run_name,
+            once=args.once,
             service_account=args.service_account,
+            pipeline_root=args.pipeline_root,
         )
-    run_id = str(created.run_id)
-    result: dict[str, Any] = {"pipeline": pipeline, "run_id": run_id, "name": name}
+    told = _told(started)
     if not args.wait:
-        show(
-            {**result, "state": str(created.state or "PENDING")},
-            as_json=args.json,
-            text=f"{pipeline}: started as run {run_id}",
-        )
+        result = _result(started) | {"state": started.state}
+        show(result, as_json=args.json, text=told)
         return 0
-    say(f"{pipeline}: started as run {run_id}")
-    state, tasks = kfp_server.wait(
-        client, run_id, timeout_s=args.timeout, told=say, poll_s=args.poll
-    )
-    waiting = state == "SUCCEEDED" and kfp_server.waits_for_labels(tasks)
-    result |= {"state": state, "waiting": waiting, "tasks": tasks}
-    if state == "SUCCEEDED":
-        text = f"{pipeline}: SUCCEEDED"
-        if waiting:
+    say(told)
+    with _stopped_by_signals():
+        try:
+            end = server.follow(started, timeout_s=args.timeout, poll_s=args.poll, told=say)
+        except KeyboardInterrupt:
+            raise _interrupted(server, started, cancel=args.cancel_on_interrupt) from None
+    return _judge(server, started, end, args)
+
+
+def _judge(server: Server, started: Run, end: End, args: argparse.Namespace) -> int:
+    result = _result(started) | {
+        "state": end.state,
+        "waiting": end.waits_for_labels,
+        "seconds": end.seconds,
+        "tasks": [asdict(task) for task in end.tasks],
+    }
+    if end.succeeded:
+        text = f"{started.pipeline}: SUCCEEDED"
+        if end.waits_for_labels:
             text += "; the round waits for labels, start it again when they are there"
         show(result, as_json=args.json, text=text)
         return 0
+    reasons = server.reasons(started, end, lines=args.log_lines)
+    for reason in reasons:
+        say(reason.text())
     if args.json:
-        show(result, as_json=True, text="")
-    failed = [task["name"] for task in tasks if task["state"] == "FAILED"]
-    raise VisionloopError(
-        f"The run ended as {state}" + (f" in {', '.join(failed)}" if failed else ""),
-        where=f"run {run_id}",
+        show(result | {"reasons": list(map(asdict, reasons))}, as_json=True, text="")
+    raise _failure(started, end, reasons)
+
+
+def _failure(started: Run, end: End, reasons: list[Reason]) -> VisionloopError:
+    where = f"run {started.run_id}" + (f", {started.url}" if started.url else "")
+    if end.state == "CANCELED":
+        return VisionloopError(
+            "The run was cancelled", where=where, remedy="Start it again: it resumes its round"
+        )
+    failed = ", ".join(task.name for task in end.failed)
+    what = f"The run ended as {end.state}" + (f" in {failed}" if failed else "")
+    known = next((reason.paragraph for reason in reasons if reason.paragraph), "")
+    if known:
+        return VisionloopError(f"{what}: {known}", where=where)
+    return VisionloopError(
+        what,
+        where=where,
         remedy="Open the run in the Kubeflow Pipelines UI: the failed task's log says why",
     )
+
+
+def _interrupted(server: Server, started: Run, *, cancel: bool) -> VisionloopError:
+    if cancel:
+        server.cancel(started)
+        return VisionloopError(
+            "Stopped; the run was asked to end",
+            where=f"run {started.run_id}",
+            remedy="Started again, it resumes its round",
+        )
+    return VisionloopError(
+        "Stopped waiting; the run goes on",
+        where=f"run {started.run_id}" + (f", {started.url}" if started.url else ""),
+        remedy="The same command with the same --once KEY follows it again; "
+        "--cancel-on-interrupt would have ended it",
+    )
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM, with which CI stops a job, do what Ctrl-C does."""
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:
+        # Not the main thread, which alone hears signals.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _result(started: Run) -> dict[str, Any]:
+    known = asdict(started)
+    return {name: value for name, value in known.items() if name not in ("task_names", "state")}
+
+
+def _told(started: Run) -> str:
+    how = "attached to" if started.attached else "started as"
+    text = f"{started.pipeline}: {how} run {started.run_id}"
+    return f"{text}, {started.url}" if started.url else text

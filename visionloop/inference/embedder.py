@@ -18,8 +18,8 @@ from visionloop.inference.descriptor import (
     pixel_features,
 )
 from visionloop.inference.images import load_images
-from visionloop.inference.model import start_session
 from visionloop.inference.preprocessing import to_input
+from visionloop.inference.session import run_session, start_session
 from visionloop.inference.weights import named_weights
 from visionloop.lake.storage import name_of
 
@@ -116,7 +116,7 @@ class OnnxEmbedder:
 
         Raises:
             InputError: It answers with something else than one vector an image.
-            VisionloopError: It answers with NaN or infinity.
+            VisionloopError: It answers with NaN or infinity, or the GPU failed.
         """
         n = len(prepared)
         step = self._batch or 32
@@ -146,7 +146,11 @@ class OnnxEmbedder:
 
     def _run(self, rows: NDArray[np.float32]) -> Any:
         try:
-            return self._session.run([self._output], {self._input: rows})[0]
+            return run_session(
+                self._session, [self._output], {self._input: rows}, where=self._where
+            )[0]
+        except VisionloopError:
+            raise
         except Exception as error:  # onnxruntime raises types of its own C++ module
             raise InputError(
                 f"the network does not take images of {self._size} pixels: "

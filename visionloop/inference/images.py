@@ -1,15 +1,20 @@
-"""Reads samples' bytes, checks that they are the sample's, decodes and reduces them, in threads."""
+"""Reads samples' bytes, checks that they are the sample's, decodes and reduces them, in threads.
+
+Reading and decoding go on while the caller works on what it has: a GPU does not wait for images,
+nor the decoder for a GPU.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -18,14 +23,17 @@ from numpy.typing import NDArray
 
 from visionloop.errors import UnreadableMedia, VisionloopError
 from visionloop.lake.schemas import arrow_schema
-from visionloop.lake.storage import StorageError, open_storage, scheme_of
+from visionloop.lake.storage import Storage, StorageError, open_storage, scheme_of
 from visionloop.media.budget import DECODING
 from visionloop.media.decode import decode_rgb
 
 T = TypeVar("T")
 
-# Encoded bytes of so many images are in memory at once; a large photograph has 10 MB.
-WINDOW = 64
+# Samples that are read at once, and how many times that are begun: the encoded bytes of 64 images
+# are in memory, of which a large photograph has 10 MB, and who takes 64 finds most of the next ones
+# decoded.
+WINDOW = 16
+AHEAD = 4
 READ_THREADS = 8
 
 
@@ -55,7 +63,8 @@ def load_images(
 
     Args:
         media: URI by sample id.
-        transform: Makes of a decoded image, uint8 [H, W, 3], what is kept; called in threads.
+        transform: Makes of a decoded image, uint8 [H, W, 3], what is kept; called in threads, also
+            for samples that were not asked for yet, fewer than `WINDOW` times `AHEAD`.
 
     Yields:
         Every sample once. One whose bytes are gone, broken, or no longer those that its id was made
@@ -76,21 +85,40 @@ def load_images(
         except UnreadableMedia as error:
             return Loaded(sample_id, uri, None, error.reason, error.detail)
 
-    with ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), 8)) as pool:
-        for start in range(0, len(order), WINDOW):
-            window = order[start : start + WINDOW]
-            yield from pool.map(make, _read({name: media[name] for name in window}))
+    def begin(start: int) -> Iterator[Loaded[T]]:
+        window = order[start : start + WINDOW]
+        return pool.map(make, _read({name: media[name] for name in window}, storages))
+
+    storages: dict[str, Storage] = {}
+    starts = iter(range(0, len(order), WINDOW))
+    begun: deque[Future[Iterator[Loaded[T]]]] = deque()
+    # The reader ends first: it hands to the pool.
+    with (
+        ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), 8)) as pool,
+        ThreadPoolExecutor(1) as reader,
+    ):
+        try:
+            begun.extend(reader.submit(begin, start) for start in islice(starts, AHEAD))
+            while begun:
+                yield from begun.popleft().result()
+                begun.extend(reader.submit(begin, start) for start in islice(starts, 1))
+        finally:
+            for waiting in begun:
+                waiting.cancel()
 
 
-def _read(media: Mapping[str, str]) -> list[tuple[str, bytes | StorageError]]:
+def _read(
+    media: Mapping[str, str], storages: dict[str, Storage]
+) -> list[tuple[str, bytes | StorageError]]:
     # A lake on a disk may hold samples that lie in a bucket, and the reverse.
     by_scheme: dict[str, list[str]] = defaultdict(list)
     for sample_id, uri in media.items():
         by_scheme[scheme_of(uri)].append(sample_id)
     found: dict[str, bytes | StorageError] = {}
-    for sample_ids in by_scheme.values():
+    for scheme, sample_ids in by_scheme.items():
         uris = [media[sample_id] for sample_id in sample_ids]
-        read = open_storage(uris[0]).read_many(uris, threads=READ_THREADS)
+        storage = storages.setdefault(scheme, open_storage(uris[0]))
+        read = storage.read_many(uris, threads=READ_THREADS)
         found |= {sample_id: data for sample_id, (_, data) in zip(sample_ids, read, strict=True)}
     return [(sample_id, found[sample_id]) for sample_id in media]
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from visionloop.errors import InputError, VisionloopError
 from visionloop.inference.preprocessing import PREPROCESSING
+from visionloop.inference.session import run_session, start_session
 
 FORMAT_VERSION = 1
 MODEL_FILE = "model.onnx"
@@ -67,6 +68,7 @@ class OnnxModel:
 
         Raises:
             InputError: The bytes are no ONNX model, or lack the inputs and outputs of a bundle.
+            VisionloopError: There is a GPU, and ONNX Runtime cannot use it.
         """
         self.card = card
         self.uri = uri
@@ -116,7 +118,7 @@ class OnnxModel:
 
         Raises:
             InputError: The array has another shape or type.
-            VisionloopError: The network answered NaN or infinity.
+            VisionloopError: The network answered NaN or infinity, or the GPU failed.
         """
         size = self.card.image_size
         if images.dtype != np.float32 or images.shape[1:] != (3, size, size):
@@ -131,8 +133,11 @@ class OnnxModel:
         embedding = np.empty((n, self.card.embedding_dim), dtype=np.float32)
         for start in range(0, n, batch_size):
             rows = slice(start, start + batch_size)
-            probabilities[rows], embedding[rows] = self._session.run(
-                ["probabilities", "embedding"], {"image": images[rows]}
+            probabilities[rows], embedding[rows] = run_session(
+                self._session,
+                ["probabilities", "embedding"],
+                {"image": images[rows]},
+                where=self.uri,
             )
         if not (np.isfinite(probabilities).all() and np.isfinite(embedding).all()):
             raise VisionloopError(
@@ -141,37 +146,6 @@ class OnnxModel:
                 remedy="Train it again with a smaller learning rate",
             )
         return probabilities, embedding
-
-
-def start_session(onnx: bytes, *, where: str, threads: int = 0) -> Any:
-    """Start an ONNX Runtime session on the CPU, or say that the bytes are no model.
-
-    Args:
-        onnx: Bytes of the model.
-        where: Where they came from, for the error.
-        threads: Threads of one operator; 0 leaves it to ONNX Runtime.
-
-    Raises:
-        InputError: The bytes are no model.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.inter_op_num_threads = 1
-    if threads:
-        options.intra_op_num_threads = threads
-    # Spinning workers take the cores that decoding threads need.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises types of its own C++ module
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"ONNX Runtime cannot load the model: {first_line}",
-            where=where,
-            remedy="Check that the file is an ONNX model and that it was copied whole",
-        ) from error
 
 
 def load_card(uri: str) -> ModelCard:

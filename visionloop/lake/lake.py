@@ -172,6 +172,26 @@ class Lake:
                 return [], np.zeros((0, 0), np.float32)
             return tables.read_vectors(found, snapshot)
 
+    def embedded(self, space: str, *, version: str | None = None) -> tuple[set[str], set[str]]:
+        """Return which samples an embedding space holds; its vectors are never all in memory.
+
+        Returns:
+            Ids of the samples with a finite vector, and of those with one that is not finite.
+        """
+        name = EMBEDDINGS_PREFIX + space
+        snapshot = self._version(version).tables.get(name)
+        sound: set[str] = set()
+        broken: set[str] = set()
+        with catalog_errors(f"table {name} of {self.uri}"):
+            found = tables.load_table(self.catalog, self.loop, name) if snapshot else None
+            if found is None or snapshot is None:
+                return sound, broken
+            for ids, vectors in tables.vector_blocks(found, snapshot):
+                finite = np.isfinite(vectors).all(axis=1).tolist()
+                sound.update(name for name, good in zip(ids, finite, strict=True) if good)
+                broken.update(name for name, good in zip(ids, finite, strict=True) if not good)
+        return sound, broken
+
     def spaces(self, *, version: str | None = None) -> list[str]:
         """Return the names of the embedding spaces."""
         named = self._version(version).tables

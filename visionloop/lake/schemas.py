@@ -113,7 +113,7 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("training_set", pa.string()),  # digest of the training set's rows
         ("n_labels", pa.int64()),
         ("uri", pa.string()),
-        ("state", pa.string()),  # trained | passed | rejected | in_service
+        ("state", pa.string()),  # trained | passed | rejected | in_service | retired | rolled_back
         ("metrics", pa.string()),  # JSON: overall
         ("slices", pa.string()),  # JSON: [{column, value, n, accuracy, ...}]
         ("confusion", pa.string()),  # JSON: {classes, counts}
@@ -198,7 +198,7 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("counts", pa.string()),  # JSON
     ],
     "decisions": [
-        ("decision", pa.string()),  # gate | publish | watch
+        ("decision", pa.string()),  # gate | publish | rollback | watch
         ("subject", pa.string()),
         ("outcome", pa.string()),
         ("reason", pa.string()),

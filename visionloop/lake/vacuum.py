@@ -29,10 +29,13 @@ if TYPE_CHECKING:
     from visionloop.lake.lake import Lake
 
 SAFETY = timedelta(hours=1)
+# What shards have finished is committed when the last of them is, which may take days; a run that
+# opened no round, an hourly intake, cannot be told from one that was killed.
+SHARDS_STAY = timedelta(days=7)
 # Where `FileStorage.write` leaves `.name.xxxxxxxx` when it is killed before it renames.
 _FOLDERS = (
-    "descriptors", "label_requests", "leases", "media", "models", "serving", "tmp", "trained",
-    "weights",
+    "descriptors", "label_requests", "leases", "media", "models", "serving", "shards", "tmp",
+    "trained", "training", "weights",
 )  # fmt: skip
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
 
@@ -181,6 +184,7 @@ def vacuum(
             done.tables[name] = removed
         beside = Removed()
         _remove(lake, beside, _left_by_killed_writes(lake, now - safety), dry_run)
+        _remove(lake, beside, _left_by_ended_shards(lake, now - max(safety, SHARDS_STAY)), dry_run)
         done.tables[""] = beside
     return done
 
@@ -285,6 +289,14 @@ def _left_by_killed_writes(lake: Lake, before: datetime) -> list[FileInfo]:
                 if _TEMPORARY.fullmatch(name_of(info.uri)) and info.updated < before
             ]
     return found
+
+
+def _left_by_ended_shards(lake: Lake, before: datetime) -> list[FileInfo]:
+    """Return what shards have finished and nobody will commit: while a round is open, it may be."""
+    folder = lake.path("shards", lake.loop)
+    if lake.rounds.current() is not None or not lake.storage.exists(folder):
+        return []
+    return [info for info in lake.storage.list(folder) if info.updated < before]
 
 
 def _remove(lake: Lake, removed: Removed, files: list[FileInfo], dry_run: bool) -> None:

@@ -10,7 +10,7 @@ from visionloop.runner.result import TaskResult
 from visionloop.runner.watcher import Listener
 
 _LINE_PACE = 10.0
-_HIDDEN = ("lake_version", "trainable_version", "model_uri", "space", "action")
+_HIDDEN = ("lake_version", "trainable_version", "model_uri", "space", "action", "n_shards")
 
 
 def make_display(stream: TextIO | None = None, *, show: bool = True) -> Listener:
@@ -142,7 +142,9 @@ class Terminal:
             self._live.start()
 
     def task_progressed(self, name: str, event: dict[str, Any]) -> None:
-        """Take over what is drawn next."""
+        """Take over what is drawn next; of tasks beside each other, the one that told last."""
+        if name != self._name:
+            self._name, self._began = name, time.monotonic() - event.get("seconds", 0.0)
         self._event = event
 
     def task_ended(self, task: TaskResult) -> None:

@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from visionloop.runner.result import TaskResult
 
 _POLL_SECONDS = 0.1
 _KFP_STARTS = re.compile(r"^Executing task .*?'([^']+)'")
+_UNNUMBERED = re.compile(r"_\d+$")
 _KFP_ENDS = re.compile(r"^Task .*?'([^']+)'.*? finished with status .*?(SUCCESS|FAILURE)")
 
 
@@ -32,6 +34,17 @@ class Listener(Protocol):
 
     def close(self) -> None:
         """The run is over."""
+
+
+@dataclass
+class _Running:
+    """A task that KFP has started and not ended; shards of one loop run beside each other."""
+
+    kfp_name: str
+    name: str
+    started: float
+    pid: int = 0
+    last: dict[str, Any] | None = None
 
 
 class Watcher(logging.Filter):
@@ -52,9 +65,7 @@ class Watcher(logging.Filter):
         self._events = events
         self._offset = 0
         self._listener = listener
-        self._running = ""
-        self._started = 0.0
-        self._last: dict[str, Any] = {}
+        self._running: list[_Running] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="watcher", daemon=True)
@@ -71,39 +82,44 @@ class Watcher(logging.Filter):
         self._stop.set()
         self._thread.join()
         self._read()
-        if self._running:
-            self._end(succeeded=False)
+        for running in list(self._running):
+            self._end(running, succeeded=False)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Read what KFP logs; lets every record through."""
         text = record.getMessage()
         if found := _KFP_STARTS.match(text):
+            name = found[1].replace("-", "_")
             with self._lock:
-                self._running = found[1].replace("-", "_")
-                self._started = time.monotonic()
-                self._last = {}
-            self._tell(self._listener.task_started, self._running)
+                self._running.append(_Running(found[1], name, time.monotonic()))
+            self._tell(self._listener.task_started, name)
         elif found := _KFP_ENDS.match(text):
             self._read()
-            self._end(succeeded=found[2] == "SUCCESS")
+            succeeded = found[2] == "SUCCESS"
+            with self._lock:
+                named = [task for task in self._running if task.kfp_name == found[1]]
+            # Of a loop's tasks, which share a name, it is one that told of its end, or did not.
+            ended = [task for task in named if (task.last is not None) == succeeded] or named
+            if ended:
+                self._end(ended[0], succeeded=succeeded)
         return True
 
-    def _end(self, *, succeeded: bool) -> None:
+    def _end(self, running: _Running, *, succeeded: bool) -> None:
         with self._lock:
-            name, last = self._running or "task", self._last
+            self._running.remove(running)
+            last = running.last or {}
             task = TaskResult(
-                name=name,
+                name=running.name,
                 succeeded=succeeded,
-                seconds=time.monotonic() - self._started,
+                seconds=time.monotonic() - running.started,
                 imports_seconds=last.get("imports_seconds", 0.0),
                 work_seconds=last.get("work_seconds", 0.0),
                 outputs=last.get("outputs", {}),
                 artifacts=last.get("artifacts", {}),
             )
-            self._running = ""
             self.tasks.append(task)
             if not succeeded:
-                self.failed = self.failed or name
+                self.failed = self.failed or running.name
         self._tell(self._listener.task_ended, task)
 
     def _follow(self) -> None:
@@ -123,16 +139,25 @@ class Watcher(logging.Filter):
             whole, newline, _ = data.rpartition(b"\n")
             self._offset += len(whole) + len(newline)
             events = [json.loads(line) for line in whole.splitlines()]
-            running = self._running
             for event in events:
-                if event["event"] == "started":
-                    # Where a component is used twice KFP numbers the second: count-2.
-                    self._running = running = event["stage"]
-                if event["event"] == "finished":
-                    self._last = event
+                self._note(event)
+            names = {task.pid: task.name for task in self._running}
         for event in events:
             if event["event"] == "progress":
-                self._tell(self._listener.task_progressed, running or event["stage"], event)
+                name = names.get(event["pid"], event["stage"])
+                self._tell(self._listener.task_progressed, name, event)
+
+    def _note(self, event: dict[str, Any]) -> None:
+        if event["event"] == "started":
+            # Where a component is used twice KFP numbers the second: count-2. The stage tells.
+            for task in self._running:
+                if not task.pid and _UNNUMBERED.sub("", task.name) == event["stage"]:
+                    task.pid, task.name = event["pid"], event["stage"]
+                    return
+        elif event["event"] == "finished":
+            for task in self._running:
+                if task.pid == event["pid"]:
+                    task.last = event
 
     @staticmethod
     def _tell(call: Callable[..., None], *args: Any) -> None:

@@ -22,6 +22,7 @@ from visionloop.serving.cloudevents import REQUEST, RESPONSE, EventSender, new_i
 from visionloop.serving.payloads import Ask, BadRequest, pictures_of, wanted_outputs
 from visionloop.serving.protobuf import parse_message
 from visionloop.serving.replies import Answer, chosen, metadata, raw_output
+from visionloop.serving.request_counts import count
 from visionloop.serving.tensors import grpc_tensors
 
 _MAX_MESSAGE = 128 * 1024 * 1024
@@ -141,10 +142,15 @@ class _Inference:
             code, detail = grpc.StatusCode.NOT_FOUND, str(error)
         except ModelNotReady as error:
             code, detail = grpc.StatusCode.UNAVAILABLE, str(error)
+        except Exception:
+            count(500)
+            raise
         else:
+            count(200)
             if sender:
                 sender.emit(RESPONSE, body=_frame(reply), **event)
             return reply
+        count(503 if code is grpc.StatusCode.UNAVAILABLE else 400)
         if sender:
             # An error of gRPC is HTTP 200 with trailers and no body, and so is logged.
             sender.emit(RESPONSE, body=b"", **event)

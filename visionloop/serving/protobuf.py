@@ -15,7 +15,7 @@ from visionloop.serving.bodies import MAX_BODY_BYTES, Undecodable, unpack
 
 @cache
 def _messages() -> tuple[Any, Any]:
-    from google.protobuf import (  # type: ignore[import-untyped]
+    from google.protobuf import (
         descriptor_pb2,
         descriptor_pool,
         message_factory,
@@ -120,7 +120,7 @@ def parse_message(payload: bytes, *, request: bool) -> Any:
     Raises:
         Undecodable: ``grpc_invalid``.
     """
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     message = _messages()[0 if request else 1]()
     try:

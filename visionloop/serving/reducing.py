@@ -38,7 +38,9 @@ RESPONSE_TYPE = "org.kubeflow.serving.inference.response"
 REQUEST_TYPE = "org.kubeflow.serving.inference.request"
 
 _POLL_SECONDS = 0.2
-_STOP_SECONDS = 10.0
+# To end: what is there is reduced, then carried away. More is left to the next start.
+_REDUCE_SECONDS = 10.0
+_UPLOAD_SECONDS = 50.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class Plan:
     max_bytes: int = 64 * 1024 * 1024
     max_seconds: float = 300.0
     durable: bool = False
+
+    @property
+    def stop_seconds(self) -> float:
+        """Seconds that the process may take to end, after which it is killed."""
+        return _REDUCE_SECONDS + (_UPLOAD_SECONDS if self.upload else 0.0)
 
 
 class Reducer:
@@ -91,7 +98,7 @@ class Reducer:
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
-            self._process.wait(_STOP_SECONDS)
+            self._process.wait(self._plan.stop_seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -207,7 +214,7 @@ def main(plan: Plan) -> None:
             time.sleep(1.0 if more else 0.0)
     writer.close()
     if upload:
-        upload.close()
+        upload.close(seconds=_UPLOAD_SECONDS)
 
 
 if __name__ == "__main__":

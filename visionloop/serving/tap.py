@@ -1,4 +1,4 @@
-"""What the predictor shows of its REST traffic to the event sender: whole requests and replies.
+"""What the predictor shows of its REST traffic: replies to the metrics, all of it to the events.
 
 An ASGI middleware around KServe's application. Like KServe's agent it reports every request but a
 kubelet's probes, health and metadata included; the harvest tells them apart. It also keeps a body
@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from visionloop.serving.cloudevents import REQUEST, RESPONSE, EventSender, new_id
+from visionloop.serving.request_counts import count, is_inference
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -22,7 +23,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Tap:
-    """Reads each request whole, hands it on, and reports it and its reply.
+    """Reads each request whole, hands it on, counts its reply, and reports both.
 
     Args:
         app: The application behind it.
@@ -49,6 +50,8 @@ class Tap:
         replay = _replay(body, receive)
         headers = [(k.decode("latin-1").lower(), _text(v)) for k, v in scope["headers"]]
         first = dict(reversed(headers))
+        if is_inference(scope["method"], scope["path"]):
+            send = _counted(send)
         if self._sender is None or _is_probe(first):
             await self._app(scope, replay, send)
             return
@@ -89,6 +92,15 @@ class Tap:
             parts.append(part)
             if not message.get("more_body"):
                 return b"".join(parts)
+
+
+def _counted(send: Send) -> Send:
+    async def counted(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            count(message["status"])
+        await send(message)
+
+    return counted
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

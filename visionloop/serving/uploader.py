@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from pathlib import Path
 
 from visionloop.lake.storage import StorageError, join, normalise, open_storage
@@ -15,17 +14,21 @@ from visionloop.serving.segment_writer import abandoned
 class Uploader:
     """Carries closed segments to a bucket, and removes them here once they are there.
 
-    Segments that an earlier collector left behind are carried too.
+    Segments that an earlier collector left behind are carried too. While the bucket does not take
+    them they stay where they are, and are offered again for as long as the process lives.
 
     Args:
         events: The prefix that they go to.
         folder: The local folder that they come from.
+        longest_pause: Seconds between two attempts at most; they begin with half a second.
     """
 
-    def __init__(self, events: str, folder: Path) -> None:
+    def __init__(self, events: str, folder: Path, *, longest_pause: float = 30.0) -> None:
         self._events = normalise(events)
         self._storage = open_storage(events)
         self._queue: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+        self._ending = threading.Event()
+        self._longest_pause = longest_pause
         self.waiting = 0
         for path in abandoned(folder) if folder.is_dir() else []:
             self.add(path)
@@ -37,22 +40,31 @@ class Uploader:
         self.waiting += 1
         self._queue.put(path)
 
-    def close(self) -> None:
-        """Upload what is queued, and end."""
+    def close(self, *, seconds: float = 60.0) -> None:
+        """Offer what is queued once more, and end.
+
+        Args:
+            seconds: What is not there by then is left to the next start.
+        """
         self._queue.put(None)
-        self._thread.join(timeout=60)
+        self._ending.set()
+        self._thread.join(timeout=seconds)
 
     def _work(self) -> None:
         while (path := self._queue.get()) is not None:
-            for attempt in range(6):
-                try:
-                    self._storage.write(join(self._events, path.name), path.read_bytes())
-                    path.unlink(missing_ok=True)
-                    break
-                except FileNotFoundError:
-                    break
-                except StorageError as error:
-                    log(f"collect: {error}")
-                    time.sleep(min(30.0, 0.5 * 2**attempt))
-            # What failed for good stays in the spool, where the next start finds it.
+            pause = min(0.5, self._longest_pause)
+            # What a collector that ends could not carry stays in the spool, for the next start.
+            while not self._carried(path) and not self._ending.wait(pause):
+                pause = min(self._longest_pause, 2 * pause)
             self.waiting -= 1
+
+    def _carried(self, path: Path) -> bool:
+        try:
+            self._storage.write(join(self._events, path.name), path.read_bytes())
+            path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return True
+        except StorageError as error:
+            log(f"collect: {error}")
+            return False
+        return True

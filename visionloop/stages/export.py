@@ -94,7 +94,8 @@ def export(
         bundle = serving_bundle(loaded, row)
         # What is exported may be in service: it is never written over while it is whole.
         if row["uri"] != uri or not _is_whole(uri):
-            store_bundle(opened, bundle, uri)
+            opened.exists()  # raises where it went away: its folder must not be made anew
+            store_bundle(opened.storage, bundle, uri)
         if row["uri"] != uri:
             from visionloop.lake.schemas import arrow_schema
 

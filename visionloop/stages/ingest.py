@@ -16,7 +16,9 @@ from visionloop.stages.artifacts import (
     write_dataset,
     write_page,
 )
+from visionloop.stages.foresight import check_training
 from visionloop.stages.opening import open_stage
+from visionloop.stages.shard_list import list_shards
 from visionloop.stages.sources import check_sources, label_files
 from visionloop.task import stage
 
@@ -40,6 +42,9 @@ class IngestOutputs(NamedTuple):
         n_unreadable: New files whose bytes are no image.
         n_skipped: Files known before, and files whose bytes could not be had.
         n_duplicates: New files whose bytes another file held already.
+        n_shards: Shards that what lacks an embedding or a prediction is spread over; 0 where
+            `infer` does it alone.
+        shards: Their names, for `infer_shard`.
     """
 
     lake_version: str
@@ -49,6 +54,8 @@ class IngestOutputs(NamedTuple):
     n_unreadable: int
     n_skipped: int
     n_duplicates: int
+    n_shards: int
+    shards: list[str]
 
 
 @stage
@@ -60,6 +67,8 @@ def ingest(
     run_id: str = "",
     open_round: bool = False,
     take_over: bool = False,
+    fan_out: bool = False,
+    shard_size: int = 0,
     files: Artifact | None = None,
     metrics: MetricsArtifact | None = None,
     page: Artifact | None = None,
@@ -77,13 +86,16 @@ def ingest(
         run_id: The run that ingests.
         open_round: Open the next round, or resume the open one.
         take_over: Take an open round from whoever holds it.
+        fan_out: List the shards of what `infer` has to do, where that is much.
+        shard_size: Samples in a shard; 0 takes the configuration's.
         files: Receives the new files: uri, outcome, reason, sample_id, source.
         metrics: Receives the counts and the rate.
         page: Receives a Markdown page.
 
     Raises:
-        InputError: A source does not exist, a label is of a class that the configuration lacks, or
-            after this the lake has no readable image at all.
+        InputError: A source does not exist, a label is of a class that the configuration lacks,
+            after this the lake has no readable image at all, or the round that is to be opened
+            could never train.
         StorageError: A source may not be listed.
     """
     from visionloop.media.intake import list_sources, take_in
@@ -92,6 +104,7 @@ def ingest(
     loop, opened = open_stage(config, lake)
     check_sources(loop)
     if open_round:
+        check_training(loop.training)
         round_id = opened.rounds.open(
             run_id, take_over=take_over, lease_minutes=loop.rounds.lease_minutes
         ).round_id
@@ -123,6 +136,7 @@ def ingest(
     write_page(page, _page(intake, counts, extras, rate))
     if not held.num_rows and not counts["ok"]:
         raise _nothing_readable(loop, counts, intake)
+    shards = list_shards(loop, opened, version, shard_size) if fan_out else []
     return IngestOutputs(
         version,
         round_id,
@@ -131,6 +145,8 @@ def ingest(
         counts["unreadable"],
         counts["skipped"],
         counts["duplicates"],
+        len(shards),
+        shards,
     )
 
 

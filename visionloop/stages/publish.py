@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visionloop.stages.artifacts import Artifact, markdown_table, write_page
 from visionloop.stages.opening import open_stage
+from visionloop.stages.service_records import (
+    ROLLED_BACK,
+    mark_in_service,
+    record_decision,
+    set_states,
+)
 from visionloop.task import stage
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
-    from visionloop.lake import Run
+    from visionloop.lake import Lake, Run
+    from visionloop.stages.kserve_publish import Outcome
 
 
 class PublishOutputs(NamedTuple):
@@ -42,10 +48,12 @@ def publish(
     run_id: str = "",
     page: Artifact | None = None,
 ) -> PublishOutputs:
-    """Move the pointer to the model in service, wait for the endpoint, and close the round.
+    """Bring a model that passed its gate into service, and close the round.
 
-    A model that did not pass its gate is not published: the one in service stays. An endpoint that
-    does not come up with the new model gets the old one back.
+    Without `serving.kserve` the pointer moves, and an endpoint that does not come up with the new
+    model gets the old one back. With it the model is rolled out to the InferenceService: it must
+    become ready, answer a known image as its file does, and pass its canary; otherwise the model
+    before keeps, or gets back, all the traffic. A publish that was killed goes on where it was.
 
     Args:
         config: Text or URI of a ``loop.yaml``.
@@ -59,12 +67,14 @@ def publish(
         page: Receives a Markdown page.
 
     Raises:
-        VisionloopError: The endpoint did not come up; the pointer is back where it was.
+        VisionloopError: The endpoint did not come up; the model before is in service again.
     """
     from visionloop.serving.pointer import pointer_uri, read_pointer
 
     loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     place = pointer_uri(opened, loop.endpoint)
+    rolls_out = passed and loop.serving.kserve is not None
+    # A run shows that its round is alive; it locks the lake at its first write, after the waiting.
     with opened.run(
         stage="publish", round_id=round_id, run_id=run_id, base_version=lake_version
     ) as run:
@@ -72,32 +82,118 @@ def publish(
         served = before.model_id if before else ""
         if passed and before is not None and served == model_id:
             served = before.previous  # a publish that was killed had moved the pointer already
-        if passed:
-            seconds = _move(loop, place, model_id, model_uri)
-            reason = f"passed its gate; in service {seconds:.1f} s after the pointer moved"
-            _mark_in_service(run, model_id)
+        told = False
+        if rolls_out:
+            found = _roll_out(config, loop, opened, model_id, model_uri, run.round_id, run.run_id)
+            published, reason, figures = found.published, found.reason, found.figures
+            # What a publish found out that ran before stands in its row.
+            told = not found.changed and _is_recorded(run, model_id)
         else:
+            published, figures = passed, {}
             reason = "did not pass its gate; the model in service stays"
-        _record(run, model_id, passed, reason, {"before": served, "url": loop.serving.url})
+        if passed and not rolls_out:
+            seconds = move_pointer(loop, place, model_id, model_uri)
+            reason = f"passed its gate; in service {seconds:.1f} s after the pointer moved"
+        if published:
+            mark_in_service(run, model_id)
+        elif passed:
+            set_states(run, {model_id: ROLLED_BACK})
+        inputs = {"before": served, "url": loop.serving.url, **figures}
+        outcome = "published" if published else ROLLED_BACK if passed else "kept"
+        if not told:
+            record_decision(run, "publish", model_id, outcome, reason, inputs)
         run.set_round(
             state="done",
-            outcome="published" if passed else "kept",
-            counts={"model_id": model_id, "published": passed},
+            outcome="published" if published else "kept",
+            counts={"model_id": model_id, "published": published},
         )
-        in_service = model_id if passed else (before.model_id if before else "")
+        in_service = model_id if published else (before.model_id if before else "")
         version = run.commit(outputs={"in_service": in_service})
+    if rolls_out:
+        from visionloop.stages.kserve_publish import forget
+
+        forget(loop, opened)
     rows = [
         ["candidate", f"`{model_id}`"],
         ["decision", reason],
         ["in service before", f"`{served}`" if served else "none"],
         ["in service now", f"`{in_service}`" if in_service else "none"],
-        ["endpoint", loop.serving.url or "follows the pointer"],
+        *_told(loop, figures),
     ]
     write_page(page, f"# Publish\n\n{markdown_table(['', ''], rows)}\n")
-    return PublishOutputs(version, passed, in_service)
+    return PublishOutputs(version, published, in_service)
 
 
-def _move(loop: LoopConfig, place: str, model_id: str, model_uri: str) -> float:
+def _roll_out(
+    config: str,
+    loop: LoopConfig,
+    lake: Lake,
+    model_id: str,
+    model_uri: str,
+    round_id: str,
+    run_id: str,
+) -> Outcome:
+    from visionloop.serving.inference_service.endpoint import Served
+    from visionloop.stages.harvest import harvest
+    from visionloop.stages.kserve_publish import roll_out
+
+    def bring_in() -> None:
+        harvest(config=config, lake=lake.uri, round_id=round_id, run_id=run_id)
+
+    return roll_out(loop, lake, Served(model_id, model_uri), harvest=bring_in)
+
+
+def _is_recorded(run: Run, model_id: str) -> bool:
+    rows = run.read("decisions", where=f"round_id == '{run.round_id}'").to_pylist()
+    return any(
+        (row["decision"], row["subject"], row["outcome"]) == ("publish", model_id, "published")
+        for row in rows
+    )
+
+
+def _told(loop: LoopConfig, figures: dict[str, Any]) -> list[list[str]]:
+    """Rows of the page about the endpoint and what it answered."""
+    if not figures:
+        return [["endpoint", loop.serving.url or "follows the pointer"]]
+    rows = [["endpoint", f"InferenceService {figures['inference_service']}, {figures['mode']}"]]
+    if smoke := figures["smoke"]:
+        rows.append(
+            [
+                "known image",
+                f"{smoke['told_as']}: {smoke['label']} ({smoke['confidence']:.3f}), within "
+                f"{smoke['difference']:.1g} of the model's file",
+            ]
+        )
+    if canary := figures["canary"]:
+        for who in ("candidate", "current"):
+            counted, sure = canary[who], canary["confidence"]
+            mean = "—" if sure[who] is None else f"{sure[who]:.3f}"
+            rows.append(
+                [
+                    f"canary, {who}",
+                    f"{counted['requests']} requests, {counted['errors']} server errors, mean "
+                    f"confidence {mean} of {sure['n_' + who]} answers",
+                ]
+            )
+        rows.append(["canary", f"{canary['percent']}% of the traffic, {canary['seconds']:g} s"])
+    return rows
+
+
+def move_pointer(loop: LoopConfig, place: str, model_id: str, model_uri: str) -> float:
+    """Move the pointer to a model, and wait until the endpoint serves it, where there is one.
+
+    Args:
+        loop: The configuration.
+        place: Where the pointer lies.
+        model_id: The model.
+        model_uri: Its serving bundle.
+
+    Returns:
+        Seconds waited.
+
+    Raises:
+        VisionloopError: The endpoint did not come up with it; the pointer is back where it was.
+    """
     from visionloop.progress import progress
     from visionloop.serving.endpoint import wait_for_model
     from visionloop.serving.pointer import Pointer, delete_pointer, read_pointer, write_pointer
@@ -134,43 +230,3 @@ def _move(loop: LoopConfig, place: str, model_id: str, model_uri: str) -> float:
         else:
             write_pointer(place, before)
         raise
-
-
-def _mark_in_service(run: Run, model_id: str) -> None:
-    import pyarrow as pa
-
-    from visionloop.lake.schemas import arrow_schema
-
-    rows = run.read("experiments", where="arm == 'loop'").to_pylist()
-    changed: list[dict[str, Any]] = []
-    for row in rows:
-        if row["model_id"] == model_id and row["state"] != "in_service":
-            changed.append(row | {"state": "in_service"})
-        elif row["model_id"] != model_id and row["state"] == "in_service":
-            changed.append(row | {"state": "retired"})
-    for row in changed:
-        run.replace(
-            "experiments",
-            pa.Table.from_pylist([row], schema=arrow_schema("experiments")),
-            f"model_id == '{row['model_id']}'",
-        )
-
-
-def _record(run: Run, model_id: str, passed: bool, reason: str, inputs: dict[str, Any]) -> None:
-    import pyarrow as pa
-
-    from visionloop.lake.schemas import arrow_schema
-
-    row = {
-        "decision": "publish",
-        "subject": model_id,
-        "outcome": "published" if passed else "kept",
-        "reason": reason,
-        "inputs": json.dumps(inputs),
-        "decided_at": datetime.now(UTC),
-    }
-    run.replace(
-        "decisions",
-        pa.Table.from_pylist([row], schema=arrow_schema("decisions")),
-        f"round_id == '{run.round_id}' and decision == 'publish'",
-    )

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from visionloop.errors import InputError, VisionloopError
-from visionloop.inference.model import CARD_FILE, ModelCard
-from visionloop.progress import progress
+from visionloop.errors import InputError
+from visionloop.inference.model import CARD_FILE
 from visionloop.stages.artifacts import Artifact, MetricsArtifact, log_metrics
 from visionloop.stages.opening import open_stage
 from visionloop.task import stage
 from visionloop.training.control_arm import control_parameters, random_picks
-from visionloop.training.experiments import LOOP, RANDOM, store_bundle, trained_uri, version_with
-from visionloop.training.training_set import (
-    TrainingSet,
-    class_names,
-    model_id_for,
-    trainable,
-)
+from visionloop.training.experiments import LOOP, RANDOM, trained_uri, version_with
+from visionloop.training.parameters import RUNNERS
+from visionloop.training.plan import Plan, Result, discard, folder_of
+from visionloop.training.training_set import TrainingSet, class_names, model_id_for, trainable
+from visionloop.validation import nearest
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
-    from visionloop.inference.images import Loaded
     from visionloop.lake import Lake
     from visionloop.lake.run import Run
     from visionloop.training.parameters import TrainingConfig
@@ -51,25 +43,6 @@ class TrainOutputs(NamedTuple):
     n_labels: int
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """One model to train."""
-
-    model_id: str
-    training_set: TrainingSet
-    classes: list[str]
-    parameters: TrainingConfig
-
-
-@dataclass(frozen=True)
-class _Fresh:
-    """One model that was trained now."""
-
-    row: dict[str, Any]
-    training_set: TrainingSet
-    unreadable: list[Loaded[NDArray[np.uint8]]]
-
-
 @stage
 def train(
     *,
@@ -79,6 +52,7 @@ def train(
     round_id: str = "",
     architecture: str = "",
     epochs: int = 0,
+    runner: str = "",
     model: Artifact | None = None,
     metrics: MetricsArtifact | None = None,
 ) -> TrainOutputs:
@@ -87,6 +61,9 @@ def train(
     The training set is every labelled sample of the pool, under its latest label, less the copies
     of holdout samples. The same set with the same parameters in the same round returns the recorded
     model without training again.
+
+    A training that was interrupted goes on from its checkpoint, to the same weights. What it is
+    told and what it leaves lies under ``training/`` in the lake until it is recorded.
 
     The control arm trains on as many random picks from what selection may choose from (no copies,
     no excluded flags), each round's containing those of the round before; their labels come from
@@ -99,17 +76,22 @@ def train(
         round_id: The round; empty for the open one.
         architecture: Overrides ``training.architecture``.
         epochs: Overrides ``training.epochs``; 0 does not.
+        runner: Overrides ``training.runner``: ``pod`` or ``trainjob``.
         model: Receives the bundle's folder.
         metrics: Receives labels, loss, accuracy and seconds.
 
     Raises:
-        InputError: There are fewer than two labels, or a label of an unknown class.
-        VisionloopError: The loss is not finite, or no image can be read.
+        InputError: There are fewer than two labels, or a label of an unknown class; a runner is
+            named that there is not.
+        VisionloopError: The loss is not finite, no image can be read, the training was interrupted,
+            or the TrainJob failed.
     """
     loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     overrides: dict[str, Any] = {"architecture": architecture} if architecture else {}
     if epochs:
         overrides["epochs"] = epochs
+    if runner:
+        overrides["runner"] = _known(runner)
     parameters = loop.training.model_copy(update=overrides)
     with opened.run(
         stage="train",
@@ -126,14 +108,15 @@ def train(
             and opened.storage.exists(f"{trained_uri(opened, row['model_id'])}/{CARD_FILE}")
         }
         # Trained first and written afterwards: writing takes the writers' lock.
-        fresh = [_train(plan, run, opened) for plan in plans if plan.model_id not in done]
-        for one in fresh:
-            _write(one, run, opened)
-        rows = [one.row for one in fresh]
+        fresh = [(plan, _train(plan, loop)) for plan in plans if plan.model_id not in done]
+        rows = [_row(plan, result) for plan, result in fresh]
+        for (plan, result), row in zip(fresh, rows, strict=True):
+            _write(plan, result, row, run, opened)
         version = run.commit(
             outputs={"model_id": plans[0].model_id},
             counts={"in": len(plans), "ok": len(rows), "skipped": len(plans) - len(rows)},
         )
+    discard(opened, sorted(wanted))
     version = version if rows else version_with(opened, plans[0].model_id, version)
     row = next(row for row in [*rows, *done.values()] if row["model_id"] == plans[0].model_id)
     summary = json.loads(row["metrics"])["training"]
@@ -145,7 +128,7 @@ def train(
     return TrainOutputs(version, row["model_id"], int(row["n_labels"]))
 
 
-def _plans(loop: LoopConfig, lake: Lake, run: Run, parameters: TrainingConfig) -> list[_Plan]:
+def _plans(loop: LoopConfig, lake: Lake, run: Run, parameters: TrainingConfig) -> list[Plan]:
     from visionloop.labeling.answers import latest_labels
 
     labels = latest_labels(run.read("labels").to_pylist(), loop.task)
@@ -183,12 +166,43 @@ def _plans(loop: LoopConfig, lake: Lake, run: Run, parameters: TrainingConfig) -
         )
         random = TrainingSet(RANDOM, tuple(sorted((s, known[s]) for s in picks)))
         sets.append((random, control_parameters(parameters, len(random.rows))))
-    return [
-        _Plan(
-            model_id_for(run.round_id, chosen_set, classes, settings), chosen_set, classes, settings
+    media = lake.media(
+        sorted({sample_id for one, _ in sets for sample_id in one.sample_ids}),
+        version=run.base or None,
+    )
+    return [_plan(one, media, classes, settings, run, lake) for one, settings in sets]
+
+
+def _plan(
+    chosen: TrainingSet,
+    media: dict[str, str],
+    classes: list[str],
+    parameters: TrainingConfig,
+    run: Run,
+    lake: Lake,
+) -> Plan:
+    model_id = model_id_for(run.round_id, chosen, classes, parameters)
+    return Plan(
+        model_id=model_id,
+        training_set=chosen,
+        media={name: media[name] for name in chosen.sample_ids if name in media},
+        classes=classes,
+        parameters=parameters,
+        round_id=run.round_id,
+        lake_version=run.base,
+        bundle=trained_uri(lake, model_id),
+        folder=folder_of(lake, model_id),
+    )
+
+
+def _known(runner: str) -> str:
+    if runner not in RUNNERS:
+        raise InputError(
+            f"no runner is called {runner!r}{nearest(runner, list(RUNNERS))}",
+            where="runner",
+            remedy=f"Use one of: {', '.join(RUNNERS)}",
         )
-        for chosen_set, settings in sets
-    ]
+    return runner
 
 
 def _excluded(loop: LoopConfig, run: Run) -> set[str]:
@@ -213,139 +227,58 @@ def _previous_random(run: Run, experiments: list[dict[str, Any]]) -> list[str]:
     return sorted(held["sample_id"].to_pylist())
 
 
-def _train(plan: _Plan, run: Run, lake: Lake) -> _Fresh:
-    """Train one model and store its bundle."""
-    from visionloop.inference.weights import PUBLISHED, read_weights
-    from visionloop.training.bundle import write_bundle
-    from visionloop.training.trainer import planned_updates, train_network
+def _train(plan: Plan, loop: LoopConfig) -> Result:
+    """Train one model where the configuration says, or take what a try before this one left."""
+    plan.save()
+    if plan.parameters.runner == "trainjob":
+        from visionloop.training.trainjob import train_as_job
 
-    parameters = plan.parameters
-    media = lake.media(plan.training_set.sample_ids, version=run.base or None)
-    images, unreadable = _load(media, parameters.image_size)
-    used = plan.training_set.without(loaded.sample_id for loaded in unreadable)
-    if not used.rows:
-        raise VisionloopError(
-            f"none of the {len(plan.training_set.rows)} labelled images can be read: "
-            f"{unreadable[0].reason} ({unreadable[0].detail})",
-            where=unreadable[0].uri,
-            remedy="Bring the images back to where they were ingested from",
-        )
-    number = {name: i for i, name in enumerate(plan.classes)}
-    weights = None
-    if parameters.weights and parameters.weights != PUBLISHED:
-        weights = read_weights(parameters.weights, setting="training.weights")
-    labels = np.array([number[label] for label in used.labels], dtype=np.int64)
-    total = planned_updates(labels, parameters)
-    with progress("train", total=total, unit="steps") as bar:
+        return train_as_job(plan, loop)
+    if result := Result.load(plan):
+        return result
+    from visionloop.training.processes import processes_here, train_in_processes
+    from visionloop.training.work import do
 
-        def on_update(done: int, total: int, loss: float, accuracy: float) -> None:
-            bar.text = f"{used.arm} arm, loss {loss:.3f}, accuracy on views {accuracy:.2f}"
-            bar.advance(done - bar.done)
+    processes = processes_here(plan.parameters)
+    return do(plan) if processes == 1 else train_in_processes(plan, processes)
 
-        trained = train_network(
-            np.stack([images[sample_id] for sample_id in used.sample_ids]),
-            labels,
-            n_classes=len(plan.classes),
-            parameters=parameters,
-            weights=weights,
-            on_update=on_update,
-        )
-    summary = {
-        "loss": trained.loss,
-        "training_accuracy": trained.accuracy,
-        "temperature": trained.temperature,
-        "held_out": trained.held_out,
-        "updates": trained.updates,
-        "seconds": trained.seconds,
-        "device": trained.device,
-        "unreadable": len(unreadable),
-    }
-    if trained.held_out:
-        summary["validation_accuracy"] = trained.held_out_accuracy
-    now = datetime.now(UTC)
-    settings = parameters.model_dump(mode="json", exclude={"control_arm"})
-    card = ModelCard(
-        model_id=plan.model_id,
-        architecture=parameters.architecture,
-        classes=plan.classes,
-        image_size=parameters.image_size,
-        embedding_space=f"model_{plan.model_id.replace('-', '_')}",
-        embedding_dim=int(trained.network.get_submodule("head").in_features),  # type: ignore[arg-type]
-        training={
-            "training_set": used.digest,
-            "n_labels": len(used.rows),
-            "round_id": run.round_id,
-            "arm": used.arm,
-            "lake_version": run.base,
-            "parameters": settings,
-        },
-        created_at=now.isoformat(),
-    )
-    uri = trained_uri(lake, plan.model_id)
-    with tempfile.TemporaryDirectory() as folder:
-        write_bundle(folder, trained.network, card, temperature=trained.temperature)
-        store_bundle(lake, {path.name: path.read_bytes() for path in Path(folder).iterdir()}, uri)
-    row = {
+
+def _row(plan: Plan, result: Result) -> dict[str, Any]:
+    """Return the experiment's row."""
+    return {
         "model_id": plan.model_id,
-        "arm": used.arm,
-        "architecture": parameters.architecture,
+        "arm": plan.training_set.arm,
+        "architecture": plan.parameters.architecture,
         "classes": plan.classes,
-        "parameters": json.dumps(settings, sort_keys=True),
-        "training_set": used.digest,
-        "n_labels": len(used.rows),
-        "uri": uri,
+        "parameters": json.dumps(plan.parameters.identity(), sort_keys=True),
+        "training_set": result.training_set,
+        "n_labels": len(plan.training_set.rows) - len(result.unread),
+        "uri": plan.bundle,
         "state": "trained",
-        "metrics": json.dumps({"training": _finite(summary)}),
+        "metrics": json.dumps({"training": result.summary}),
         "slices": "",
         "confusion": "",
-        "trained_at": now,
+        "trained_at": datetime.fromisoformat(result.trained_at),
     }
-    return _Fresh(row, used, unreadable)
 
 
-def _write(one: _Fresh, run: Run, lake: Lake) -> None:
+def _write(plan: Plan, result: Result, row: dict[str, Any], run: Run, lake: Lake) -> None:
     """Write the experiment, its training set, and what could not be read."""
-    from visionloop.inference.images import unreadable_flags
+    from visionloop.inference.images import Loaded, unreadable_flags
     from visionloop.lake.schemas import arrow_schema
 
-    digest = one.training_set.digest
-    if not lake.read("training_sets", where=f"training_set == '{digest}'").num_rows:
-        run.append("training_sets", one.training_set.table())
-    rows = pa.Table.from_pylist([one.row], schema=arrow_schema("experiments"))
-    run.replace("experiments", rows, f"model_id == '{one.row['model_id']}'")
-    if one.unreadable:
-        subjects = ", ".join(f"'{loaded.sample_id}'" for loaded in one.unreadable)
-        flags = unreadable_flags(one.unreadable, stage="train")
+    used = plan.training_set.without(one.sample_id for one in result.unread)
+    if not lake.read("training_sets", where=f"training_set == '{used.digest}'").num_rows:
+        run.append("training_sets", used.table())
+    rows = pa.Table.from_pylist([row], schema=arrow_schema("experiments"))
+    run.replace("experiments", rows, f"model_id == '{plan.model_id}'")
+    if result.unread:
+        unread: list[Loaded[Any]] = [
+            Loaded(one.sample_id, one.uri, None, one.reason, one.detail) for one in result.unread
+        ]
+        subjects = ", ".join(f"'{one.sample_id}'" for one in unread)
+        flags = unreadable_flags(unread, stage="train")
         run.replace("flags", flags, f"stage == 'train' and subject in ({subjects})")
-
-
-def _load(
-    media: dict[str, str], size: int
-) -> tuple[dict[str, NDArray[np.uint8]], list[Loaded[NDArray[np.uint8]]]]:
-    """Return images uint8 [3, size, size] by sample id, and those that cannot be read."""
-    from visionloop.inference.images import load_images
-    from visionloop.inference.preprocessing import to_input
-
-    def prepare(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        # A quarter of the memory of float32, and exact: to_input only divided by 255.
-        return np.rint(to_input(image, size) * 255).astype(np.uint8)
-
-    images: dict[str, NDArray[np.uint8]] = {}
-    unreadable = []
-    for loaded in load_images(media, prepare):
-        if loaded.value is None:
-            unreadable.append(loaded)
-        else:
-            images[loaded.sample_id] = loaded.value
-    return images, unreadable
-
-
-def _finite(summary: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in summary.items()
-        if not isinstance(value, float) or np.isfinite(value)
-    }
 
 
 def _leave_bundle(lake: Lake, row: dict[str, Any], model: Artifact) -> None:

@@ -17,14 +17,27 @@ CONTRAST = 0.2
 BRIGHTNESS = 0.1
 
 
-def augment(
-    images: torch.Tensor, generator: torch.Generator, *, flip: bool = False
-) -> torch.Tensor:
+def draw_views(n: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw by how much each image of a batch is changed.
+
+    Args:
+        n: Images.
+        generator: Source of randomness, on the CPU so that a seed means the same on every device.
+
+    Returns:
+        float32 [8, n] in -1..1.
+    """
+    import torch
+
+    return torch.rand((8, n), generator=generator) * 2 - 1
+
+
+def augment(images: torch.Tensor, draws: torch.Tensor, *, flip: bool = False) -> torch.Tensor:
     """Shift, rotate, scale, shear and re-light each image by its own random amount.
 
     Args:
         images: float32 [n, 3, H, W] in 0..1, on any device.
-        generator: Source of randomness, on the CPU so that a seed means the same on every device.
+        draws: float32 [8, n], what `draw_views` drew for these images.
         flip: Also mirror half of them.
 
     Returns:
@@ -34,7 +47,6 @@ def augment(
     from torch.nn.functional import affine_grid, grid_sample
 
     n = len(images)
-    draws = torch.rand((8, n), generator=generator) * 2 - 1
     angle = draws[0] * math.radians(ROTATION_DEGREES)
     scale = 1 + draws[1] * SCALE
     mirror = torch.where(draws[7] < 0, -1.0, 1.0) if flip else torch.ones(n)

@@ -10,6 +10,7 @@ from visionloop.inference.model import CARD_FILE, OnnxModel
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
+    from visionloop.lake.storage import Storage
 
 LOOP, RANDOM = "loop", "random"
 
@@ -95,17 +96,16 @@ def serving_uri(lake: Lake, model_id: str) -> str:
     return lake.path("models", model_id)
 
 
-def store_bundle(lake: Lake, files: dict[str, bytes], uri: str) -> None:
+def store_bundle(storage: Storage, files: dict[str, bytes], uri: str) -> None:
     """Write a bundle's files into the lake, the card last: without a card it is no bundle.
 
     Args:
-        lake: The loop's lake.
+        storage: The lake's storage.
         files: Content by name.
         uri: Folder that gets them.
     """
-    lake.exists()  # raises where it went away: its folder must not be made anew
     for name in sorted(files, key=lambda name: (name == CARD_FILE, name)):
-        lake.storage.write(f"{uri}/{name}", files[name])
+        storage.write(f"{uri}/{name}", files[name])
 
 
 def load_bundle(model_id: str, uri: str, folder: str | Path | None = None) -> OnnxModel:

@@ -6,13 +6,12 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from visionloop.errors import InputError
-from visionloop.validation import nearest
+from visionloop.training.architectures import SMALL_CNN, check_architecture, refuse_unpublished
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-SMALL_CNN = "small_cnn"
 # Mean and deviation that inputs are normalised with, inside the network. torchvision's published
 # weights expect ImageNet's.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -124,14 +123,8 @@ def torchvision_trunk(
     from torch import nn
     from torchvision import models
 
-    known = models.list_models(module=models)
     where = f"architecture {architecture!r}"
-    if architecture not in known:
-        raise InputError(
-            f"no network is called {architecture!r}{nearest(architecture, [SMALL_CNN, *known])}",
-            where="architecture",
-            remedy=f"Use {SMALL_CNN}, or a classification network of torchvision such as resnet18",
-        )
+    check_architecture(architecture)
     size = {"image_size": image_size} if architecture.startswith("vit_") else {}
     try:
         network: Any = models.get_model(
@@ -179,11 +172,6 @@ def published_state(architecture: str, *, image_size: int) -> dict[str, torch.Te
     Raises:
         InputError: There are none, or they cannot be downloaded.
     """
-    if architecture == SMALL_CNN:
-        raise InputError(
-            "small_cnn has no published weights",
-            where="architecture",
-            remedy="Leave weights empty, or choose a torchvision architecture",
-        )
+    refuse_unpublished(architecture)
     trunk, _ = torchvision_trunk(architecture, image_size=image_size, published=True)
     return dict(trunk.state_dict())

@@ -85,3 +85,13 @@ class AdamW:
             )
         for parameter in self._parameters:
             parameter.grad = None
+
+    def state(self) -> dict[str, list[torch.Tensor]]:
+        """Return the moments and step counts of each parameter; the tensors are its own."""
+        return {"means": self._means, "squares": self._squares, "counts": self._counts}
+
+    def restore(self, state: dict[str, list[torch.Tensor]]) -> None:
+        """Take over what `state` returned, from any device."""
+        for name, own in self.state().items():
+            for held, given in zip(own, state[name], strict=True):
+                held.copy_(given)

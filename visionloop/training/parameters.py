@@ -2,13 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Where a training runs.
+RUNNERS = ("pod", "trainjob")
+# What decides where and with what else a model is trained, and not which model comes out.
+_NOT_THE_MODEL = {"control_arm", "checkpoint_steps", "runner", "processes", "trainjob"}
+
+
+class TrainJobConfig(BaseModel):
+    """The Kubeflow Trainer job of a training with `runner: trainjob`.
+
+    Accelerators, cores, memory, node pool and queue of each pod are those of the section `cluster`;
+    Secrets, volumes, environment and service account those of the pod of the task `train`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    nodes: int = Field(
+        1, ge=1, le=512, description="pods that train together, each with its accelerators"
+    )
+    runtime: str = Field(
+        "torch-distributed", min_length=1, description="training runtime that the job refers to"
+    )
+    runtime_kind: Literal["ClusterTrainingRuntime", "TrainingRuntime"] = Field(
+        "ClusterTrainingRuntime", description="TrainingRuntime: one of the job's own namespace"
+    )
+    image: str = Field(
+        "", description="image of the job's pods; empty: that of the pod of the task `train`"
+    )
+    start_minutes: float = Field(
+        30.0,
+        gt=0,
+        description="the job fails when its pods have not started so long after it was admitted; "
+        "waiting for a queue does not count",
+    )
+
 
 class TrainingConfig(BaseModel):
-    """How a model is trained; every field but `control_arm` takes part in the model's id."""
+    """How a model is trained.
+
+    Every field takes part in the model's id but those that say where it is trained: `control_arm`,
+    `checkpoint_steps`, `runner`, `processes` and `trainjob`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -67,3 +105,28 @@ class TrainingConfig(BaseModel):
         description="CPU threads of PyTorch; 0: one for small_cnn, otherwise as many as cores, at "
         "most 8. The number is part of what makes two trainings equal",
     )
+    checkpoint_steps: int = Field(
+        500,
+        ge=0,
+        description="optimiser steps between two checkpoints in the lake, from which a training "
+        "that was interrupted goes on to the same weights; 0: none",
+    )
+    runner: Literal["pod", "trainjob"] = Field(
+        "pod",
+        description="pod: in the pod of the task `train`, on all of its GPUs; trainjob: as a "
+        "Kubeflow Trainer TrainJob, over as many nodes as `trainjob.nodes`",
+    )
+    processes: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="processes that share each batch, on each node; 0: one for each GPU, or one",
+    )
+    trainjob: TrainJobConfig = Field(
+        default_factory=TrainJobConfig,
+        description="the job of `runner: trainjob`",
+    )
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides which model comes out, as JSON can hold it."""
+        return self.model_dump(mode="json", exclude=_NOT_THE_MODEL)

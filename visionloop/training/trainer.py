@@ -12,9 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.errors import InputError, VisionloopError
+from visionloop.progress import log
+from visionloop.training.architectures import SMALL_CNN
 from visionloop.training.calibration import SINGLE_FIT_LABELS, fit_temperature, held_out_rows
-from visionloop.training.determinism import choose_device, deterministic
-from visionloop.training.network import SMALL_CNN, build_network, published_state
+from visionloop.training.checkpoint import Checkpoints, state_of
+from visionloop.training.determinism import choose_device, deterministic, usable_threads
+from visionloop.training.fitting import Fit
+from visionloop.training.group import ALONE, Group
+from visionloop.training.network import build_network, published_state
 from visionloop.training.parameters import TrainingConfig
 from visionloop.training.weights import load_trunk, read_state_dict
 
@@ -23,6 +28,10 @@ if TYPE_CHECKING:
 
 # (updates done, updates in all, loss, accuracy on the augmented training images)
 OnUpdate = Callable[[int, int, float, float], None]
+
+
+class Interrupted(VisionloopError):
+    """The training was asked to stop, and left a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class Trained:
             none. An estimate from few labels: the holdout is what models are judged on.
         held_out: How many labels were held out.
         updates: Optimiser steps of the final fit.
-        seconds: Time taken.
+        seconds: Time taken, by all tries together.
         device: Where it was trained.
     """
 
@@ -61,6 +70,9 @@ def train_network(
     parameters: TrainingConfig,
     weights: bytes | None = None,
     on_update: OnUpdate | None = None,
+    checkpoints: Checkpoints | None = None,
+    interrupted: Callable[[], bool] = lambda: False,
+    group: Group = ALONE,
 ) -> Trained:
     """Train and calibrate a network.
 
@@ -68,7 +80,8 @@ def train_network(
     held-out labels, which gives the temperature, and once on every label. With more the first
     network is kept. With fewer than `calibration.MIN_LABELS` nothing is held out and T is 1.
 
-    The same images, labels and parameters give the same weights on one machine.
+    The same images, labels and parameters give the same weights on one machine, whether or not the
+    training was interrupted and taken up again.
 
     Args:
         images: uint8 [n, 3, size, size], RGB.
@@ -77,9 +90,13 @@ def train_network(
         parameters: How to train.
         weights: Bytes of the state dict that ``parameters.weights`` names.
         on_update: Called after each optimiser step.
+        checkpoints: Where to go on from, and what is written as the training goes.
+        interrupted: Asked at each step whether to leave a checkpoint and stop.
+        group: The processes that train together, each of which calls this with the same arguments.
 
     Raises:
         InputError: Fewer than two images, or weights that do not fit.
+        Interrupted: It was asked to stop.
         VisionloopError: The loss is not finite.
     """
     if len(images) < 2:
@@ -94,32 +111,61 @@ def train_network(
             f"{list(images.shape)}"
         )
     started = time.monotonic()
-    seed = parameters.seed
     device = choose_device(parameters.device)
     held_out, fits = _fits(labels, parameters)
     plan = [_updates(len(rows), parameters) for rows in fits]
-    temperature, held_out_accuracy, done = 1.0, math.nan, 0
-    for rows, updates in zip(fits, plan, strict=True):
-        with deterministic(seed=seed, threads=_threads(parameters)):
-            network = _new_network(n_classes, parameters, weights)
-
-            def step(n: int, loss: float, accuracy: float, before: int = done) -> None:
+    content = group.from_leader(checkpoints.read) if checkpoints else None
+    resumed = state_of(content) if content else None
+    temperature, held_out_accuracy = 1.0, math.nan
+    if resumed:
+        temperature, held_out_accuracy = resumed["temperature"], resumed["held_out_accuracy"]
+        started -= resumed["seconds"]
+        if group.leads:
+            log(f"train: goes on after step {resumed['step']} of {sum(plan)}, from the checkpoint")
+    for number in range(resumed["number"] if resumed else 0, len(fits)):
+        rows, before = fits[number], sum(plan[:number])
+        with deterministic(seed=parameters.seed, threads=_threads(parameters, group)):
+            network = _new_network(n_classes, parameters, weights).to(device)
+            fit = Fit(network, images, labels, rows, parameters, plan[number], device, group)
+            if resumed and resumed["number"] == number:
+                fit.restore(resumed)
+            while not fit.finished:
+                stopping = fit.step(stop=interrupted())
+                step = before + fit.at.done
                 if on_update is not None:
-                    on_update(before + n, sum(plan), loss, accuracy)
-
-            loss, accuracy = _fit(
-                network, images[rows], labels[rows], parameters, updates, device, step
-            )
-            if len(held_out) and rows is fits[0]:
+                    on_update(step, sum(plan), fit.at.loss, fit.at.accuracy)
+                if checkpoints and (stopping or step % checkpoints.every == 0):
+                    state = fit.state() | {
+                        "number": number,
+                        "step": step,
+                        "temperature": temperature,
+                        "held_out_accuracy": held_out_accuracy,
+                        "seconds": time.monotonic() - started,
+                    }
+                    if group.leads:
+                        checkpoints.save(state)
+                if stopping:
+                    raise Interrupted(
+                        f"the training was asked to stop, after step {step} of {sum(plan)}",
+                        where=checkpoints.uri if checkpoints else "",
+                        remedy="Run the task again: it goes on from the checkpoint",
+                    )
+            network.eval()
+            if len(held_out) and number == 0:
                 logits = _logits(network, images[held_out], device)
                 temperature = fit_temperature(logits, labels[held_out])
                 held_out_accuracy = float((logits.argmax(axis=1) == labels[held_out]).mean())
-        done += updates
+    if group.size > 1:
+        state_dict = network.state_dict()
+        network = build_network(
+            parameters.architecture, n_classes=n_classes, image_size=parameters.image_size
+        )
+        network.load_state_dict(state_dict)
     return Trained(
         network.cpu().eval(),
         temperature,
-        loss,
-        accuracy,
+        fit.at.loss,
+        fit.at.accuracy,
         held_out_accuracy,
         len(held_out),
         plan[-1],
@@ -146,10 +192,11 @@ def _fits(
     return held_out, [rest, everything] if refit else [rest]
 
 
-def _threads(parameters: TrainingConfig) -> int:
+def _threads(parameters: TrainingConfig, group: Group) -> int:
     # The small network's layers are too small to share: two threads gain a third on an idle
     # machine and lose a factor of ten on a busy one.
-    return parameters.threads or (1 if parameters.architecture == SMALL_CNN else 0)
+    alone = parameters.threads or (1 if parameters.architecture == SMALL_CNN else 0)
+    return alone if group.local_size == 1 else alone or max(1, usable_threads() // group.local_size)
 
 
 def _updates(n: int, parameters: TrainingConfig) -> int:
@@ -172,59 +219,6 @@ def _new_network(n_classes: int, parameters: TrainingConfig, weights: bytes | No
 def trunk_of(network: nn.Module) -> nn.Module:
     """Return the part of a network that makes the embedding."""
     return network.get_submodule("trunk")
-
-
-def _fit(
-    network: nn.Module,
-    images: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    parameters: TrainingConfig,
-    updates: int,
-    device: str,
-    on_step: Callable[[int, float, float], None],
-) -> tuple[float, float]:
-    """Run the optimiser; return loss and accuracy of the last pass."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    from visionloop.training.augmentation import augment
-    from visionloop.training.optimiser import AdamW, one_cycle
-
-    network.to(device).train()
-    generator = torch.Generator().manual_seed(parameters.seed)
-    pixels, target = torch.from_numpy(images), torch.from_numpy(labels)
-    optimiser = AdamW(network.parameters(), weight_decay=parameters.weight_decay)
-    # Batches of nearly equal size: a last batch of one image has no variance to normalise by.
-    per_pass = max(1, min(math.ceil(len(images) / parameters.batch_size), len(images) // 2))
-    done, loss_mean, accuracy = 0, math.nan, math.nan
-    while done < updates:
-        order = torch.randperm(len(images), generator=generator)
-        losses: list[float] = []
-        right = seen = 0
-        for start in range(min(per_pass, updates - done)):
-            rows = order[start::per_pass]
-            x = pixels[rows].to(device).float() / 255
-            y = target[rows].to(device)
-            if parameters.augment:
-                x = augment(x, generator, flip=parameters.flip)
-            logits, _ = network(x)
-            loss = cross_entropy(logits, y, label_smoothing=parameters.label_smoothing)
-            torch.autograd.backward(loss)
-            optimiser.step(one_cycle(done, updates, parameters.learning_rate))
-            losses.append(float(loss.detach()))
-            right += int((logits.detach().argmax(dim=1) == y).sum())
-            seen += len(rows)
-            done += 1
-            if not math.isfinite(losses[-1]):
-                raise VisionloopError(
-                    f"the loss became {losses[-1]} at step {done} of {updates}",
-                    where=f"architecture {parameters.architecture}",
-                    remedy="Lower training.learning_rate",
-                )
-            loss_mean, accuracy = float(np.mean(losses)), right / seen
-            on_step(done, loss_mean, accuracy)
-    network.eval()
-    return loss_mean, accuracy
 
 
 def _logits(network: nn.Module, images: NDArray[np.uint8], device: str) -> NDArray[np.float32]:

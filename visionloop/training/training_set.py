@@ -135,9 +135,8 @@ def model_id_for(
         round_id: The round that trains.
         training_set: What is trained on.
         classes: Names of the classes, in the order of the probabilities.
-        parameters: The configuration's section; whether there is a control arm changes no model.
+        parameters: The configuration's section; where it is trained changes no model.
     """
-    settings = parameters.model_dump(mode="json", exclude={"control_arm"})
-    text = json.dumps([training_set.digest, list(classes), settings], sort_keys=True)
+    text = json.dumps([training_set.digest, list(classes), parameters.identity()], sort_keys=True)
     letter = "r" if training_set.arm == "random" else "m"
     return f"{letter}{round_id}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"

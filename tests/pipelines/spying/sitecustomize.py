@@ -32,7 +32,7 @@ class Spy(importlib.abc.MetaPathFinder):
 
         def exec_module(module: Any) -> None:
             load(module)
-            for method in ("read", "embeddings"):
+            for method in ("read", "embeddings", "embedded"):
                 setattr(module.Lake, method, noted(getattr(module.Lake, method)))
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
@@ -44,7 +44,7 @@ def noted(method: Any) -> Any:
 
     @functools.wraps(method)
     def read(self: Any, table: str, **arguments: Any) -> Any:
-        note("reads", "embeddings" if method.__name__ == "embeddings" else table)
+        note("reads", "embeddings" if method.__name__ != "read" else table)
         return method(self, table, **arguments)
 
     return read

@@ -214,7 +214,7 @@ def _spaces(runs: list[dict[str, Any]], round_id: str) -> tuple[tuple[str, str],
 
 def _in_service(decisions: list[dict[str, Any]], models: list[dict[str, Any]]) -> str:
     for row in reversed(decisions):
-        if row["decision"] == "publish" and row["outcome"] == "published":
+        if row["decision"] in ("publish", "rollback") and row["outcome"] == "published":
             return str(row["subject"])
     return next((str(m["model_id"]) for m in reversed(models) if m["state"] == "in_service"), "")
 

@@ -1,0 +1,1 @@
+"""Models behind a KServe InferenceService: documents, rollouts, and what its pods answer."""

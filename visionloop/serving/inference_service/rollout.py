@@ -1,0 +1,232 @@
+"""The steps of a rollout, each one apply that may be repeated, and the wait that belongs to it.
+
+A candidate starts beside the model in service, is promoted or withdrawn. How depends on what the
+cluster has:
+
+- Knative: revisions of one service. The candidate's revision gets ``canaryTrafficPercent``; without
+  that field it gets everything. To withdraw it, the model before is applied again with 0 percent,
+  and takes everything once its new revision is ready: applied at once, all traffic would go to the
+  newest *ready* revision, the candidate's, until then.
+- Standard with ``spec.canary`` (KServe 0.20): a Deployment of its own, which promotion renames to
+  be the current one, without a restart.
+- Standard before: the Deployment's own rolling update; a candidate cannot run beside it.
+
+KServe 0.20.0 starts such a canary and gives it no traffic; later versions split it by HTTPRoutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from visionloop.cluster.pods import failure_of
+from visionloop.errors import InputError, VisionloopError
+from visionloop.serving.events import MODEL_ANNOTATION
+from visionloop.serving.inference_service.documents import service_document
+from visionloop.serving.inference_service.endpoint import (
+    API_VERSION,
+    KIND,
+    MODE_ANNOTATION,
+    Endpoint,
+    Mode,
+    Served,
+)
+from visionloop.serving.inference_service.pods import name_of, pods_of
+from visionloop.serving.inference_service.waiting import wait_for_rollout
+
+if TYPE_CHECKING:
+    from visionloop.cluster.api import Cluster
+
+_OLD_NAMES = {"Serverless": "Knative", "RawDeployment": "Standard"}
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Rolls models out to one InferenceService.
+
+    Attributes:
+        cluster: Where it is.
+        endpoint: The InferenceService.
+        mode: How KServe runs it.
+        on_wait: Told what is waited for.
+    """
+
+    cluster: Cluster
+    endpoint: Endpoint
+    mode: Mode
+    on_wait: Callable[[str], None] = lambda text: None
+
+    def live(self) -> dict[str, Any] | None:
+        """Return the InferenceService as it is; None where there is none."""
+        return self.cluster.get(
+            API_VERSION, KIND, self.endpoint.name, namespace=self.endpoint.namespace
+        )
+
+    def start(self, candidate: Served, current: Served, percent: int) -> dict[str, Any] | None:
+        """Start a candidate beside the current model, and wait until it is ready.
+
+        Args:
+            candidate: The model to try.
+            current: The model in service.
+            percent: The candidate's share of the traffic; 0 for none.
+
+        Returns:
+            A ready pod of the candidate.
+
+        Raises:
+            RolloutFailed: It did not become ready.
+        """
+        if self.mode is Mode.KNATIVE:
+            document = service_document(self.endpoint, candidate, self.mode, percent=percent)
+        else:
+            document = service_document(
+                self.endpoint, current, self.mode,
+                name=self._name(), percent=percent, candidate=candidate,
+            )  # fmt: skip
+        return self._apply(document, candidate, whole=False)
+
+    def serve(self, model: Served, *, with_pod: bool = False) -> dict[str, Any] | None:
+        """Give a model all the traffic, and wait until it has it.
+
+        Args:
+            model: The first model of an InferenceService, one that was started before, or, where
+                no two can run, the one that takes the place of another.
+            with_pod: It must have a pod, also where it scales to none.
+
+        Returns:
+            A ready pod of the model; None where it may have scaled to none.
+
+        Raises:
+            RolloutFailed: It did not become ready.
+        """
+        name = self._name() if self.has_model(model) else None
+        document = service_document(self.endpoint, model, self.mode, name=name)
+        return self._apply(document, model, whole=True, with_pod=with_pod)
+
+    def withdraw(self, current: Served) -> None:
+        """Give the model that was in service before a candidate all the traffic again.
+
+        Args:
+            current: That model.
+
+        Raises:
+            RolloutFailed: It did not become ready.
+        """
+        if self.mode is Mode.STANDARD_CANARY:
+            document = service_document(self.endpoint, current, self.mode, name=self._name())
+            self._apply(document, current, whole=True)
+            return
+        if self.mode is Mode.KNATIVE:
+            document = service_document(self.endpoint, current, self.mode, percent=0)
+            self._apply(document, current, whole=False)
+        self.serve(current)
+
+    def _apply(
+        self, document: dict[str, Any], model: Served, *, whole: bool, with_pod: bool = False
+    ) -> dict[str, Any] | None:
+        before = self.live() or {}
+        failing = [name_of(pod) for pod in pods_of(self.cluster, self.endpoint) if failure_of(pod)]
+        held = self.cluster.apply(document)
+        changed = held["metadata"].get("generation") != before.get("metadata", {}).get("generation")
+        return wait_for_rollout(
+            self.cluster,
+            self.endpoint,
+            model,
+            self.mode,
+            whole=whole,
+            with_pod=with_pod or not whole or bool(self.endpoint.settings.min_replicas),
+            # What an unchanged InferenceService says of a failure is true of this rollout too.
+            stale=before.get("status") if changed else None,
+            stale_pods=failing if changed else (),
+            on_wait=self.on_wait,
+        )
+
+    def _name(self) -> str:
+        """Name of the current predictor: another one would be another Deployment."""
+        live = self.live() or {}
+        return str((live.get("spec") or {}).get("predictor", {}).get("name") or "")
+
+    def has_model(self, model: Served) -> bool:
+        """Return whether the predictor, canaries of Standard mode aside, is of a model."""
+        live = self.live() or {}
+        predictor = (live.get("spec") or {}).get("predictor") or {}
+        return bool((predictor.get("annotations") or {}).get(MODEL_ANNOTATION) == model.model_id)
+
+
+def find_mode(cluster: Cluster, endpoint: Endpoint) -> Mode:
+    """Return how KServe runs, or would run, an InferenceService here.
+
+    Args:
+        cluster: The cluster.
+        endpoint: The InferenceService.
+
+    Raises:
+        InputError: KServe cannot do what the configuration asks for.
+        VisionloopError: KServe is not installed.
+    """
+    if "v1beta1" not in cluster.versions("serving.kserve.io"):
+        raise VisionloopError(
+            "the cluster does not serve InferenceServices (serving.kserve.io/v1beta1)",
+            where=endpoint.where,
+            remedy="Install KServe 0.16 or later, or leave serving.kserve out to publish to the "
+            "pointer alone",
+        )
+    settings = endpoint.settings
+    name = _deployed_as(cluster, endpoint)
+    if name and settings.mode not in ("auto", name):
+        raise InputError(
+            f"the InferenceService runs in mode {name}, and KServe changes no mode",
+            where=f"serving.kserve.mode: {settings.mode}",
+            remedy=f"Set the mode to {name}, or delete the InferenceService first",
+        )
+    has_knative = bool(cluster.versions("serving.knative.dev"))
+    wanted = name or (settings.mode if settings.mode != "auto" else "")
+    wanted = wanted or ("Knative" if has_knative else "Standard")
+    if wanted == "Knative":
+        if not has_knative:
+            raise InputError(
+                "the cluster has no Knative Serving",
+                where="serving.kserve.mode: Knative",
+                remedy="Install it, or set the mode to Standard",
+            )
+        mode = Mode.KNATIVE
+    elif not settings.min_replicas:
+        raise InputError(
+            "only Knative scales to zero, and KServe runs here in mode Standard",
+            where="serving.kserve.min_replicas: 0",
+            remedy="Set it to 1 or more",
+        )
+    else:
+        mode = Mode.STANDARD
+    spec = _spec_schema(cluster)
+    logger = spec.get("predictor", {}).get("properties", {}).get("logger", {})
+    if settings.logger.storage and "batchSize" not in logger.get("properties", {}):
+        raise InputError(
+            "this KServe cannot log to a bucket in batches, and one object for each event would "
+            "hold inference up",
+            where="serving.kserve.logger.storage",
+            remedy="Log to a collector (leave `storage` out), or install KServe 0.17 or later",
+        )
+    return Mode.STANDARD_CANARY if mode is Mode.STANDARD and "canary" in spec else mode
+
+
+def _deployed_as(cluster: Cluster, endpoint: Endpoint) -> str:
+    live = cluster.get(API_VERSION, KIND, endpoint.name, namespace=endpoint.namespace) or {}
+    told = (live.get("status") or {}).get("deploymentMode")
+    told = told or (live.get("metadata", {}).get("annotations") or {}).get(MODE_ANNOTATION, "")
+    return _OLD_NAMES.get(str(told or ""), str(told or ""))
+
+
+def _spec_schema(cluster: Cluster) -> dict[str, Any]:
+    """Fields of an InferenceService's `spec`, as the cluster publishes them."""
+    schema = cluster.schema(API_VERSION, KIND)
+    if schema is None:
+        raise VisionloopError(
+            "the cluster does not publish the fields of an InferenceService",
+            where=f"/openapi/v3/apis/{API_VERSION}",
+            remedy="Use Kubernetes 1.27 or newer; right after KServe was installed, try again",
+        )
+    spec = (schema.get("properties") or {}).get("spec") or {}
+    found: dict[str, Any] = spec.get("properties") or {}
+    return found
