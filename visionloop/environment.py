@@ -133,6 +133,11 @@ def storage_emulator() -> str:
     return os.environ.get("STORAGE_EMULATOR_HOST", "")
 
 
+def docker_config() -> str:
+    """Folder of Docker's configuration, which holds logins to registries."""
+    return os.environ.get("DOCKER_CONFIG", "") or "~/.docker"
+
+
 def google_apis() -> str:
     """Address that stands for Google's APIs of sign-in and storage; empty takes Google's own."""
     return os.environ.get("VISIONLOOP_GOOGLE_APIS", "").rstrip("/")

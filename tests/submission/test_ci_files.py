@@ -135,6 +135,32 @@ def scheduled_workflow() -> dict[str, Any]:
     return found
 
 
+def cron_job() -> dict[str, Any]:
+    text = (GITOPS / "cron-job.yaml").read_text(encoding="utf-8")
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
+
+
+def test_the_cron_job_starts_one_restricted_pod_at_a_time() -> None:
+    kubernetes_validate.validate(cron_job(), KUBERNETES[0], strict=True)
+    spec = cron_job()["spec"]
+    assert spec["concurrencyPolicy"] == "Forbid" and with_seconds(spec["schedule"])
+    pod = spec["jobTemplate"]["spec"]["template"]["spec"]
+    assert list(violations(pod)) == []
+    (container,) = pod["containers"]
+    program, *words = container["command"]
+    options = parsed(words)
+    assert (program, options.pipeline, options.wait) == ("visionloop", "watch", True)
+    assert options.once == "$(JOB)" and container["env"][0]["name"] == "JOB"
+    # But for its command and that key it is the Job's pod.
+    other = job()["spec"]["template"]["spec"]
+    same = {**container, "name": "", "command": [], "env": container["env"][1:]}
+    assert {**pod, "containers": [same]} == {
+        **other,
+        "containers": [{**other["containers"][0], "name": "", "command": []}],
+    }
+
+
 def as_pod(workflow: dict[str, Any]) -> dict[str, Any]:
     """Return the pod that Argo makes of the workflow's only template."""
     spec = workflow["spec"]["workflow"]["spec"]
@@ -233,7 +259,10 @@ def test_the_check_passes_on_a_ci_machine_that_reaches_kubeflow_pipelines_alone(
         monkeypatch.setenv("KF_PIPELINES_ENDPOINT", kfp.url)
         config = ["--config", str(GITOPS / "loop.yaml")]
         assert main(["doctor", "--cluster", *config, "--json"]) == 0
-    found = {f["check"]: f for f in json.loads(capsys.readouterr().out)["findings"]}
+        told = capsys.readouterr().out
+        assert main(["doctor", "--cluster", *config, "--json", "--strict"]) == 1
+    found = {f["check"]: f for f in json.loads(told)["findings"]}
+    assert json.loads(told)["untold"] >= 2
     assert found["Kubeflow Pipelines"]["state"] == "ok"
     for check in ("Kubernetes", "lake gs://example-lake/clothing"):
         assert found[check]["state"] == "warn" and "cannot tell from here" in found[check]["found"]

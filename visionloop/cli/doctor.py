@@ -11,6 +11,8 @@ from visionloop.cli import checks
 from visionloop.cli.configuration import add_lake_options, lake_config
 from visionloop.cli.parser import show
 
+# What every check says that could not look.
+_UNTOLD = "cannot tell"
 _MARKS = {"ok": "✓", "warn": "!", "fail": "✗"}
 
 
@@ -35,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image", default="", metavar="IMG", help="image of the tasks (default: cluster.image)"
     )
+    parser.add_argument(
+        "--strict", action="store_true", help="fail also where something cannot be told from here"
+    )
     parser.add_argument("--json", action="store_true", help="print the findings as one JSON object")
 
 
@@ -49,12 +54,19 @@ def run(args: argparse.Namespace) -> int:
                 print(f"    {finding.remedy.rstrip('.')}.")
     failed = sum(finding.state == "fail" for finding in findings)
     warned = sum(finding.state == "warn" for finding in findings)
+    untold = sum(finding.state == "warn" and _UNTOLD in finding.found for finding in findings)
     show(
-        {"findings": [asdict(finding) for finding in findings], "failed": failed, "warned": warned},
+        {
+            "findings": [asdict(finding) for finding in findings],
+            "failed": failed,
+            "warned": warned,
+            "untold": untold,
+        },
         as_json=args.json,
-        text=f"{len(findings)} checks: {failed} failed, {warned} with a warning",
+        text=f"{len(findings)} checks: {failed} failed, {warned} with a warning"
+        + (f", {untold} of which cannot be told from here" if untold else ""),
     )
-    return 1 if failed else 0
+    return 1 if failed or (args.strict and untold) else 0
 
 
 def _findings(args: argparse.Namespace) -> Iterator[checks.Finding]:

@@ -37,6 +37,39 @@ def failure_of(pod: dict[str, Any]) -> str:
     return ""
 
 
+def lasting_failure(pod: dict[str, Any]) -> str:
+    """Return why a pod fails that a controller keeps alive, as `failure_of`, once it is settled.
+
+    The controller replaces a pod that its node gave up, and the kubelet starts a container again
+    that ended: neither says that the next try fails too. An image, a configuration and a memory
+    limit do, and so does a container that failed after it was started again.
+
+    Args:
+        pod: The pod.
+    """
+    if is_given_up(pod):
+        return ""
+    status = pod.get("status") or {}
+    for entry in _statuses(status):
+        ended = (entry.get("state") or {}).get("terminated") or {}
+        first = bool(ended) and not entry.get("restartCount")
+        if first and ended.get("reason") != "OOMKilled":
+            continue
+        if found := _container(status, pod, entry):
+            return found
+    return _unschedulable(status)
+
+
+def is_given_up(pod: dict[str, Any]) -> bool:
+    """Return whether a pod is over, or about to be, through its node: another takes its place.
+
+    Args:
+        pod: The pod: evicted, preempted, drained, on a node that went, or ended otherwise.
+    """
+    status = pod.get("status") or {}
+    return status.get("phase") == "Failed" or bool(_evicted(status))
+
+
 def is_unschedulable(pod: dict[str, Any]) -> bool:
     """Return whether the scheduler finds no node for a pod.
 

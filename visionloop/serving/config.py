@@ -134,6 +134,12 @@ class CanaryConfig(_Section):
         description="what happens when it answered fewer than `min_requests` without one error: "
         "`promote`, since it passed its gate and the known image, or `roll_back`",
     )
+    no_split: Literal["promote", "roll_back"] = Field(
+        "roll_back",
+        description="what happens when the current model is asked and it is not, far below its "
+        "`percent`: the cluster does not split the traffic, so that it was not tried; `promote` "
+        "where such clusters shall rely on the gate and the known image",
+    )
 
 
 class ResourcesConfig(_Section):
@@ -152,7 +158,9 @@ class KServeConfig(_Section):
     """The InferenceService that a model is published to, and how a new model gets there."""
 
     namespace: str = Field(
-        "", pattern=_NAME, description="its namespace; empty: that of the task's pod"
+        "",
+        pattern=_NAME,
+        description="its namespace; empty: that of the task's pod, outside one `cluster.namespace`",
     )
     mode: Literal["auto", "Knative", "Standard"] = Field(
         "auto",
@@ -208,7 +216,8 @@ class KServeConfig(_Section):
         0.0,
         ge=0,
         description="seconds that a pod may wait for a node: as long as a node pool takes that "
-        "starts from nothing; 0: a pod without a node fails the publish at once",
+        "starts from nothing. Beyond them, also with 0, it waits while the cluster says that it "
+        "makes a node for the pod; without that a publish fails",
     )
     smoke_image: str = Field(
         "",
@@ -239,6 +248,8 @@ class KServeConfig(_Section):
             raise ValueError("`min_replicas: 0` scales to zero, which `mode: Standard` cannot")
         if self.mode == "Standard" and self.scale_metric in ("concurrency", "rps"):
             raise ValueError(f"`scale_metric: {self.scale_metric}` is Knative's alone")
+        if self.mode == "Knative" and self.scale_metric in ("cpu", "memory"):
+            raise ValueError(f"`scale_metric: {self.scale_metric}` is refused in Knative mode")
         return self
 
 

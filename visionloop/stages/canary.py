@@ -7,14 +7,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from visionloop.cluster.pods import failure_of, is_unschedulable
-from visionloop.errors import VisionloopError
+from visionloop.cluster.pods import is_unschedulable, lasting_failure
 from visionloop.progress import progress
+from visionloop.serving.inference_service.endpoint import Mode
 from visionloop.serving.inference_service.metrics import Tally
-from visionloop.serving.inference_service.pods import model_of, name_of, pods_of
-from visionloop.serving.inference_service.record import PROMOTING, ROLLING_BACK, TRYING, Rollout
+from visionloop.serving.inference_service.pods import is_ready, model_of, name_of, pods_of
+from visionloop.serving.inference_service.record import PROMOTING, ROLLING_BACK, Rollout
+from visionloop.serving.inference_service.verdict import latest_share
 from visionloop.serving.inference_service.waiting import RolloutFailed, log_tail
-from visionloop.stages.canary_judgement import errors_are_worse, judge_canary
+from visionloop.stages.canary_judgement import errors_are_worse, judge_canary, not_split
+
+# A pod that is asked for its metrics at the end may be busy, or its node's connection away.
+_LAST_SECONDS = 15.0
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +54,9 @@ def try_candidate(
         harvest: Brings what both answered into the lake.
 
     Raises:
-        RolloutFailed: A pod of the candidate fails, or none of its metrics could be read.
+        RolloutFailed: A pod of the candidate fails, or nobody can read the metrics of one at the
+            end.
+        Overruled: The rollout was ended by somebody else.
     """
     endpoint, canary = rollouts.endpoint, rollouts.endpoint.settings.canary
     record.begin()
@@ -58,13 +64,11 @@ def try_candidate(
     until = began + timedelta(minutes=canary.minutes)
     tally = Tally.from_plain(record.tally)
     tally.read(rollouts.cluster, endpoint, _pods(rollouts, candidate), first=not tally.last)
-    worse = ""
+    worse, blind = "", 0.0
     with progress("publish", total=round(60 * canary.minutes), unit="seconds of canary") as bar:
         while True:
             record.tally = tally.to_plain()
             save()
-            if record.state != TRYING:
-                return  # rolled back by hand
             new, old = tally.of(candidate.model_id), tally.of(current.model_id)
             worse = errors_are_worse(new, old, canary)
             bar.note(
@@ -77,16 +81,13 @@ def try_candidate(
             pause = min(canary.sample_seconds, left)
             time.sleep(pause)
             bar.advance(round(pause))
-            tally.read(rollouts.cluster, endpoint, _pods(rollouts, candidate))
-    if not any(name in tally.last for name in _names(rollouts, candidate)) and tally.unread:
-        pod, why = next(iter(tally.unread.items()))
-        raise RolloutFailed(
-            f"nobody can tell the errors of model {candidate.model_id}: the metrics of its pods "
-            f"cannot be read: {why}",
-            where=f"{endpoint.where}, pod {pod}",
-            remedy="Let the API server reach the pods' metrics (pods/proxy, NetworkPolicies, a "
-            "service mesh), or set serving.kserve.canary.minutes to 0",
-        )
+            pods = _pods(rollouts, candidate)
+            tally.read(rollouts.cluster, endpoint, pods)
+            blind += 0.0 if _is_read(tally, pods, candidate) else pause
+    if not worse:
+        _read_last(rollouts, tally, candidate)
+        record.tally = tally.to_plain()
+        new, old = tally.of(candidate.model_id), tally.of(current.model_id)
     harvest()
     judged = judge_canary(
         new,
@@ -94,11 +95,15 @@ def try_candidate(
         confidences(lake, endpoint.name, candidate.model_id, began),
         confidences(lake, endpoint.name, current.model_id, began),
         canary,
+        unsplit=not_split(new, old, canary) or _other_share(rollouts),
     )
     promote = judged.promote and not worse
     seconds = (datetime.now(UTC) - began).total_seconds()
+    share = min(1.0, blind / seconds) if seconds else 0.0
     figures = judged.figures | {"seconds": round(seconds, 1), "percent": canary.percent}
-    record.decide(PROMOTING if promote else ROLLING_BACK, judged.reason, figures)
+    figures["unread_share"] = round(share, 3)
+    unread = f"; its metrics could not be read for {share:.0%} of the time" if share else ""
+    record.decide(PROMOTING if promote else ROLLING_BACK, judged.reason + unread, figures)
     save()
 
 
@@ -135,7 +140,7 @@ def _pods(rollouts: Rollouts, candidate: Served) -> list[dict[str, object]]:
     """Pods of the endpoint, unless one of the candidate fails."""
     found = pods_of(rollouts.cluster, rollouts.endpoint)
     for pod in found:
-        reason = failure_of(pod) if model_of(pod) == candidate.model_id else ""
+        reason = lasting_failure(pod) if model_of(pod) == candidate.model_id else ""
         # One pod more than there is room for is no fault of the model.
         if reason and not is_unschedulable(pod):
             tail = log_tail(rollouts.cluster, rollouts.endpoint, pod)
@@ -148,9 +153,39 @@ def _pods(rollouts: Rollouts, candidate: Served) -> list[dict[str, object]]:
     return found
 
 
-def _names(rollouts: Rollouts, candidate: Served) -> list[str]:
-    try:
-        found = pods_of(rollouts.cluster, rollouts.endpoint)
-    except VisionloopError:
-        return []
-    return [name_of(pod) for pod in found if model_of(pod) == candidate.model_id]
+def _is_read(tally: Tally, pods: list[dict[str, object]], candidate: Served) -> bool:
+    """Whether the last reading had the metrics of a ready pod of the candidate."""
+    return any(
+        is_ready(pod) and model_of(pod) == candidate.model_id and name_of(pod) not in tally.unread
+        for pod in pods
+    )
+
+
+def _read_last(rollouts: Rollouts, tally: Tally, candidate: Served) -> None:
+    """Read the metrics once more, and for a while again: what was answered last counts too."""
+    until = time.monotonic() + _LAST_SECONDS
+    while True:
+        pods = _pods(rollouts, candidate)
+        tally.read(rollouts.cluster, rollouts.endpoint, pods)
+        if _is_read(tally, pods, candidate):
+            return
+        if time.monotonic() >= until:
+            break
+        time.sleep(1.0)
+    pod, why = next(iter(tally.unread.items()), ("", "it has no ready pod"))
+    raise RolloutFailed(
+        f"nobody can tell the errors of model {candidate.model_id}: the metrics of its pods "
+        f"cannot be read: {why}",
+        where=rollouts.endpoint.where + (f", pod {pod}" if pod else ""),
+        remedy="Let the API server reach the pods' metrics (pods/proxy, NetworkPolicies, a "
+        "service mesh), or set serving.kserve.canary.minutes to 0",
+    )
+
+
+def _other_share(rollouts: Rollouts) -> str:
+    """Say which share Knative gives the candidate, where that is not what was asked for."""
+    if rollouts.mode is not Mode.KNATIVE:
+        return ""
+    status = (rollouts.live() or {}).get("status") or {}
+    share, asked = latest_share(status), rollouts.endpoint.settings.canary.percent
+    return "" if share == asked else f"KServe gave it {share}% of the traffic, not {asked}%"

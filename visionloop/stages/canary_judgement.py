@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from visionloop.serving.config import CanaryConfig
     from visionloop.serving.inference_service.metrics import Count
 
+# A share of requests that chance explains less often than this is not the one that was asked for.
+IMPLAUSIBLE = 1e-3
 # Differences count from here on: a rollback by chance is as costly as a bad model is not.
 LEVEL = 0.95
 
@@ -65,17 +67,45 @@ def errors_are_worse(candidate: Count, current: Count, config: CanaryConfig) -> 
     return ""
 
 
+def not_split(candidate: Count, current: Count, config: CanaryConfig) -> str:
+    """Return that the traffic is not split, where chance does not explain how few asked.
+
+    Args:
+        candidate: Its requests and errors.
+        current: The current model's.
+        config: The candidate's share, and how many requests can be judged in any case.
+    """
+    total, share = candidate.requests + current.requests, config.percent / 100
+    if candidate.requests >= config.min_requests or not total:
+        return ""
+    # P(X <= requests) of a binomial distribution; its terms are below the range of float by far.
+    logs = [
+        math.lgamma(total + 1)
+        - math.lgamma(n + 1)
+        - math.lgamma(total - n + 1)
+        + n * math.log(share)
+        + (total - n) * math.log1p(-share)
+        for n in range(candidate.requests + 1)
+    ]
+    if math.fsum(map(math.exp, logs)) >= IMPLAUSIBLE:
+        return ""
+    return f"{candidate.requests} of {total} requests reached it, of which {share:.0%} should"
+
+
 def judge_canary(
     candidate: Count,
     current: Count,
     candidate_confidences: NDArray[np.float64],
     current_confidences: NDArray[np.float64],
     config: CanaryConfig,
+    *,
+    unsplit: str = "",
 ) -> Judgement:
     """Judge a candidate at the end of its time.
 
-    Errors decide first, then confidence. Too few requests cannot be judged by rates: then a single
-    server error rolls the candidate back, and without one `too_few` says what happens.
+    Errors decide first, then confidence, then whether it got its share of the traffic. Too
+    few requests cannot be judged by rates: then a single server error rolls the candidate back, and
+    without one `too_few` says what happens.
 
     Args:
         candidate: Its requests and errors by its pods' metrics.
@@ -83,6 +113,7 @@ def judge_canary(
         candidate_confidences: Largest probability of each of its harvested answers, float64 [n].
         current_confidences: The current model's in the same time, float64 [m].
         config: Thresholds.
+        unsplit: Why the traffic was not split as asked for; empty where it was.
     """
     words, fell = _confidence(candidate_confidences, current_confidences, config)
     figures: dict[str, Any] = {
@@ -100,6 +131,11 @@ def judge_canary(
         return Judgement(False, f"rolled back: {worse}", figures)
     if fell:
         return Judgement(False, f"rolled back: {words}", figures)
+    if unsplit:
+        said = f"this cluster does not split traffic: {unsplit}"
+        if config.no_split == "roll_back" or candidate.errors:
+            return Judgement(False, f"rolled back: {said}", figures)
+        return Judgement(True, f"promoted untried: {said}, and no_split is promote", figures)
     if candidate.requests >= config.min_requests:
         told = f"{candidate.errors} of {candidate.requests} requests ended in a server error"
         return Judgement(True, f"promoted: {told}; {words}", figures)

@@ -8,7 +8,7 @@ service: it moves when a model has all the traffic.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +17,21 @@ from visionloop.progress import log, progress
 from visionloop.serving.inference_service.endpoint import Endpoint, Served
 from visionloop.serving.inference_service.record import (
     PROMOTING,
+    ROLLED_BACK,
     ROLLING_BACK,
     TRYING,
+    Claim,
+    Overruled,
     Rollout,
     delete_record,
+    end_rollout,
+    note_rolled_back,
     read_record,
     record_uri,
-    write_record,
 )
 from visionloop.serving.inference_service.rollout import Rollouts, find_mode
 from visionloop.serving.inference_service.waiting import RolloutFailed
-from visionloop.serving.pointer import Pointer, pointer_uri, read_pointer, write_pointer
+from visionloop.serving.pointer import Pointer, pointer_uri, read_pointer
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -64,12 +68,23 @@ def open_rollouts(loop: LoopConfig, lake: Lake) -> Rollouts:
         InputError: The configuration does not fit the cluster.
         VisionloopError: There is no cluster, or no KServe.
     """
+    from visionloop import environment
     from visionloop.cluster.api import connect
 
     settings = loop.serving.kserve
     if settings is None:
         raise InputError("no InferenceService is configured", where="serving.kserve")
-    cluster = connect(namespace=settings.namespace)
+    namespace = settings.namespace
+    if not namespace and not environment.in_cluster():
+        # That of kubectl's context may be any: a second InferenceService would come up there.
+        namespace = loop.cluster.namespace
+        if not namespace:
+            raise InputError(
+                "outside a pod nobody can tell the InferenceService's namespace",
+                where="serving.kserve.namespace",
+                remedy="Set it, or cluster.namespace",
+            )
+    cluster = connect(namespace=namespace)
     endpoint = Endpoint(
         loop.endpoint,
         cluster.namespace,
@@ -104,72 +119,111 @@ def roll_out(
             before has all the traffic again.
         FieldConflict: Another writer owns fields of the InferenceService; nothing was changed.
     """
-    rollouts = open_rollouts(loop, lake)
     place, kept = pointer_uri(lake, loop.endpoint), record_uri(lake, loop.endpoint)
     pointer = read_pointer(place)
     again = pointer is not None and pointer.model_id == model.model_id
     before = pointer.before() if pointer is not None and again else pointer
     current = Served(before.model_id, before.model_uri) if before else None
+    rollouts = open_rollouts(loop, lake)
     record = read_record(kept)
-    if record is None or record.model_id != model.model_id:
-        record = Rollout(model.model_id, previous=current.model_id if current else "")
+    # What was rolled back once, a person may put back.
+    over = record is not None and record.state == ROLLED_BACK and not tried
+    anew = record is None or record.model_id != model.model_id or over
+    if anew or record is None:
+        record = Rollout(model.model_id, current.model_id if current else "", model.uri)
     if rollouts.endpoint.triton:
         from visionloop.serving.inference_service.triton import export_repository
 
         for one in (model, current):
             if one is not None:
                 export_repository(one.uri, rollouts.endpoint.name)
-
-    def save() -> None:
-        write_record(kept, record)
-
     if again:
         # A candidate that another publish left halfway must not get everything for a moment.
-        if rollouts.live() is None or rollouts.has_model(model):
+        left = end_rollout(
+            lake, loop.endpoint, f"{model.model_id} was published again", besides=model.model_id
+        )
+        if rollouts.live() is None or rollouts.is_settled(model):
             rollouts.serve(model)
         else:
-            rollouts.withdraw(model)
+            rollouts.withdraw(model, Served(left.model_id, left.model_uri) if left else None)
+        if left:
+            note_rolled_back(lake, loop.endpoint, left.model_id)
         reason = record.reason or "it is in service already; nothing changed"
         return Outcome(True, reason, _figures(rollouts, record), changed=False)
+    claim = Claim(lake, loop.endpoint, record, pointer.model_id if pointer else "")
+    try:
+        if record.state == ROLLED_BACK:
+            raise Overruled(record.reason)
+        claim.take(anew=anew)
+        return _rolled_out(
+            replace(rollouts, guard=claim.check), loop, model, current, claim, tried, harvest
+        )
+    except Overruled as error:
+        # Whoever ended it sees to the traffic.
+        return Outcome(False, f"not put into service: {error.what}", _figures(rollouts, record))
+
+
+def _rolled_out(
+    rollouts: Rollouts,
+    loop: LoopConfig,
+    model: Served,
+    current: Served | None,
+    claim: Claim,
+    tried: bool,
+    harvest: Callable[[], None],
+) -> Outcome:
+    """Try a model that is not in service, and do what was decided of it."""
+    record = claim.record
     if record.state == TRYING:
-        save()
-        _attempt(rollouts, loop, lake, model, current, record, tried, save, harvest)
+        _attempt(rollouts, loop, model, current, claim, tried, harvest)
+    if record.state == PROMOTING:
+        percent = rollouts.endpoint.settings.canary.percent if record.tried_since else 0
+        try:
+            rollouts.promote(model, current, percent)
+        except RolloutFailed as error:
+            if current is None:
+                delete_record(claim.lake, claim.endpoint, model.model_id)
+                raise
+            record.state = ROLLING_BACK
+            record.reason = f"rolled back: its promotion failed: {error.what.rstrip('. ')}"
+            claim.save()
     if record.state == ROLLING_BACK:
         if current is not None:
-            rollouts.withdraw(current)
+            _withdraw(rollouts, current, model, record.reason)
+            record.state = ROLLED_BACK
+            note_rolled_back(claim.lake, claim.endpoint, model.model_id)
         return Outcome(False, record.reason, _figures(rollouts, record))
-    rollouts.serve(model)
     now = datetime.now(UTC).isoformat()
-    previous = (before.model_id, before.model_uri) if before else ("", "")
-    write_pointer(place, Pointer(model.model_id, model.uri, now, *previous))
+    previous = (current.model_id, current.uri) if current else ("", "")
+    claim.move(Pointer(model.model_id, model.uri, now, *previous))
     return Outcome(True, record.reason, _figures(rollouts, record))
 
 
-def forget(loop: LoopConfig, lake: Lake) -> None:
+def forget(loop: LoopConfig, lake: Lake, model_id: str) -> None:
     """Remove the record of a rollout whose outcome is a row of the lake.
 
     Args:
         loop: The configuration.
         lake: The lake.
+        model_id: The model that was rolled out.
     """
-    delete_record(record_uri(lake, loop.endpoint))
+    delete_record(lake, loop.endpoint, model_id)
 
 
 def _attempt(
     rollouts: Rollouts,
     loop: LoopConfig,
-    lake: Lake,
     model: Served,
     current: Served | None,
-    record: Rollout,
+    claim: Claim,
     tried: bool,
-    save: Callable[[], None],
     harvest: Callable[[], None],
 ) -> None:
     """Start the model, ask it, try it; on any failure give the one before everything again."""
     from visionloop.serving.inference_service.smoke import ask_known_image
     from visionloop.stages.canary import try_candidate
 
+    record, lake = claim.record, claim.lake
     canary = rollouts.endpoint.settings.canary
     beside = current is not None and rollouts.mode.splits and rollouts.live() is not None
     minutes = canary.minutes if beside and tried else 0
@@ -190,12 +244,25 @@ def _attempt(
                 smoke = ask_known_image(rollouts.cluster, rollouts.endpoint, pod, loaded, question)
                 record.smoke = asdict(smoke)
             bar.advance()
-        save()
+        claim.save()
         if minutes and current is not None:
-            try_candidate(rollouts, lake, model, current, record, save=save, harvest=harvest)
+            try_candidate(rollouts, lake, model, current, record, save=claim.save, harvest=harvest)
             return
     except RolloutFailed as error:
-        raise _rolled_back(rollouts, current, error) from error
+        claim.check()
+        if current is None:
+            delete_record(lake, claim.endpoint, model.model_id)
+            raise
+        record.decide(ROLLING_BACK, f"rolled back: {error.what.rstrip('. ')}")
+        claim.save()
+        _withdraw(rollouts, current, model, error.what)
+        # Once what is wrong is mended, it is tried from the start.
+        delete_record(lake, claim.endpoint, model.model_id)
+        raise RolloutFailed(
+            f"{error.what.rstrip('. ')}. Model {current.model_id} has all the traffic again",
+            where=error.where,
+            remedy=error.remedy,
+        ) from error
     without = "" if beside or current is None else "; this KServe tries no model beside another"
     record.decide(
         PROMOTING,
@@ -203,29 +270,21 @@ def _attempt(
         f"({record.smoke['label']}, {record.smoke['confidence']:.3f})"
         + (without if tried and canary.minutes else ""),
     )
-    save()
+    claim.save()
 
 
-def _rolled_back(
-    rollouts: Rollouts, current: Served | None, error: RolloutFailed
-) -> VisionloopError:
-    """Give the model before all the traffic, and tell of both."""
-    if current is None:
-        return error
+def _withdraw(rollouts: Rollouts, current: Served, model: Served, why: str) -> None:
+    """Give the model before all the traffic."""
     try:
-        rollouts.withdraw(current)
+        rollouts.withdraw(current, model)
+    except Overruled:
+        raise
     except VisionloopError as second:
-        return RolloutFailed(
-            f"{error.what}. And the model before, {current.model_id}, does not come back: "
-            f"{second.what}",
-            where=error.where,
+        raise RolloutFailed(
+            f"{why}. And the model before, {current.model_id}, does not come back: {second.what}",
+            where=second.where,
             remedy=f"See the InferenceService, then: visionloop rollback {current.model_id}",
-        )
-    return RolloutFailed(
-        f"{error.what.rstrip('. ')}. Model {current.model_id} has all the traffic again",
-        where=error.where,
-        remedy=error.remedy,
-    )
+        ) from second
 
 
 def _question(loop: LoopConfig, lake: Lake, model: Served) -> tuple[OnnxModel, Question]:

@@ -94,10 +94,6 @@ def publish(
         if passed and not rolls_out:
             seconds = move_pointer(loop, place, model_id, model_uri)
             reason = f"passed its gate; in service {seconds:.1f} s after the pointer moved"
-        if published:
-            mark_in_service(run, model_id)
-        elif passed:
-            set_states(run, {model_id: ROLLED_BACK})
         inputs = {"before": served, "url": loop.serving.url, **figures}
         outcome = "published" if published else ROLLED_BACK if passed else "kept"
         if not told:
@@ -107,12 +103,18 @@ def publish(
             outcome="published" if published else "kept",
             counts={"model_id": model_id, "published": published},
         )
-        in_service = model_id if published else (before.model_id if before else "")
+        # Read once the lake is this run's alone: a rollback by hand may have moved it again.
+        pointer = read_pointer(place)
+        in_service = pointer.model_id if pointer else ""
+        if in_service == model_id and published:
+            mark_in_service(run, model_id)
+        elif passed and in_service != model_id:
+            set_states(run, {model_id: ROLLED_BACK})
         version = run.commit(outputs={"in_service": in_service})
     if rolls_out:
         from visionloop.stages.kserve_publish import forget
 
-        forget(loop, opened)
+        forget(loop, opened, model_id)
     rows = [
         ["candidate", f"`{model_id}`"],
         ["decision", reason],

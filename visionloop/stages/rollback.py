@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from visionloop.errors import InputError
+from visionloop.errors import InputError, VisionloopError
 from visionloop.stages.opening import open_stage
-from visionloop.stages.service_records import (
-    IN_SERVICE,
-    ROLLED_BACK,
-    record_decision,
-    set_states,
-)
+from visionloop.stages.service_records import ROLLED_BACK, mark_in_service, record_decision
 from visionloop.task import stage
 
 if TYPE_CHECKING:
@@ -40,8 +35,10 @@ def rollback(
 ) -> RollbackOutputs:
     """Put an earlier model back into service.
 
-    Without a name a canary that is under way is ended, also one that a running publish tries;
-    where there is none, the model that was in service before the current one comes back.
+    What is under way ends first, also what a running publish tries or promotes: the model in
+    service has all the traffic again. Without a name that is all; where nothing was under way, the
+    model that was in service before the current one comes back. An InferenceService that is not
+    there is not made.
 
     Args:
         config: Text or URI of a ``loop.yaml``.
@@ -63,22 +60,24 @@ def rollback(
             where=f"endpoint {loop.endpoint} of {opened.uri}",
             remedy="Publish one first: visionloop run round --config loop.yaml",
         )
-    if loop.serving.kserve is not None and not model_id:
-        found = _end_canary(loop, opened, pointer, run_id)
-        if found is not None:
-            return found
+    if loop.serving.kserve is not None:
+        if model_id and model_id != pointer.model_id:
+            _target(opened, pointer, model_id)
+        ended = _end_rollout(loop, opened, pointer, run_id)
+        if ended is not None and model_id in ("", pointer.model_id):
+            return ended
     target, uri = _target(opened, pointer, model_id)
     with opened.run(stage="rollback", run_id=run_id) as run:
         figures = _bring_back(loop, opened, target, uri)
-        set_states(run, {target: IN_SERVICE, pointer.model_id: ROLLED_BACK})
         reason = f"put back by hand in the place of {pointer.model_id}"
         inputs = {"before": pointer.model_id, "named": bool(model_id), **figures}
         record_decision(run, "rollback", target, "published", reason, inputs)
+        mark_in_service(run, target, rolled_back=pointer.model_id)
         version = run.commit(outputs={"in_service": target})
     if loop.serving.kserve is not None:
         from visionloop.stages.kserve_publish import forget
 
-        forget(loop, opened)
+        forget(loop, opened, target)
     return RollbackOutputs(version, target, pointer.model_id)
 
 
@@ -129,36 +128,58 @@ def _bring_back(loop: LoopConfig, lake: Lake, target: str, uri: str) -> dict[str
     from visionloop.serving.inference_service.endpoint import Served
     from visionloop.stages.kserve_publish import roll_out
 
-    return roll_out(loop, lake, Served(target, uri), tried=False, harvest=lambda: None).figures
+    found = roll_out(loop, lake, Served(target, uri), tried=False, harvest=lambda: None)
+    if not found.published:
+        raise VisionloopError(
+            f"{target} is not in service: {found.reason}",
+            where=f"endpoint {loop.endpoint} of {lake.uri}",
+            remedy="See what is in service with `visionloop status`, and roll back again",
+        )
+    return found.figures
 
 
-def _end_canary(
+def _end_rollout(
     loop: LoopConfig, lake: Lake, pointer: Pointer, run_id: str
 ) -> RollbackOutputs | None:
-    """End a canary that is under way; None where none is."""
+    """End what is under way, and give the model in service everything; None where nothing is."""
     from visionloop.serving.inference_service.endpoint import Served
-    from visionloop.serving.inference_service.record import (
-        ROLLING_BACK,
-        TRYING,
-        read_record,
-        record_uri,
-        write_record,
-    )
+    from visionloop.serving.inference_service.record import end_rollout, note_rolled_back
     from visionloop.stages.kserve_publish import open_rollouts
 
-    kept = record_uri(lake, loop.endpoint)
-    record = read_record(kept)
-    if record is None or record.state != TRYING or record.model_id == pointer.model_id:
-        return None
+    rollouts = open_rollouts(loop, lake)
+    live = rollouts.live()
+    if live is None:
+        raise InputError(
+            f"namespace {rollouts.endpoint.namespace} has no InferenceService "
+            f"{rollouts.endpoint.name}, and a rollback makes none",
+            where="serving.kserve.namespace",
+            remedy="Set it to the namespace that the models are published to",
+        )
+    current = Served(pointer.model_id, pointer.model_uri)
     # First the word, which a publish that is running obeys, then the traffic.
-    record.decide(ROLLING_BACK, "rolled back by hand")
-    write_record(kept, record)
-    open_rollouts(loop, lake).withdraw(Served(pointer.model_id, pointer.model_uri))
+    record = end_rollout(lake, loop.endpoint, "rolled back by hand", besides=current.model_id)
+    if record is None and rollouts.is_settled(current):
+        return None
+    other = Served(record.model_id, record.model_uri) if record else None
+    rollouts.withdraw(current, other)
+    tried = record.model_id if record else _tried(live, current.model_id)
     with lake.run(stage="rollback", run_id=run_id) as run:
-        set_states(run, {record.model_id: ROLLED_BACK})
-        record_decision(
-            run, "rollback", record.model_id, ROLLED_BACK, "its canary was ended by hand",
-            {"in_service": pointer.model_id, "tally": record.tally},
-        )  # fmt: skip
-        version = run.commit(outputs={"in_service": pointer.model_id})
-    return RollbackOutputs(version, pointer.model_id, record.model_id)
+        reason = "its canary was ended by hand"
+        inputs = {"in_service": current.model_id, "tally": record.tally if record else {}}
+        record_decision(run, "rollback", tried, ROLLED_BACK, reason, inputs)
+        mark_in_service(run, current.model_id, rolled_back=tried)
+        version = run.commit(outputs={"in_service": current.model_id})
+    if record:
+        note_rolled_back(lake, loop.endpoint, record.model_id)
+    return RollbackOutputs(version, current.model_id, tried)
+
+
+def _tried(live: dict[str, Any], current: str) -> str:
+    """Return which model an InferenceService has beside, or in the place of, the one in service."""
+    from visionloop.serving.events import MODEL_ANNOTATION
+
+    spec = live.get("spec") or {}
+    held = [spec.get("predictor") or {}]
+    held += [canary.get("predictor") or {} for canary in spec.get("canary") or []]
+    found = [str((one.get("annotations") or {}).get(MODEL_ANNOTATION) or "") for one in held]
+    return next((model for model in found if model and model != current), "")

@@ -13,18 +13,19 @@ if TYPE_CHECKING:
 IN_SERVICE, RETIRED, ROLLED_BACK = "in_service", "retired", "rolled_back"
 
 
-def mark_in_service(run: Run, model_id: str) -> None:
-    """Let one model of the loop be in service; the one that was is retired.
+def mark_in_service(run: Run, model_id: str, *, rolled_back: str = "") -> None:
+    """Let one model of the loop be in service; whichever was is retired.
 
     Args:
         run: The run that writes.
         model_id: The model.
+        rolled_back: The model whose place it takes, which is not retired but rolled back.
     """
-    states = {}
+    states = {rolled_back: ROLLED_BACK} if rolled_back else {}
     for row in run.read("experiments", where="arm == 'loop'").to_pylist():
         if row["model_id"] == model_id:
             states[row["model_id"]] = IN_SERVICE
-        elif row["state"] == IN_SERVICE:
+        elif row["state"] == IN_SERVICE and row["model_id"] != rolled_back:
             states[row["model_id"]] = RETIRED
     set_states(run, states)
 

@@ -24,6 +24,7 @@ class Registry:
         self.images: set[str] = set()
         self.login = ""
         self.status = 0
+        self.basic = "Basic dXNlcjpwYXNz"
         self.asked: list[str] = []
 
 
@@ -33,7 +34,8 @@ def registry() -> Iterator[Registry]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path.startswith("/token?") and stub.login == "anybody":
+            basic = self.headers.get("Authorization") == stub.basic
+            if self.path.startswith("/token?") and (stub.login == "anybody" or basic):
                 self._answer(200, b'{"token": "for-anybody"}')
             else:
                 self._answer(401, b"{}")
@@ -45,9 +47,9 @@ def registry() -> Iterator[Registry]:
             token = self.headers.get("Authorization") == "Bearer for-anybody"
             if stub.status:
                 self._answer(stub.status)
-            elif stub.login == "password":
+            elif stub.login == "password" and self.headers.get("Authorization") != stub.basic:
                 self._answer(401, headers={"WWW-Authenticate": 'Basic realm="registry"'})
-            elif stub.login and not token:
+            elif stub.login in ("anybody", "account") and not token:
                 scope = f'service="here",scope="repository:{name}:pull"'
                 challenge = f'Bearer realm="http://{stub.host}/token",{scope}'
                 self._answer(401, headers={"WWW-Authenticate": challenge})

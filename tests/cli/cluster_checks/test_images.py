@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,11 @@ from visionloop.cli.cluster_checks.images import images
 from visionloop.cli.cluster_checks.question import Question
 from visionloop.cli.cluster_checks.registry import Reference
 from visionloop.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _logged_in_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "none"))
 
 
 @pytest.fixture
@@ -49,6 +57,26 @@ def test_a_private_registry_is_a_warning_that_it_cannot_be_told(stub: Registry, 
     found = finding(f"{stub.host}/team/app:1")
     assert found.state == "warn" and "cannot tell from here" in found.found
     assert "imagePullSecrets" in found.remedy
+
+
+@pytest.mark.parametrize("login", ["account", "password"])
+@pytest.mark.parametrize("helper", [False, True])
+def test_a_login_of_this_machine_tells_what_a_private_registry_has(
+    stub: Registry, login: str, helper: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub.login = login
+    config: dict[str, object] = {"auths": {stub.host: {"auth": "dXNlcjpwYXNz"}}}
+    if helper:
+        config = {"credHelpers": {stub.host: "made"}}
+        program = tmp_path / "docker-credential-made"
+        program.write_text('#!/bin/sh\necho \'{"Username": "user", "Secret": "pass"}\'\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert finding(f"{stub.host}/team/app:1").state == "ok"
+    missing = finding(f"{stub.host}/team/app:2")
+    assert missing.state == "fail" and "no such image" in missing.found
 
 
 def test_a_registry_that_is_busy_or_away_is_a_warning(stub: Registry) -> None:

@@ -47,8 +47,9 @@ def _image(image: str, check: str) -> Finding | str:
             return Finding(
                 check,
                 "warn",
-                f"{image}: cannot tell from here, the registry asks for a login",
-                "See that the nodes, or the imagePullSecrets of the service account, may pull it",
+                f"{image}: cannot tell from here, the registry asks for a login (answer {status})",
+                "Log in with docker login, or gcloud for Google's registries, and look again; see "
+                "that the nodes, or the imagePullSecrets of the service account, may pull it",
             )
         case _:
             return Finding(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
+from visionloop.cli.cluster_checks.registry_logins import login
 from visionloop.errors import InputError
 
 _MANIFESTS = ", ".join(
@@ -66,7 +68,7 @@ class Reference:
 
 
 def manifest_digest(reference: Reference) -> tuple[int, str]:
-    """Ask a registry, without a login, whether it has an image.
+    """Ask a registry whether it has an image; where it wants a login, with that of this machine.
 
     Args:
         reference: The image.
@@ -78,23 +80,43 @@ def manifest_digest(reference: Reference) -> tuple[int, str]:
     url = f"{reference.registry}/v2/{reference.name}/manifests/{reference.version}"
     status, headers, told = _send(url, "HEAD", {"Accept": _MANIFESTS})
     if status == 401:
-        token = _token(headers.get("www-authenticate", ""))
-        if token:
-            authorised = {"Accept": _MANIFESTS, "Authorization": f"Bearer {token}"}
-            status, headers, told = _send(url, "HEAD", authorised)
+        challenge = headers.get("www-authenticate", "")
+        # What anybody may read needs no password to leave this machine.
+        for with_login in (False, True):
+            known = login(urlsplit(reference.registry).netloc) if with_login else None
+            authorisation = _authorisation(challenge, known, reference.registry)
+            if authorisation:
+                authorised = {"Accept": _MANIFESTS, "Authorization": authorisation}
+                status, headers, told = _send(url, "HEAD", authorised)
+            if status not in (401, 403):
+                break
     if status == 200:
         return status, headers.get("docker-content-digest", "")
     return status, told
 
 
-def _token(challenge: str) -> str:
-    """Return the token that anybody gets; empty where the registry wants a login."""
+def _authorisation(challenge: str, known: tuple[str, str] | None, registry: str) -> str:
+    """Return the header that answers a challenge; empty where there is none."""
+    basic = ""
+    if known:
+        basic = "Basic " + base64.b64encode(":".join(known).encode()).decode()
+    if challenge.partition(" ")[0].lower() == "basic":
+        return basic
+    token = _token(challenge, basic, plain=registry.startswith("http://"))
+    return f"Bearer {token}" if token else ""
+
+
+def _token(challenge: str, basic: str, *, plain: bool) -> str:
+    """Return a token, that for anybody where there is no login; empty where none is given."""
     scheme, _, rest = challenge.partition(" ")
     fields = dict(re.findall(r'(\w+)="([^"]*)"', rest))
     realm = fields.pop("realm", "")
     if scheme.lower() != "bearer" or not realm.startswith(("https://", "http://")):
         return ""
-    status, _, body = _send(f"{realm}?{urlencode(fields)}", "GET", {})
+    if basic and not plain and not realm.startswith("https://"):
+        return ""
+    headers = {"Authorization": basic} if basic else {}
+    status, _, body = _send(f"{realm}?{urlencode(fields)}", "GET", headers)
     try:
         answer = json.loads(body) if status == 200 else {}
     except ValueError:

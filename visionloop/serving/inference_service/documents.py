@@ -45,6 +45,7 @@ def service_document(
     name: str | None = None,
     percent: int | None = None,
     candidate: Served | None = None,
+    replicas: int = 0,
 ) -> dict[str, Any]:
     """Return the InferenceService that serves a model.
 
@@ -56,6 +57,7 @@ def service_document(
         name: In Standard mode with ``spec.canary``, name of the predictor; None takes the model's.
         percent: The candidate's share of the traffic; None for all of it.
         candidate: In Standard mode with ``spec.canary``, a model that runs beside it.
+        replicas: The candidate's pods; 0 for as many as its share of the traffic needs.
 
     Returns:
         A document for server-side apply.
@@ -69,10 +71,11 @@ def service_document(
         predictor["canaryTrafficPercent"] = percent
     spec: dict[str, Any] = {"predictor": predictor}
     if candidate is not None:
+        least = replicas or canary_replicas(endpoint, percent or 0)
         spec["canary"] = [
             {
                 "trafficPercent": percent or 0,
-                "predictor": _canary_predictor(endpoint, candidate, mode, percent or 0),
+                "predictor": _canary_predictor(endpoint, candidate, mode, least),
             }
         ]
     return {
@@ -164,11 +167,23 @@ def _annotations(endpoint: Endpoint, model: Served, mode: Mode) -> dict[str, str
         # A candidate that nobody asked yet must still have a pod when it is looked at.
         minutes = min(60, math.ceil(endpoint.settings.canary.minutes) + 5)
         found["autoscaling.knative.dev/scale-to-zero-pod-retention-period"] = f"{minutes}m"
+        # Where Knative allows none at first, KServe asks for none: nobody could look at it.
+        found["autoscaling.knative.dev/initial-scale"] = "1"
     return found
 
 
+def canary_replicas(endpoint: Endpoint, percent: int) -> int:
+    """Return how many pods a canary of Standard mode gets for its share of the traffic.
+
+    Args:
+        endpoint: The InferenceService.
+        percent: Its share.
+    """
+    return max(1, math.ceil(endpoint.settings.min_replicas * percent / 100))
+
+
 def _canary_predictor(
-    endpoint: Endpoint, candidate: Served, mode: Mode, percent: int
+    endpoint: Endpoint, candidate: Served, mode: Mode, replicas: int
 ) -> dict[str, Any]:
     # KServe's webhook refuses whatever scales a canary, and more replicas than the current model's.
     spec = predictor_spec(endpoint, candidate, mode)
@@ -177,8 +192,7 @@ def _canary_predictor(
     if endpoint.triton:
         # Asked for by the schema here, and refused by the webhook in the current predictor.
         spec["model"]["name"] = CONTAINER
-    least = max(1, math.ceil(endpoint.settings.min_replicas * percent / 100))
-    return spec | {"name": candidate.name, "minReplicas": least}
+    return spec | {"name": candidate.name, "minReplicas": replicas}
 
 
 def _container(

@@ -13,7 +13,6 @@ from visionloop.serving.config import KServeConfig
 
 API_VERSION = "serving.kserve.io/v1beta1"
 KIND = "InferenceService"
-CRD = "inferenceservices.serving.kserve.io"
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 REVISION_LABEL = "serving.knative.dev/revision"
 MODE_ANNOTATION = "serving.kserve.io/deploymentMode"

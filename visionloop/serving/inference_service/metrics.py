@@ -148,6 +148,8 @@ def count_of(text: str, endpoint: Endpoint) -> Count:
             if found["name"] == "nv_inference_request_success":
                 total += Count(value, 0)
             elif found["name"] == "nv_inference_request_failure":
-                # Of several reasons; one that a client caused is not told apart.
-                total += Count(value, value)
+                # A request may also be cancelled by its client, or be wrong; before Triton 24
+                # there is no reason.
+                fault = labels.get("reason", "BACKEND") == "BACKEND"
+                total += Count(value, value if fault else 0)
     return total

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from visionloop.cluster.pods import is_given_up
 from visionloop.serving.events import MODEL_ANNOTATION
 from visionloop.serving.inference_service.documents import HTTP_PORT
 from visionloop.serving.inference_service.endpoint import SERVICE_LABEL, Endpoint
@@ -45,8 +46,11 @@ def model_of(pod: dict[str, Any]) -> str:
 
 
 def is_leaving(pod: dict[str, Any]) -> bool:
-    """Return whether a pod is being deleted."""
-    return bool(pod["metadata"].get("deletionTimestamp"))
+    """Return whether a pod is being deleted, or replaced by its controller.
+
+    A pod that was evicted lingers, for as long as its InferenceService does.
+    """
+    return bool(pod["metadata"].get("deletionTimestamp")) or is_given_up(pod)
 
 
 def is_ready(pod: dict[str, Any]) -> bool:

@@ -7,17 +7,25 @@ goes once the decision is a row of the lake.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from visionloop.errors import InputError
+from visionloop.errors import InputError, VisionloopError
+from visionloop.lake.lock import writer_lock
 from visionloop.lake.storage import open_storage
+from visionloop.serving.pointer import Pointer, pointer_uri, read_pointer, write_pointer
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
 
 TRYING, PROMOTING, ROLLING_BACK = "trying", "promoting", "rolling_back"
+ROLLED_BACK = "rolled_back"
+
+
+class Overruled(VisionloopError):
+    """Somebody ended this rollout, or began another: it changes nothing any more."""
 
 
 @dataclass
@@ -27,7 +35,9 @@ class Rollout:
     Attributes:
         model_id: The model that is rolled out.
         previous: The model before; empty for the first.
-        state: ``trying``, ``promoting`` or ``rolling_back``: the latter two are decided.
+        model_uri: Bundle of the model that is rolled out.
+        state: ``trying``; decided, ``promoting`` or ``rolling_back``; and ``rolled_back``, once the
+            model before has all the traffic.
         reason: Why it was decided so.
         tried_since: When the model began to get traffic, UTC, ISO 8601; empty before.
         smoke: What it answered to a known image.
@@ -37,6 +47,7 @@ class Rollout:
 
     model_id: str
     previous: str = ""
+    model_uri: str = ""
     state: str = TRYING
     reason: str = ""
     tried_since: str = ""
@@ -92,21 +103,161 @@ def read_record(uri: str) -> Rollout | None:
         ) from None
 
 
-def write_record(uri: str, rollout: Rollout) -> None:
-    """Replace the record atomically; a rollback that somebody else decided meanwhile is taken over.
+def change_record(
+    lake: Lake, endpoint: str, change: Callable[[Rollout | None], Rollout | None]
+) -> None:
+    """Replace a record by what becomes of it; nobody else changes it between read and write.
 
     Args:
-        uri: Where it lies.
-        rollout: What is kept; changed where a person rolled the same model back.
+        lake: The lake.
+        endpoint: Name of the endpoint.
+        change: Gets what is there, None for none, and returns what shall be. What it raises leaves
+            the record as it is.
     """
-    held = read_record(uri)
-    if held and held.model_id == rollout.model_id and held.state == ROLLING_BACK:
-        rollout.decide(held.state, held.reason, held.judged)
-    open_storage(uri).write(uri, (json.dumps(asdict(rollout), indent=2) + "\n").encode())
+    uri = record_uri(lake, endpoint)
+    with writer_lock(lake.catalog_uri, f"{lake.loop}.{endpoint}.rollout"):
+        held = read_record(uri)
+        found = change(held)
+        if found is not None:
+            open_storage(uri).write(uri, (json.dumps(asdict(found), indent=2) + "\n").encode())
+        elif held is not None:
+            open_storage(uri).delete(uri)
 
 
-def delete_record(uri: str) -> None:
-    """Take the record away: the rollout is over."""
-    storage = open_storage(uri)
-    if storage.exists(uri):
-        storage.delete(uri)
+@dataclass
+class Claim:
+    """One process's hold on an endpoint's rollout: it lasts until somebody else takes over.
+
+    Attributes:
+        lake: The lake.
+        endpoint: Name of the endpoint.
+        record: What this process knows and decides.
+        in_service: The model that the pointer named when the rollout began; empty for none.
+    """
+
+    lake: Lake
+    endpoint: str
+    record: Rollout
+    in_service: str
+
+    def take(self, *, anew: bool) -> None:
+        """Begin the rollout, or go on with it; a rollout of another model ends with this.
+
+        Args:
+            anew: It goes on with none: one of the model that was rolled back is over.
+
+        Raises:
+            Overruled: The same rollout was ended meanwhile.
+        """
+        self._change(lambda held: anew and held.state == ROLLED_BACK, first=True)
+
+    def save(self) -> None:
+        """Keep the record.
+
+        Raises:
+            Overruled: The rollout was ended, or another one was begun; nothing is written.
+        """
+        self._change(lambda held: False, first=False)
+
+    def check(self) -> None:
+        """See that the rollout is still this process's.
+
+        Raises:
+            Overruled: It is not.
+        """
+        self._demand(read_record(record_uri(self.lake, self.endpoint)))
+
+    def move(self, pointer: Pointer) -> None:
+        """Put the model into service, unless the rollout was ended meanwhile.
+
+        Raises:
+            Overruled: It was; the pointer stays.
+        """
+
+        def change(held: Rollout | None) -> Rollout | None:
+            self._demand(held)
+            write_pointer(pointer_uri(self.lake, self.endpoint), pointer)
+            self.in_service = pointer.model_id
+            return self.record
+
+        change_record(self.lake, self.endpoint, change)
+
+    def _change(self, is_over: Callable[[Rollout], bool], *, first: bool) -> None:
+        def change(held: Rollout | None) -> Rollout | None:
+            other = held is None or held.model_id != self.record.model_id or is_over(held)
+            if not (first and other):
+                self._demand(held)
+            return self.record
+
+        change_record(self.lake, self.endpoint, change)
+
+    def _demand(self, held: Rollout | None) -> None:
+        pointer = read_pointer(pointer_uri(self.lake, self.endpoint))
+        now = pointer.model_id if pointer else ""
+        if now != self.in_service:
+            raise Overruled(f"{now or 'no model'} was put into service meanwhile")
+        if held is None:
+            raise Overruled("its rollout was ended meanwhile")
+        if held.model_id != self.record.model_id:
+            raise Overruled(f"the rollout of {held.model_id} took its place")
+        if held.state in (ROLLING_BACK, ROLLED_BACK) and self.record.state != held.state:
+            raise Overruled(held.reason)
+
+
+def end_rollout(lake: Lake, endpoint: str, reason: str, *, besides: str = "") -> Rollout | None:
+    """Tell whoever rolls a model out that it is over, and note that the traffic must follow.
+
+    Args:
+        lake: The lake.
+        endpoint: Name of the endpoint.
+        reason: One sentence.
+        besides: A model whose rollout goes on.
+
+    Returns:
+        The rollout that was under way; None for none.
+    """
+    ended: list[Rollout] = []
+
+    def change(held: Rollout | None) -> Rollout | None:
+        if held is not None and held.state != ROLLED_BACK and held.model_id != besides:
+            if held.state != ROLLING_BACK:
+                held.state, held.reason = ROLLING_BACK, reason
+            ended.append(held)
+        return held
+
+    change_record(lake, endpoint, change)
+    return ended[0] if ended else None
+
+
+def note_rolled_back(lake: Lake, endpoint: str, model_id: str) -> None:
+    """Note that the model before has all the traffic again.
+
+    The record stays: a publish of the model that is tried again finds that it was rolled back.
+
+    Args:
+        lake: The lake.
+        endpoint: Name of the endpoint.
+        model_id: The model that was rolled back.
+    """
+
+    def change(held: Rollout | None) -> Rollout | None:
+        if held is not None and held.model_id == model_id and held.state == ROLLING_BACK:
+            held.state = ROLLED_BACK
+        return held
+
+    change_record(lake, endpoint, change)
+
+
+def delete_record(lake: Lake, endpoint: str, model_id: str) -> None:
+    """Take the record of a model's rollout away: it is over. That of another one stays.
+
+    Args:
+        lake: The lake.
+        endpoint: Name of the endpoint.
+        model_id: The model.
+    """
+
+    def change(held: Rollout | None) -> Rollout | None:
+        return None if held is not None and held.model_id == model_id else held
+
+    change_record(lake, endpoint, change)

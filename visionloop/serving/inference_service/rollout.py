@@ -20,10 +20,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from visionloop.cluster.pods import failure_of
+from visionloop.cluster.pods import lasting_failure
 from visionloop.errors import InputError, VisionloopError
 from visionloop.serving.events import MODEL_ANNOTATION
-from visionloop.serving.inference_service.documents import service_document
+from visionloop.serving.inference_service.documents import canary_replicas, service_document
 from visionloop.serving.inference_service.endpoint import (
     API_VERSION,
     KIND,
@@ -50,12 +50,15 @@ class Rollouts:
         endpoint: The InferenceService.
         mode: How KServe runs it.
         on_wait: Told what is waited for.
+        guard: Called before each change and while it is waited for; raises where this rollout is
+            nobody's any more.
     """
 
     cluster: Cluster
     endpoint: Endpoint
     mode: Mode
     on_wait: Callable[[str], None] = lambda text: None
+    guard: Callable[[], None] = lambda: None
 
     def live(self) -> dict[str, Any] | None:
         """Return the InferenceService as it is; None where there is none."""
@@ -86,13 +89,38 @@ class Rollouts:
             )  # fmt: skip
         return self._apply(document, candidate, whole=False)
 
-    def serve(self, model: Served, *, with_pod: bool = False) -> dict[str, Any] | None:
+    def promote(self, candidate: Served, current: Served | None, percent: int) -> None:
+        """Give a candidate that was started all the traffic.
+
+        Args:
+            candidate: The candidate.
+            current: The model in service, None where there is none.
+            percent: The candidate's share so far.
+
+        Raises:
+            RolloutFailed: It did not become ready.
+        """
+        wanted = self.endpoint.settings.min_replicas
+        beside = self.mode is Mode.STANDARD_CANARY and current and self.has_canary(candidate)
+        if beside and current and wanted > canary_replicas(self.endpoint, percent):
+            # Its Deployment is the current one at once, however few pods it has.
+            document = service_document(
+                self.endpoint, current, self.mode,
+                name=self._name(), percent=percent, candidate=candidate, replicas=wanted,
+            )  # fmt: skip
+            self._apply(document, candidate, whole=False, replicas=wanted)
+        self.serve(candidate)
+
+    def serve(
+        self, model: Served, *, with_pod: bool = False, pods_only: bool = False
+    ) -> dict[str, Any] | None:
         """Give a model all the traffic, and wait until it has it.
 
         Args:
             model: The first model of an InferenceService, one that was started before, or, where
                 no two can run, the one that takes the place of another.
             with_pod: It must have a pod, also where it scales to none.
+            pods_only: See `withdraw`.
 
         Returns:
             A ready pod of the model; None where it may have scaled to none.
@@ -102,31 +130,54 @@ class Rollouts:
         """
         name = self._name() if self.has_model(model) else None
         document = service_document(self.endpoint, model, self.mode, name=name)
-        return self._apply(document, model, whole=True, with_pod=with_pod)
+        return self._apply(document, model, whole=True, with_pod=with_pod, pods_only=pods_only)
 
-    def withdraw(self, current: Served) -> None:
+    def withdraw(self, current: Served, candidate: Served | None = None) -> None:
         """Give the model that was in service before a candidate all the traffic again.
+
+        What the status says of a failure is the candidate's: only the model's own pods tell that
+        it does not come back.
 
         Args:
             current: That model.
+            candidate: The candidate, where it may have been promoted already.
 
         Raises:
             RolloutFailed: It did not become ready.
         """
         if self.mode is Mode.STANDARD_CANARY:
+            if candidate is not None and self.has_model(candidate):
+                # Beside it first: another name at once would be another Deployment without pods.
+                document = service_document(
+                    self.endpoint, candidate, self.mode,
+                    name=self._name(), percent=0, candidate=current,
+                    replicas=self.endpoint.settings.min_replicas,
+                )  # fmt: skip
+                self._apply(document, current, whole=False, pods_only=True)
+                self.serve(current, pods_only=True)
+                return
             document = service_document(self.endpoint, current, self.mode, name=self._name())
-            self._apply(document, current, whole=True)
+            self._apply(document, current, whole=True, pods_only=True)
             return
         if self.mode is Mode.KNATIVE:
             document = service_document(self.endpoint, current, self.mode, percent=0)
-            self._apply(document, current, whole=False)
-        self.serve(current)
+            self._apply(document, current, whole=False, pods_only=True)
+        self.serve(current, pods_only=True)
 
     def _apply(
-        self, document: dict[str, Any], model: Served, *, whole: bool, with_pod: bool = False
+        self,
+        document: dict[str, Any],
+        model: Served,
+        *,
+        whole: bool,
+        with_pod: bool = False,
+        pods_only: bool = False,
+        replicas: int = 1,
     ) -> dict[str, Any] | None:
+        self.guard()
         before = self.live() or {}
-        failing = [name_of(pod) for pod in pods_of(self.cluster, self.endpoint) if failure_of(pod)]
+        here = pods_of(self.cluster, self.endpoint)
+        failing = [name_of(pod) for pod in here if lasting_failure(pod)]
         held = self.cluster.apply(document)
         changed = held["metadata"].get("generation") != before.get("metadata", {}).get("generation")
         return wait_for_rollout(
@@ -139,6 +190,9 @@ class Rollouts:
             # What an unchanged InferenceService says of a failure is true of this rollout too.
             stale=before.get("status") if changed else None,
             stale_pods=failing if changed else (),
+            pods_only=pods_only,
+            replicas=replicas,
+            guard=self.guard,
             on_wait=self.on_wait,
         )
 
@@ -152,6 +206,20 @@ class Rollouts:
         live = self.live() or {}
         predictor = (live.get("spec") or {}).get("predictor") or {}
         return bool((predictor.get("annotations") or {}).get(MODEL_ANNOTATION) == model.model_id)
+
+    def has_canary(self, model: Served) -> bool:
+        """Return whether a model is a canary of Standard mode."""
+        spec = (self.live() or {}).get("spec") or {}
+        held = [canary.get("predictor") or {} for canary in spec.get("canary") or []]
+        return any(
+            (one.get("annotations") or {}).get(MODEL_ANNOTATION) == model.model_id for one in held
+        )
+
+    def is_settled(self, model: Served) -> bool:
+        """Return whether a model is all that the InferenceService asks for: no other is tried."""
+        spec = (self.live() or {}).get("spec") or {}
+        share = (spec.get("predictor") or {}).get("canaryTrafficPercent")
+        return self.has_model(model) and not spec.get("canary") and share is None
 
 
 def find_mode(cluster: Cluster, endpoint: Endpoint) -> Mode:
@@ -199,6 +267,13 @@ def find_mode(cluster: Cluster, endpoint: Endpoint) -> Mode:
         )
     else:
         mode = Mode.STANDARD
+    scalers = {"cpu", "memory"} if mode is Mode.STANDARD else {"concurrency", "rps"}
+    if settings.scale_metric and settings.scale_metric not in scalers:
+        raise InputError(
+            f"KServe runs here in mode {wanted}, which does not scale by {settings.scale_metric}",
+            where=f"serving.kserve.scale_metric: {settings.scale_metric}",
+            remedy=f"Set it to {' or '.join(sorted(scalers))}, or leave it out",
+        )
     spec = _spec_schema(cluster)
     logger = spec.get("predictor", {}).get("properties", {}).get("logger", {})
     if settings.logger.storage and "batchSize" not in logger.get("properties", {}):

@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from visionloop.cluster.pods import container_states, failure_of, is_unschedulable
+from visionloop.cluster.pods import container_states, is_unschedulable, lasting_failure
+from visionloop.cluster.refusals import Forbidden
 from visionloop.errors import VisionloopError
 from visionloop.serving.inference_service.documents import CONTAINER
 from visionloop.serving.inference_service.endpoint import API_VERSION, KIND, Endpoint, Mode, Served
@@ -20,14 +22,21 @@ from visionloop.serving.inference_service.pods import (
     selector,
     served_models,
 )
+from visionloop.serving.inference_service.trouble import flags_for, node_comes, refused_pods
 from visionloop.serving.inference_service.verdict import Verdict, condition, judge
 
 if TYPE_CHECKING:
     from visionloop.cluster.api import Cluster
 
 LOG_LINES = 20
-# A failure that was told before the rollout began, and is told so long after, is this one's too.
-_STALE_SECONDS = 60.0
+# What a status or an event says against a rollout counts once it stayed for so long: a controller
+# tells of a conflict that it tries again, or still of the model before.
+LASTING_SECONDS = 45.0
+# A cluster says within so long whether it makes a node for a pod.
+AUTOSCALER_SECONDS = 30.0
+# Between two looks at what no watch tells: events, the record of the rollout.
+_LOOK_SECONDS = 5.0
+_LONGEST_PAUSE = 15.0
 
 
 class RolloutFailed(VisionloopError):
@@ -44,6 +53,9 @@ def wait_for_rollout(
     with_pod: bool = True,
     stale: dict[str, Any] | None = None,
     stale_pods: Collection[str] = (),
+    pods_only: bool = False,
+    replicas: int = 1,
+    guard: Callable[[], None] = lambda: None,
     on_wait: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any] | None:
     """Wait until a model is ready and loaded.
@@ -57,6 +69,9 @@ def wait_for_rollout(
         with_pod: Until it has a pod, too; one that scales to none may have none.
         stale: Status of the InferenceService before the rollout began.
         stale_pods: Pods that failed before it began, of an earlier try.
+        pods_only: Only its own pods can tell that it fails.
+        replicas: Pods that must be ready.
+        guard: Called every few seconds; raises where nobody shall wait any longer.
         on_wait: Told what is waited for, whenever that changes.
 
     Returns:
@@ -66,30 +81,36 @@ def wait_for_rollout(
         RolloutFailed: It failed, with the pod's reason and the end of its log; or time ran out.
     """
     settings = endpoint.settings
-    began = time.monotonic()
+    began, started = time.monotonic(), datetime.now(UTC)
     service: dict[str, Any] | None = None
     pods: dict[str, dict[str, Any]] = {}
-    homeless: dict[str, float] = {}
+    homeless = _Homeless(cluster, endpoint)
     verdict = Verdict(waits_for="the InferenceService")
-    shown = ""
+    shown, events = "", ""
+    looked = suspected = began
+    ask_at, pause = began, 1.0
 
-    def verdict_of(patient: bool) -> Verdict:
+    def verdict_now() -> Verdict:
+        seen = [pod for name, pod in pods.items() if name not in stale_pods]
+        now = time.monotonic()
         return judge(
             service,
-            [pod for name, pod in pods.items() if name not in stale_pods],
+            seen,
             model,
             mode,
             whole=whole,
-            stale=stale if time.monotonic() - began < _STALE_SECONDS else None,
-            patient=patient,
+            stale=stale if now - began < LASTING_SECONDS else None,
+            patient=homeless.may_wait([pod for pod in seen if model_of(pod) == model.model_id]),
             with_pod=with_pod,
+            pods_only=pods_only,
+            replicas=replicas,
         )
 
     with _Changes(cluster, endpoint, settings.timeout_s) as changes:
         while True:
             now = time.monotonic()
             if now - began > settings.timeout_s:
-                raise _out_of_time(endpoint, model, verdict, service)
+                raise _out_of_time(endpoint, model, verdict, service, events)
             for kind, item in changes.take():
                 if kind == "SERVICE":
                     service = item
@@ -97,27 +118,62 @@ def wait_for_rollout(
                     pods.pop(name_of(item), None)
                 else:
                     pods[name_of(item)] = item
-            without = {
-                name
-                for name, pod in pods.items()
-                if is_unschedulable(pod) and name not in stale_pods
-            }
-            homeless = {name: homeless.get(name, now) for name in without}
-            patient = all(now - since < settings.unschedulable_s for since in homeless.values())
-            verdict = verdict_of(patient)
+            verdict = verdict_now()
             if verdict.done:
                 # All at once: a watch tells of pods one by one, of those of the model before last.
                 pods = {name_of(pod): pod for pod in pods_of(cluster, endpoint)}
-                verdict = verdict_of(patient)
+                verdict = verdict_now()
+            if now - looked > _LOOK_SECONDS:
+                looked = now
+                guard()
+                none = not any(model_of(pod) == model.model_id for pod in pods.values())
+                events = refused_pods(cluster, endpoint, model, started) if none else ""
+            suspicion = "" if verdict.done else verdict.suspicion or events
+            suspected = suspected if suspicion else now
+            if suspicion and now - suspected > LASTING_SECONDS:
+                verdict = replace(verdict, failure=suspicion)
             if verdict.failure:
                 raise _failed(cluster, endpoint, model, verdict)
-            if verdict.done:
+            if verdict.done and now < ask_at:
+                verdict = replace(verdict, done=False, waits_for=shown)
+            elif verdict.done:
                 verdict = _confirmed(cluster, endpoint, model, verdict)
+                ask_at, pause = time.monotonic() + pause, min(2 * pause, _LONGEST_PAUSE)
             if verdict.done:
                 return verdict.pod
             if verdict.waits_for != shown:
                 shown = verdict.waits_for
                 on_wait(shown)
+
+
+class _Homeless:
+    """Pods that the scheduler finds no node for, and whether one is made for them."""
+
+    def __init__(self, cluster: Cluster, endpoint: Endpoint) -> None:
+        self._cluster, self._endpoint = cluster, endpoint
+        self._since: dict[str, float] = {}
+        self._comes: dict[str, bool | None] = {}
+        self._looked = 0.0
+
+    def may_wait(self, pods: list[dict[str, Any]]) -> bool:
+        """Return whether each of the pods that have no node may still get one.
+
+        Args:
+            pods: Pods of the model that is waited for.
+        """
+        now = time.monotonic()
+        names = [name_of(pod) for pod in pods if is_unschedulable(pod)]
+        self._since = {name: self._since.get(name, now) for name in names}
+        if names and now - self._looked > _LOOK_SECONDS:
+            self._looked = now
+            self._comes = {name: node_comes(self._cluster, self._endpoint, name) for name in names}
+        return all(self._waits(name, now - since) for name, since in self._since.items())
+
+    def _waits(self, name: str, seconds: float) -> bool:
+        if seconds < self._endpoint.settings.unschedulable_s:
+            return True
+        comes = self._comes.get(name)
+        return seconds < AUTOSCALER_SECONDS if comes is None else comes
 
 
 class _Changes:
@@ -176,8 +232,12 @@ def _confirmed(cluster: Cluster, endpoint: Endpoint, model: Served, verdict: Ver
         return verdict
     try:
         held = served_models(cluster, endpoint, verdict.pod)
+    except Forbidden as error:
+        # Nobody gives a right because it is waited for.
+        raise RolloutFailed(error.what, where=error.where, remedy=error.remedy) from error
     except (VisionloopError, ValueError) as error:
-        return replace(verdict, done=False, waits_for=f"pod {name_of(verdict.pod)}: {error}")
+        words = f"an answer of pod {name_of(verdict.pod)} over the API server's proxy: {error}"
+        return replace(verdict, done=False, waits_for=words)
     if model.model_id in held:
         return verdict
     named = ", ".join(held) or "no model"
@@ -186,11 +246,11 @@ def _confirmed(cluster: Cluster, endpoint: Endpoint, model: Served, verdict: Ver
 
 def _failed(cluster: Cluster, endpoint: Endpoint, model: Served, verdict: Verdict) -> RolloutFailed:
     where, reason, pod = endpoint.where, verdict.failure, verdict.pod
-    if pod is None or not failure_of(pod):
+    if pod is None or not lasting_failure(pod):
         # The status told first: a pod knows better.
         mine = (one for one in pods_of(cluster, endpoint) if model_of(one) == model.model_id)
-        pod = next((one for one in mine if failure_of(one)), pod)
-        told = failure_of(pod) if pod is not None else ""
+        pod = next((one for one in mine if lasting_failure(one)), pod)
+        told = lasting_failure(pod) if pod is not None else ""
         reason += f": {told}" if told else ""
     if pod is not None:
         where += f", pod {name_of(pod)}"
@@ -199,7 +259,7 @@ def _failed(cluster: Cluster, endpoint: Endpoint, model: Served, verdict: Verdic
         f"model {model.model_id} does not come into service: {reason}"
         + (f"; the end of its log:\n{tail}\n" if tail else ""),
         where=where,
-        remedy="Correct that and run the round again",
+        remedy=flags_for(reason) or "Correct that and run the round again",
     )
 
 
@@ -235,15 +295,26 @@ def log_tail(cluster: Cluster, endpoint: Endpoint, pod: dict[str, Any]) -> str:
 
 
 def _out_of_time(
-    endpoint: Endpoint, model: Served, verdict: Verdict, service: dict[str, Any] | None
+    endpoint: Endpoint,
+    model: Served,
+    verdict: Verdict,
+    service: dict[str, Any] | None,
+    events: str,
 ) -> RolloutFailed:
     told = condition((service or {}).get("status") or {}, "Ready")
     words = ": ".join(str(told[key]) for key in ("reason", "message") if told.get(key))
+    words = "; ".join(filter(None, [verdict.suspicion or events, words]))
+    remedy = "See `kubectl describe inferenceservice` and its pods; a slow start needs a larger "
+    remedy += "serving.kserve.timeout_s"
+    if "proxy" in verdict.waits_for:
+        remedy = (
+            "Let the API server reach the pods' port 8080: a NetworkPolicy, a firewall in front of "
+            "the nodes or a service mesh with strict mTLS keeps it out"
+        )
     return RolloutFailed(
         f"model {model.model_id} did not come into service within "
         f"{endpoint.settings.timeout_s:g} s, it waits for {verdict.waits_for}"
         + (f" ({words})" if words else ""),
         where=endpoint.where,
-        remedy="See `kubectl describe inferenceservice` and its pods; a slow start needs a larger "
-        "serving.kserve.timeout_s",
+        remedy=remedy,
     )
