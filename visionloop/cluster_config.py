@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, Field
+
+from visionloop.value_forms import (
+    AcceleratorType,
+    Cpu,
+    Image,
+    Label,
+    Memory,
+    Name,
+    Toleration,
+    Volume,
+)
 
 # Where a volume is mounted that names no path of its own.
 MOUNT_PATH = "/mnt/visionloop"
-# Quantities as Kubernetes writes them: 500m or 2 cores; 4Gi or 500M bytes.
-_CPU = r"^([0-9]+m|[0-9]+(\.[0-9]+)?)$"
-_MEMORY = r"^[0-9]+(\.[0-9]+)?([KMGTPE]i|[kMGTPE])?$"
 
 
 class ClusterConfig(BaseModel):
@@ -22,41 +28,37 @@ class ClusterConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    namespace: str = Field("", description="namespace of the runs, on a server that many share")
-    service_account: str = Field(
+    namespace: Label = Field("", description="namespace of the runs, on a server that many share")
+    service_account: Name = Field(
         "", description="Kubernetes service account of every task; empty: the server's default"
     )
-    image: str = Field("", description="image of every task; empty: the release's")
-    queue: str = Field(
+    image: Image = Field("", description="image of every task; empty: the release's")
+    queue: Label = Field(
         "",
-        pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$",
         description="Kueue LocalQueue that admits the pods that may have an accelerator, also in a "
         "run that names none: they then wait in it for cores and memory; empty: no queue",
     )
-    volume: str = Field(
+    volume: Volume = Field(
         "",
-        pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?(:/[^:]*[^/:])?)?$",
         description="PersistentVolumeClaim that every task mounts, as `claim` or "
         "`claim:/mount/path` (/mnt/visionloop where it is left out): a lake below that path is "
         "the same one for all of them",
     )
-    accelerator_type: str = Field("", description="for example nvidia.com/gpu; empty: no GPU")
+    accelerator_type: AcceleratorType = Field(
+        "", description="for example nvidia.com/gpu; empty: no GPU"
+    )
     accelerator_count: int = Field(1, ge=0, description="accelerators a task")
     node_selector: dict[str, str] = Field(
         default_factory=dict, description="labels of the GPU node pool"
     )
-    tolerations: list[dict[str, Any]] = Field(
+    tolerations: list[Toleration] = Field(
         default_factory=list, description="tolerations of the GPU node pool's taints"
     )
-    cpu: str = Field("1", pattern=_CPU, description="cores of a task: its request and its limit")
-    memory: str = Field(
-        "4Gi", pattern=_MEMORY, description="memory of a task: its request and its limit"
-    )
-    accelerator_cpu: str = Field(
-        "2", pattern=_CPU, description="cores of a task that may have an accelerator"
-    )
-    accelerator_memory: str = Field(
-        "8Gi", pattern=_MEMORY, description="memory of a task that may have an accelerator"
+    cpu: Cpu = Field("1", description="cores of a task: its request and its limit")
+    memory: Memory = Field("4Gi", description="memory of a task: its request and its limit")
+    accelerator_cpu: Cpu = Field("2", description="cores of a task that may have an accelerator")
+    accelerator_memory: Memory = Field(
+        "8Gi", description="memory of a task that may have an accelerator"
     )
     shard_size: int = Field(
         20_000,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -17,6 +17,7 @@ from visionloop.selection.config import SelectionConfig
 from visionloop.serving.config import ServingConfig
 from visionloop.training.parameters import TrainingConfig
 from visionloop.validation import validate
+from visionloop.value_forms import INFERENCE_SERVICE, Form, StorageUri
 
 
 class _Section(BaseModel):
@@ -26,7 +27,7 @@ class _Section(BaseModel):
 class SourceConfig(_Section):
     """Where images come from."""
 
-    uri: str = Field(description="folder or bucket prefix: a path, file://… or gs://…")
+    uri: StorageUri = Field(description="folder or bucket prefix: a path, file://… or gs://…")
     copy_media: bool = Field(
         False,
         alias="copy",
@@ -35,7 +36,7 @@ class SourceConfig(_Section):
     metadata: Literal["sidecar", "none"] = Field(
         "sidecar", description="sidecar: `photo.jpg.json` or `photo.json` beside an image"
     )
-    labels: str = Field(
+    labels: StorageUri = Field(
         "none",
         description="labels that are known already: `none`, `folder` (the name of an image's "
         "folder), or the URI of a CSV file with columns file,label or sample_id,label",
@@ -78,7 +79,7 @@ class HoldoutConfig(_Section):
 class EmbeddingConfig(_Section):
     """What a sample is embedded with before and beside the trained model."""
 
-    weights: str = Field(
+    weights: StorageUri = Field(
         "",
         description="an .onnx file, a .pt or .pth state dict (path, file:// or gs://), or "
         "`torchvision` for the architecture's published weights (needs a network); empty: the "
@@ -97,7 +98,7 @@ class LabelingConfig(_Section):
         description="oracle: true labels are known and answer at once (demonstrations, "
         "benchmarks); csv: requests are written to a CSV file, and read back when people filled it",
     )
-    labels: str = Field(
+    labels: StorageUri = Field(
         "",
         description="oracle: `folder` (the name of an image's folder is its label) or the URI of a "
         "CSV file with columns file,label or sample_id,label; csv: URI of the answers, by default "
@@ -140,9 +141,14 @@ class RoundsConfig(_Section):
 class LoopConfig(_Section):
     """A loop: the whole of `loop.yaml`."""
 
-    name: str = Field(
+    name: Annotated[
+        str,
+        Form(
+            r"^[a-z0-9][a-z0-9_-]{0,62}$",
+            "write lower-case letters, digits, - and _, at most 63, for example clothing",
+        ),
+    ] = Field(
         "default",
-        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
         description="the loop's name: the namespace of its tables in the lake",
     )
     task: Literal["classification"] = Field("classification", description="what is predicted")
@@ -152,7 +158,7 @@ class LoopConfig(_Section):
         "labels that are there when the first model is trained, then frozen. A class that comes "
         "later is added at the end; where classes were learned, all of them are named then",
     )
-    lake: str = Field(description="root of the lake: a path, file://… or gs://…")
+    lake: StorageUri = Field(description="root of the lake: a path, file://… or gs://…")
     catalog: str = Field(
         "",
         description="empty: SQLite in a file lake; or sqlite:///path?timeout=30 (seconds to wait "
@@ -220,6 +226,18 @@ class LoopConfig(_Section):
                 "`training.control_arm` needs the labels of samples that nobody selected, which "
                 "only `labeling.provider: oracle` can give"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _kserve_takes_the_name(self) -> LoopConfig:
+        if self.serving.kserve is not None:
+            try:
+                INFERENCE_SERVICE.check(self.endpoint)
+            except ValueError as error:
+                raise ValueError(
+                    f"an InferenceService cannot be called {self.endpoint!r}: {error}; set "
+                    "`serving.endpoint` to such a name"
+                ) from None
         return self
 
     @property

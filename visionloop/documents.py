@@ -33,6 +33,8 @@ def read_document(source: str, *, remedy: str) -> tuple[Any, str, Path | None]:
             "cannot read the configuration", where=error.where or source, remedy=remedy
         ) from error
     folder = None if source.startswith("gs://") else local_path(source).parent
+    if folder == Path("/dev"):  # /dev/stdin: what came through a pipe has no folder of its own
+        folder = Path.cwd()
     try:
         text = data.decode()
     except UnicodeDecodeError:

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from visionloop.cluster.pods import failure_of, is_unschedulable
+from visionloop.cluster.pods import (
+    failure_of,
+    is_given_up,
+    is_unschedulable,
+    lasting_failure,
+)
 
 
 def pod(
@@ -84,3 +89,26 @@ def test_an_evicted_and_a_preempted_pod_are_told_apart_from_a_crash() -> None:
     assert "PreemptionByScheduler" in failure_of(preempted)
     deadline = {"phase": "Failed", "reason": "DeadlineExceeded", "message": "too long"}
     assert "DeadlineExceeded: too long" in failure_of({"status": deadline})
+
+
+def test_a_pod_that_its_controller_replaces_is_no_lasting_failure() -> None:
+    for reason in ("Evicted", "Terminated", "NodeShutdown", "UnexpectedAdmissionError"):
+        status = {"phase": "Failed", "reason": reason, **pod(terminated(137))["status"]}
+        found = {"status": status | {"phase": "Failed"}}
+        assert is_given_up(found) and failure_of(found) and not lasting_failure(found)
+    preempted = pod({"running": {}})
+    target = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+    preempted["status"]["conditions"] = [target]
+    assert is_given_up(preempted) and not lasting_failure(preempted)
+
+
+@pytest.mark.parametrize("init", [False, True])
+def test_a_container_that_failed_once_is_started_again_first(init: bool) -> None:
+    name = "initContainerStatuses" if init else "containerStatuses"
+    once = pod(terminated(1, message="503 of the bucket"), init=init)
+    assert "503 of the bucket" in failure_of(once) and not lasting_failure(once)
+    once["status"][name][0]["restartCount"] = 1
+    assert "503 of the bucket" in lasting_failure(once)
+    for state in (waiting("CrashLoopBackOff"), terminated(137, "OOMKilled")):
+        assert "main" in lasting_failure(pod(state, init=init))
+    assert "registry/app:1" in lasting_failure(pod(waiting("ErrImagePull"), init=init))

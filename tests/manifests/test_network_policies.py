@@ -25,9 +25,8 @@ def ours(documents: tuple[Document, ...], component: str) -> Pod:
     for _, template in pod_templates(documents):
         labels = template["metadata"].get("labels", {})
         if labels.get("app.kubernetes.io/component") == component:
-            ports = {
-                p["name"]: p["containerPort"] for p in template["spec"]["containers"][0]["ports"]
-            }
+            listed = template["spec"]["containers"][0].get("ports", [])
+            ports = {p["name"]: p["containerPort"] for p in listed}
             return Pod(labels, ports=ports)
     raise AssertionError(f"no workload is a {component}")
 
@@ -35,7 +34,6 @@ def ours(documents: tuple[Document, ...], component: str) -> Pod:
 PREDICTOR = Pod({"serving.kserve.io/inferenceservice": "clothing", "component": "predictor"})
 TASK = Pod({"pipelines.kubeflow.org/v2_component": "true", "pipeline/runid": "1f0"})
 TRAINING_NODE = Pod({"jobset.sigs.k8s.io/jobset-name": "train-1f0"})
-CLIENT = Pod({"app.kubernetes.io/name": "visionloop", "app.kubernetes.io/component": "client"})
 PROMETHEUS = Pod({"app.kubernetes.io/name": "prometheus"}, namespace="monitoring")
 MANAGED_PROMETHEUS = Pod({"app.kubernetes.io/name": "collector"}, namespace="gmp-system")
 STRANGER = Pod({"app": "notebook"})
@@ -140,7 +138,7 @@ def test_googles_own_prometheus_reads_the_metrics_on_gke() -> None:
 def test_the_catalog_is_for_tasks_alone(name: str) -> None:
     documents = variant(name)
     catalog = ours(documents, "catalog")
-    for friend in (TASK, TRAINING_NODE, CLIENT):
+    for friend in (TASK, TRAINING_NODE, ours(documents, "client")):
         assert may_enter(documents, friend, catalog, 5432)
     for stranger in (STRANGER, PREDICTOR, ours(documents, "collector"), Pod(TASK.labels, "other")):
         assert not may_enter(documents, stranger, catalog, 5432), stranger
@@ -158,13 +156,24 @@ def test_label_studio_is_for_tasks_alone() -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_our_pods_find_names_and_reach_nothing_else_by_default(name: str) -> None:
     documents = variant(name)
-    for _, template in pod_templates(documents):
-        if labels := template["metadata"].get("labels"):
+    for title, template in pod_templates(documents):
+        labels = template["metadata"].get("labels")
+        if labels and title != "Deployment visionloop-client":
             pod = Pod(labels)
             assert may_leave(documents, pod, "10.0.0.10", 53, "UDP")
             assert may_leave(documents, pod, "10.0.0.10", 53, "TCP")
             assert not may_leave(documents, pod, "10.0.0.10", 443)
             assert not may_leave(documents, pod, "203.0.113.7", 80)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_client_reaches_what_a_task_does_and_nobody_reaches_it(name: str) -> None:
+    documents = variant(name)
+    client = ours(documents, "client")
+    for address, port in (("10.0.0.1", 443), ("10.8.0.4", 5432), ("142.250.0.1", 443)):
+        assert may_leave(documents, client, address, port)
+    for stranger in (STRANGER, TASK, PREDICTOR, PROMETHEUS):
+        assert not may_enter(documents, stranger, client, 8080)
 
 
 def test_the_collector_reaches_cloud_storage_on_gke_and_nothing_locally() -> None:

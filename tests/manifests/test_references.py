@@ -21,9 +21,13 @@ from tests.manifests.rendering import (
     render,
     variant,
 )
+from visionloop.config import load_config
+from visionloop.pipelines.placement import SECRET, SECRET_FOLDER
 
 # What the person makes, as docs/cluster.md tells: no value of a Secret lies in the repository.
 SECRETS_OF_THE_PERSON = {"visionloop-postgres", "visionloop-label-studio"}
+# What tasks mount where it is there.
+SECRET_OF_THE_TASKS = {"secretName": SECRET, "optional": True}
 
 
 def workloads(documents: tuple[Document, ...]) -> list[Document]:
@@ -41,12 +45,29 @@ def named_things(value: Any) -> Iterator[tuple[str, str]]:
                 yield "Secret", inner["name"]
             elif key in ("configMapKeyRef", "configMapRef"):
                 yield "ConfigMap", inner["name"]
-            elif key == "secret":
+            elif key == "secret" and inner != SECRET_OF_THE_TASKS:
                 yield "Secret", inner["secretName"]
             elif key == "persistentVolumeClaim":
                 yield "PersistentVolumeClaim", inner["claimName"]
             else:
                 yield from named_things(inner)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_client_has_what_a_task_has_and_no_replica_until_somebody_wants_one(name: str) -> None:
+    documents = variant(name)
+    client = named(documents, "Deployment", "visionloop-client")["spec"]
+    assert client["replicas"] == 0
+    pod = client["template"]["spec"]
+    assert pod["serviceAccountName"] == "visionloop-runner"
+    text = named(documents, "ConfigMap", "visionloop-loop-example")["data"]["loop.yaml"]
+    cluster = load_config(text).cluster
+    mounts = {m["mountPath"]: m["name"] for m in pod["containers"][0]["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert volumes[mounts[SECRET_FOLDER]]["secret"] == SECRET_OF_THE_TASKS
+    claims = {m: volumes[v].get("persistentVolumeClaim") for m, v in mounts.items()}
+    wanted = {cluster.mount_path: {"claimName": cluster.claim}} if cluster.claim else {}
+    assert {mount: claim for mount, claim in claims.items() if claim} == wanted
 
 
 def port_of(container: Document, wanted: int | str) -> int:

@@ -377,7 +377,7 @@ def test_two_sources_that_overlap_count_each_file_once(tmp_path: Path) -> None:
     [
         ({"sources": []}, "names no source"),
         ({"sources": [{"uri": "/no/such/folder"}]}, "'/no/such/folder' does not exist"),
-        ({"sources": [{"uri": "s3://bucket/x"}]}, "'s3' is not supported"),
+        ({"sources": [{"uri": "s3://bucket/x"}]}, "use a path, file://"),
     ],
 )
 def test_a_source_that_cannot_be_is_named(loop: Loop, change: dict[str, Any], told: str) -> None:

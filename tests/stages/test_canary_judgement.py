@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from visionloop.serving.config import CanaryConfig
 from visionloop.serving.inference_service.metrics import Count
-from visionloop.stages.canary_judgement import errors_are_worse, judge_canary
+from visionloop.stages.canary_judgement import errors_are_worse, judge_canary, not_split
 
 CONFIG = CanaryConfig()
 NONE: NDArray[np.float64] = np.array([])
@@ -68,3 +68,39 @@ def test_confidences_that_are_too_few_are_told_and_decide_nothing() -> None:
     judged = judge_canary(Count(100, 0), Count(900, 0), confident(0.1, 10), NONE, CONFIG)
     assert judged.promote and "10 and 0 confidences are too few to compare" in judged.reason
     assert judged.figures["confidence"]["current"] is None
+
+
+@pytest.mark.parametrize(
+    ("candidate", "current", "percent", "split"),
+    [
+        (0, 0, 10, True),  # nobody asked either
+        (0, 20, 10, True),  # one of eight times by chance
+        (0, 60, 40, False),
+        (0, 65, 10, True),
+        (0, 66, 10, False),
+        (3, 900, 10, False),
+        (80, 920, 10, True),
+        (60, 9000, 10, True),  # enough to be judged by, whatever its share
+        (0, 10**7, 99, False),
+    ],
+)
+def test_a_share_that_chance_does_not_explain_is_no_trial(
+    candidate: int, current: int, percent: int, split: bool
+) -> None:
+    config = CONFIG.model_copy(update={"percent": percent})
+    assert bool(not_split(Count(candidate), Count(current), config)) is not split
+
+
+def test_a_model_that_got_no_share_is_promoted_only_where_that_is_configured() -> None:
+    counts = Count(0, 0), Count(900, 0)
+    unsplit = not_split(*counts, CONFIG)
+    judged = judge_canary(*counts, NONE, NONE, CONFIG, unsplit=unsplit)
+    assert not judged.promote
+    assert judged.reason.startswith(
+        "rolled back: this cluster does not split traffic: 0 of 900 requests reached it"
+    )
+    trusting = CONFIG.model_copy(update={"no_split": "promote"})
+    judged = judge_canary(*counts, NONE, NONE, trusting, unsplit=unsplit)
+    assert judged.promote and judged.reason.startswith("promoted untried")
+    judged = judge_canary(Count(3, 1), Count(900, 0), NONE, NONE, trusting, unsplit="few")
+    assert not judged.promote

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from visionloop.cli import placement_options
-from visionloop.cli.parser import show
+from visionloop.cli.parser import namespace, show
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write Pipeline and PipelineVersion objects (pipelines.kubeflow.org/v2beta1); with "
         "--config they are called as `submit` calls them, LOOP-round",
     )
-    parser.add_argument("--namespace", default="", help="namespace of those objects")
+    parser.add_argument(
+        "--namespace", default="", type=namespace, help="namespace of those objects"
+    )
     parser.add_argument("--json", action="store_true", help="print the files as one JSON object")
 
 

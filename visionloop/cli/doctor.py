@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from visionloop import environment
 from visionloop.cli import checks
 from visionloop.cli.configuration import add_lake_options, lake_config
-from visionloop.cli.parser import show
+from visionloop.cli.parser import image, namespace, show
 
 # What every check says that could not look.
 _UNTOLD = "cannot tell"
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--namespace",
         default="",
+        type=namespace,
         help="of the tasks (default: cluster.namespace, or kubectl's)",
     )
     parser.add_argument(
@@ -35,7 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="account of the tasks (default: cluster.service_account, else Kubeflow Pipelines')",
     )
     parser.add_argument(
-        "--image", default="", metavar="IMG", help="image of the tasks (default: cluster.image)"
+        "--image",
+        default="",
+        type=image,
+        metavar="IMG",
+        help="image of the tasks (default: cluster.image)",
     )
     parser.add_argument(
         "--strict", action="store_true", help="fail also where something cannot be told from here"
@@ -73,9 +79,10 @@ def _findings(args: argparse.Namespace) -> Iterator[checks.Finding]:
     yield from checks.machine(Path.cwd())
     config = None
     if args.lake or args.config:
-        config = lake_config(args)
+        config = lake_config(args, looks_only=True)
         yield checks.Finding("configuration", "ok", f"loop {config.name}")
-        yield from checks.lake(config)
+        afar = args.cluster and not environment.in_cluster()
+        yield from checks.lake(config, afar=afar)
     if args.cluster:
         from visionloop.cli.cluster_checks.cluster import cluster
         from visionloop.cli.cluster_checks.question import Question

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from visionloop.cli import placement_options
+from visionloop.cli.parser import namespace, say
 from visionloop.submission import Server
 
 
@@ -26,6 +27,7 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--namespace",
         default="",
+        type=namespace,
         help="your namespace, on a server that many users share (default: cluster.namespace)",
     )
     parser.add_argument("--experiment", default="visionloop", help="default: %(default)s")
@@ -41,4 +43,10 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
 
 def server_of(args: argparse.Namespace) -> Server:
     """Return the server that the options name, signed in to."""
-    return Server.connect(args.host, namespace=args.namespace, ca_file=args.ca_file)
+    server = Server.connect(args.host, namespace=args.namespace, ca_file=args.ca_file)
+    if args.namespace and not server.namespace:
+        say(
+            f"--namespace {args.namespace} is ignored: the server is for one user, and runs its "
+            "pods in its own namespace"
+        )
+    return server

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from visionloop.errors import InputError
+
+if TYPE_CHECKING:
+    from visionloop.value_forms import Form
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,6 +28,35 @@ class Parser(argparse.ArgumentParser):
             InputError: Always.
         """
         raise InputError(message, where=self.prog, remedy=f"See {self.prog} --help")
+
+
+def namespace(text: str) -> str:
+    """Return the value of an option that names a namespace.
+
+    Raises:
+        argparse.ArgumentTypeError: Kubernetes would refuse it.
+    """
+    from visionloop.value_forms import LABEL
+
+    return _of_form(LABEL, text)
+
+
+def image(text: str) -> str:
+    """Return the value of an option that names an image.
+
+    Raises:
+        argparse.ArgumentTypeError: No registry could have it.
+    """
+    from visionloop.value_forms import IMAGE
+
+    return _of_form(IMAGE, text)
+
+
+def _of_form(form: Form, text: str) -> str:
+    try:
+        return form.check(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, not {text!r}") from None
 
 
 def show(result: dict[str, Any], *, as_json: bool, text: str) -> None:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from visionloop import __version__
+from visionloop.value_forms import (
+    AcceleratorType,
+    Form,
+    Image,
+    Label,
+    Name,
+    Quantity,
+    StorageUri,
+    Toleration,
+)
 
-_NAME = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$"
-_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|[kMGTPE]i?|Ki)?$"
 # What Go's net/http makes of a header's name: the logger compares with that form only.
 _CANONICAL = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~][a-z0-9!#$%&'*+.^_`|~]*(-[A-Z0-9][a-z0-9]*)*")
 _INTERVAL = re.compile(r"(?=.*[1-9])([0-9]+(\.[0-9]+)?(ms|s|m))+")
-
-Quantity = Annotated[str, StringConstraints(pattern=_QUANTITY)]
 
 
 class _Section(BaseModel):
@@ -35,15 +34,21 @@ class LoggerConfig(_Section):
     enabled: bool = Field(
         True, description="log at all; without events nothing is harvested of this endpoint"
     )
-    url: str = Field(
+    url: Annotated[
+        str, Form(r"^(https?://.+)?$", "write an address, for example http://collector:8090")
+    ] = Field(
         "",
-        pattern=r"^(https?://.+)?$",
         description="address of the collector; empty: "
         "http://visionloop-collector.<namespace>.svc.cluster.local:8090",
     )
-    storage: str = Field(
+    storage: Annotated[
+        str,
+        Form(
+            r"^((s3|gs|abfs)://[^/]+(/.*)?)?$",
+            "write a bucket and a prefix: gs://…, s3://… or abfs://…",
+        ),
+    ] = Field(
         "",
-        pattern=r"^((s3|gs|abfs)://[^/]+(/.*)?)?$",
         description="bucket prefix that gets the events instead of a collector: gs://…, s3://… or "
         "abfs://… (KServe 0.17 and later)",
     )
@@ -157,9 +162,8 @@ class ResourcesConfig(_Section):
 class KServeConfig(_Section):
     """The InferenceService that a model is published to, and how a new model gets there."""
 
-    namespace: str = Field(
+    namespace: Label = Field(
         "",
-        pattern=_NAME,
         description="its namespace; empty: that of the task's pod, outside one `cluster.namespace`",
     )
     mode: Literal["auto", "Knative", "Standard"] = Field(
@@ -172,31 +176,32 @@ class KServeConfig(_Section):
         description="visionloop: our predictor, which takes pictures and tensors; triton: NVIDIA "
         "Triton, which takes tensors only",
     )
-    triton_runtime: str = Field(
-        "kserve-tritonserver", pattern=_NAME, description="the ServingRuntime that runs Triton"
+    triton_runtime: Name = Field(
+        "kserve-tritonserver", description="the ServingRuntime that runs Triton"
     )
-    image: str = Field(
+    image: Image = Field(
         "",
         description="image of our predictor; empty: the release's slim one, or, where its pods get "
         "an accelerator, the release's large one, which can use it",
     )
-    service_account: str = Field(
-        "", pattern=_NAME, description="its pods' service account, which may read the lake"
+    service_account: Name = Field(
+        "", description="its pods' service account, which may read the lake"
     )
-    secret: str = Field(
+    secret: Name = Field(
         "visionloop",
-        pattern=_NAME,
         description="Secret that is mounted where there is one; empty: none is",
     )
     resources: ResourcesConfig = Field(
         default_factory=ResourcesConfig, description="of the predictor's container"
     )
-    accelerator_type: str = Field("", description="for example nvidia.com/gpu; empty: no GPU")
+    accelerator_type: AcceleratorType = Field(
+        "", description="for example nvidia.com/gpu; empty: no GPU"
+    )
     accelerator_count: int = Field(1, ge=1, description="accelerators a pod")
     node_selector: dict[str, str] = Field(
         default_factory=dict, description="labels of the nodes that serve"
     )
-    tolerations: list[dict[str, Any]] = Field(
+    tolerations: list[Toleration] = Field(
         default_factory=list, description="tolerations of those nodes' taints"
     )
     min_replicas: int = Field(
@@ -219,7 +224,7 @@ class KServeConfig(_Section):
         "starts from nothing. Beyond them, also with 0, it waits while the cluster says that it "
         "makes a node for the pod; without that a publish fails",
     )
-    smoke_image: str = Field(
+    smoke_image: StorageUri = Field(
         "",
         description="picture that the new model must answer as its ONNX file does; empty: one of "
         "the lake's holdout, or made-up pixels where there is none",
@@ -256,8 +261,16 @@ class KServeConfig(_Section):
 class ServingConfig(_Section):
     """The endpoint."""
 
-    endpoint: str = Field(
-        "", pattern=r"^([a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$", description="its name; the loop's name"
+    endpoint: Annotated[
+        str,
+        Form(
+            r"^([a-z]([a-z0-9-]{0,61}[a-z0-9])?)?$",
+            "write lower-case letters, digits and -, a letter first, for example clothing",
+        ),
+    ] = Field(
+        "",
+        description="its name; empty: the loop's name. With `kserve` at most 36 characters: "
+        "lower-case letters, digits and -",
     )
     url: str = Field(
         "",
@@ -265,7 +278,7 @@ class ServingConfig(_Section):
         "it answers with the new model; empty: only the pointer is moved",
     )
     timeout_s: float = Field(60.0, gt=0, description="seconds to wait for the endpoint")
-    events: str = Field(
+    events: StorageUri = Field(
         "", description="where the logged events lie; empty: the lake's own `events` folder"
     )
     pending_hours: float = Field(

@@ -61,6 +61,7 @@ def start_arguments(
     for key in ("n_samples", "epochs"):
         if key in chosen and chosen[key] < 1:
             raise InputError(f"{key} is {chosen[key]}", where="--set", remedy="Give 1 or more")
+    _check_placement(chosen)
     if "lake" in chosen:
         fields["lake"] = chosen["lake"] = absolute(chosen["lake"])
     loaded = load_config(config, overrides=fields)
@@ -99,6 +100,15 @@ def fill_from_lake(pipeline: str, config: LoopConfig, arguments: dict[str, Any])
         raise InputError(
             f"{pipeline} needs {', '.join(still)}", remedy=f"Give --set {still[0]}=VALUE"
         )
+
+
+def _check_placement(chosen: dict[str, Any]) -> None:
+    """Refuse what no configuration could say either: these are fields of `cluster` too."""
+    from visionloop.cluster_config import ClusterConfig
+    from visionloop.validation import validate
+
+    fields = {name: chosen[name] for name in ClusterConfig.model_fields if name in chosen}
+    validate(ClusterConfig, fields, where="--set")
 
 
 def absolute(uri: str) -> str:

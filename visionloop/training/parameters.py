@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from visionloop.value_forms import Image, StorageUri
+
 # Where a training runs.
 RUNNERS = ("pod", "trainjob")
 # What decides where and with what else a model is trained, and not which model comes out.
@@ -30,7 +32,7 @@ class TrainJobConfig(BaseModel):
     runtime_kind: Literal["ClusterTrainingRuntime", "TrainingRuntime"] = Field(
         "ClusterTrainingRuntime", description="TrainingRuntime: one of the job's own namespace"
     )
-    image: str = Field(
+    image: Image = Field(
         "", description="image of the job's pods; empty: that of the pod of the task `train`"
     )
     start_minutes: float = Field(
@@ -72,7 +74,7 @@ class TrainingConfig(BaseModel):
         0.05, ge=0, lt=1, description="share of each target that is spread over all classes"
     )
     seed: int = Field(0, ge=0, description="seed of weights, order and augmentation")
-    weights: str = Field(
+    weights: StorageUri = Field(
         "",
         description="state dict to start from (a .pt or .pth file: path, file:// or gs://), or "
         "'torchvision' for the architecture's published weights (needs a network); empty: random",

@@ -18,7 +18,9 @@ from tests.cluster.api_server import ApiServer
 from tests.serving.conftest import SIZE, Starter, write_bundle, write_events
 from tests.serving.inference_service.kserve import NAMESPACE, KServe
 from visionloop.lake import Lake
+from visionloop.serving.inference_service import waiting
 from visionloop.serving.pointer import Pointer, pointer_uri, read_pointer
+from visionloop.stages import canary
 from visionloop.stages.publish import PublishOutputs, publish
 
 KNATIVE = ("serving.knative.dev", "v1", "services", "KnativeService")
@@ -152,6 +154,12 @@ def make_world(
 ) -> Iterator[Callable[..., World]]:
     """Return what makes a world of a mode and a version of KServe."""
     opened: list[ApiServer] = []
+
+    # What a real controller gets to correct itself is a matter of minutes.
+    monkeypatch.setattr(waiting, "LASTING_SECONDS", 3.0)
+    monkeypatch.setattr(waiting, "AUTOSCALER_SECONDS", 3.0)
+    monkeypatch.setattr(waiting, "_LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(canary, "_LAST_SECONDS", 2.0)
 
     def make(mode: str = "Knative", version: str = "v0.20.0") -> World:
         kinds = [KNATIVE] if mode == "Knative" else []

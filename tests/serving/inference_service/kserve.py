@@ -9,24 +9,20 @@ reached over the proxy to pods.
 from __future__ import annotations
 
 import base64
-import http.client
 import json
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from tests.cluster.api_server import ApiServer
-from tests.cluster.http_api import handler
 from tests.serving.conftest import Server, Starter
+from tests.serving.inference_service.playing import NAMESPACE, proxying, put_event
 from tests.serving.inference_service.pod_states import FAILURES, RUNNING
 
 MODEL = "visionloop.dev/model-id"
-NAMESPACE = "models"
 
 
 @dataclass
@@ -39,6 +35,7 @@ class Unit:
     pod: str
     ready: bool = False
     failed: bool = False
+    copies: int = 1
     labels: dict[str, str] = field(default_factory=dict)
 
 
@@ -54,14 +51,16 @@ class KServe:
     Attributes:
         broken: How the pods of a model fail, by model: a name of `FAILURES`, or ``other:<bundle>``
             for a pod that serves another bundle than it was told to.
+        deaf: Whether nobody gets at the pods' metrics any more.
         routes_canaries: Whether canaries of Standard mode get traffic; in 0.20.0 they do not.
     """
 
     def __init__(self, server: ApiServer, start: Starter, root: Path, mode: str) -> None:
         self.server, self.mode = server, mode
         self.broken: dict[str, str] = {}
-        self.routes_canaries = True
+        self.routes_canaries, self.deaf = True, False
         self.seconds = 0.0
+        self.lag = 0.0  # of the controller behind what is applied, and behind the pods
         self.history: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.refused: list[str] = []
@@ -74,7 +73,7 @@ class KServe:
         self._rolled_out = ""
         self._sent = 0
         server.controllers.append(self._changed)
-        server._server.RequestHandlerClass = _proxying(self)
+        server._server.RequestHandlerClass = proxying(self)
 
     def service(self) -> dict[str, Any]:
         found = self.server.read("InferenceService", "clothing", NAMESPACE)
@@ -148,6 +147,7 @@ class KServe:
     def _changed(self, event: str, item: dict[str, Any]) -> None:
         if item["kind"] != "InferenceService" or event == "DELETED":
             return
+        time.sleep(self.lag)
         with self._lock:
             live = self.server.read("InferenceService", "clothing", NAMESPACE)
             if live is None:
@@ -178,6 +178,9 @@ class KServe:
             template = json.dumps({k: predictor.get(k) for k in kept}, sort_keys=True)
             if name not in self._units or self._units[name].template != template:
                 self._begin(name, template, predictor, {"app": f"isvc.{name}"})
+            elif self._units[name].ready:
+                self._units[name].copies = predictor.get("minReplicas", 1)
+                self._write_pod(self._units[name], RUNNING)
         for name in set(self._units) - set(wanted):
             self._end(self._units.pop(name))  # KServe deletes orphans at once
 
@@ -205,6 +208,10 @@ class KServe:
             del self._units[name]
             self._units[f"{name} before"] = before
         self._units[name] = unit
+        unit.copies = predictor.get("minReplicas", 1)
+        if self.broken.get(model_id) == "forbidden":
+            self._refuse_pods(unit)
+            return
         self._write_pod(unit, {"phase": "Pending"})
         args = (unit, self._bundle(predictor))
         threading.Thread(target=self._run, args=args, daemon=True).start()
@@ -227,6 +234,8 @@ class KServe:
             with self._lock:
                 unit.failed = True
                 self._write_pod(unit, FAILURES[how])
+            time.sleep(self.lag)
+            with self._lock:
                 self._tell()
             return
         if how.startswith("other:"):
@@ -250,19 +259,44 @@ class KServe:
         with self._lock:
             self._write_pod(self.pod_of(model_id), FAILURES["crash"])
 
+    def linger(self, model_id: str, reason: str) -> None:
+        """Leave a pod behind that its node gave up."""
+        unit = self.pod_of(model_id)
+        gone = Unit(unit.name, unit.template, model_id, f"a-{reason.lower()}", labels=unit.labels)
+        status = {"phase": "Failed", "reason": reason, "message": "The node was low on memory"}
+        ended = {"terminated": {"exitCode": 137, "reason": "Error"}}
+        status["containerStatuses"] = [{"name": "kserve-container", "state": ended}]
+        self._write_pod(gone, status)
+
+    def tell_of_node(self, pod: str, reason: str, number: int = 0) -> None:
+        """Let the cluster's autoscaler say something of a pod."""
+        put_event(self.server, f"{pod}.{number}", "Pod", pod, reason, f"{reason} said so")
+
+    def _refuse_pods(self, unit: Unit) -> None:
+        message = 'pods "x" is forbidden: exceeded quota: gpus'
+        of = f"{unit.name}-5f6"
+        put_event(self.server, f"{unit.name}.1", "ReplicaSet", of, "FailedCreate", message)
+
     def _end(self, unit: Unit) -> None:
-        self.server.delete("Pod", unit.pod, NAMESPACE)
+        for number in range(9):
+            name = unit.pod + (f"-{number}" if number else "")
+            if self.server.read("Pod", name, NAMESPACE):
+                self.server.delete("Pod", name, NAMESPACE)
         if unit.pod in self._servers:
             self._servers.pop(unit.pod).process.terminate()
 
     def _write_pod(self, unit: Unit, status: dict[str, Any]) -> None:
+        for number in range(unit.copies):
+            self._write_copy(unit, unit.pod + (f"-{number}" if number else ""), status)
+
+    def _write_copy(self, unit: Unit, name: str, status: dict[str, Any]) -> None:
         labels = {"serving.kserve.io/inferenceservice": "clothing", "component": "predictor"}
         self.server.put(
             {
                 "apiVersion": "v1",
                 "kind": "Pod",
                 "metadata": {
-                    "name": unit.pod,
+                    "name": name,
                     "namespace": NAMESPACE,
                     "labels": labels | unit.labels,
                     "annotations": {MODEL: unit.model_id},
@@ -322,7 +356,6 @@ class KServe:
                 "name": c["predictor"]["name"],
                 "ready": self._units[_deployment(c["predictor"])].ready,
                 "trafficPercent": c["trafficPercent"],
-                "modelStatus": {"transitionStatus": "UpToDate"},
             }
             for c in spec.get("canary", [])
         ]
@@ -338,7 +371,7 @@ class KServe:
                 "transitionStatus": "UpToDate",
                 "states": {"activeModelState": "Loaded", "targetModelState": "Loaded"},
             }
-        elif unit.failed and self.broken.get(unit.model_id) == "blocked":
+        elif unit.failed and self.broken.get(unit.model_id) in ("blocked", "crash"):
             info = {"reason": "ModelLoadFailed", "message": "no such model", "exitCode": 1}
             loaded = {
                 "transitionStatus": "BlockedByFailedLoad",
@@ -350,7 +383,7 @@ class KServe:
             "conditions": [{"type": kind, **condition} for kind in kinds],
             "components": components,
             "deploymentMode": self.mode,
-            "modelStatus": loaded,
+            "modelStatus": loaded | {"copies": {"totalCopies": len(self._units)}},
             "url": "http://clothing.models.example.com",
         }
 
@@ -358,35 +391,3 @@ class KServe:
 def _deployment(predictor: dict[str, Any]) -> str:
     name = predictor.get("name")
     return f"clothing-{name}-predictor" if name else "clothing-predictor"
-
-
-def _proxying(kserve: KServe) -> Callable[..., Any]:
-    """Return the server's handler, with the proxy to pods answered by their real processes."""
-
-    class Handler(handler(kserve.server)):  # type: ignore[misc]
-        def _answer(self, method: str) -> None:
-            path = unquote(urlsplit(self.path).path)
-            before, proxied, inside = path.partition("/proxy/")
-            pod, _, port = before.rpartition("/")[2].partition(":")
-            server = kserve._servers.get(pod)
-            if not proxied or server is None or port != "8080":
-                super()._answer(method)
-                return
-            verb = "create" if method == "POST" else "get"
-            if f"{verb} pods/proxy" in kserve.server.denied:
-                super()._answer(method)
-                return
-            kserve.proxied.append(f"{method} {path}")
-            length = int(self.headers.get("Content-Length") or 0)
-            headers = {"content-type": self.headers.get("Content-Type") or ""}
-            body = self.rfile.read(length) if length else b""
-            target = http.client.HTTPConnection("127.0.0.1", server.ports["http"], timeout=20)
-            try:
-                target.request(method, f"/{inside}", body=body or None, headers=headers)
-                reply = target.getresponse()
-                data = reply.read()
-            finally:
-                target.close()
-            self._send(reply.status, data)
-
-    return Handler

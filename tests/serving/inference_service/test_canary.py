@@ -149,6 +149,48 @@ def test_a_canary_that_nobody_asks_is_promoted_or_not_as_configured(
     assert world.kserve.shares() == {("m0002-bb" if promoted else "m0001-aa"): 100}
 
 
+def test_a_canary_that_gets_nothing_of_what_is_asked_was_not_tried(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world("Standard")
+    world.kserve.routes_canaries = False
+    one_in_service(world)
+    with Publishing(world, "m0002-bb") as publishing:
+        send(world, [picture(1)] * 60)
+    assert publishing.done and publishing.done[1:] == (False, "m0001-aa")
+    reason = world.decision()["reason"]
+    assert "this cluster does not split traffic: 0 of 60 requests reached it" in reason
+    assert world.kserve.shares() == {"m0001-aa": 100}
+
+
+def test_metrics_that_go_away_after_the_first_reading_end_it(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world("Standard")
+    one_in_service(world)
+    world.canary |= {"minutes": 0.1, "sample_seconds": 0.5}
+    with Publishing(world, "m0002-bb") as publishing:
+        world.kserve.deaf = True
+    assert isinstance(publishing.error, VisionloopError)
+    assert "nobody can tell the errors of model m0002-bb" in str(publishing.error)
+    assert world.kserve.shares() == {"m0001-aa": 100}
+
+
+def test_a_canary_gets_all_its_pods_before_it_is_promoted(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world("Standard")
+    world.settings["min_replicas"] = 3
+    one_in_service(world)
+    world.canary |= {"minutes": 0.02, "percent": 10}
+    before = len(world.kserve.history)
+    assert world.publish("m0002-bb").published and not world.kserve.refused
+    tried, grown, promoted = world.kserve.history[before:]
+    pods = [spec["canary"][0]["predictor"]["minReplicas"] for spec in (tried, grown)]
+    assert pods == [1, 3] and "canary" not in promoted
+    assert world.kserve.pod_of("m0002-bb").copies == 3
+
+
 def test_a_pod_that_crashes_while_it_is_tried_ends_it(make_world: Callable[..., World]) -> None:
     world = make_world("Knative")
     one_in_service(world)
@@ -171,23 +213,10 @@ def test_metrics_that_nobody_can_read_are_no_proof_of_health(
         pass
     assert publishing.done and publishing.done.published
     world.model("m0003-cc", 3)
-    refuse_metrics(world)
+    world.kserve.deaf = True
     with pytest.raises(VisionloopError, match=r"nobody can tell the errors of model m0003-cc"):
         world.publish("m0003-cc")
     assert world.kserve.shares() == {"m0002-bb": 100}
-
-
-def refuse_metrics(world: World) -> None:
-    held = world.server._server.RequestHandlerClass
-
-    class Deaf(held):  # type: ignore[misc, valid-type]
-        def _answer(self, method: str) -> None:
-            if self.path.endswith("/metrics"):
-                self._send(503, {"kind": "Status", "message": "no route to host", "code": 503})
-            else:
-                super()._answer(method)
-
-    world.server._server.RequestHandlerClass = Deaf
 
 
 def test_nothing_of_the_lake_is_locked_while_it_is_tried(make_world: Callable[..., World]) -> None:

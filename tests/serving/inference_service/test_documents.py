@@ -165,6 +165,28 @@ def test_a_dark_canary_has_a_pod_to_be_looked_at() -> None:
     assert "name" not in document["spec"]["predictor"]
 
 
+def test_what_scales_to_zero_begins_with_a_pod_and_is_the_same_once_promoted() -> None:
+    made = [
+        service_document(endpoint(min_replicas=0), OLD, Mode.KNATIVE, percent=percent)
+        for percent in (10, None)
+    ]
+    tried, promoted = (document["spec"]["predictor"] for document in made)
+    assert tried["annotations"]["autoscaling.knative.dev/initial-scale"] == "1"
+    assert tried.pop("canaryTrafficPercent") == 10 and tried == promoted
+
+
+def test_a_canary_may_be_given_as_many_pods_as_the_current_model() -> None:
+    document = service_document(
+        endpoint(min_replicas=5, max_replicas=5),
+        OLD,
+        Mode.STANDARD_CANARY,
+        percent=10,
+        candidate=NEW,
+        replicas=5,
+    )
+    assert document["spec"]["canary"][0]["predictor"]["minReplicas"] == 5
+
+
 def test_a_lake_on_a_volume_is_mounted_or_brought_by_kserve() -> None:
     there = Served("m1", "file:///mnt/lake/lake/loop/models/m1")
     document = service_document(endpoint(), there, Mode.STANDARD)
@@ -208,6 +230,7 @@ def test_a_document_depends_on_nothing_but_what_is_served() -> None:
         ("{min_replicas: 4, max_replicas: 3}", "more than `max_replicas`"),
         ("{mode: Standard, min_replicas: 0}", "scales to zero"),
         ("{mode: Serverless}", "Knative"),
+        ("{mode: Knative, scale_metric: cpu}", "refused in Knative mode"),
         ("{canary: {percent: 100}}", "percent"),
         ("{canary: {percents: 5}}", "did you mean `percent`"),
         ("{resources: {limits: {memory: 2 GB}}}", "memory"),

@@ -61,11 +61,69 @@ def test_a_pod_may_wait_for_a_node_where_nodes_are_made_on_demand(
     world = make_world("Standard")
     world.model("m0001-aa", 1)
     world.kserve.broken["m0001-aa"] = "homeless"
-    world.settings |= {"unschedulable_s": 2}
+    world.settings |= {"unschedulable_s": 6}
     began = time.monotonic()
     with pytest.raises(VisionloopError, match="no node takes the pod"):
         world.publish("m0001-aa")
-    assert 2 <= time.monotonic() - began < 50
+    assert 6 <= time.monotonic() - began < 50
+
+
+def test_a_pod_waits_while_the_cluster_makes_a_node_for_it(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world("Standard")
+    world.model("m0001-aa", 1)
+    world.kserve.broken["m0001-aa"] = "homeless"
+    pod = "clothing-m0001-aa-predictor-1"
+    world.kserve.tell_of_node(pod, "TriggeredScaleUp")
+    world.settings["timeout_s"] = 12
+    with pytest.raises(VisionloopError, match=r"within 12 s, it waits for pod .* to be ready"):
+        world.publish("m0001-aa")
+    # That there will be none ends it at once.
+    world.kserve.tell_of_node(pod, "NotTriggerScaleUp", 1)
+    world.settings["timeout_s"] = 600
+    began = time.monotonic()
+    with pytest.raises(VisionloopError, match="no node takes the pod"):
+        world.publish("m0001-aa")
+    assert time.monotonic() - began < 100
+
+
+def test_a_rule_against_its_pods_is_told_and_does_not_take_all_the_time(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world("Standard")
+    one_in_service(world)
+    world.kserve.broken["m0002-bb"] = "forbidden"
+    world.settings["timeout_s"] = 600
+    began = time.monotonic()
+    with pytest.raises(VisionloopError, match=r"no pod of it can be made: .*exceeded quota: gpus"):
+        world.publish("m0002-bb")
+    assert time.monotonic() - began < 200
+    assert world.kserve.shares() == {"m0001-aa": 100}
+
+
+def test_a_status_that_lags_does_not_hold_the_model_before_back(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world("Knative")
+    one_in_service(world)
+    world.kserve.broken["m0002-bb"] = "crash"
+    world.kserve.lag = 2.0
+    with pytest.raises(VisionloopError, match="Model m0001-aa has all the traffic again"):
+        world.publish("m0002-bb")
+    assert world.kserve.shares() == {"m0001-aa": 100}
+
+
+def test_pods_that_their_node_gave_up_are_nobodys_failure(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world("Standard")
+    world.model("m0001-aa", 1)
+    world.publish("m0001-aa")
+    world.kserve.linger("m0001-aa", "Evicted")
+    assert world.publish("m0001-aa").published, "nothing changes, and nothing fails"
+    world.model("m0002-bb", 2)
+    assert world.publish("m0002-bb").published
 
 
 def test_time_that_runs_out_says_what_was_waited_for(make_world: Callable[..., World]) -> None:
@@ -121,6 +179,7 @@ def test_what_another_writer_owns_is_told_and_left_alone(
         ("get inferenceservices.serving.kserve.io", r"may not get inferenceservices\.serving"),
         ("watch pods", r"may not watch pods in namespace models"),
         ("create pods/proxy", r"may not create pods/proxy in namespace models"),
+        ("get pods/proxy", r"may not get pods/proxy in namespace models"),
     ],
 )
 def test_a_right_that_lacks_is_named(
@@ -129,6 +188,7 @@ def test_a_right_that_lacks_is_named(
     world = make_world("Knative")
     world.model("m0001-aa", 1)
     world.server.denied.add(right)
+    world.settings["timeout_s"] = 600
     with pytest.raises(VisionloopError, match=says) as raised:
         world.publish("m0001-aa")
     assert isinstance(raised.value, Forbidden) or "pods/proxy" in right
@@ -161,6 +221,16 @@ def test_a_mode_that_the_cluster_cannot_run_is_refused(make_world: Callable[...,
         world.publish("m0001-aa")
     world.settings |= {"mode": "auto", "min_replicas": 0}
     with pytest.raises(InputError, match="only Knative scales to zero"):
+        world.publish("m0001-aa")
+
+
+def test_a_metric_that_the_mode_does_not_scale_by_is_refused(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world("Knative")
+    world.model("m0001-aa", 1)
+    world.settings["scale_metric"] = "cpu"
+    with pytest.raises(InputError, match="mode Knative, which does not scale by cpu"):
         world.publish("m0001-aa")
 
 

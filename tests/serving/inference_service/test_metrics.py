@@ -37,7 +37,11 @@ def test_the_predictor_counts_answers_by_the_class_of_their_status(
         ('# HELP visionloop_inference_requests_total{code="5xx"} 9\n', 0, 0),
         ("visionloop_inference_requests_created 1.7e9\n", 0, 0),
         ('nv_inference_request_success{model="clf",version="1"} 7\n', 7, 0),
-        ('nv_inference_request_failure{model="clf",reason="OTHER",version="1"} 3\n', 3, 3),
+        ('nv_inference_request_failure{model="clf",reason="BACKEND",version="1"} 3\n', 3, 3),
+        # What a client cancelled or asked wrongly is no error of the server's.
+        ('nv_inference_request_failure{model="clf",reason="CANCELED",version="1"} 3\n', 3, 0),
+        ('nv_inference_request_failure{model="clf",reason="OTHER",version="1"} 3\n', 3, 0),
+        ('nv_inference_request_failure{model="clf",version="1"} 3\n', 3, 3),
         ('nv_inference_request_success{model="other",version="1"} 7\n', 0, 0),
         ('visionloop_inference_requests_total{code="5xx"} NaN\n', 0, 0),
         ("", 0, 0),

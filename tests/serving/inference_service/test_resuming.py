@@ -14,7 +14,13 @@ import pytest
 from tests.serving.conftest import picture
 from tests.serving.inference_service.conftest import World, fail_in_the_dark, grey
 from tests.serving.inference_service.test_canary import one_in_service, send
-from visionloop.serving.inference_service.record import PROMOTING, read_record, write_record
+from visionloop.serving.inference_service.record import (
+    PROMOTING,
+    ROLLED_BACK,
+    Rollout,
+    change_record,
+    read_record,
+)
 from visionloop.stages.rollback import rollback
 
 MODES = [
@@ -93,11 +99,13 @@ def test_a_publish_killed_after_it_decided_keeps_to_its_decision(
     wait_for(lambda: '"tried_since": "2' in text(world.record()))
     child.kill()
     child.wait()
-    uri = str(world.record())
-    record = read_record(uri)
-    assert record is not None
-    record.decide(PROMOTING, "promoted: as decided before the kill")
-    write_record(uri, record)
+
+    def decide(record: Rollout | None) -> Rollout | None:
+        assert record is not None
+        record.decide(PROMOTING, "promoted: as decided before the kill")
+        return record
+
+    change_record(world.lake, "clothing", decide)
     began = time.monotonic()
     assert world.publish("m0002-bb").published and time.monotonic() - began < 240
     assert world.decision()["reason"] == "promoted: as decided before the kill"
@@ -118,6 +126,8 @@ def test_a_canary_that_was_left_gets_nothing_when_the_current_model_is_published
     assert world.kserve.shares() == {"m0001-aa": 100}
     percents = [s["predictor"].get("canaryTrafficPercent") for s in world.kserve.history]
     assert percents[-2:] == [0, None], "all traffic at once would have gone to the candidate"
+    left = read_record(str(world.record()))
+    assert left and (left.model_id, left.state) == ("m0002-bb", ROLLED_BACK)
 
 
 @pytest.mark.parametrize(("mode", "version"), MODES)

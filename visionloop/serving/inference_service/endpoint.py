@@ -10,18 +10,15 @@ from pathlib import PurePosixPath
 from visionloop.errors import InputError
 from visionloop.lake.storage import local_path, scheme_of
 from visionloop.serving.config import KServeConfig
+from visionloop.value_forms import INFERENCE_SERVICE
 
 API_VERSION = "serving.kserve.io/v1beta1"
 KIND = "InferenceService"
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 REVISION_LABEL = "serving.knative.dev/revision"
 MODE_ANNOTATION = "serving.kserve.io/deploymentMode"
-# A label of DNS has 63 characters; `<name>-m0001-0123456789-predictor` must be one.
-LONGEST_NAME = 36
 # Where KServe's storage initializer puts what STORAGE_URI names.
 MODEL_DIR = "/mnt/models"
-
-_NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 
 
 class Mode(Enum):
@@ -81,13 +78,14 @@ class Endpoint:
         Raises:
             InputError: It would.
         """
-        if not _NAME.fullmatch(self.name) or len(self.name) > LONGEST_NAME:
+        try:
+            INFERENCE_SERVICE.check(self.name)
+        except ValueError as error:
             raise InputError(
-                f"an InferenceService cannot be called {self.name!r}: small letters, digits and "
-                f"hyphens, a letter first, at most {LONGEST_NAME} characters",
+                f"an InferenceService cannot be called {self.name!r}: {error}",
                 where="serving.endpoint",
                 remedy="Set serving.endpoint to such a name",
-            )
+            ) from None
 
     @property
     def where(self) -> str:
