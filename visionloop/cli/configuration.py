@@ -64,7 +64,7 @@ def lake_config(
     Args:
         args: With ``lake``, ``config``, ``loop`` and ``catalog``, which win over the file's.
         overrides: More values by dotted path.
-        looks_only: Whether the command does without the lake where it is out of reach.
+        looks_only: Whether the command does without a lake that is out of reach.
 
     Returns:
         The configuration.

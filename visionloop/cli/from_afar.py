@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import socket
 from collections.abc import Callable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from visionloop import environment
 from visionloop.cli.checks import Finding, attempt
-from visionloop.errors import InputError
-from visionloop.lake.catalog import IN_THE_CLUSTER
+from visionloop.errors import InputError, VisionloopError
+from visionloop.lake.catalog import IN_THE_CLUSTER, catalog_uri
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -50,22 +49,29 @@ def attempt_from_afar(
 
 
 def refuse_lake_of_pods(config: LoopConfig) -> None:
-    """Refuse a lake on a volume that this machine does not mount.
+    """Refuse a lake that only pods reach, before anything else of it is asked.
 
     Args:
         config: The loop's configuration.
 
     Raises:
-        InputError: It lies there.
+        InputError: It is on a volume that this machine does not mount, or its catalog is not named
+            here.
+        VisionloopError: Nobody here knows its catalog's host.
     """
-    from visionloop.lake.storage import local_path
-
-    if on_the_volume(config, config.lake) and not local_path(config.lake).exists():
+    if on_the_volume(config, config.lake) and not Path(config.cluster.mount_path).is_dir():
         raise InputError(
             f"the lake is on the volume {config.cluster.claim}, which pods mount and this machine "
             "does not",
             where=config.lake,
             remedy=IN_THE_CLUSTER,
+        )
+    host = _unknown_host(catalog_uri(config.lake, config.catalog))
+    if host:
+        raise VisionloopError(
+            "the catalog's host is not known here",
+            where=host,
+            remedy=f"Correct `catalog:`, or, where it is the name of a Service: {IN_THE_CLUSTER}",
         )
 
 
@@ -85,13 +91,14 @@ def on_the_volume(config: LoopConfig, uri: str) -> bool:
 
 def _out_of_reach(config: LoopConfig, uri: str) -> str:
     """Return why only pods reach a URI; empty where this machine may."""
+    from visionloop.lake.credentials import has_google_credentials
     from visionloop.lake.storage import scheme_of
 
     if on_the_volume(config, uri):
         return f"it lies on the volume {config.cluster.claim}, which pods mount"
     if scheme_of(uri) == "file":
         return ""
-    if not environment.storage_emulator() and not _has_credentials():
+    if not environment.storage_emulator() and not has_google_credentials():
         return "there are no Google credentials here"
     return ""
 
@@ -105,21 +112,16 @@ def _catalog_out_of_reach(config: LoopConfig) -> str:
         if scheme_of(config.lake) == "file":
             return ""
         return "the catalog's address is in the Secret visionloop, which pods mount"
+    host = _unknown_host(address)
+    return f"the catalog's host {host} is not known here" if host else ""
+
+
+def _unknown_host(address: str) -> str:
+    """Return the host of a catalog's address where its name leads nowhere, empty otherwise."""
     host = urlsplit(address).hostname
-    try:
-        socket.getaddrinfo(host or "localhost", None)
-    except OSError:
-        return f"the catalog's host {host} is known in the cluster only"
+    if host:
+        try:
+            socket.getaddrinfo(host, None)
+        except (OSError, UnicodeError):
+            return host
     return ""
-
-
-@functools.cache
-def _has_credentials() -> bool:
-    import google.auth
-    from google.auth.exceptions import DefaultCredentialsError
-
-    try:
-        google.auth.default()  # type: ignore[no-untyped-call]
-    except DefaultCredentialsError:
-        return False
-    return True

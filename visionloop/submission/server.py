@@ -100,9 +100,10 @@ class Server:
         shown = access or Access.from_environment()
         if ca_file:
             shown = Access(shown.token, shown.token_file, shown.cookie, ca_file)
-        host = (host or environment.kfp_endpoint()).rstrip("/")
+        host = host or environment.kfp_endpoint()
         if host and "://" not in host:
             host = f"https://{host}"
+        host = host.rstrip("/")
         ui = (environment.kfp_ui() or host).rstrip("/")
         client = connect(host, shown)
         # A server for one user refuses every request that names a namespace.
