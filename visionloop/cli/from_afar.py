@@ -71,7 +71,7 @@ def refuse_lake_of_pods(config: LoopConfig) -> None:
         raise VisionloopError(
             "the catalog's host is not known here",
             where=host,
-            remedy=f"Correct `catalog:`, or, where it is the name of a Service: {IN_THE_CLUSTER}",
+            remedy=f"Correct `catalog:`. {IN_THE_CLUSTER}",
         )
 
 

@@ -31,7 +31,7 @@ SQLITE_TIMEOUT_SECONDS = 30
 
 # What a person does whose machine does not reach a lake that pods work with.
 IN_THE_CLUSTER = (
-    "It is reached in a pod of the component client, as docs/cluster.md tells: kubectl exec -i "
+    "A pod of the component client reaches what is in a cluster (docs/cluster.md): kubectl exec -i "
     "deployment/visionloop-client -- visionloop COMMAND --config /dev/stdin < loop.yaml"
 )
 
@@ -54,7 +54,7 @@ def catalog_uri(root: str, catalog: str) -> str:
                 "a gs:// lake needs a catalog",
                 where=root,
                 remedy="Set `catalog:` (or VISIONLOOP_CATALOG) to a PostgreSQL database, "
-                "postgresql+psycopg2://user@host/db; where only the cluster's Secret has it: "
+                "postgresql+psycopg2://user@host/db. "
                 f"{IN_THE_CLUSTER}",
             )
         return f"sqlite:///{local_path(join(root, 'catalog.sqlite'))}"
