@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure() -> None:
-    """Run children on this checkout, and keep numerical libraries from fighting over two cores."""
+    """Keep numerical libraries from fighting over two cores, and let children be interrupted."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # A shell starts its background jobs deaf to SIGINT, and their children inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

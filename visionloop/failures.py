@@ -12,19 +12,22 @@ from typing import Any
 from visionloop.errors import InputError, UnreadableMedia, VisionloopError
 from visionloop.redaction import traceback_of
 
+# The smallest extra that brings a package.
 _EXTRAS = {
     "torch": "engine",
     "torchvision": "engine",
-    "pyiceberg": "engine",
-    "pyarrow": "engine",
-    "numpy": "engine",
-    "onnx": "engine",
-    "onnxruntime": "engine",
-    "PIL": "engine",
-    "jinja2": "engine",
-    "orjson": "engine",
-    "google": "engine",
-    "zstandard": "engine",
+    "pyiceberg": "lake",
+    "pyarrow": "lake",
+    "numpy": "lake",
+    "onnx": "lake",
+    "onnxruntime": "lake",
+    "PIL": "lake",
+    "jinja2": "lake",
+    "orjson": "lake",
+    "google": "lake",
+    "zstandard": "lake",
+    "sqlalchemy": "lake",
+    "markupsafe": "lake",
     "kserve": "serve",
     "fastapi": "serve",
     "grpc": "serve",
@@ -71,7 +74,8 @@ def explain(error: BaseException, *, during: str = "") -> VisionloopError:
             extra = _EXTRAS.get(top)
             return VisionloopError(
                 f"The package {top} is not installed",
-                where=where,
+                # Where an extra is missing, the line that met it first is of no use to a person.
+                where=during if extra else where,
                 remedy=f"Install it with: pip install 'visionloop[{extra}]'"
                 if extra
                 else f"Install it with: pip install {top}",

@@ -177,7 +177,7 @@ def test_a_missing_package_is_told_with_the_extra_that_brings_it(tmp_path: Path)
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     assert answer.returncode == 1
-    assert "pip install 'visionloop[engine]'" in answer.stderr
+    assert "pip install 'visionloop[lake]'" in answer.stderr
 
 
 def test_a_base_install_compiles_without_the_engine(tmp_path: Path) -> None:

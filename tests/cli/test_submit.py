@@ -197,6 +197,54 @@ def test_a_job_that_starts_again_follows_its_run(
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("method", "path", "words"),
+    [
+        ("GET", "/experiments", "Stopped before a run was started"),
+        ("POST", "/runs$", "asked to start a run: it may have started"),
+    ],
+)
+def test_a_command_that_is_stopped_before_it_has_a_run_says_whether_there_may_be_one(
+    config: str, stop: signal.Signals, method: str, path: str, words: str
+) -> None:
+    with KfpStub() as stub:
+        stub.fail(method, path, 503, times=1000)
+        command = [sys.executable, "-m", "visionloop", "submit", "round", "--config", config]
+        child = subprocess.Popen(
+            [*command, "--host", stub.url, "--wait"], stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 60
+        while not stub.asked(method, path) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        child.send_signal(stop)
+        _, told = child.communicate(timeout=30)
+    assert child.returncode == 1
+    assert words in told and "what was finished is kept" not in told
+
+
+def test_what_no_server_could_take_is_refused_before_one_is_asked(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with KfpStub() as stub:
+        for option, value in (("--timeout", "-5"), ("--poll", "nan"), ("--timeout", "soon")):
+            assert submit(stub, config, "--wait", f"{option}={value}") == 2
+            assert option in capsys.readouterr().err
+        assert not stub.requests
+        assert submit(stub, config, "--once", "two words") == 2
+        assert "Give a word without spaces" in capsys.readouterr().err
+        assert not stub.runs
+    assert main(["submit", "round", "--config", config, "--host", "ftp://kfp.example"]) == 2
+
+
+def test_a_namespace_on_a_server_for_one_user_is_ignored_and_that_is_said(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with KfpStub(single_user=True) as stub:
+        assert submit(stub, config, "--namespace", "team-a") == 0
+    assert "--namespace team-a is ignored" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("cancel", [False, True])
 def test_a_command_that_is_stopped_says_whether_the_run_goes_on(
     config: str, stop: signal.Signals, cancel: bool

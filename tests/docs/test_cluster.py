@@ -31,7 +31,8 @@ OURS = sorted({line for line in commands() if line.startswith("visionloop ")})
 
 @pytest.mark.parametrize("line", OURS)
 def test_every_command_of_ours_is_read_by_its_parser(line: str) -> None:
-    name, *arguments = shlex.split(line)[1:]
+    # NAMESPACE stands for one of the reader's: no namespace is written in capitals.
+    name, *arguments = shlex.split(line.replace("NAMESPACE", "team-a"))[1:]
     parser = Parser(prog=name)
     importlib.import_module(f"visionloop.cli.{name}").add_arguments(parser)
     if arguments and not (name == "rollback" and "--config" not in arguments):

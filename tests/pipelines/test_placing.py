@@ -191,7 +191,7 @@ def test_a_queue_holds_whatever_accelerator_a_run_names_and_its_help_says_so(
     with pytest.raises(SystemExit):
         main(["compile", "--help"])
     said = " ".join(capsys.readouterr().out.split())
-    assert "a run that names none wait in it for cores and memory" in said
+    assert "one that names none wait in it for cores and memory" in said
 
 
 def test_submitting_and_scheduling_place_as_compiling_does(

@@ -178,3 +178,22 @@ def test_a_right_that_lacks_is_told_in_the_servers_words() -> None:
         kfp.fail("GET", "/experiments", 403, message=words)
         with pytest.raises(ServerError, match="Verb:list Resource:experiments"):
             server.experiment("visionloop")
+
+
+def test_a_cookie_without_a_name_and_an_address_of_another_kind_are_refused_unasked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for host in ("ftp://kfp.example", "https://", "file:///kfp"):
+        with pytest.raises(InputError, match="no address") as caught:
+            Server.connect(host)
+        assert "https://" in caught.value.remedy
+    monkeypatch.setenv("VISIONLOOP_KFP_COOKIE", "MTY5secret")
+    with pytest.raises(InputError) as caught:
+        Server.connect("http://127.0.0.1:9")
+    assert "name=value" in caught.value.remedy and "MTY5secret" not in str(caught.value)
+
+
+def test_a_server_for_one_user_is_asked_without_a_namespace() -> None:
+    with KfpStub(single_user=True) as kfp:
+        server = Server.connect(kfp.url, namespace="team-a")
+        assert server.namespace == "" and server.experiment("visionloop") == "experiment-0"

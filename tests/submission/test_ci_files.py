@@ -6,8 +6,10 @@ import importlib.util
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -123,22 +125,63 @@ def test_every_shell_script_parses() -> None:
         assert done.returncode == 0, (name, done.stderr)
 
 
+def scheduled_by(file: str) -> list[dict[str, Any]]:
+    """Return what the kustomization makes, where that file is the one of the three in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copytree(GITOPS, Path(folder) / "gitops"))
+        kustomization = copy / "kustomization.yaml"
+        text = kustomization.read_text(encoding="utf-8")
+        assert text.count("\n  - schedule.yaml\n") == 1 and text.count(file) == 1
+        text = text.replace("  - schedule.yaml", "").replace(f"  # - {file}", f"  - {file}")
+        kustomization.write_text(text, encoding="utf-8")
+        return render(copy)
+
+
 def job() -> dict[str, Any]:
-    documents = render(GITOPS)
-    return next(d for d in documents if d["kind"] == "Job")
+    return next(d for d in render(GITOPS) if d["kind"] == "Job")
 
 
 def scheduled_workflow() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(
-        (GITOPS / "scheduled-workflow.yaml").read_text(encoding="utf-8")
-    )
-    return found
+    documents = scheduled_by("scheduled-workflow.yaml")
+    return next(d for d in documents if d["kind"] == "ScheduledWorkflow")
 
 
 def cron_job() -> dict[str, Any]:
-    text = (GITOPS / "cron-job.yaml").read_text(encoding="utf-8")
-    found: dict[str, Any] = yaml.safe_load(text)
-    return found
+    return next(d for d in scheduled_by("cron-job.yaml") if d["kind"] == "CronJob")
+
+
+def test_namespace_and_image_of_the_gitops_files_stand_in_one_place_each() -> None:
+    texts = {path.name: path.read_text(encoding="utf-8") for path in GITOPS.glob("*.yaml")}
+    others = {name: text for name, text in texts.items() if name != "kustomization.yaml"}
+    for name, text in others.items():
+        assert not re.search(r"^ *namespace:", text, re.M), name
+    images = {
+        image for text in others.values() for image in re.findall(r"^ *image: (.+)", text, re.M)
+    }
+    assert images == {RELEASE.rpartition(":")[0]}
+    kustomization = yaml.safe_load(texts["kustomization.yaml"])
+    assert kustomization["images"] == [{"name": images.pop(), "newTag": __version__}]
+    for document in (job(), cron_job(), scheduled_workflow()):
+        assert document["metadata"]["namespace"] == kustomization["namespace"]
+        assert re.findall(r"'image': '([^']+)'", str(document)) == [RELEASE]
+
+
+def test_every_image_and_version_of_ours_in_the_folder_is_this_release() -> None:
+    for path in sorted(CI.rglob("*.*")):
+        text = path.read_text(encoding="utf-8")
+        for tag in re.findall(r"visionloop/visionloop:([\w.-]+)|newTag: (\S+)", text):
+            assert "".join(tag).removesuffix("-cpu") == __version__, path
+        for version in re.findall(r"visionloop(?:\.git)?@v([\d.]+\d)", text):
+            assert version == __version__, path
+
+
+def test_the_loop_with_its_commented_lines_is_a_loop_with_gpus_and_an_endpoint() -> None:
+    text = (GITOPS / "loop.yaml").read_text(encoding="utf-8")
+    whole = re.sub(r"^( *)# (?=( *)(- |[a-z_]+:( |$)))", r"\1", text, flags=re.M)
+    loop = load_config(whole)
+    assert loop.cluster.accelerator_type == "nvidia.com/gpu" and loop.cluster.node_selector
+    assert loop.cluster.tolerations and loop.cluster.namespace == "team-a"
+    assert loop.serving.kserve and loop.serving.kserve.service_account == "visionloop-predictor"
 
 
 def test_the_cron_job_starts_one_restricted_pod_at_a_time() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -115,6 +116,37 @@ def test_five_cron_fields_get_their_seconds_and_nonsense_is_refused() -> None:
     for wrong in ("daily at six", "* * *", "0 6 * * * * *", "0 6 * * !"):
         with pytest.raises(InputError, match="cron expression"):
             with_seconds(wrong)
+
+
+@pytest.mark.parametrize(
+    ("cron", "field"),
+    [
+        ("60 * * * *", "'60' is no minute"),
+        ("0 24 * * *", "'24' is no hour"),
+        ("0 6 0 * *", "'0' is no day of the month"),
+        ("0 6 * 13 *", "'13' is no month"),
+        ("0 6 * * 7", "'7' is no day of the week"),
+        ("0 6 * * FOO", "'FOO' is no day of the week"),
+        ("0 20-6 * * *", "'20-6' is no hour"),
+        ("*/0 * * * *", "'\\*/0' is no minute"),
+        ("? * * * *", "is no minute"),
+        ("0 1,25 * * *", "'1,25' is no hour"),
+    ],
+)
+def test_a_field_out_of_its_range_is_named_before_a_server_is_asked(
+    cron: str, field: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match=field):
+        with_seconds(cron)
+    (tmp_path / "loop.yaml").write_text(LOOP, encoding="utf-8")
+    command = ["schedule", "watch", "--config", str(tmp_path / "loop.yaml"), "--cron", cron]
+    assert main([*command, "--host", "http://127.0.0.1:9"]) == 2
+    assert "is not a cron expression" in capsys.readouterr().err
+
+
+def test_fields_within_their_ranges_are_taken() -> None:
+    for cron in ("0 0 1,15 JAN-mar sun", "5/10 0-23/2 ? * 0-6", "59 23 31 12 6", "0,30 * * * ?"):
+        assert with_seconds(cron) == f"0 {cron}"
 
 
 def test_the_command_makes_shows_switches_and_removes(

@@ -52,8 +52,9 @@ def machine(folder: Path) -> Iterator[Finding]:
     """
     yield _python()
     yield from _packages()
-    yield attempt("ONNX Runtime", _onnx_runtime)
-    yield _torch_pair()
+    if importlib.util.find_spec("pyiceberg") or importlib.util.find_spec("kserve"):
+        yield attempt("ONNX Runtime", _onnx_runtime)
+        yield _torch_pair()
     yield _disk(folder)
     yield _writable(folder)
     yield _processors()
@@ -61,15 +62,18 @@ def machine(folder: Path) -> Iterator[Finding]:
     yield _accelerator()
 
 
-def lake(config: LoopConfig) -> Iterator[Finding]:
+def lake(config: LoopConfig, *, afar: bool = False) -> Iterator[Finding]:
     """Check the lake and the sources of a loop.
 
     Args:
         config: The loop's configuration.
+        afar: Whether pods work with them and this machine is none: what only pods reach cannot be
+            told then.
 
     Yields:
         One finding a check.
     """
+    from visionloop.cli.from_afar import attempt_from_afar, on_the_volume
     from visionloop.cli.lake_rights import lake_rights
     from visionloop.lake.storage import local_path, scheme_of
 
@@ -82,7 +86,16 @@ def lake(config: LoopConfig) -> Iterator[Finding]:
             "check what this one may do",
         )
         return
-    if scheme_of(config.lake) == "file" and not local_path(config.lake).exists():
+
+    def look(
+        check: str, uri: str, ask: Callable[[], Finding | str], *, catalog: bool = False
+    ) -> Finding:
+        if afar:
+            return attempt_from_afar(config, check, uri, ask, catalog=catalog)
+        return attempt(check, ask)
+
+    mounted = afar and on_the_volume(config, config.lake)
+    if scheme_of(config.lake) == "file" and not mounted and not local_path(config.lake).exists():
         # A check must not make what it looks for: the path may be a slip of the hand.
         yield Finding(
             f"lake {config.lake}",
@@ -91,10 +104,12 @@ def lake(config: LoopConfig) -> Iterator[Finding]:
             "The first ingest makes it; if there should be one, check the path",
         )
     else:
-        yield attempt(f"lake {config.lake}", lambda: _lake_answers(config))
-        yield attempt("write to the lake", lambda: lake_rights(config.lake))
+        check = f"lake {config.lake}"
+        yield look(check, config.lake, lambda: _lake_answers(config), catalog=True)
+        yield look("write to the lake", config.lake, lambda: lake_rights(config.lake))
     for source in config.sources:
-        yield attempt(f"source {source.uri}", functools.partial(_source, source.uri))
+        ask = functools.partial(_source, source.uri)
+        yield look(f"source {source.uri}", source.uri, ask)
     if config.serving.url:
         yield attempt(f"endpoint {config.serving.url}", lambda: _endpoint(config.serving.url))
 
@@ -139,6 +154,13 @@ def _packages() -> Iterator[Finding]:
         "serve": ("kserve", "uvicorn"),
         "demo": ("scikit-learn",),
     }
+    if all(importlib.util.find_spec(name) is None for name in ("pyiceberg", "torch", "kserve")):
+        groups = {"base": groups["base"]}
+        yield Finding(
+            "packages: lake, engine, serve, demo",
+            "ok",
+            "not installed: the base install compiles, submits and schedules",
+        )
     for extra, names in groups.items():
         versions, absent = [], []
         for name in names:

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     if args.events:
         events = absolute(args.events)
     else:
-        config = lake_config(args)
+        config = lake_config(args, looks_only=True)  # events need no catalog
         events = config.serving.events or join(config.lake, "events")
     run_collector(
         events,

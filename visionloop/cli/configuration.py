@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from visionloop.cli.from_afar import refuse_lake_of_pods
 from visionloop.errors import InputError
 from visionloop.submission import starting
 from visionloop.submission.starting import absolute as absolute
@@ -55,18 +56,22 @@ def add_lake_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--catalog", metavar="URI", help="PostgreSQL catalog of a gs:// lake")
 
 
-def lake_config(args: argparse.Namespace, overrides: dict[str, Any] | None = None) -> LoopConfig:
+def lake_config(
+    args: argparse.Namespace, overrides: dict[str, Any] | None = None, *, looks_only: bool = False
+) -> LoopConfig:
     """Return the configuration of a command that works on a lake.
 
     Args:
         args: With ``lake``, ``config``, ``loop`` and ``catalog``, which win over the file's.
         overrides: More values by dotted path.
+        looks_only: Whether the command does without a lake that is out of reach.
 
     Returns:
         The configuration.
 
     Raises:
-        InputError: Neither a lake nor a configuration was named, or the configuration is wrong.
+        InputError: Neither a lake nor a configuration was named, the configuration is wrong, or
+            the lake is on a volume that only pods mount.
     """
     from visionloop.config import load_config
 
@@ -78,7 +83,10 @@ def lake_config(args: argparse.Namespace, overrides: dict[str, Any] | None = Non
     if args.catalog:
         values["catalog"] = args.catalog
     if args.config:
-        return load_config(args.config, overrides=values)
+        config = load_config(args.config, overrides=values)
+        if not looks_only:
+            refuse_lake_of_pods(config)
+        return config
     if args.lake and not args.loop:
         values["name"] = only_loop(values["lake"], str(values.get("catalog", "")))
     if not args.lake:

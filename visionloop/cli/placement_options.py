@@ -13,9 +13,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--queue",
         metavar="NAME",
-        help="Kueue LocalQueue that admits the pods that may have an accelerator. It is fixed here, "
-        "and a run names its accelerator: the pods of a run that names none wait in it for cores "
-        "and memory, so leave it out where no run will have one",
+        help="Kueue LocalQueue that admits the pods that may have an accelerator. A run names its "
+        "accelerator later: the pods of one that names none wait in it for cores and memory, so "
+        "leave it out where no run will have one",
     )
     group.add_argument(
         "--volume",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from visionloop.cli.configuration import open_existing
+from visionloop.cli.from_afar import refuse_lake_of_pods
 from visionloop.cli.parser import show
 
 
@@ -27,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from visionloop.stages.rollback import rollback
 
     config = load_config(args.config)
+    refuse_lake_of_pods(config)
     open_existing(config.lake, config.catalog, config.name)
     found = rollback(config=config.text(), model_id=args.model)
     text = (

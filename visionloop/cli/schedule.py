@@ -15,7 +15,7 @@ from visionloop.cli.configuration import add_pipeline_options
 from visionloop.cli.parser import show
 from visionloop.config import load_config
 from visionloop.errors import InputError
-from visionloop.submission import Schedule, prepare
+from visionloop.submission import Schedule, prepare, schedules
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
             where="--cron",
             remedy='Give five fields, minute first: "0 6 * * *" is every day at 6:00 UTC',
         )
+    schedules.with_seconds(args.cron)  # what it has to say needs no server
     with tempfile.TemporaryDirectory() as folder:
         settings = [*args.settings, *placement_options.settings(args)]
         work = prepare(args.pipeline, args.config, folder, settings=settings)
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _look_after(args: argparse.Namespace) -> int:
     server = kfp_server.server_of(args)
-    namespace = server.namespace_for(load_config(args.config)) if args.config else args.namespace
+    namespace = server.namespace_for(load_config(args.config)) if args.config else server.namespace
     if args.list:
         found = server.schedules(args.experiment, namespace=namespace)
         text = "\n".join(map(_line, found)) or f"{args.experiment}: no schedules"

@@ -7,6 +7,7 @@ with its service account, elsewhere as kubectl does.
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from visionloop.cli import kfp_server, placement_options
 from visionloop.cli.configuration import add_pipeline_options
 from visionloop.cli.parser import say, show
 from visionloop.errors import VisionloopError
-from visionloop.submission import End, Reason, Run, Server, prepare
+from visionloop.submission import End, Reason, Run, Server, StartInterrupted, prepare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,13 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="wait until the run has ended")
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=_seconds,
         default=86400.0,
         metavar="S",
         help="seconds to wait (default: a day)",
     )
     parser.add_argument(
-        "--poll", type=float, default=5.0, metavar="S", help="seconds between two looks"
+        "--poll", type=_seconds, default=5.0, metavar="S", help="seconds between two looks"
     )
     parser.add_argument(
         "--log-lines",
@@ -62,18 +63,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    with tempfile.TemporaryDirectory() as folder:
-        settings = [*args.settings, *placement_options.settings(args)]
-        work = prepare(args.pipeline, args.config, folder, settings=settings)
-        server = kfp_server.server_of(args)
-        started = server.start(
-            work,
-            experiment=args.experiment,
-            name=args.run_name,
-            once=args.once,
-            service_account=args.service_account,
-            pipeline_root=args.pipeline_root,
-        )
+    with _stopped_by_signals():
+        try:
+            server, started = _start(args)
+        except StartInterrupted:
+            raise VisionloopError(
+                "Stopped while the server was asked to start a run: it may have started",
+                where=f"experiment {args.experiment}",
+                remedy="Look at its runs in the Kubeflow Pipelines UI; the same command with the "
+                "same --once KEY attaches to a run that is there, and without a key starts another",
+            ) from None
+        except KeyboardInterrupt:
+            raise VisionloopError(
+                "Stopped before a run was started", remedy="Start the same command again"
+            ) from None
     told = _told(started)
     if not args.wait:
         result = _result(started) | {"state": started.state}
@@ -86,6 +89,22 @@ def run(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             raise _interrupted(server, started, cancel=args.cancel_on_interrupt) from None
     return _judge(server, started, end, args)
+
+
+def _start(args: argparse.Namespace) -> tuple[Server, Run]:
+    with tempfile.TemporaryDirectory() as folder:
+        settings = [*args.settings, *placement_options.settings(args)]
+        work = prepare(args.pipeline, args.config, folder, settings=settings)
+        server = kfp_server.server_of(args)
+        started = server.start(
+            work,
+            experiment=args.experiment,
+            name=args.run_name,
+            once=args.once,
+            service_account=args.service_account,
+            pipeline_root=args.pipeline_root,
+        )
+    return server, started
 
 
 def _judge(server: Server, started: Run, end: End, args: argparse.Namespace) -> int:
@@ -160,6 +179,13 @@ def _stopped_by_signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"give seconds, 0 or more, not {text}")
+    return seconds
 
 
 def _result(started: Run) -> dict[str, Any]:

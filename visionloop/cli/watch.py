@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from visionloop.cli import run as local
 from visionloop.cli.configuration import add_pipeline_options, start_arguments
+from visionloop.cli.from_afar import refuse_lake_of_pods
 from visionloop.cli.parser import show
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.dry_run:
         return local.run(args)
     _, config, arguments = start_arguments(args)
+    refuse_lake_of_pods(config)
 
     from visionloop.lake import Lake
     from visionloop.monitoring.watching import decide

@@ -29,6 +29,12 @@ EMBEDDINGS_PROPERTIES = TABLE_PROPERTIES | {"write.parquet.compression-codec": "
 
 SQLITE_TIMEOUT_SECONDS = 30
 
+# What a person does whose machine does not reach a lake that pods work with.
+IN_THE_CLUSTER = (
+    "A pod of the component client reaches what is in a cluster (docs/cluster.md): kubectl exec -i "
+    "deployment/visionloop-client -- visionloop COMMAND --config /dev/stdin < loop.yaml"
+)
+
 
 def catalog_uri(root: str, catalog: str) -> str:
     """Return the catalog's URI of a lake.
@@ -48,7 +54,8 @@ def catalog_uri(root: str, catalog: str) -> str:
                 "a gs:// lake needs a catalog",
                 where=root,
                 remedy="Set `catalog:` (or VISIONLOOP_CATALOG) to a PostgreSQL database, "
-                "postgresql+psycopg2://user@host/db",
+                "postgresql+psycopg2://user@host/db. "
+                f"{IN_THE_CLUSTER}",
             )
         return f"sqlite:///{local_path(join(root, 'catalog.sqlite'))}"
     if uri.startswith("postgresql://"):
@@ -168,6 +175,11 @@ def catalog_errors(where: str, *, files: str = "") -> Iterator[None]:
             )
         elif "readonly" in cause or "unable to open" in cause:
             remedy = "Check that the folder exists and may be written"
+        elif "could not translate host name" in cause:
+            remedy = (
+                "Check that `catalog:` names its host; one in a cluster is known there only. "
+                f"{IN_THE_CLUSTER}"
+            )
         elif "full" in cause:
             remedy = "Free some space and run this again; what was stored is intact"
         else:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from visionloop.errors import InputError, VisionloopError
 from visionloop.progress import log, progress
 from visionloop.serving.inference_service.endpoint import Endpoint, Served
+from visionloop.serving.inference_service.modes import find_mode
 from visionloop.serving.inference_service.record import (
     PROMOTING,
     ROLLED_BACK,
@@ -29,7 +30,7 @@ from visionloop.serving.inference_service.record import (
     read_record,
     record_uri,
 )
-from visionloop.serving.inference_service.rollout import Rollouts, find_mode
+from visionloop.serving.inference_service.rollout import Rollouts
 from visionloop.serving.inference_service.waiting import RolloutFailed
 from visionloop.serving.pointer import Pointer, pointer_uri, read_pointer
 

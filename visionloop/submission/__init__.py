@@ -16,6 +16,7 @@ from visionloop.submission.access import Access
 from visionloop.submission.following import End
 from visionloop.submission.reasons import Reason
 from visionloop.submission.refusals import ServerError
+from visionloop.submission.runs import StartInterrupted
 from visionloop.submission.schedules import Schedule
 from visionloop.submission.server import Run, Server
 from visionloop.submission.tasks import Task
@@ -29,6 +30,7 @@ __all__ = [
     "Schedule",
     "Server",
     "ServerError",
+    "StartInterrupted",
     "Task",
     "Work",
     "prepare",

@@ -35,7 +35,7 @@ class Access:
         """Return what this process was given.
 
         Raises:
-            InputError: A token file was named, and is not there.
+            InputError: A token file was named, and is not there; or a cookie has no name.
         """
         path = environment.kfp_token_file()
         there = Path(path).is_file()
@@ -45,10 +45,17 @@ class Access:
                 where=path,
                 remedy="Mount the token there, or correct VISIONLOOP_KFP_TOKEN_FILE",
             )
+        cookie = environment.kfp_cookie()
+        if cookie and not cookie.partition("=")[1]:
+            raise InputError(
+                "the session cookie has no name",
+                where="VISIONLOOP_KFP_COOKIE",
+                remedy="Give name=value, for example authservice_session=VALUE",
+            )
         return cls(
             token=environment.kfp_token(),
             token_file=path if there else "",
-            cookie=environment.kfp_cookie(),
+            cookie=cookie,
             ca_file=environment.kfp_ca_file(),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from contextlib import redirect_stdout
 from typing import Any
@@ -25,9 +26,15 @@ def connect(host: str, access: Access) -> Any:
 
     Raises:
         ServerError: It does not answer, or refuses.
-        InputError: No server was named and none is found.
+        InputError: No server was named and none is found, or its address is none.
     """
     host = host or environment.kfp_endpoint()
+    if host and not re.match(r"https?://[^/]", host):
+        raise InputError(
+            f"{host!r} is no address of a Kubeflow Pipelines API",
+            where="--host",
+            remedy="Give one that begins with https:// or http://, or a host's name alone",
+        )
     if access.token and not host:
         raise InputError(
             "a token was given, and no server to show it to",

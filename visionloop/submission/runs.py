@@ -60,6 +60,10 @@ class Request:
         return f"visionloop key={self.key} content={self.content}"
 
 
+class StartInterrupted(KeyboardInterrupt):
+    """Stopped while a run was asked for: it may have been started."""
+
+
 def start(client: Any, request: Request, *, where: str) -> tuple[Any, bool]:
     """Start a run, or attach to the one that was started with the same key.
 
@@ -74,24 +78,33 @@ def start(client: Any, request: Request, *, where: str) -> tuple[Any, bool]:
     Raises:
         InputError: The key belongs to a run of something else.
         ServerError: The server refuses or does not answer.
+        StartInterrupted: Ctrl-C while the server was asked to make it, or just after.
     """
+    asked = False
 
     def find() -> Any:
         return next(iter(_same(client, request, where)), None)
 
     def make() -> Any:
+        nonlocal asked
+        asked = True
         with plain_errors(where):
             return client.runs.run_service_create_run(run=_body(request))
 
-    run, ours = made_once(find, make, look_first=request.only_once)
-    if not ours or not request.only_once:
-        return run, not ours
-    time.sleep(_SETTLED_AFTER_S)
-    first = next(iter(_same(client, request, where)), run)
-    if first.run_id == run.run_id:
-        return run, False
-    cancel(client, str(run.run_id), where=where)
-    return first, True
+    try:
+        run, ours = made_once(find, make, look_first=request.only_once)
+        if not ours or not request.only_once:
+            return run, not ours
+        time.sleep(_SETTLED_AFTER_S)
+        first = next(iter(_same(client, request, where)), run)
+        if first.run_id == run.run_id:
+            return run, False
+        cancel(client, str(run.run_id), where=where)
+        return first, True
+    except KeyboardInterrupt as stopped:
+        if asked:
+            raise StartInterrupted from stopped
+        raise
 
 
 def cancel(client: Any, run_id: str, *, where: str) -> None:

@@ -13,7 +13,17 @@ from visionloop.submission.making import made_once
 from visionloop.submission.refusals import ServerError, plain_errors
 from visionloop.submission.versions import Version
 
-_CRON_FIELD = re.compile(r"^[0-9A-Za-z*/,\-?]+$")
+# Each field of a cron expression as Kubeflow Pipelines reads it: its least and its greatest value,
+# and the names of values from the least on.
+_CRON_FIELDS = {
+    "second": (0, 59, ""),
+    "minute": (0, 59, ""),
+    "hour": (0, 23, ""),
+    "day of the month": (1, 31, ""),
+    "month": (1, 12, "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC"),
+    "day of the week": (0, 6, "SUN MON TUE WED THU FRI SAT"),
+}
+_CRON_PART = re.compile(r"(\*|\?|(\w+)(?:-(\w+))?)(?:/(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -194,18 +204,43 @@ def with_seconds(cron: str) -> str:
         cron: Five fields, or six with the seconds in front.
 
     Raises:
-        InputError: It has another number of fields, or a field holds something else.
+        InputError: It has another number of fields, or a field holds what it cannot.
     """
     fields = cron.split()
     if len(fields) == 5:
         fields = ["0", *fields]
-    if len(fields) != 6 or not all(_CRON_FIELD.match(field) for field in fields):
+    if len(fields) != 6:
         raise InputError(
             f"{cron!r} is not a cron expression",
             where="--cron",
             remedy='Give five fields, minute first: "0 6 * * *" is every day at 6:00 UTC',
         )
+    for name, field in zip(_CRON_FIELDS, fields, strict=True):
+        least, most, _ = _CRON_FIELDS[name]
+        if not all(_fits(part, name) for part in field.split(",")):
+            raise InputError(
+                f"{cron!r} is not a cron expression: {field!r} is no {name}",
+                where="--cron",
+                remedy=f"Give {least} to {most}, a range such as {least}-{most}, a list with "
+                "commas, or * with a step such as */5",
+            )
     return " ".join(fields)
+
+
+def _fits(part: str, name: str) -> bool:
+    """Whether one entry of a field's list is a value, a range or a star, with a step or without."""
+    least, most, names = _CRON_FIELDS[name]
+    found = _CRON_PART.fullmatch(part)
+    if not found or (found[4] is not None and not int(found[4])):
+        return False
+    if found[2] is None:
+        return found[1] != "?" or name.startswith("day")
+    known = {word: number for number, word in enumerate(names.split(), start=least)}
+    bounds = []
+    for text in (found[2], found[3] or found[2]):
+        value = known.get(text.upper(), int(text) if text.isdecimal() else -1)
+        bounds.append(value)
+    return least <= bounds[0] <= bounds[1] <= most
 
 
 def _all(client: Any, experiment_id: str, where: str) -> list[Any]:

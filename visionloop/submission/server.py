@@ -88,21 +88,27 @@ class Server:
         Args:
             host: Address of the API; empty takes ``KF_PIPELINES_ENDPOINT``, else the cluster that
                 this process runs in, else the one that kubectl speaks to.
-            namespace: Namespace on a server that many users share.
+            namespace: Namespace on a server that many users share; one for a single user has
+                none, and it is ignored there.
             ca_file: Certificate authority of the server; empty takes that of the access.
             access: How to sign in; None takes what the environment holds.
 
         Raises:
-            InputError: There is no server to be found, or a file that was named is missing.
+            InputError: There is no server to be found, its address is none, or a file that was
+                named is missing.
         """
         shown = access or Access.from_environment()
         if ca_file:
             shown = Access(shown.token, shown.token_file, shown.cookie, ca_file)
-        host = (host or environment.kfp_endpoint()).rstrip("/")
+        host = host or environment.kfp_endpoint()
         if host and "://" not in host:
             host = f"https://{host}"
+        host = host.rstrip("/")
         ui = (environment.kfp_ui() or host).rstrip("/")
-        return cls(connect(host, shown), host=host, ui=ui, namespace=namespace)
+        client = connect(host, shown)
+        # A server for one user refuses every request that names a namespace.
+        shared = bool(client.get_kfp_healthz().multi_user)
+        return cls(client, host=host, ui=ui, namespace=namespace if shared else "")
 
     @property
     def many_users(self) -> bool:
@@ -180,7 +186,11 @@ class Server:
             InputError: The key is not one word, or belongs to a run of something else.
         """
         if once.split() != [once] and once:
-            raise InputError(f"the key {once!r} is not one word", where="--once")
+            raise InputError(
+                f"the key {once!r} is not one word",
+                where="--once",
+                remedy="Give a word without spaces, for example the commit or the CI run's id",
+            )
         arguments = dict(work.arguments)
         fill_from_lake(work.package.pipeline, work.config, arguments)
         version = self.upload(work)

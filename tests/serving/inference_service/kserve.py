@@ -60,7 +60,7 @@ class KServe:
         self.broken: dict[str, str] = {}
         self.routes_canaries, self.deaf = True, False
         self.seconds = 0.0
-        self.lag = 0.0  # of the controller behind what is applied, and behind the pods
+        self.lag = 0.0  # of the controller behind the pods; behind what is applied, twice that
         self.history: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.refused: list[str] = []
@@ -147,7 +147,7 @@ class KServe:
     def _changed(self, event: str, item: dict[str, Any]) -> None:
         if item["kind"] != "InferenceService" or event == "DELETED":
             return
-        time.sleep(self.lag)
+        time.sleep(2 * self.lag)
         with self._lock:
             live = self.server.read("InferenceService", "clothing", NAMESPACE)
             if live is None:
@@ -208,7 +208,9 @@ class KServe:
             del self._units[name]
             self._units[f"{name} before"] = before
         self._units[name] = unit
-        unit.copies = predictor.get("minReplicas", 1)
+        # As where Knative allows a revision to begin without a pod.
+        asked = predictor["annotations"].get("autoscaling.knative.dev/initial-scale", 0)
+        unit.copies = predictor.get("minReplicas", 1) or int(asked)
         if self.broken.get(model_id) == "forbidden":
             self._refuse_pods(unit)
             return

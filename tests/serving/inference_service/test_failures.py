@@ -189,9 +189,11 @@ def test_a_right_that_lacks_is_named(
     world.model("m0001-aa", 1)
     world.server.denied.add(right)
     world.settings["timeout_s"] = 600
+    began = time.monotonic()
     with pytest.raises(VisionloopError, match=says) as raised:
         world.publish("m0001-aa")
     assert isinstance(raised.value, Forbidden) or "pods/proxy" in right
+    assert time.monotonic() - began < 200, "nobody waits for a right"
 
 
 def test_what_an_admission_rule_refuses_is_told_in_its_words(

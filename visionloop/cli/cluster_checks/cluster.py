@@ -49,7 +49,11 @@ def cluster(question: Question) -> Iterator[Finding]:
     reached = connect(namespace=question.namespace, patience=question.patience)
     asked = question.settled(reached, many_users)
     yield from versions.pipelines_version(reached)
-    yield from namespaces.namespace(reached)
+    home = namespaces.namespace(reached)
+    yield home
+    if home.found == namespaces.ABSENT:
+        # All that follows would be missing in it.
+        return
     yield from accounts.accounts(reached, asked)
     yield from bucket_rights.bucket_rights(reached, asked)
     yield from run_accounts.run_account(reached, asked, many_users)

@@ -44,7 +44,8 @@ def events(cluster: Cluster, question: Question) -> Iterator[Finding]:
     home = kserve.namespace or cluster.namespace
     name, namespace, port = _service(kserve.logger.url, home)
     if not name:
-        yield Finding("events", "ok", f"are sent to {kserve.logger.url}, outside of the cluster")
+        told = f"go to {kserve.logger.url}, not to a Service of this cluster"
+        yield Finding("events", "ok", told)
         return
     kept: dict[str, Any] = {}
     receives = look("events", lambda: _collector(cluster, name, namespace, port, kept))
@@ -99,7 +100,7 @@ def _collector(
         return Finding("events", "fail", f"Service {name} has port {has} and not {port}", remedy)
     selector = service["spec"].get("selector") or {}
     if not selector:
-        return f"Service {namespace}/{name} receives them, outside of the cluster"
+        return f"Service {namespace}/{name} hands them on to an address that is no pod of its own"
     kept.update(service)
     labels = ",".join(f"{key}={value}" for key, value in selector.items())
     pods = cluster.list("v1", "Pod", namespace=namespace, label_selector=labels)

@@ -104,16 +104,9 @@ def _wrong(found: str) -> Finding:
 
 
 def _rollout(cluster: Cluster, question: Question) -> Finding | str:
-    try:
-        from visionloop.serving.inference_service.endpoint import Endpoint
-        from visionloop.serving.inference_service.rollout import find_mode
-    except ModuleNotFoundError as error:
-        return Finding(
-            "rollout",
-            "warn",
-            f"cannot tell: the package {error.name} is not installed here",
-            "pip install 'visionloop[lake]'",
-        )
+    from visionloop.serving.inference_service.endpoint import Endpoint
+    from visionloop.serving.inference_service.modes import find_mode
+
     config = question.config
     assert config is not None and config.serving.kserve is not None
     settings = config.serving.kserve

@@ -14,16 +14,17 @@ if TYPE_CHECKING:
 _ENFORCED = "pod-security.kubernetes.io/enforce"
 # KServe's webhook for pods selects namespaces without it, whatever its value.
 _CONTROL_PLANE = "control-plane"
+ABSENT = "does not exist"
 
 
-def namespace(cluster: Cluster) -> Iterator[Finding]:
+def namespace(cluster: Cluster) -> Finding:
     """Look whether the namespace exists and lets the pods of Kubeflow Pipelines run.
 
     Args:
         cluster: The cluster.
 
-    Yields:
-        One finding.
+    Returns:
+        The finding; `ABSENT` is found where there is no such namespace.
     """
     check = f"namespace {cluster.namespace}"
 
@@ -33,7 +34,7 @@ def namespace(cluster: Cluster) -> Iterator[Finding]:
             return Finding(
                 check,
                 "fail",
-                "does not exist",
+                ABSENT,
                 "Make it, or name the one that Kubeflow Pipelines runs in with --namespace or "
                 "cluster.namespace",
             )
@@ -49,7 +50,7 @@ def namespace(cluster: Cluster) -> Iterator[Finding]:
             )
         return f"pod security level {level}" if level else "no pod security level"
 
-    yield look(check, ask)
+    return look(check, ask)
 
 
 def endpoint_namespace(cluster: Cluster, question: Question) -> Iterator[Finding]:
@@ -72,7 +73,7 @@ def endpoint_namespace(cluster: Cluster, question: Question) -> Iterator[Finding
         found = cluster.get("v1", "Namespace", home)
         if found is None:
             remedy = "Make it, or correct serving.kserve.namespace"
-            return Finding(check, "fail", "does not exist", remedy)
+            return Finding(check, "fail", ABSENT, remedy)
         if _CONTROL_PLANE in (found["metadata"].get("labels") or {}):
             return Finding(
                 check,
