@@ -19,6 +19,7 @@ import copy
 import json
 import re
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -93,6 +94,13 @@ class Seen:
     body: Any = field(default=None, repr=False)
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A client that goes away, such as a watch that nobody reads any more, is no error.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class ApiServer:
     """The server; a context manager.
 
@@ -142,7 +150,7 @@ class ApiServer:
         for folder in crds:
             for crd in read_crds(folder):
                 self.install(crd)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler(self))
+        self._server = _Server(("127.0.0.1", 0), handler(self))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         # The default looks half a second apart whether it is to stop.

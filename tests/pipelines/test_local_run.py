@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib.util
 import io
 import json
@@ -18,6 +19,7 @@ from types import ModuleType
 import pytest
 
 from visionloop.errors import InputError, VisionloopError
+from visionloop.runner import local
 from visionloop.runner.display import Lines, Terminal, describe
 from visionloop.runner.local import run_pipeline
 from visionloop.runner.result import TaskResult
@@ -242,3 +244,10 @@ def test_on_a_terminal_the_running_task_is_drawn_and_ended_ones_stay(
         display.close()
     assert "7 of 9 images" in stream.getvalue()
     assert "9 embedded" in stream.getvalue()
+
+
+def test_what_kfp_does_to_print_in_a_loop_is_put_back(tmp_path: Path) -> None:
+    before = builtins.print
+    with (tmp_path / "log.txt").open("w") as stream, local._everything_into(stream):
+        builtins.print = lambda *values, **options: None
+    assert builtins.print is before

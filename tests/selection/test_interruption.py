@@ -5,15 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from tests.selection.small_lake import NOW, fill, ids, put
 from visionloop.lake import Lake, checking_rows
@@ -54,40 +51,6 @@ def crowd(lake: Lake, n: int, d: int) -> None:
     with lake.run(stage="infer", round_id="0000") as run:
         run.append_embeddings("e", names, x / np.linalg.norm(x, axis=1, keepdims=True))
         run.commit(outputs={"space": "e"})
-
-
-@pytest.mark.slow
-def test_an_interrupted_selection_goes_on_and_picks_what_it_would_have_picked(
-    lake: Lake, tmp_path: Path
-) -> None:
-    crowd(lake, 8000, 64)
-    arguments = command(lake, tmp_path, "-n", 1000)
-    process = subprocess.Popen(
-        arguments, env=environ(tmp_path), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    kept: list[Path] = []
-    until = time.monotonic() + 200
-    while not kept and process.poll() is None and time.monotonic() < until:
-        kept = list((tmp_path / "state").rglob("select-*.json"))
-        time.sleep(0.05)
-    assert kept, "it ended, or made no pick, before it could be interrupted"
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 1 and "Stopped by the keyboard" in told, told
-    assert "Start the same command again to go on" in told
-    n_kept = len(json.loads(kept[0].read_text())["picked"])
-    assert 0 < n_kept < 1000
-
-    resumed, _ = finish(arguments, tmp_path)
-    assert not kept[0].exists()
-    other = tmp_path / "other"
-    other.mkdir()
-    whole, log = finish(arguments, other)
-    assert [pick["sample_id"] for pick in resumed["picks"]] == [
-        pick["sample_id"] for pick in whole["picks"]
-    ]
-    assert resumed["picks"] == whole["picks"] and len(whole["picks"]) == 1000
-    assert "1,000 of 1,000 picks" in log
 
 
 def test_what_was_kept_is_read_as_it_was_written(tmp_path: Path) -> None:

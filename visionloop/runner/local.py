@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import errno
 import logging
@@ -160,6 +161,8 @@ def _everything_into(stream: TextIO) -> Iterator[None]:
     """Send what KFP prints, logs and warns of into the log, and put everything back."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    # Once a loop has run, KFP leaves a print that indents everything that this process prints.
+    plain_print = builtins.print
     root.handlers = [logging.StreamHandler(stream)]
     root.setLevel(logging.INFO)
     try:
@@ -172,6 +175,7 @@ def _everything_into(stream: TextIO) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
+        builtins.print = plain_print
         root.handlers = handlers
         root.setLevel(level)
 
