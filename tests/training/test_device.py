@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from visionloop.errors import InputError, VisionloopError
+from visionloop.inference import session
 from visionloop.training import determinism
 from visionloop.training.determinism import choose_device
 
@@ -23,10 +24,10 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch can 
 def old_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with a GPU's device, and a driver that is too old."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    for name, content in (("_DEVICE", ""), ("_DRIVER", OLD_DRIVER)):
+    for module, name, content in ((session, "_NVIDIA", ""), (determinism, "_DRIVER", OLD_DRIVER)):
         path = tmp_path / name
         path.write_text(content, encoding="utf-8")
-        monkeypatch.setattr(determinism, name, path)
+        monkeypatch.setattr(module, name, path)
 
 
 @without_gpu
@@ -53,7 +54,7 @@ def test_who_wants_the_cpu_or_hides_the_gpu_gets_the_cpu(
 def test_without_a_device_auto_is_the_cpu_and_cuda_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(determinism, "_DEVICE", tmp_path / "nothing")
+    monkeypatch.setattr(session, "_NVIDIA", str(tmp_path / "nothing"))
     assert choose_device("auto") == "cpu"
     with pytest.raises(InputError, match="PyTorch sees no GPU"):
         choose_device("cuda")

@@ -40,19 +40,20 @@ _SIGNS = ("CUDA", "CUDNN", "CUBLAS", "CUFFT", "Failed to allocate memory")
 
 def device() -> str:
     """Return what ONNX models run on: ``CUDA`` where machine and build have it, or ``CPU``."""
-    return "CUDA" if _gpu_is_there() and _build_has_cuda() else "CPU"
+    return "CUDA" if gpu_is_there() and _build_has_cuda() else "CPU"
 
 
 def unused_gpu() -> str:
     """Return why ONNX models leave a GPU of this machine idle; empty where they do not."""
-    if not _gpu_is_there() or _build_has_cuda():
+    if not gpu_is_there() or _build_has_cuda():
         return ""
     return (
         "there is a GPU, and this build of ONNX Runtime cannot use it: ONNX models run on the CPU"
     )
 
 
-def _gpu_is_there() -> bool:
+def gpu_is_there() -> bool:
+    """Return whether this process was given a GPU, whatever can use it."""
     return os.path.exists(_NVIDIA) and not environment.hides_gpus()
 
 

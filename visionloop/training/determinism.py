@@ -10,8 +10,7 @@ from pathlib import Path
 
 from visionloop import environment
 
-# Where a machine or a container has the driver's device, and what the driver says of itself.
-_DEVICE = Path("/dev/nvidiactl")
+# What the driver says of itself.
 _DRIVER = Path("/proc/driver/nvidia/version")
 # The training stage shares its node with nobody; beyond this, small networks only get slower.
 MAX_THREADS = 8
@@ -71,10 +70,11 @@ def choose_device(wanted: str) -> str:
     import torch
 
     from visionloop.errors import InputError, VisionloopError
+    from visionloop.inference.session import gpu_is_there
 
     if torch.cuda.is_available():
         return "cuda"
-    if _DEVICE.exists() and not environment.hides_gpus():
+    if gpu_is_there():
         built = torch.version.cuda
         raise VisionloopError(
             "there is a GPU, and PyTorch cannot use it: "
