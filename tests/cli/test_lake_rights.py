@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.servers import storage_emulator
+from tests.servers import answering, storage_emulator
 from visionloop.cli.lake_rights import lake_rights
 from visionloop.lake.storage import StorageError, open_storage
 
@@ -78,14 +77,9 @@ def denied(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
         def log_message(self, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
-    yield refused
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with answering(Handler) as host:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{host}")
+        yield refused
 
 
 def test_all_rights_are_tried_and_nothing_is_left(bucket: str) -> None:
