@@ -12,11 +12,12 @@ export UV_NATIVE_TLS := true
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint generated locks image bench clean
+.PHONY: help demo test soak lint generated locks image bench clean
 
 help:
 	@echo "make demo   the whole loop on real digits: no cluster, no account"
 	@echo "make test   tests, linters and type checker"
+	@echo "make soak   the long forms of the tests: many kills, a million files"
 	@echo "make lint   linters and type checker alone"
 	@echo "make generated  refresh the compiled YAML and the components' pages"
 	@echo "make locks  refresh the packages that the images install (UPGRADE=1: newest versions)"
@@ -38,6 +39,9 @@ demo: $(READY)
 
 test: $(READY) lint
 	@$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+
+soak: $(READY)
+	@$(BIN)/pytest -m soak --timeout 7200
 
 lint: $(READY)
 	$(BIN)/ruff check .

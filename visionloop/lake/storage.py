@@ -7,10 +7,8 @@ is the same thing on a laptop and in a bucket.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 from visionloop import environment
 from visionloop.errors import InputError, VisionloopError
@@ -106,7 +104,7 @@ def normalise(uri: str | Path) -> str:
         raise InputError("an empty URI", remedy="Give a path, file://… or gs://…")
     if scheme_of(text) == "gs":
         return text.rstrip("/")
-    return "file://" + quote(str(local_path(text)))
+    return "file://" + quote(os.fsencode(local_path(text)))
 
 
 def local_path(uri: str | Path) -> Path:
@@ -124,7 +122,8 @@ def local_path(uri: str | Path) -> Path:
                 where=text,
                 remedy="Write file:///absolute/path with three slashes",
             )
-        text = unquote(text[len("file://") + len(parts.netloc) :])
+        # By bytes: a name that is no UTF-8 leads back to its file, too.
+        text = os.fsdecode(unquote_to_bytes(text[len("file://") + len(parts.netloc) :]))
     return Path(os.path.abspath(os.path.expanduser(text)))
 
 
@@ -183,57 +182,25 @@ class FileStorage:
 
     def list(self, prefix: str) -> Iterator[FileInfo]:
         """Yield the files at or under a folder, in the order of their URIs."""
-        root = local_path(prefix)
-        if root.is_file() and (only := self._info(root)):
-            yield only
-            return
+        from visionloop.lake.walking import status, walk
 
-        def refuse(error: OSError) -> None:
-            if isinstance(error, FileNotFoundError) and root.is_dir():
-                return  # a folder below it, removed since it was listed
+        root = str(local_path(prefix))
+        try:
+            found = iter([(root, status(root))]) if os.path.isfile(root) else walk(root)
+            for path, held in found:
+                if held is not None:
+                    yield FileInfo(
+                        normalise(path),
+                        held.st_size,
+                        str(held.st_mtime_ns),
+                        _as_time(held.st_mtime),
+                    )
+        except OSError as error:
             raise StorageError(
                 f"cannot list: {error.strerror}",
                 where=str(error.filename),
                 remedy="Check that the folder exists and may be read",
             ) from error
-
-        found = []
-        visited = set()
-        for folder, below, names in os.walk(root, onerror=refuse, followlinks=True):
-            try:
-                held = os.stat(folder)
-            except FileNotFoundError:
-                continue  # removed since its parent was read
-            if (held.st_dev, held.st_ino) in visited:
-                below.clear()  # a link that leads back up, or a second link to the same folder
-                continue
-            visited.add((held.st_dev, held.st_ino))
-            found += [os.path.join(folder, name) for name in names]
-        for uri in sorted(map(normalise, found)):
-            try:
-                info = self._info(local_path(uri))
-            except FileNotFoundError:
-                if not root.is_dir():
-                    refuse(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(root)))
-                continue  # removed since it was listed
-            if info is not None:
-                yield info
-
-    @staticmethod
-    def _info(path: Path) -> FileInfo | None:
-        try:
-            held = path.stat()
-        except FileNotFoundError:
-            # A link that leads nowhere is listed, so that whoever reads it finds out and says so.
-            held = path.lstat()
-        if not (stat.S_ISREG(held.st_mode) or stat.S_ISLNK(held.st_mode)):
-            return None  # reading a pipe or a device would never end
-        return FileInfo(
-            normalise(path),
-            held.st_size,
-            str(held.st_mtime_ns),
-            _as_time(held.st_mtime),
-        )
 
     def read(self, uri: str) -> bytes:
         """Return a file's bytes."""
