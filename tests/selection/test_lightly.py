@@ -19,7 +19,7 @@ from tests.selection.small_lake import ids, put
 from visionloop import cli
 from visionloop.lake import Lake
 from visionloop.selection.config import parse_selection_config
-from visionloop.selection.objectives import density_typicality, query_similarity
+from visionloop.selection.objectives import Similarity, density_typicality, query_distances
 from visionloop.selection.scores import entropy, least_confidence, margin
 
 FOLDER = Path(__file__).parent / "lightly"
@@ -156,7 +156,7 @@ def test_weights_take_the_largest_and_random_takes_the_share(run: Any) -> None:
 
 
 def test_similarity_is_to_the_samples_of_a_tag_and_can_be_inverted(run: Any) -> None:
-    similar = query_similarity(X, X[RARE])
+    similar = Similarity(query_distances(X, X[RARE])).values()
     found = run("similarity_search")
     assert found["rows"] == np.argsort(-similar.round(6), kind="stable")[:12].tolist()
     assert "dataset_id_without_effect" in found["flags"]

@@ -15,9 +15,10 @@ from visionloop.selection.objectives import (
     Balance,
     Coverage,
     Fixed,
+    Similarity,
     density_typicality,
     local_typicality,
-    query_similarity,
+    query_distances,
 )
 from visionloop.selection.pool import Pool, Reference, fingerprint_words
 
@@ -74,7 +75,8 @@ def test_density_typicality_equals_its_formula() -> None:
 def test_similarity_equals_its_formula() -> None:
     x, query = vectors(50), vectors(4, seed=3)
     least = np.linalg.norm(x[:, None].astype(np.float64) - query[None], axis=2).min(axis=1)
-    np.testing.assert_allclose(query_similarity(x, query), np.exp(-least / least.mean()), atol=1e-5)
+    similar = Similarity(query_distances(x, query)).values()
+    np.testing.assert_allclose(similar, np.exp(-least / least.mean()), atol=1e-5)
 
 
 def test_local_typicality_equals_its_formula() -> None:

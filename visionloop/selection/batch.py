@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from visionloop.selection.config import SelectionConfig
 from visionloop.selection.greedy import greedy
 from visionloop.selection.inputs import space_of
+from visionloop.selection.lots import lots
 from visionloop.selection.neighbours import hamming, nearest, squared_distances
 from visionloop.selection.objectives import Diversity, Objective
 from visionloop.selection.pool import Pool, Reference
@@ -116,7 +117,8 @@ def draw_share(
     if not number:
         return [], 1.0
     drawn: list[int] = []
-    for row in np.random.Generator(np.random.PCG64([seed, 1])).permutation(rows):
+    drawn_first = np.argsort(lots([pool.sample_ids[row] for row in rows], seed, 1), kind="stable")
+    for row in rows[drawn_first]:
         if batch.accept(int(row)):
             drawn.append(int(row))
         if len(drawn) == number:

@@ -11,14 +11,16 @@ from visionloop.selection.inputs import amounts_of, column_of, predictions_of
 from visionloop.selection.limits import Limit
 from visionloop.selection.lines import SIMILAR, UNCERTAINTIES
 from visionloop.selection.lines import Objective as Line
+from visionloop.selection.lots import lots
 from visionloop.selection.neighbours import Floats
 from visionloop.selection.objectives import (
     FLOOR,
     Balance,
     Fixed,
     Objective,
+    Similarity,
     density_typicality,
-    query_similarity,
+    query_distances,
 )
 from visionloop.selection.pool import named
 from visionloop.selection.request import (
@@ -127,9 +129,9 @@ def _weights(request: Request, line: Line) -> tuple[list[Objective], list[Limit]
 
 
 def _random(request: Request, seed: int, strength: float = 1.0) -> Fixed:
-    # One number for each sample of the pool, so that filters do not change anyone's luck.
-    draws = np.random.Generator(np.random.PCG64(seed)).random(len(request.pool))
-    return Fixed("random", np.maximum(draws[request.rows], FLOOR), strength, scale=1.0)
+    # By the sample's id alone, so that filters do not change anyone's luck.
+    draws = lots([request.pool.sample_ids[row] for row in request.rows], seed)
+    return Fixed("random", np.maximum(draws, FLOOR), strength, scale=1.0)
 
 
 def _similarity(request: Request, line: Line) -> Fixed:
@@ -146,7 +148,7 @@ def _similarity(request: Request, line: Line) -> Fixed:
         )
     x = request.vectors(space)[0]
     query = np.stack([vectors[sample_id] for sample_id in line.query])
-    return Fixed("similarity", query_similarity(x, query), line.strategy.strength, scale=1)
+    return Similarity(query_distances(x, query), line.strategy.strength)
 
 
 def _balance_metadata(request: Request, line: Line) -> Balance:

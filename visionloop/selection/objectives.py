@@ -62,6 +62,9 @@ class Fixed:
         values: float64 [m] from 0 to any positive number; NaN is unknown. Divided by the largest.
         strength: Multiplies the log-objective.
         scale: Divide by this instead of the largest; 1.0 for scores that are in [0, 1] already.
+
+    Attributes:
+        given: The values as they were given.
     """
 
     def __init__(
@@ -69,14 +72,32 @@ class Fixed:
     ) -> None:
         self.name = name
         self.strength = strength
+        self.given = values
+        self._scale = scale
         self._known: NDArray[np.bool_] = ~np.isnan(values)
-        self.informed = bool(self._known.any())
-        some = values[self._known]
-        if len(some) == 0:
-            filled = np.ones(len(values))
-        else:
-            top = scale if scale is not None else max(float(some.max()), FLOOR)
-            filled = np.where(self._known, values, np.median(some)) / top
+        self.restate(*self.measure(values))
+
+    @staticmethod
+    def measure(values: Values) -> tuple[float, float]:
+        """Return what counts where a value is unknown, and the largest; NaN where none is known."""
+        some = values[~np.isnan(values)]
+        if not len(some):
+            return float("nan"), float("nan")
+        return float(np.median(some)), float(some.max())
+
+    def restate(self, neutral: float, top: float) -> None:
+        """Take what was measured over more candidates than these.
+
+        Args:
+            neutral: As `measure` returns it.
+            top: Likewise.
+        """
+        self.informed = not np.isnan(neutral)
+        if not self.informed:
+            self._values = np.ones(len(self.given))
+            return
+        scale = self._scale if self._scale is not None else max(top, FLOOR)
+        filled = np.where(self._known, self.given, neutral) / scale
         self._values = np.clip(filled, FLOOR, 1.0)
 
     def values(self) -> Values:
@@ -89,6 +110,32 @@ class Fixed:
 
     def choose(self, candidate: int) -> None:
         """Nothing changes."""
+
+
+class Similarity(Fixed):
+    """`exp(-d/c)`, d the distance to the nearest query, c its mean over all candidates.
+
+    This is LightlyOne's similarity, in (0, 1].
+
+    Args:
+        distances: float64 [m].
+        strength: Multiplies the log-objective.
+    """
+
+    def __init__(self, distances: Values, strength: float = 1.0) -> None:
+        super().__init__("similarity", distances, strength)
+
+    @staticmethod
+    def measure(values: Values) -> tuple[float, float]:
+        """Return the mean distance, twice."""
+        mean = float(values.mean()) if len(values) else 0.0
+        return mean, mean
+
+    def restate(self, neutral: float, top: float) -> None:
+        """Take the mean distance over more candidates than these."""
+        self.informed = True
+        similar = np.exp(-self.given / neutral) if neutral > 0 else np.ones(len(self.given))
+        self._values = np.clip(similar, FLOOR, 1.0)
 
 
 class Diversity:
@@ -325,13 +372,9 @@ def density_typicality(x: Floats, k: int = 20, *, recall: float = 0.99, seed: in
     return np.asarray(np.exp(-distances / scale).mean(axis=1))
 
 
-def query_similarity(x: Floats, query: Floats) -> Values:
-    """Return `exp(-d/c)`, d the distance to the nearest query, c its mean over all samples.
-
-    This is LightlyOne's similarity, in (0, 1]. Cost O(n·q·d).
-    """
+def query_distances(x: Floats, query: Floats) -> Values:
+    """Return the distance of each row to the nearest query, float64 [n]. Cost O(n·q·d)."""
     distance = np.zeros(len(x))
     for rows in blocks(len(x), len(query)):
         distance[rows] = np.sqrt(nearest(x[rows], query)[1])
-    scale = float(distance.mean()) if len(x) else 0.0
-    return np.exp(-distance / scale) if scale > 0 else np.ones(len(x))
+    return distance

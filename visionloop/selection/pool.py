@@ -149,6 +149,8 @@ class Pool:
         committee: float32 [M, n, C] of M models, the current one among them, NaN rows are unknown.
         passes: float32 [S, n, C] of S passes of the current model with dropout; None where it
             offers none.
+        whole: Where the pool is part of a larger one: what `Fixed.measure` returns over all of it,
+            by the objective's name.
 
     Raises:
         InputError: Ids are not sorted or not unique, or an array does not fit them.
@@ -165,6 +167,7 @@ class Pool:
     detections: Detections | None = None
     committee: NDArray[np.float32] | None = None
     passes: NDArray[np.float32] | None = None
+    whole: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if any(a >= b for a, b in pairwise(self.sample_ids)):
@@ -239,8 +242,9 @@ class Pool:
         twice = sorted({a for a, b in pairwise(ids) if a == b})
         if twice:
             raise InputError(f"{len(twice)} samples come twice in the pool: {named(twice)}")
+        rows = slice(None) if (np.diff(order) == 1).all() else order  # what is in order: no copy
         stacked = {
-            s: stack_vectors(sample_ids, v, space=s)[order] for s, v in (embeddings or {}).items()
+            s: stack_vectors(sample_ids, v, space=s)[rows] for s, v in (embeddings or {}).items()
         }
         return Pool(
             ids,

@@ -74,13 +74,15 @@ def build_objectives(request: Request) -> Plan:
                 continue
             found, stopping = objectives_of(request, line)
             limits += stopping
-            for objective in found:
-                objectives.append(objective)
-                if isinstance(objective, Fixed | Badge) and not objective.informed:
-                    notes.append(f"unknown_{objective.name}")
+            objectives += found
             if line.input.dataset_id:
                 notes.append("dataset_id_without_effect")
     _number_equal_names(objectives)
+    for objective in objectives:
+        if isinstance(objective, Fixed) and objective.name in request.pool.whole:
+            objective.restate(*request.pool.whole[objective.name])
+        if preset == "custom" and isinstance(objective, Fixed | Badge) and not objective.informed:
+            notes.append(f"unknown_{objective.name}")
     return Plan(objectives, limits, notes)
 
 
