@@ -6,7 +6,6 @@ nor the decoder for a GPU.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import defaultdict, deque
@@ -22,8 +21,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from visionloop.errors import UnreadableMedia, VisionloopError
+from visionloop.lake.identity import is_sample
 from visionloop.lake.schemas import arrow_schema
-from visionloop.lake.storage import Storage, StorageError, open_storage, scheme_of
+from visionloop.lake.storage import Storage, StorageError, open_storage, storage_of
 from visionloop.media.budget import DECODING
 from visionloop.media.decode import decode_rgb
 
@@ -77,7 +77,7 @@ def load_images(
         uri = media[sample_id]
         if isinstance(data, VisionloopError):
             return Loaded(sample_id, uri, None, "missing", data.what)
-        if hashlib.sha256(data).hexdigest() != sample_id:
+        if not is_sample(sample_id, data):
             return Loaded(sample_id, uri, None, "changed", "the file was replaced after its ingest")
         try:
             with DECODING.share() as share:
@@ -111,13 +111,13 @@ def _read(
     media: Mapping[str, str], storages: dict[str, Storage]
 ) -> list[tuple[str, bytes | StorageError]]:
     # A lake on a disk may hold samples that lie in a bucket, and the reverse.
-    by_scheme: dict[str, list[str]] = defaultdict(list)
+    by_storage: dict[str, list[str]] = defaultdict(list)
     for sample_id, uri in media.items():
-        by_scheme[scheme_of(uri)].append(sample_id)
+        by_storage[storage_of(uri)].append(sample_id)
     found: dict[str, bytes | StorageError] = {}
-    for scheme, sample_ids in by_scheme.items():
+    for name, sample_ids in by_storage.items():
         uris = [media[sample_id] for sample_id in sample_ids]
-        storage = storages.setdefault(scheme, open_storage(uris[0]))
+        storage = storages.setdefault(name, open_storage(uris[0]))
         read = storage.read_many(uris, threads=READ_THREADS)
         found |= {sample_id: data for sample_id, (_, data) in zip(sample_ids, read, strict=True)}
     return [(sample_id, found[sample_id]) for sample_id in media]

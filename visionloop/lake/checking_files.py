@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from visionloop.errors import VisionloopError
 from visionloop.lake import tables
+from visionloop.lake.archive_storage import ArchiveStorage
 from visionloop.lake.checking import Finding, finding
+from visionloop.lake.identity import is_sample
 from visionloop.lake.manifest import files_under
-from visionloop.lake.storage import FileInfo, StorageError, join, open_storage
+from visionloop.lake.storage import (
+    INSIDE,
+    FileInfo,
+    StorageError,
+    is_member,
+    join,
+    open_storage,
+    split_member,
+)
 from visionloop.lake.vacuum import listed, needed_files, place, recorded
 
 if TYPE_CHECKING:
@@ -76,10 +86,12 @@ def media(lake: Lake, version: str) -> Iterator[Finding]:
     known = {(row["uri"], row["generation"], row["sample_id"]) for row in files}
     sizes = {row["sample_id"]: row["size"] for row in files if row["state"] == "ok"}
     places = lake.media(version=version)
-    there = _listing({row["source"] for row in files if row["state"] == "ok" and row["source"]})
+    roots = {row["source"] for row in files if row["state"] == "ok" and row["source"]}
+    there = _listing(roots)
     copies = lake.path("media")
     if any(uri.startswith(f"{copies}/") for uri in places.values()):
         there |= _listing({copies})
+    there |= _elsewhere(set(places.values()) - set(there), roots)
     missing, changed = [], []
     for sample_id, uri in sorted(places.items()):
         info = there.get(uri)
@@ -113,6 +125,19 @@ def _listing(roots: set[str]) -> dict[str, FileInfo]:
     return found
 
 
+def _elsewhere(uris: set[str], roots: set[str]) -> dict[str, FileInfo]:
+    """List what no listing of a source shows: members of tars, and what lists of files name."""
+    found: dict[str, FileInfo] = {}
+    tars = {split_member(uri)[0] for uri in uris if is_member(uri)}
+    for tar in sorted(tars):
+        found |= {info.uri: info for info in ArchiveStorage().list(tar + INSIDE)}
+    folders = tuple(f"{root}/" for root in roots)
+    for uri in sorted(uris):
+        if not is_member(uri) and not uri.startswith(folders):
+            found |= _listing({uri})
+    return found
+
+
 def _unchanged(
     info: FileInfo, sample_id: str, size: int | None, known: set[tuple[str, str, str]]
 ) -> bool:
@@ -125,7 +150,7 @@ def _unchanged(
         data = open_storage(info.uri).read(info.uri)
     except StorageError:
         return False
-    return hashlib.sha256(data).hexdigest() == sample_id
+    return is_sample(sample_id, data)
 
 
 def models(lake: Lake, version: str) -> Iterator[Finding]:

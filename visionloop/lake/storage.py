@@ -8,6 +8,7 @@ is the same thing on a laptop and in a bucket.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,11 @@ from visionloop.errors import InputError, VisionloopError
 
 if TYPE_CHECKING:
     from google.cloud import storage as gcs
+
+
+# Between the URI of a tar and the name of what it holds. A file's path has its own `!` quoted.
+INSIDE = "!/"
+_MEMBER = re.compile(r"(?is)^(.*?\.(?:tar|tar\.gz|tgz))!/(.+)$")
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,9 @@ class Storage(Protocol):
 
     def read(self, uri: str) -> bytes:
         """Return an object's bytes; raises `StorageError` when it cannot be read."""
+
+    def read_range(self, uri: str, start: int, length: int) -> bytes:
+        """Return a part of an object's bytes, shorter only at its end."""
 
     def write(self, uri: str, data: bytes) -> None:
         """Replace an object whole: a reader sees the old bytes or the new, never a part."""
@@ -102,6 +111,9 @@ def normalise(uri: str | Path) -> str:
     text = str(uri)
     if not text:
         raise InputError("an empty URI", remedy="Give a path, file://… or gs://…")
+    if is_member(text):
+        container, name = split_member(text)
+        return normalise(container) + INSIDE + name
     if scheme_of(text) == "gs":
         return text.rstrip("/")
     return "file://" + quote(os.fsencode(local_path(text)))
@@ -127,6 +139,28 @@ def local_path(uri: str | Path) -> Path:
     return Path(os.path.abspath(os.path.expanduser(text)))
 
 
+def is_member(uri: str) -> bool:
+    """Return whether a URI names a file inside a tar: ``<tar>!/<member>``."""
+    return INSIDE in uri and _MEMBER.match(uri) is not None
+
+
+def split_member(uri: str) -> tuple[str, str]:
+    """Return the URI of the tar and the name of its member, as a member's URI has them.
+
+    Raises:
+        InputError: It is no URI of a file inside a tar.
+    """
+    found = _MEMBER.match(uri)
+    if found is None:
+        raise InputError("no URI of a file inside a tar", where=uri, remedy="Write …/x.tar!/name")
+    return found[1], found[2]
+
+
+def storage_of(uri: str) -> str:
+    """Return what reads a URI, as a key: URIs of one key can be read by one storage."""
+    return "archive" if is_member(uri) else scheme_of(uri)
+
+
 def join(root: str, *parts: str) -> str:
     """Append path segments to a URI, quoting them as the scheme needs."""
     if scheme_of(root) == "file":
@@ -148,11 +182,15 @@ def relative(root: str, uri: str) -> str:
 
 
 def open_storage(uri: str | Path) -> Storage:
-    """Return the storage that a URI's scheme names.
+    """Return the storage that a URI's scheme names, or the one of files inside tar archives.
 
     Raises:
         InputError: The scheme is not supported.
     """
+    if is_member(str(uri)):
+        from visionloop.lake.archive_storage import ArchiveStorage
+
+        return ArchiveStorage()
     match scheme_of(str(uri)):
         case "gs":
             return GoogleCloudStorage()
@@ -160,9 +198,11 @@ def open_storage(uri: str | Path) -> Storage:
             return FileStorage()
 
 
-def _read_many(
+def read_together(
     storage: Storage, uris: Iterable[str], threads: int
 ) -> Iterator[tuple[str, bytes | StorageError]]:
+    """Yield ``(uri, bytes or the error)`` in the order given, read by several threads."""
+
     def read(uri: str) -> tuple[str, bytes | StorageError]:
         try:
             return uri, storage.read(uri)
@@ -210,6 +250,16 @@ class FileStorage:
         except OSError as error:
             raise StorageError(f"cannot read: {error.strerror}", where=str(path)) from error
 
+    def read_range(self, uri: str, start: int, length: int) -> bytes:
+        """Return a part of a file's bytes."""
+        path = local_path(uri)
+        try:
+            with path.open("rb") as file:
+                file.seek(start)
+                return file.read(length)
+        except OSError as error:
+            raise StorageError(f"cannot read: {error.strerror}", where=str(path)) from error
+
     def write(self, uri: str, data: bytes) -> None:
         """Write a file beside its place, flush it to disk and rename it into place."""
         path = local_path(uri)
@@ -244,7 +294,7 @@ class FileStorage:
         self, uris: Iterable[str], threads: int = 8
     ) -> Iterator[tuple[str, bytes | StorageError]]:
         """Yield ``(uri, bytes or the error)`` in the order given."""
-        return _read_many(self, uris, threads)
+        return read_together(self, uris, threads)
 
     def download(self, prefix: str, directory: str | Path) -> Path:
         """Copy a folder."""
@@ -356,6 +406,24 @@ class GoogleCloudStorage:
         except errors as error:
             raise self._failure("read", uri, error) from error
 
+    def read_range(self, uri: str, start: int, length: int) -> bytes:
+        """Return a part of an object's bytes."""
+        from google.api_core.exceptions import RequestRangeNotSatisfiable
+
+        errors = self._errors()
+        bucket, name = self._bucket(uri)
+        if length <= 0:
+            return b""
+        try:
+            part = bucket.blob(name).download_as_bytes(
+                start=start, end=start + length - 1, **self._patience()
+            )
+            return bytes(part)
+        except RequestRangeNotSatisfiable:
+            return b""  # it begins behind the end
+        except errors as error:
+            raise self._failure("read", uri, error) from error
+
     def write(self, uri: str, data: bytes) -> None:
         """Upload an object; Cloud Storage replaces it whole."""
         errors = self._errors()
@@ -388,7 +456,7 @@ class GoogleCloudStorage:
         self, uris: Iterable[str], threads: int = 8
     ) -> Iterator[tuple[str, bytes | StorageError]]:
         """Yield ``(uri, bytes or the error)`` in the order given."""
-        return _read_many(self, uris, threads)
+        return read_together(self, uris, threads)
 
     def download(self, prefix: str, directory: str | Path) -> Path:
         """Copy the objects under a prefix into a folder."""

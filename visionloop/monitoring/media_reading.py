@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 
 def read_media(lake: Lake, uris: Iterable[str]) -> Iterator[tuple[str, bytes | StorageError]]:
-    """Yield the bytes of each picture once, in the order of scheme and URI, or why there are none.
+    """Yield the bytes of each picture once, in the order of storage and URI, or why not.
 
     Args:
         lake: The lake, whose own storage is used where a picture lies in it.
         uris: Where the pictures lie; empty ones are left out.
     """
-    from visionloop.lake.storage import open_storage, scheme_of
+    from visionloop.lake.storage import open_storage, storage_of
 
-    by_scheme: dict[str, list[str]] = {}
+    by_storage: dict[str, list[str]] = {}
     for uri in sorted({uri for uri in uris if uri}):
-        by_scheme.setdefault(scheme_of(uri), []).append(uri)
-    for scheme, wanted in sorted(by_scheme.items()):
-        storage = lake.storage if scheme == scheme_of(lake.uri) else open_storage(wanted[0])
+        by_storage.setdefault(storage_of(uri), []).append(uri)
+    for name, wanted in sorted(by_storage.items()):
+        storage = lake.storage if name == storage_of(lake.uri) else open_storage(wanted[0])
         yield from storage.read_many(wanted)

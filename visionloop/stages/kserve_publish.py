@@ -320,8 +320,7 @@ def _question(loop: LoopConfig, lake: Lake, model: Served) -> tuple[OnnxModel, Q
 
 def _holdout_picture(lake: Lake) -> tuple[str, bytes] | None:
     """Return the first picture of the holdout that can still be read; None for none."""
-    import hashlib
-
+    from visionloop.lake.identity import is_sample
     from visionloop.lake.storage import StorageError, open_storage
 
     rows = lake.read("samples", columns=["sample_id", "uri"], where="split == 'holdout'")
@@ -330,7 +329,7 @@ def _holdout_picture(lake: Lake) -> tuple[str, bytes] | None:
             encoded = open_storage(row["uri"]).read(row["uri"])
         except StorageError:
             continue
-        if hashlib.sha256(encoded).hexdigest() == row["sample_id"]:
+        if is_sample(row["sample_id"], encoded):
             return str(row["sample_id"]), encoded
     return None
 
