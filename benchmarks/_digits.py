@@ -1,9 +1,9 @@
 """Active learning on scikit-learn's digits: one protocol for every strategy, run by the engine.
 
 1,200 images in the pool and 597 to test on, stratified, split anew by each seed; logistic
-regression (C=10) on the pixels over 16; batches of 10. What needs a model starts from the same 10
-images drawn at random, k-center from one. No random share: it serves unbiased estimates, not
-accuracy.
+regression (C=10) on the pixels over 16; batches of 10, or one request from each budget to the
+next. What needs a model starts from the same 10 images drawn at random, k-center from one. No
+random share: it serves unbiased estimates, not accuracy.
 
 Embeddings of the engine have length 1. Two spaces hold the pixels: `directions` scales each image
 to length 1; `pixels` lays them on a sphere thirty times as wide as they are long (one dimension
@@ -72,7 +72,12 @@ def split(seed: int) -> Split:
 
 
 def accuracies(
-    config: Mapping[str, Any], *, seeds: Sequence[int], budgets: Sequence[int], drawn: int
+    config: Mapping[str, Any],
+    *,
+    seeds: Sequence[int],
+    budgets: Sequence[int],
+    drawn: int,
+    at_once: bool = False,
 ) -> NDArray[np.float64]:
     """Return the accuracy at each budget of labels, float64 [seeds, budgets].
 
@@ -81,12 +86,25 @@ def accuracies(
         seeds: Of the split, of the first batch where it is drawn, and of the engine.
         budgets: Multiples of 10, ascending.
         drawn: How many images are drawn at random at first, 0 to 10; the others are chosen.
+        at_once: Ask once for all that is missing to the next budget, not for 10 at a time.
     """
-    return np.array([curve(config, seed=s, budgets=budgets, drawn=drawn) for s in seeds])
+    return np.array(
+        [curve(config, seed=s, budgets=budgets, drawn=drawn, at_once=at_once) for s in seeds]
+    )
+
+
+def requests(budgets: Sequence[int], *, at_once: bool) -> list[int]:
+    """Return after how many labels a model is trained and more are asked for, ascending."""
+    return list(budgets) if at_once else list(range(BATCH, max(budgets) + 1, BATCH))
 
 
 def curve(
-    config: Mapping[str, Any], *, seed: int, budgets: Sequence[int], drawn: int
+    config: Mapping[str, Any],
+    *,
+    seed: int,
+    budgets: Sequence[int],
+    drawn: int,
+    at_once: bool = False,
 ) -> list[float]:
     """Return the accuracy at each budget of labels of one seed; see `accuracies`."""
     from visionloop.selection.config import parse_selection_config
@@ -106,32 +124,31 @@ def curve(
         chosen = [int(row) for row in rng.choice(len(data.x), drawn, replace=False)]
     accuracy = []
     probabilities: NDArray[np.float32] | None = None
-    while True:
-        if len(chosen) >= BATCH:
-            model = _fit(data, chosen)
-            if len(chosen) in budgets:
-                accuracy.append(float(model.score(data.x_test, data.y_test)))
-            if len(chosen) >= max(budgets):
-                return accuracy
-            probabilities = np.zeros((len(data.x), CLASSES), dtype=np.float32)
-            probabilities[:, model.classes_] = model.predict_proba(data.x)
-        selection = select(
-            Pool.build(
-                data.sample_ids,
-                embeddings=data.embeddings,
-                probabilities=probabilities,
-                classes=[str(c) for c in range(CLASSES)],
-            ),
-            wanted,
-            BATCH - len(chosen) % BATCH,
-            labelled=Reference.build(
-                [data.sample_ids[i] for i in chosen],
-                embeddings={name: x[chosen] for name, x in data.embeddings.items()},
-            ),
-            n_classes=CLASSES,
-            seed=1000 * seed + len(chosen),
-        )
-        chosen += [place[s] for s in selection.sample_ids]
+    for labels in requests(budgets, at_once=at_once):
+        if len(chosen) < labels:
+            selection = select(
+                Pool.build(
+                    data.sample_ids,
+                    embeddings=data.embeddings,
+                    probabilities=probabilities,
+                    classes=[str(c) for c in range(CLASSES)],
+                ),
+                wanted,
+                labels - len(chosen),
+                labelled=Reference.build(
+                    [data.sample_ids[i] for i in chosen],
+                    embeddings={name: x[chosen] for name, x in data.embeddings.items()},
+                ),
+                n_classes=CLASSES,
+                seed=1000 * seed + len(chosen),
+            )
+            chosen += [place[s] for s in selection.sample_ids]
+        model = _fit(data, chosen)
+        if labels in budgets:
+            accuracy.append(float(model.score(data.x_test, data.y_test)))
+        probabilities = np.zeros((len(data.x), CLASSES), dtype=np.float32)
+        probabilities[:, model.classes_] = model.predict_proba(data.x)
+    return accuracy
 
 
 def _fit(data: Split, rows: Sequence[int]) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks._digits import split
+from benchmarks._digits import requests, split
 from benchmarks.active_learning import (
     REFERENCE,
     STRATEGIES,
@@ -76,4 +76,9 @@ def test_a_mean_far_from_the_reference_misses_the_goal() -> None:
     for curve, holds in ((near, True), (far, False)):
         rows = reference_rows({"margin": curve}, budgets, 2.0)
         assert [row.holds for row in rows if row.holds is not None] == [holds]
-    assert set(REFERENCE) == set(STRATEGIES)
+    assert set(REFERENCE) == set(STRATEGIES) - {"TypiClust in batches"}
+
+
+def test_labels_are_asked_for_in_batches_or_from_each_budget_to_the_next() -> None:
+    assert requests((10, 30, 50), at_once=False) == [10, 20, 30, 40, 50]
+    assert requests((10, 30, 50), at_once=True) == [10, 30, 50]
