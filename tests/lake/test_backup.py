@@ -267,6 +267,9 @@ def test_a_lake_moves_into_a_bucket_and_out_of_it_again(
     backup(old, f"{bucket}/one")
     there, _ = restore(f"{bucket}/one", f"{bucket}/lake", catalog=f"sqlite:///{tmp_path}/c.db")
     assert rows(there) == rows(old)
+    held = old.embeddings("pixels_9984290f")
+    some = there.embeddings("pixels_9984290f", held[0][3:5])
+    assert len(some[0]) == 2 and some[0] == held[0][3:5] and (some[1] == held[1][3:5]).all()
     assert all(uri.startswith(f"{bucket}/lake/media/") for uri in there.media().values())
     assert nothing_broken(there)
     with pytest.raises(InputError, match="target is not empty"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from visionloop.errors import InputError, VisionloopError
-from visionloop.lake import migration, tables, versions
+from visionloop.lake import migration, tables, vector_files, versions
 from visionloop.lake.catalog import catalog_errors, catalog_uri, open_catalog, sqlite_file
 from visionloop.lake.rounds import Rounds
 from visionloop.lake.run import Run
@@ -157,20 +159,36 @@ class Lake:
                 return arrow_schema("stage_runs").empty_table()
             return tables.read(found, snapshot, where=where)
 
-    def embeddings(self, space: str, *, version: str | None = None) -> tuple[list[str], np.ndarray]:
-        """Read an embedding space.
+    def embeddings(
+        self, space: str, sample_ids: list[str] | None = None, *, version: str | None = None
+    ) -> tuple[list[str], np.ndarray]:
+        """Read an embedding space, or some samples of it.
+
+        Args:
+            space: Name of the space.
+            sample_ids: Samples to read, all by default: a few of a million cost little.
+            version: Lake version to read at, the newest by default.
 
         Returns:
-            Sample ids in ascending order, and float32 ``[n, d]`` in the same order; none and
-            ``[0, 0]`` for a space that does not exist.
+            Sample ids in ascending order, and float32 ``[n, d]`` in the same order; samples without
+            a vector are left out. None and ``[0, 0]`` for a space that does not exist.
         """
-        name = EMBEDDINGS_PREFIX + space
-        snapshot = self._version(version).tables.get(name)
-        with catalog_errors(f"table {name} of {self.uri}"):
-            found = tables.load_table(self.catalog, self.loop, name) if snapshot else None
-            if found is None or snapshot is None:
+        with self._space(space, version) as held:
+            if held is None:
                 return [], np.zeros((0, 0), np.float32)
-            return tables.read_vectors(found, snapshot)
+            return vector_files.read(*held, wanted=sample_ids)
+
+    def embedding_blocks(
+        self, space: str, *, version: str | None = None
+    ) -> Iterator[tuple[pa.Array, np.ndarray]]:
+        """Yield an embedding space a part at a time, in no order; it is never all in memory.
+
+        Yields:
+            Sample ids, and read-only float32 ``[n, d]`` in the same order.
+        """
+        with self._space(space, version) as held:
+            if held is not None:
+                yield from vector_files.blocks(*held)
 
     def embedded(self, space: str, *, version: str | None = None) -> tuple[set[str], set[str]]:
         """Return which samples an embedding space holds; its vectors are never all in memory.
@@ -178,19 +196,23 @@ class Lake:
         Returns:
             Ids of the samples with a finite vector, and of those with one that is not finite.
         """
-        name = EMBEDDINGS_PREFIX + space
-        snapshot = self._version(version).tables.get(name)
         sound: set[str] = set()
         broken: set[str] = set()
+        for ids, vectors in self.embedding_blocks(space, version=version):
+            bad = ids.take(pa.array(vector_files.not_finite(vectors))).to_pylist()
+            broken.update(bad)
+            sound.update(ids.to_pylist())
+            sound.difference_update(bad)
+        return sound, broken
+
+    @contextlib.contextmanager
+    def _space(self, space: str, version: str | None) -> Iterator[tuple[Table, int] | None]:
+        """Yield an embedding space's table and the snapshot of it to read; None where it is not."""
+        name = EMBEDDINGS_PREFIX + space
+        snapshot = self._version(version).tables.get(name)
         with catalog_errors(f"table {name} of {self.uri}"):
             found = tables.load_table(self.catalog, self.loop, name) if snapshot else None
-            if found is None or snapshot is None:
-                return sound, broken
-            for ids, vectors in tables.vector_blocks(found, snapshot):
-                finite = np.isfinite(vectors).all(axis=1).tolist()
-                sound.update(name for name, good in zip(ids, finite, strict=True) if good)
-                broken.update(name for name, good in zip(ids, finite, strict=True) if not good)
-        return sound, broken
+            yield None if found is None or snapshot is None else (found, snapshot)
 
     def spaces(self, *, version: str | None = None) -> list[str]:
         """Return the names of the embedding spaces."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from visionloop import __version__
 from visionloop.errors import InputError, VisionloopError
-from visionloop.lake import schemas, tables, versions
+from visionloop.lake import schemas, tables, vector_files, versions
 from visionloop.lake.catalog import catalog_errors, catalog_uri, open_catalog
 from visionloop.lake.lake import Lake
 from visionloop.lake.lock import writer_lock
@@ -195,7 +195,10 @@ def _restore_table(
             table = tables.create_table(
                 catalog, lake.loop, name, rows.schema, schema_version=manifest.schema_version
             )
-        table.append(rows)
+        if name.startswith(schemas.EMBEDDINGS_PREFIX):
+            vector_files.append(table, rows)
+        else:
+            table.append(rows)
     snapshot = tables.snapshot_of(table) if table is not None else None
     restored = 0
     if table is not None and snapshot is not None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from visionloop import __version__
 from visionloop.errors import InputError, StaleRead, VisionloopError
-from visionloop.lake import rounds, tables, versions
+from visionloop.lake import data_files, rounds, tables, vector_files, versions
 from visionloop.lake.catalog import catalog_errors
 from visionloop.lake.lock import writer_lock
 from visionloop.lake.schemas import EMBEDDINGS_PREFIX, arrow_schema
@@ -134,7 +134,7 @@ class Run(AbstractContextManager["Run"]):
                 f"{len(ids)} sample ids for vectors of shape {vectors.shape}",
                 where=f"space {space}",
             )
-        bad = [ids[i] for i in np.flatnonzero(~np.isfinite(vectors).all(axis=1))]
+        bad = [ids[i] for i in vector_files.not_finite(vectors)]
         if bad:
             raise InputError(
                 f"{len(bad)} embeddings hold NaN or infinity",
@@ -148,7 +148,8 @@ class Run(AbstractContextManager["Run"]):
         self._write(
             EMBEDDINGS_PREFIX + space,
             pa.table({"sample_id": pa.array(ids, pa.string()), "vector": column}),
-            "sample_id in ({})".format(", ".join(f"'{name}'" for name in ids)) if anew else None,
+            None,
+            anew=anew,
         )
 
     def set_round(
@@ -245,7 +246,7 @@ class Run(AbstractContextManager["Run"]):
         with catalog_errors(self._lake.catalog_uri, files=self._lake.uri):
             self._head = versions.newest(self._stage_runs)
 
-    def _write(self, name: str, rows: pa.Table, where: str | None) -> None:
+    def _write(self, name: str, rows: pa.Table, where: str | None, *, anew: bool = False) -> None:
         self._begin()
         lake = self._lake
         with catalog_errors(f"table {name} of {lake.uri}"):
@@ -254,8 +255,8 @@ class Run(AbstractContextManager["Run"]):
             if table is None:
                 table = tables.create_table(lake.catalog, lake.loop, name, rows.schema)
             if name not in self._written:
-                if where is None:
-                    self._refuse_stale(name)
+                if where is None and not anew:
+                    self._refuse_stale(name, table)
                 tables.reset(table, self._head.tables.get(name))
                 table.refresh()
             if name.startswith(EMBEDDINGS_PREFIX):
@@ -264,7 +265,11 @@ class Run(AbstractContextManager["Run"]):
                 table.schema().column_names
             ):
                 tables.evolve(name, table, rows.schema)
-            if where is None:
+            if anew:
+                vector_files.replace(table, rows)
+            elif where is None and name.startswith(EMBEDDINGS_PREFIX):
+                vector_files.append(table, rows)
+            elif where is None:
                 table.append(rows)
             else:
                 tables.overwrite(table, rows, where)
@@ -279,9 +284,9 @@ class Run(AbstractContextManager["Run"]):
                 remedy="Start the pipeline again; nothing of this run is visible",
             )
 
-    def _refuse_stale(self, name: str) -> None:
+    def _refuse_stale(self, name: str, table: Table) -> None:
         read = versions.find(self._stage_runs, self.base).tables.get(name)
-        if read != self._head.tables.get(name):
+        if not data_files.holds_the_same(table, read, self._head.tables.get(name)):
             raise StaleRead(
                 f"another run wrote the table {name} while the stage {self._stage} worked",
                 where=f"loop {self._lake.loop} of {self._lake.uri}",
@@ -291,7 +296,8 @@ class Run(AbstractContextManager["Run"]):
     def _signed(self, rows: pa.Table) -> pa.Table:
         for name, value in (("round_id", self.round_id), ("run_id", self.run_id)):
             if name not in rows.column_names:
-                rows = rows.append_column(name, pa.array([value] * rows.num_rows, pa.string()))
+                column = pa.repeat(pa.scalar(value, pa.string()), rows.num_rows)
+                rows = rows.append_column(name, column)
             elif rows[name].null_count:
                 place = rows.schema.get_field_index(name)
                 rows = rows.set_column(place, name, rows[name].fill_null(value))

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
 from visionloop.errors import InputError
@@ -166,55 +165,6 @@ def overwrite(table: Table, rows: pa.Table, where: str) -> None:
             table.overwrite(rows, overwrite_filter=where)
         else:
             table.delete(where)
-
-
-def read_vectors(table: Table, snapshot_id: int) -> tuple[list[str], np.ndarray]:
-    """Read an embeddings table.
-
-    Returns:
-        Sample ids in ascending order, and float32 ``[n, d]`` in the same order.
-    """
-    ids: list[str] = []
-    blocks: list[np.ndarray] = []
-    for names, block in vector_blocks(table, snapshot_id):
-        ids += names
-        blocks.append(block)
-    if not ids:
-        return [], np.zeros((0, vector_dimension(table)), np.float32)
-    vectors = np.concatenate(blocks)
-    order = np.argsort(np.array(ids))
-    return [ids[i] for i in order], vectors[order]
-
-
-def vector_blocks(table: Table, snapshot_id: int) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Yield an embeddings table a part at a time, in no order.
-
-    Iceberg plans the files and pyarrow reads their bytes: its own scan of the same column is
-    fifteen times slower.
-
-    Yields:
-        Sample ids, and float32 ``[n, d]`` in the same order.
-    """
-    import pyarrow.parquet as pq
-    from pyiceberg.io.pyarrow import PyArrowFileIO
-
-    dimension = vector_dimension(table)
-    width = 4 * dimension
-    io = table.io
-    assert isinstance(io, PyArrowFileIO)
-    for task in table.scan(snapshot_id=snapshot_id).plan_files():
-        scheme, netloc, path = PyArrowFileIO.parse_location(task.file.file_path)
-        part = pq.read_table(
-            path, filesystem=io.fs_by_scheme(scheme, netloc), columns=["sample_id", "vector"]
-        )
-        ids = part["sample_id"].to_pylist()
-        start = 0
-        for chunk in part["vector"].chunks:
-            flat = np.frombuffer(
-                chunk.buffers()[1], np.uint8, len(chunk) * width, chunk.offset * width
-            )
-            yield ids[start : start + len(chunk)], flat.view("<f4").reshape(-1, dimension)
-            start += len(chunk)
 
 
 def conform(name: str, rows: pa.Table, existing: Table | None) -> pa.Table:

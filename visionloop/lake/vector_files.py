@@ -1,0 +1,314 @@
+"""Embeddings in Parquet that is read like a matrix.
+
+A file of an embeddings table is plain Parquet that every reader knows. Written the way it is here
+(fixed-length binary, uncompressed, no dictionary, no statistics of the vectors, so few rows in a
+group that its vectors are one page) each row group also holds its vectors as float32 ``[n, d]`` in
+one piece, whose place follows from the file's footer. So a scan maps the file instead of decoding
+it, and a row costs its own bytes. Files that were written otherwise, by an earlier version or by
+another engine, and files with Iceberg's delete files are read by pyiceberg: the same rows, slower.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from visionloop.lake import data_files
+from visionloop.lake.tables import vector_dimension
+
+if TYPE_CHECKING:
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import FileScanTask, Table
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+# Arrow begins a new page after 20,000 rows.
+GROUP_ROWS = 16_384
+FILE_BYTES = 256 * 2**20
+_MARK = {b"visionloop.vectors": b"one page a row group, no nulls"}
+# A page's header and its levels, of which all are 1, take 33 to 40 bytes: two pages take more.
+_PAGE_OVERHEAD = 48
+
+
+def append(table: Table, rows: pa.Table) -> None:
+    """Add vectors to an embeddings table.
+
+    Args:
+        table: The table.
+        rows: Its columns, in its order; no vector is null.
+    """
+    data_files.commit(table, write(table, rows))
+
+
+def replace(table: Table, rows: pa.Table) -> None:
+    """Put vectors in the place of those of the same samples; files without any are left alone.
+
+    Args:
+        table: The table.
+        rows: Its columns, in its order; no vector is null.
+    """
+    removed: list[DataFile] = []
+    added: list[DataFile] = []
+    wanted = pc.cast(rows["sample_id"].combine_chunks(), pa.string())
+    for task in table.scan().plan_files():
+        ids = _ids(table, task)
+        going = pc.is_in(ids, value_set=wanted)
+        if not pc.any(going).as_py():
+            continue
+        removed.append(task.file)
+        staying = data_files.write(
+            table,
+            (part.filter(pc.invert(pc.is_in(part["sample_id"], value_set=wanted)))
+             for part in tables(table, task)),
+            **_layout(),
+        )  # fmt: skip
+        added += [staying] if staying else []
+    data_files.commit(table, [*added, *write(table, rows)], removed)
+
+
+def write(table: Table, rows: pa.Table) -> list[DataFile]:
+    """Write vectors into as many files as they need, which belong to no snapshot yet."""
+    size = file_rows(4 * vector_dimension(table))
+    written = [
+        data_files.write(table, [rows.slice(start, size)], **_layout())
+        for start in range(0, rows.num_rows, size)
+    ]
+    return [one for one in written if one is not None]
+
+
+def file_rows(width: int) -> int:
+    """Return how many rows go into a file: whole row groups, of vectors of so many bytes."""
+    return max(1, FILE_BYTES // width // GROUP_ROWS) * GROUP_ROWS
+
+
+def _layout() -> dict[str, object]:
+    return {
+        "compression": "none",
+        "use_dictionary": ["round_id", "run_id"],
+        "write_statistics": ["sample_id", "round_id", "run_id"],
+        "data_page_size": 2**30,
+        "row_group_size": GROUP_ROWS,
+        "mark": _MARK,
+    }
+
+
+def blocks(table: Table, snapshot_id: int) -> Iterator[tuple[pa.Array, Floats]]:
+    """Yield an embeddings table a part at a time, in no order.
+
+    Yields:
+        Sample ids, and float32 ``[n, d]`` in the same order.
+    """
+    for ids, rows in _all(table, snapshot_id):
+        # A mapped file's bytes lie at any address; numerical libraries want floats at theirs.
+        # Arrow's pool takes memory that was used before, which spares its first touch.
+        data = np.frombuffer(pa.allocate_buffer(rows.size), np.uint8).reshape(rows.shape)
+        data[:] = rows
+        yield ids, data.view("<f4")
+
+
+def _all(table: Table, snapshot_id: int) -> Iterator[tuple[pa.Array, Bytes]]:
+    for task in table.scan(snapshot_id=snapshot_id).plan_files():
+        if (file := _Mapped.open(table, task)) is None:
+            yield from _decoded(table, task)
+            continue
+        ids = file.ids()
+        start = 0
+        for group in range(file.groups):
+            rows = file.rows(group)
+            yield ids.slice(start, len(rows)), rows
+            start += len(rows)
+
+
+def _some(table: Table, snapshot_id: int, wanted: pa.Array) -> Iterator[tuple[pa.Array, Bytes]]:
+    """Yield the vectors of some samples; of the others only the ids are read."""
+    for task in table.scan(snapshot_id=snapshot_id).plan_files():
+        file = _Mapped.open(table, task)
+        if file is None:
+            for ids, rows in _decoded(table, task):
+                places = _places(ids, wanted)
+                yield ids.take(pa.array(places)), rows[places]
+            continue
+        ids = file.ids()
+        places = _places(ids, wanted)
+        if not len(places):
+            continue
+        file.expect_few()
+        starts = file.starts
+        cuts = np.searchsorted(places, starts[1:-1])
+        found = [
+            file.rows(group)[some - starts[group]]
+            for group, some in enumerate(np.split(places, cuts))
+            if len(some)
+        ]
+        yield ids.take(pa.array(places)), np.concatenate(found)
+
+
+def read(
+    table: Table, snapshot_id: int, *, wanted: list[str] | None = None
+) -> tuple[list[str], Floats]:
+    """Read an embeddings table.
+
+    Args:
+        table: The table.
+        snapshot_id: Snapshot to read at.
+        wanted: Samples to read, all by default; those without a vector are left out.
+
+    Returns:
+        Sample ids in ascending order, and float32 ``[n, d]`` in the same order.
+    """
+    parts = list(
+        _all(table, snapshot_id)
+        if wanted is None
+        else _some(table, snapshot_id, pa.array(wanted, pa.string()))
+    )
+    ids = pa.concat_arrays([ids for ids, _ in parts]) if parts else pa.array([], pa.string())
+    order = pc.sort_indices(ids).to_numpy()
+    vectors = np.empty((len(ids), vector_dimension(table)), np.float32)
+    as_bytes = vectors.view(np.uint8)
+    ranks = np.empty(len(ids), np.int64)
+    ranks[order] = np.arange(len(ids))
+    start = 0
+    for _, rows in parts:
+        as_bytes[ranks[start : start + len(rows)]] = rows
+        start += len(rows)
+    return ids.take(pa.array(order)).to_pylist(), vectors
+
+
+def not_finite(vectors: Floats) -> NDArray[np.int64]:
+    """Return the places of the rows of ``[n, d]`` that hold NaN or infinity."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        # A sum is not finite where a component is not, and at worst where they are huge. One pass
+        # over the vectors at the memory's speed; a mask of every component is four times slower.
+        sums = vectors @ np.ones(vectors.shape[1], np.float32)
+    doubtful = np.flatnonzero(~np.isfinite(sums))
+    return doubtful[~np.isfinite(vectors[doubtful]).all(axis=1)]
+
+
+def _places(ids: pa.Array, wanted: pa.Array) -> NDArray[np.int64]:
+    found = pc.is_in(ids, value_set=wanted)
+    return np.flatnonzero(found.to_numpy(zero_copy_only=False))
+
+
+class _Mapped:
+    """A data file whose vectors are read where they lie."""
+
+    def __init__(self, source: pa.NativeFile, mapped: mmap.mmap | None, width: int) -> None:
+        import pyarrow.parquet as pq
+
+        self._source = source
+        self._mapped = mapped
+        self._width = width
+        self._file = pq.ParquetFile(source)
+        self._metadata = self._file.metadata
+        rows = [self._metadata.row_group(i).num_rows for i in range(self.groups)]
+        self.starts = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
+
+    @classmethod
+    def open(cls, table: Table, task: FileScanTask) -> _Mapped | None:
+        """Open a task's file; None for one that pyiceberg has to read."""
+        from pyiceberg.io.pyarrow import PyArrowFileIO
+
+        io = table.io
+        assert isinstance(io, PyArrowFileIO)
+        if task.delete_files:
+            return None
+        scheme, netloc, path = PyArrowFileIO.parse_location(task.file.file_path)
+        source = io.fs_by_scheme(scheme, netloc).open_input_file(path)
+        mapped = None
+        if scheme == "file":
+            with open(path, "rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        held = cls(source, mapped, 4 * vector_dimension(table))
+        return held if held._is_laid_out(table.schema().column_names) else None
+
+    @property
+    def groups(self) -> int:
+        """The number of row groups."""
+        return int(self._metadata.num_row_groups)
+
+    def ids(self) -> pa.Array:
+        """Return the sample ids of all rows."""
+        column = self._file.read(columns=["sample_id"])["sample_id"].combine_chunks()
+        return column.cast(pa.string())
+
+    def rows(self, group: int) -> Bytes:
+        """Return the bytes of a row group's vectors, ``[n, 4 d]``, where they lie."""
+        size = self._metadata.row_group(group).num_rows * self._width
+        chunk = self._vectors(group)
+        end = chunk.data_page_offset + chunk.total_compressed_size
+        if self._mapped is None:
+            data, start = self._source.read_at(size, end - size), 0
+        else:
+            data, start = self._mapped, end - size
+        return np.frombuffer(data, np.uint8, size, start).reshape(-1, self._width)
+
+    def _vectors(self, group: int) -> pa.lib.ColumnChunkMetaData:
+        return self._metadata.row_group(group).column(self._metadata.schema.names.index("vector"))
+
+    def expect_few(self) -> None:
+        """Keep the kernel from reading the neighbours of each row with it."""
+        if self._mapped is not None:
+            self._mapped.madvise(mmap.MADV_RANDOM)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Yield whole rows, a row group at a time."""
+        for group in range(self.groups):
+            yield self._file.read_row_group(group)
+
+    def _is_laid_out(self, columns: list[str]) -> bool:
+        held = self._metadata.metadata or {}
+        marked = all(held.get(name) == value for name, value in _MARK.items())
+        return (
+            marked
+            and self._metadata.schema.names == columns
+            and all(
+                (chunk := self._vectors(group)).compression == "UNCOMPRESSED"
+                and set(chunk.encodings) <= {"PLAIN", "RLE"}
+                and not chunk.has_dictionary_page
+                and 0
+                <= chunk.total_compressed_size
+                - self._metadata.row_group(group).num_rows * self._width
+                <= _PAGE_OVERHEAD
+                for group in range(self.groups)
+            )
+        )
+
+
+def _decoded(table: Table, task: FileScanTask) -> Iterator[tuple[pa.Array, Bytes]]:
+    width = 4 * vector_dimension(table)
+    for part in tables(table, task):
+        rows = part.filter(pc.is_valid(part["vector"]))  # null: it has no vector
+        for batch in rows.select(["sample_id", "vector"]).combine_chunks().to_batches():
+            ids, column = batch.column(0).cast(pa.string()), batch.column(1)
+            data = np.frombuffer(
+                column.buffers()[1], np.uint8, len(column) * width, column.offset * width
+            )
+            yield ids, data.reshape(-1, width)
+
+
+def tables(table: Table, task: FileScanTask) -> Iterator[pa.Table]:
+    """Yield a file's rows, a part at a time, without those that a delete file names."""
+    from pyiceberg.expressions import AlwaysTrue
+    from pyiceberg.io.pyarrow import ArrowScan
+
+    if (file := _Mapped.open(table, task)) is not None:
+        yield from file.tables()
+        return
+    scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
+    for batch in scan.to_record_batches([task]):
+        yield pa.Table.from_batches([batch])
+
+
+def _ids(table: Table, task: FileScanTask) -> pa.Array:
+    file = _Mapped.open(table, task)
+    if file is not None:
+        return file.ids()
+    held = [part["sample_id"].combine_chunks().cast(pa.string()) for part in tables(table, task)]
+    return pa.concat_arrays(held) if held else pa.array([], pa.string())
