@@ -1,0 +1,1 @@
+"""Annotated sets of other tools: read and written, record by record."""

@@ -1,0 +1,260 @@
+"""WebDataset: tar shards in which files of one key belong together: ``000.jpg 000.cls 000.json``.
+
+``cls`` is the class as a number (its name stands in ``classes.txt`` beside the shards) or as text;
+``json`` holds all that is known. Shards are read from their beginning to their end, once.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from typing import Any
+
+import orjson
+
+from visionloop.errors import InputError
+from visionloop.interchange.boxes import BoxReader, finite
+from visionloop.interchange.formats import ReadOptions, WriteOptions
+from visionloop.interchange.places import IMAGES, Folder, file_and_root, size_of, suffix
+from visionloop.interchange.records import Annotated, Box, Problems, Reading
+from visionloop.interchange.target import Target
+from visionloop.interchange.writing import Classes, Content, Holds
+from visionloop.lake.storage import INSIDE, local_path, open_storage
+
+HOLDS = Holds(
+    labels=1000,
+    boxes=True,
+    score=True,
+    attributes=True,
+    metadata=True,
+    split=True,
+    sample_id=True,
+    media=("copy",),
+)
+_SAID = frozenset({".cls", ".json", ".txt"})
+_MOST_TEXT = 16 << 20
+# The keys of a member's .json that are no metadata.
+_OWN = frozenset(
+    ("file", "sample_id", "width", "height", "labels", "score", "boxes", "metadata", "split")
+) | {"origin"}
+
+
+def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
+    """Read a WebDataset; see `visionloop.interchange.formats.read_set`."""
+    named, root = file_and_root(uri, ".tar")
+    folder = Folder(root)
+    shards = [named] if named else sorted(folder.named(".tar"))
+    if not shards:
+        raise InputError(
+            "there are no tar shards here", where=uri, remedy="Name a .tar file, or their folder"
+        )
+    classes: list[str] = []
+    if "classes.txt" in folder.files:
+        classes = [line.strip() for line in folder.text("classes.txt").splitlines()]
+    reading = Reading("webdataset", folder.root, problems, iter(()), [c for c in classes if c])
+    reading.records = _records(folder, shards, classes, reading)
+    return reading
+
+
+def _records(
+    folder: Folder, shards: list[str], classes: list[str], reading: Reading
+) -> Iterator[Annotated]:
+    for shard in shards:
+        members = _members(folder.uri(shard), shard, reading.problems)
+        for key, group in groupby(members, lambda member: _key(member[0])):
+            files = {suffix_of(name): (name, data) for name, data in group}
+            image = next((ending for ending in files if suffix(f"x{ending}") in IMAGES), "")
+            if not image:
+                reading.problems.add("no_file", shard, key, "no image has this key")
+                continue
+            yield _record(shard, folder.uri(shard), key, image, files, classes, reading)
+
+
+def _members(uri: str, shard: str, problems: Problems) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of a shard; of an image its first bytes, which tell its size."""
+    source: Any
+    if uri.startswith("file://"):
+        source = local_path(uri).open("rb")
+    else:
+        source = io.BytesIO(open_storage(uri).read(uri))
+    with source:
+        last = ""
+        try:
+            with tarfile.open(fileobj=source, mode="r|*") as tar:
+                for member in tar:
+                    name = member.name.removeprefix("./")
+                    last = name
+                    if not member.isfile() or name.startswith("/") or ".." in name.split("/"):
+                        if not member.isdir():
+                            problems.add("not_a_file", shard, name, "a link, or outside the shard")
+                        continue
+                    file = tar.extractfile(member)
+                    if file is None:
+                        continue
+                    text = suffix_of(name) in _SAID
+                    yield name, file.read(_MOST_TEXT if text else 256 << 10)
+        except (tarfile.TarError, EOFError, OSError) as error:
+            problems.add("broken_shard", shard, f"after {last}" if last else "", str(error))
+
+
+def _key(name: str) -> str:
+    folder, slash, last = name.rpartition("/")
+    return folder + slash + last.partition(".")[0]
+
+
+def suffix_of(name: str) -> str:
+    """Return what follows the key: all from the first dot of a member's name, in lower case."""
+    _, dot, ending = name.rpartition("/")[2].partition(".")
+    return (dot + ending).lower()
+
+
+def _record(
+    shard: str,
+    uri: str,
+    key: str,
+    image: str,
+    files: Mapping[str, tuple[str, bytes]],
+    classes: list[str],
+    reading: Reading,
+) -> Annotated:
+    problems = reading.problems
+    name, head = files[image]
+    said = _json(shard, files, problems)
+    width, height = (int(finite(said.get(side)) or 0) for side in ("width", "height"))
+    if not (width and height):
+        width, height = size_of(head)
+    labels = [str(label) for label in said.get("labels") or []]
+    if not labels and ".cls" in files:
+        text = files[".cls"][1].decode("utf-8", "replace").strip()
+        place = int(text) if text.isdigit() else -1
+        label = classes[place] if 0 <= place < len(classes) else text
+        labels = [label] if label else []
+    boxes: list[Box] | None = None
+    if isinstance(said.get("boxes"), list):
+        reader = BoxReader(problems, shard, width, height)
+        made = (
+            reader.box(
+                [box.get(side) for side in ("x_min", "y_min", "x_max", "y_max")],
+                str(box.get("label", "")),
+                f"{key}.json, boxes[{number}]",
+                score=box.get("score"),
+                attributes=box.get("attributes"),
+            )
+            for number, box in enumerate(said["boxes"])
+            if isinstance(box, dict)
+        )
+        boxes = [box for box in made if box is not None]
+    for label in [*labels, *(box.label for box in boxes or ())]:
+        if label not in reading.classes:
+            reading.classes.append(label)
+    if not labels and boxes is None:
+        problems.add("no_annotation", shard, key)
+    metadata = dict(said["metadata"]) if isinstance(said.get("metadata"), dict) else {}
+    metadata |= {k: v for k, v in said.items() if k not in _OWN and not isinstance(v, dict | list)}
+    if ".txt" in files:
+        metadata["caption"] = files[".txt"][1].decode("utf-8", "replace")
+    return Annotated(
+        str(said.get("file") or name),
+        f"{uri}{INSIDE}{name}",
+        str(said.get("sample_id") or ""),
+        width,
+        height,
+        tuple(labels),
+        finite(said.get("score")),
+        (),
+        None if boxes is None else tuple(boxes),
+        metadata,
+        str(said.get("split") or ""),
+        str(said.get("origin") or ""),
+    )
+
+
+def _json(shard: str, files: Mapping[str, tuple[str, bytes]], problems: Problems) -> dict[str, Any]:
+    if ".json" not in files:
+        return {}
+    name, data = files[".json"]
+    try:
+        content = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        problems.add("bad_json", shard, name, str(error))
+        return {}
+    if not isinstance(content, dict):
+        problems.add("bad_json", shard, name, "no object")
+        return {}
+    return content
+
+
+class Writer:
+    """Writes ``000000.tar`` and so on, and ``classes.txt``."""
+
+    def __init__(self, target: Target, options: WriteOptions, problems: Problems) -> None:
+        self._target, self._most = target, options.shard_bytes
+        self.classes = Classes(list(options.classes))
+        self._records = self._shards = 0
+        self._tar: tarfile.TarFile | None = None
+        self._name = ""
+
+    def add(self, record: Annotated, content: Content) -> None:
+        """Write one record."""
+        if self._tar is None:
+            self._name = f"{self._shards:06d}.tar"
+            self._shards += 1
+            file = self._target.open(self._name)
+            self._tar = tarfile.TarFile(fileobj=file, mode="w")
+        key = f"{self._records:09d}"
+        self._records += 1
+        self._put(f"{key}{suffix(record.file) or '.jpg'}", content.data)
+        if record.labels:
+            self._put(f"{key}.cls", str(self.classes.place(record.labels[0])).encode())
+        self._put(f"{key}.json", orjson.dumps(self._said(record)))
+        if self._tar.offset >= self._most:
+            self._close()
+
+    def _said(self, record: Annotated) -> dict[str, Any]:
+        said: dict[str, Any] = {
+            "file": record.file,
+            "sample_id": record.sample_id,
+            "width": record.width,
+            "height": record.height,
+            "split": record.split,
+            "origin": record.origin,
+            "labels": list(record.labels),
+            "metadata": dict(record.metadata),
+        }
+        said = {name: value for name, value in said.items() if value not in ("", 0, None, [], {})}
+        if record.score is not None:
+            said["score"] = record.score
+        if record.boxes is not None:
+            said["boxes"] = [self._object(box) for box in record.boxes]
+        return said
+
+    def _object(self, box: Box) -> dict[str, Any]:
+        self.classes.place(box.label)
+        said: dict[str, Any] = {
+            side: getattr(box, side) for side in ("x_min", "y_min", "x_max", "y_max", "label")
+        }
+        if box.score is not None:
+            said["score"] = box.score
+        if box.attributes:
+            said["attributes"] = dict(box.attributes)
+        return said
+
+    def _put(self, name: str, data: bytes) -> None:
+        assert self._tar is not None
+        member = tarfile.TarInfo(name)
+        member.size, member.mode = len(data), 0o644
+        self._tar.addfile(member, io.BytesIO(data))
+
+    def _close(self) -> None:
+        if self._tar is not None:
+            self._tar.close()
+            self._tar = None
+            self._target.close(self._name)
+
+    def finish(self) -> None:
+        """End the last shard, and write the names of the classes."""
+        self._close()
+        names = "".join(f"{name}\n" for name in self.classes.names)
+        self._target.write("classes.txt", names.encode())
