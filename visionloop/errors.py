@@ -46,9 +46,11 @@ class UnreadableMedia(VisionloopError):
     Args:
         reason: A stable machine-readable word, for example ``truncated``.
         detail: The decoder's own words.
+        offset: The byte where decoding stopped, None where the decoder does not tell.
     """
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", *, offset: int | None = None) -> None:
         super().__init__(f"unreadable: {reason}" + (f" ({detail})" if detail else ""))
         self.reason = reason
         self.detail = detail
+        self.offset = offset

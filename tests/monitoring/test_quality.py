@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from visionloop.media.decode import decode
-from visionloop.media.inspect import measures
+from visionloop.media.measures import measures
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.quality import limits, net_sharpness, telling
 
@@ -18,7 +18,7 @@ THRESHOLDS = MonitoringConfig()
 
 
 def measured(pictures: list[Image.Image]) -> np.ndarray:
-    rows = np.array([measures(np.asarray(picture.convert("L"))) for picture in pictures])
+    rows = np.array([measures(np.asarray(picture.convert("L")))[:3] for picture in pictures])
     rows[:, 0] = net_sharpness(rows[:, 0], rows[:, 2])
     return rows
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # In entropy-coded JPEG data a marker is 0xFF followed by anything but a stuffed zero, a restart
@@ -78,9 +79,9 @@ def is_cut(data: bytes) -> bool:
     """
     match kind(data):
         case "jpeg":
-            return not _jpeg_reaches_end(data)
+            return not jpeg_end(data)
         case "png":
-            return not _png_reaches_end(data)
+            return not _png_end(data)
         case "gif":
             return not data.rstrip(b"\x00").endswith(b";")
         case "webp":
@@ -101,31 +102,113 @@ def _number(data: bytes, form: str, offset: int) -> int:
     return int(struct.unpack_from(form, data, offset)[0])
 
 
-def _jpeg_reaches_end(data: bytes) -> bool:
-    """Walk the segments of the first image to its end marker; what follows may be anything."""
+def jpeg_end(data: bytes) -> int:
+    """Return where a JPEG's own data ends, behind its end marker; 0 where it has none.
+
+    Walks the segments of the first image; thumbnails inside the header have end markers of their
+    own, and so may have whatever follows.
+    """
     position = 2
     while True:
         match = _JPEG_MARKER.search(data, position)
         if match is None:
-            return False
+            return 0
         marker = data[match.start() + 1]
         if marker == 0xD9:
-            return True
+            return match.end()
         if len(data) < match.end() + 2:
-            return False
+            return 0
         # Every other marker is followed by its segment's length; after a scan's header comes
         # entropy-coded data, in which the search goes on.
         position = match.end() + _number(data, ">H", match.end())
 
 
-def _png_reaches_end(data: bytes) -> bool:
+def _png_end(data: bytes) -> int:
     position = len(PNG_SIGNATURE)
     while position + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, position)
         position += 12 + length
         if name == b"IEND":
-            return bool(position <= len(data))
-    return False
+            return position if position <= len(data) else 0
+    return 0
+
+
+# What is looked for behind a picture, and in the first bytes of one that something else could read.
+_ATTACHMENTS = (
+    ("zip", re.compile(rb"PK\x03\x04|PK\x05\x06")),
+    ("html", re.compile(rb"<(?:!doctype html|html|script|svg|body|iframe)\b", re.I)),
+    ("php", re.compile(rb"<\?php", re.I)),
+    ("pdf", re.compile(rb"%PDF-")),
+    ("rar", re.compile(rb"Rar!\x1a\x07")),
+    ("7z", re.compile(rb"7z\xbc\xaf\x27\x1c")),
+    ("program", re.compile(rb"\A(?:\x7fELF|MZ|#!)")),
+    ("image", re.compile(rb"\A\xff\xd8\xff|\A\x89PNG|\AGIF8")),
+    ("video", re.compile(rb"\A....ftyp|MotionPhoto_Data", re.S)),
+)
+# Archives and pages are found by readers that search this far.
+_SEARCHED = 1 << 16
+
+
+def attachment(data: bytes, end: int) -> str:
+    """Return what follows a picture in its file: a file of two kinds is a way past a filter.
+
+    Args:
+        data: The encoded bytes.
+        end: Where the picture ends, see `picture_end`.
+
+    Returns:
+        "" where nothing follows; ``zip``, ``html``, ``php``, ``pdf``, ``rar``, ``7z``, ``program``;
+        ``image`` and ``video``, which cameras attach themselves; ``padding`` for bytes of one
+        value; else ``unknown``.
+    """
+    if end == len(data):
+        return ""
+    tail = data[end : end + _SEARCHED]
+    if tail.count(tail[:1]) == len(tail) and data.count(tail[:1], end) == len(data) - end:
+        return "padding"
+    if len(data) - end > _SEARCHED:
+        tail += data[max(end + _SEARCHED, len(data) - _SEARCHED) :]
+    return next((name for name, form in _ATTACHMENTS if form.search(tail)), "unknown")
+
+
+def picture_end(data: bytes) -> int:
+    """Return where the picture ends in its file, as far as its format says; else the file's end."""
+    match kind(data):
+        case "jpeg":
+            return jpeg_end(data) or len(data)
+        case "png":
+            return _png_end(data) or len(data)
+        case "webp":
+            length = _number(data, "<I", 4)
+            return min(len(data), 8 + length + length % 2)
+        case "bmp":
+            declared = _number(data, "<I", 2)
+            return declared if 54 <= declared < len(data) else len(data)
+        case _:
+            return len(data)
+
+
+def png_fault(data: bytes) -> int | None:
+    """Return where the first chunk of a PNG begins that is cut or whose checksum is wrong.
+
+    None where there is none, or the bytes are no PNG.
+    """
+    if not data.startswith(PNG_SIGNATURE):
+        return None
+    position = len(PNG_SIGNATURE)
+    while position < len(data):
+        if position + 12 > len(data):
+            return position
+        length, name = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            return position
+        if zlib.crc32(data[position + 4 : end - 4]) != _number(data, ">I", end - 4):
+            return position
+        if name == b"IEND":
+            return None
+        position = end
+    return position
 
 
 def _tiff_has_directory(data: bytes) -> bool:

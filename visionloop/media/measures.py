@@ -1,0 +1,117 @@
+"""What a picture's grey values say about its quality."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+MEASURED_SIDE = 256
+# A picture whose shorter side is within a tenth of it is measured as it is: 1/4 of 1080 rows are
+# 270, and resampling those to 256 costs as much as all measures together.
+_TOLERATED = 0.1
+LEAST_SIDE = round(MEASURED_SIDE * (1 - _TOLERATED))
+_MOST_SIDE = round(MEASURED_SIDE * (1 + _TOLERATED))
+
+
+class Measures(NamedTuple):
+    """Measures of a grey picture.
+
+    Attributes:
+        sharpness: Variance of the Laplacian of the slightly smoothed picture over the variance of
+            its grey values: 0 for a flat picture, 0.003 to 0.4 for photographs, 0.4 for
+            white noise. The ratio does not change with exposure, so a dark picture is not taken
+            for a blurred one.
+        brightness: Mean grey value, 0 black to 1 white.
+        contrast: Standard deviation of the grey values, 0 to 0.5.
+        entropy: Shannon entropy of the histogram of grey values in bits, 0 for one value, 8 for
+            all alike.
+    """
+
+    sharpness: float
+    brightness: float
+    contrast: float
+    entropy: float
+
+
+def normalised(grey: Image.Image) -> Image.Image:
+    """Reduce a picture whose shorter side has over 282 pixels to one of `MEASURED_SIDE`.
+
+    So measures mean the same for a photograph and for its thumbnail.
+    """
+    if min(grey.size) <= _MOST_SIDE:
+        return grey
+    factor = min(grey.size) / MEASURED_SIDE
+    size = (max(1, round(grey.width / factor)), max(1, round(grey.height / factor)))
+    return grey.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+
+
+def measures(grey: npt.NDArray[np.uint8]) -> Measures:
+    """Return the measures of a grey picture, in the picture as it is.
+
+    The variance of the Laplacian as a measure of focus: Pech-Pacheco et al., Diatom autofocusing in
+    brightfield microscopy, ICPR 2000. The picture is smoothed first (binomial 3 x 3), because a
+    blurred picture from a noisy sensor would pass for a sharp one: of digits with sensor noise that
+    were blurred by 2.5 pixels, an outlier rule finds 97% with smoothing and 45% without.
+
+    Args:
+        grey: uint8 [height, width].
+    """
+    counts = np.asarray(Image.fromarray(grey).histogram(), dtype=np.int64)
+    n, levels = grey.size, np.arange(256)
+    total, squares = int(counts @ levels), int(counts @ levels**2)
+    variance = (squares - total**2 / n) / n / 255**2
+    shares = counts[counts > 0] / n
+    entropy = max(0.0, float(-(shares * np.log2(shares)).sum()))
+    brightness, contrast = total / n / 255, float(np.sqrt(max(0.0, variance)))
+    if min(grey.shape) < 5 or variance < 1e-10:
+        return Measures(0.0, brightness, contrast, entropy)
+    return Measures(_laplacian_variance(grey) / variance, brightness, contrast, entropy)
+
+
+def saturation(image: Image.Image) -> float:
+    """Return how colourful a picture is: the mean distance of its strongest and weakest channel.
+
+    Args:
+        image: Mode L, RGB or RGBX.
+
+    Returns:
+        0 for a grey picture to 1.
+    """
+    if image.mode == "L":
+        return 0.0
+    # Every second pixel of a thumbnail: a mean over some thousands.
+    pixels = np.asarray(image)[::2, ::2]
+    red, green, blue = (pixels[:, :, channel] for channel in range(3))
+    strongest = np.maximum(np.maximum(red, green), blue)
+    weakest = np.minimum(np.minimum(red, green), blue)
+    return float((strongest - weakest).mean(dtype=np.float64)) / 255
+
+
+def _laplacian_variance(grey: npt.NDArray[np.uint8]) -> float:
+    """Return the variance of the Laplacian of the smoothed picture, of values from 0 to 1.
+
+    Its mean is left out: it is a difference of the picture's borders, and next to nothing. All in
+    whole numbers (the smoothed values times 16 reach 4,080, their Laplacian 16,320), and in one
+    line of all pixels, which is twice as fast as row by row; sums that reach around the end of a
+    row are struck out at last.
+    """
+    height, width = grey.shape
+    values = grey.astype(np.int16).ravel()
+    columns = values[: -2 * width] + values[2 * width :]
+    columns += values[width:-width] << 1
+    smooth = columns[:-2] + columns[2:]
+    smooth += columns[1:-1] << 1
+    above_below = smooth[: -2 * width] + smooth[2 * width :]
+    centre = smooth[width:-width]
+    laplacian = np.zeros((height - 4) * width, np.float32)
+    inner = above_below[1:-1] + centre[:-2]
+    inner += centre[2:]
+    inner -= centre[1:-1] << 2
+    laplacian[: inner.size] = inner
+    laplacian.reshape(height - 4, width)[:, -4:] = 0
+    # einsum and not a dot product: BLAS would start threads of its own beside ours.
+    squares = float(np.einsum("i,i->", laplacian, laplacian))
+    return float(squares / ((height - 4) * (width - 4)) / (16 * 255) ** 2)
