@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.selection.small_lake import NOW, fill, ids, put
 from visionloop.lake import Lake, checking_rows
@@ -51,6 +53,97 @@ def crowd(lake: Lake, n: int, d: int) -> None:
     with lake.run(stage="infer", round_id="0000") as run:
         run.append_embeddings("e", names, x / np.linalg.norm(x, axis=1, keepdims=True))
         run.commit(outputs={"space": "e"})
+
+
+# Runs the command line after a change to one step of it: at the pick of this number it waits, so
+# that it is surely still selecting when the signal comes.
+WAITING = """
+import sys, time
+from visionloop.cli import main
+from visionloop.selection.interruption import Keeper
+
+def note(keeper):
+    if len(keeper.course.picked) == 40:
+        print("waiting", flush=True)
+        time.sleep(600)
+
+Keeper.note = note
+sys.exit(main(sys.argv[1:]))
+"""
+# SIGINT while a weak reference's callback runs, as SQLAlchemy's do whenever rubbish is collected:
+# Python ignores the exception that it makes of it. The selection goes on for a minute after that.
+LOST = """
+import signal, sys, time, weakref
+from visionloop.cli import main
+from visionloop.selection.interruption import Keeper
+
+class Rubbish:
+    pass
+
+def note(keeper):
+    if len(keeper.course.picked) == 40:
+        rubbish = Rubbish()
+        reference = weakref.ref(rubbish, lambda _: signal.raise_signal(signal.SIGINT))
+        del rubbish
+        print("the callback is over", flush=True)
+    if len(keeper.course.picked) >= 40:
+        time.sleep(1)
+
+Keeper.note = note
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    lake = Lake.open(str(tmp_path_factory.mktemp("crowd") / "lake"), loop="test")
+    crowd(lake, 600, 16)
+    return lake
+
+
+def test_an_interrupted_selection_goes_on_and_picks_what_it_would_have_picked(
+    crowded: Lake, tmp_path: Path
+) -> None:
+    arguments = command(crowded, tmp_path, "-n", 100, "--output", tmp_path / "picks.csv")
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING, *arguments[3:]],
+        env=environ(tmp_path),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "waiting\n"
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1 and "Stopped by the keyboard" in told, told
+    assert "Start the same command again to go on" in told
+    (kept,) = (tmp_path / "state").rglob("select-*.json")
+    assert len(json.loads(kept.read_text())["picked"]) == 40
+
+    _, log = finish(arguments, tmp_path)
+    assert not kept.exists() and "100 of 100 picks" in log
+    other = tmp_path / "other"
+    other.mkdir()
+    finish(command(crowded, other, "-n", 100, "--output", other / "picks.csv"), other)
+    resumed, whole = ((folder / "picks.csv").read_bytes() for folder in (tmp_path, other))
+    assert resumed == whole and whole.count(b"\n") == 101
+
+
+def test_an_interrupt_that_python_ignores_stops_the_selection_all_the_same(
+    crowded: Lake, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOST, *command(crowded, tmp_path, "-n", 100)[3:]],
+        env=environ(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert "the callback is over" in done.stdout  # the callback did swallow the exception
+    assert done.returncode == 1 and "Stopped by the keyboard" in done.stderr, done.stderr
+    (kept,) = (tmp_path / "state").rglob("select-*.json")
+    assert len(json.loads(kept.read_text())["picked"]) == 40
 
 
 def test_what_was_kept_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visionloop.cli.configuration import absolute, only_loop, open_existing
+from visionloop.cli.keyboard import interrupts_arrive
 from visionloop.cli.parser import say, show
 from visionloop.errors import InputError
 
@@ -55,15 +56,16 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("picks are written as .csv or .parquet", where=f"--output {args.output}")
     if args.n is not None and args.n < 1:
         raise InputError("at least one sample must be asked for", where=f"-n {args.n}")
-    settings = _Settings(args)
+    with interrupts_arrive():
+        settings = _Settings(args)
 
-    from visionloop.selection.record import picks_table
-    from visionloop.selection.saved import check_name, save_selection
+        from visionloop.selection.record import picks_table
+        from visionloop.selection.saved import check_name, save_selection
 
-    lake = open_existing(settings.lake, settings.catalog, settings.loop)
-    if args.save:
-        check_name(lake, args.save)
-    made = _select(lake, settings, args)
+        lake = open_existing(settings.lake, settings.catalog, settings.loop)
+        if args.save:
+            check_name(lake, args.save)
+        made = _select(lake, settings, args)
     for warning in made.warnings:
         say(f"warning: {warning}")
     picks = picks_table(made.rows)
