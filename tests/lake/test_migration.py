@@ -73,12 +73,13 @@ def test_a_later_step_adds_a_column_that_old_rows_and_old_versions_have_as_null(
 
     wider = {**schemas.TABLES, "files": [*schemas.TABLES["files"], ("checksum", pa.string())]}
     monkeypatch.setattr(schemas, "TABLES", wider)
-    monkeypatch.setattr(schemas, "SCHEMA_VERSION", 3)
-    monkeypatch.setitem(migration.STEPS, 3, migration.add_missing_columns)
+    next_version = schemas.SCHEMA_VERSION + 1
+    monkeypatch.setattr(schemas, "SCHEMA_VERSION", next_version)
+    monkeypatch.setitem(migration.STEPS, next_version, migration.add_missing_columns)
     lake = Lake.open(str(tmp_path), loop=LOOP)
     assert set(lake.read("files")["checksum"].to_pylist()) == {None}
     assert lake.read("files", columns=["uri", "checksum"], version=VERSION).num_rows == 13
-    assert layout(tmp_path)[0] == "3"
+    assert layout(tmp_path)[0] == str(next_version)
     with lake.run(stage="ingest") as run:
         run.append("files", pa.table({"uri": ["newer"], "checksum": ["c1"]}))
         run.commit()

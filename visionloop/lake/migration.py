@@ -36,6 +36,7 @@ def add_missing_columns(catalog: Catalog, loop: str) -> None:
 # and in `schemas.SCHEMA_VERSION`; for one that only adds columns it is `add_missing_columns`.
 STEPS: dict[int, Callable[[Catalog, str], None]] = {
     2: add_missing_columns,  # stage_runs.program
+    3: add_missing_columns,  # files.offset; samples: size, colour, entropy, pixels, attached
 }
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from visionloop.errors import InputError
 
 # Raised with every change to these tables; `visionloop/lake/migration.py` says how a lake follows.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 TIME = pa.timestamp("us", tz="UTC")
 PROBABILITIES = pa.list_(pa.float32())
@@ -53,6 +53,7 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("state", pa.string()),  # ok | unreadable | skipped (not to be had, tried again) | removed
         ("reason", pa.string()),  # why it is unreadable or skipped, "" otherwise
         ("detail", pa.string()),
+        ("offset", pa.int64()),  # the byte where decoding stopped; null where that is not told
         ("sample_id", pa.string()),  # null when unreadable
         ("source", pa.string()),
         ("found_at", TIME),
@@ -73,6 +74,18 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("sharpness", pa.float32()),
         ("brightness", pa.float32()),
         ("contrast", pa.float32()),
+        # From here on null in rows that were written before schema version 3.
+        ("size", pa.int64()),  # bytes on disk
+        ("color_mode", pa.string()),  # grey | rgb | rgba | palette | cmyk, as it is stored
+        ("saturation", pa.float32()),  # mean distance of strongest and weakest channel, 0 to 1
+        ("entropy", pa.float32()),  # of the histogram of grey values, in bits
+        ("pixels", pa.binary(16)),  # equal where the pictures are, at a reduced scale
+        ("attached", pa.string()),  # what follows the picture in its file, "" for nothing
+    ],
+    # Small upright pictures, so that a page or a viewer need not read the originals.
+    "thumbnails": [
+        ("sample_id", pa.string()),
+        ("image", pa.binary()),  # JPEG, or PNG where the picture has at most 64 pixels a side
     ],
     # One typed column a sidecar name is added as it appears; `raw` keeps what was read.
     "metadata": [("sample_id", pa.string()), ("raw", pa.string())],
