@@ -15,6 +15,7 @@ from visionloop.monitoring.config import MonitoringConfig, WatchConfig
 from visionloop.redaction import fields_with_secrets
 from visionloop.selection.config import SelectionConfig
 from visionloop.serving.config import ServingConfig
+from visionloop.source_config import SourceConfig as SourceConfig
 from visionloop.training.parameters import TrainingConfig
 from visionloop.validation import validate
 from visionloop.value_forms import INFERENCE_SERVICE, Form, StorageUri
@@ -22,27 +23,6 @@ from visionloop.value_forms import INFERENCE_SERVICE, Form, StorageUri
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SourceConfig(_Section):
-    """Where images come from."""
-
-    uri: StorageUri = Field(description="folder or bucket prefix: a path, file://… or gs://…")
-    copy_media: bool = Field(
-        False,
-        alias="copy",
-        description="copy the bytes into the lake; otherwise they are referenced where they lie",
-    )
-    metadata: Literal["sidecar", "none"] = Field(
-        "sidecar", description="sidecar: `photo.jpg.json` or `photo.json` beside an image"
-    )
-    labels: StorageUri = Field(
-        "none",
-        description="labels that are known already: `none`, `folder` (the name of an image's "
-        "folder), or the URI of a CSV file with columns file,label or sample_id,label",
-    )
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class HoldoutConfig(_Section):
@@ -291,7 +271,7 @@ def _resolve_paths(config: LoopConfig, folder: Path) -> LoopConfig:
         return str((folder / uri).resolve()) if plain else uri
 
     def labels(uri: str) -> str:
-        return uri if uri in ("none", "folder") else absolute(uri)
+        return uri if uri in ("none", "folder", "source") else absolute(uri)
 
     def weights(uri: str) -> str:
         return uri if uri == "torchvision" else absolute(uri)
@@ -313,4 +293,6 @@ def _resolve_paths(config: LoopConfig, folder: Path) -> LoopConfig:
         source["uri"] = absolute(source["uri"])
         if "labels" in source:
             source["labels"] = labels(source["labels"])
+        if source.get("video") and "frames" in source["video"]:
+            source["video"]["frames"] = absolute(source["video"]["frames"])
     return LoopConfig.model_validate(data)

@@ -58,7 +58,18 @@ class Request:
         return len(self.samples) if self.samples else None
 
 
-Row = tuple[str | None, str | None]  # sample id, tensor's hash
+Row = tuple[bytes | None, bytes | None]  # the image, or the tensor's bytes
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a body asks, with the bytes of its rows; the fields are those of `Request`."""
+
+    protocol: str
+    rows: Sequence[Row] = ()
+    v2_id: str = ""
+    model_name: str = ""
+    problem: str = ""
 
 
 def decode_request(body: bytes, content_type: str = "") -> Request:
@@ -68,19 +79,46 @@ def decode_request(body: bytes, content_type: str = "") -> Request:
         body: The body as it was logged.
         content_type: Its content type: a hint only, since clients leave it out or lie.
     """
+    asked = _asked(body, content_type)
+    return Request(
+        asked.protocol,
+        tuple(None if image is None else _sha256(image) for image, _ in asked.rows),
+        tuple(None if tensor is None else _sha256(tensor) for _, tensor in asked.rows),
+        v2_id=asked.v2_id,
+        model_name=asked.model_name,
+        problem=asked.problem,
+    )
+
+
+def request_images(body: bytes, content_type: str = "") -> tuple[list[bytes | None], str]:
+    """Return the image of each row of a request, None for a tensor; never raises.
+
+    Args:
+        body: As of `decode_request`.
+        content_type: As there.
+
+    Returns:
+        The images, each with the SHA-256 that `decode_request` gives, and why the rows are not
+        known; then there are none.
+    """
+    asked = _asked(body, content_type)
+    return [image for image, _ in asked.rows], asked.problem
+
+
+def _asked(body: bytes, content_type: str) -> _Asked:
     if not body:
-        return Request(problem="request_empty")
+        return _Asked("", problem="request_empty")
     try:
         return _decode(unpack(body), content_type)
     except Undecodable as error:
-        return Request(problem="request_" + error.reason)
+        return _Asked("", problem="request_" + error.reason)
 
 
-def _decode(body: bytes, content_type: str) -> Request:
+def _decode(body: bytes, content_type: str) -> _Asked:
     if looks_framed(body):
         return _grpc(body)
     if sniff.kind(body[:512]) in _IMAGES:
-        return Request("v1-image", (_sha256(body),), (None,))
+        return _Asked("v1-image", [(body, None)])
     if body.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")[:1] not in (b"{", b"["):
         if content_type.startswith("application/grpc"):
             return _grpc(body)
@@ -97,10 +135,10 @@ def _decode(body: bytes, content_type: str) -> Request:
     raise Undecodable("no_inputs")
 
 
-def _v1(instances: object) -> Request:
+def _v1(instances: object) -> _Asked:
     if not isinstance(instances, list) or not instances:
         raise Undecodable("no_instances")
-    return _request("v1", [_instance(instance) for instance in instances])
+    return _Asked("v1", [_instance(instance) for instance in instances])
 
 
 def _instance(instance: object) -> Row:
@@ -118,7 +156,7 @@ def _instance(instance: object) -> Row:
         raise Undecodable("not_an_image")
     array = numbers(held)
     whole = array.dtype.kind in "iu" and array.min() >= 0 and array.max() <= 255
-    return None, _sha256(np.ascontiguousarray(array, "u1" if whole else "<f4").tobytes())
+    return None, np.ascontiguousarray(array, "u1" if whole else "<f4").tobytes()
 
 
 def _one_of_several(values: dict[str, Any]) -> object:
@@ -134,20 +172,20 @@ def _one_of_several(values: dict[str, Any]) -> object:
     return images[0]
 
 
-def _v2(value: dict[str, Any], binary: bytes) -> Request:
+def _v2(value: dict[str, Any], binary: bytes) -> _Asked:
     tensors = json_tensors(value["inputs"], binary)
     v2_id = value.get("id")
     protocol = "v2-binary" if binary else "v2"
     try:
-        return _request(protocol, _rows(tensors), v2_id="" if v2_id is None else clean(v2_id))
+        return _Asked(protocol, _rows(tensors), v2_id="" if v2_id is None else clean(v2_id))
     except Undecodable as error:
         # The id still tells which response is this request's.
-        return Request(
+        return _Asked(
             protocol, v2_id="" if v2_id is None else clean(v2_id), problem="request_" + error.reason
         )
 
 
-def _grpc(body: bytes) -> Request:
+def _grpc(body: bytes) -> _Asked:
     rows: list[Row] = []
     v2_id = model_name = ""
     for payload in frames(body):
@@ -157,16 +195,12 @@ def _grpc(body: bytes) -> Request:
         try:
             rows += _rows(grpc_tensors(message))
         except Undecodable as error:
-            return Request(
+            return _Asked(
                 "grpc", v2_id=v2_id, model_name=model_name, problem="request_" + error.reason
             )
     if not rows:
         raise Undecodable("no_inputs")
-    return _request("grpc", rows, v2_id=v2_id, model_name=model_name)
-
-
-def _request(protocol: str, rows: Sequence[Row], **names: str) -> Request:
-    return Request(protocol, tuple(row[0] for row in rows), tuple(row[1] for row in rows), **names)
+    return _Asked("grpc", rows, v2_id=v2_id, model_name=model_name)
 
 
 def _rows(tensors: Sequence[Tensor]) -> list[Row]:
@@ -192,10 +226,10 @@ def _bytes_rows(tensor: Tensor) -> list[Row]:
     return [(_element(element), None) for element in tensor.elements]
 
 
-def _element(element: bytes | str) -> str:
-    """Return the hash of the image in one element of a BYTES tensor, plain or as base64 text."""
+def _element(element: bytes | str) -> bytes:
+    """Return the image in one element of a BYTES tensor, plain or as base64 text."""
     if isinstance(element, bytes) and sniff.kind(element[:512]) in _IMAGES:
-        return _sha256(element)
+        return element
     return _image(base64_bytes(element), "base64_invalid")
 
 
@@ -207,17 +241,17 @@ def _array_rows(tensor: Tensor) -> list[Row]:
         # Encoded bytes as a UINT8 tensor, as DALI's decoders take them.
         encoded = [row.tobytes() for row in (array if array.ndim == 2 else [array])]
         if all(sniff.kind(data[:512]) in _IMAGES for data in encoded):
-            return [(_sha256(data), None) for data in encoded]
+            return [(data, None) for data in encoded]
     batch = array[None] if array.ndim == 3 else array
-    return [(None, _sha256(np.ascontiguousarray(row).tobytes())) for row in batch]
+    return [(None, np.ascontiguousarray(row).tobytes()) for row in batch]
 
 
-def _image(data: bytes | None, otherwise: str) -> str:
+def _image(data: bytes | None, otherwise: str) -> bytes:
     if data is None:
         raise Undecodable(otherwise)
     if sniff.kind(data[:512]) not in _IMAGES:
         raise Undecodable("not_an_image")
-    return _sha256(data)
+    return data
 
 
 def _sha256(data: bytes) -> str:

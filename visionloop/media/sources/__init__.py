@@ -7,24 +7,25 @@ container yet.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Protocol
 
+from visionloop.errors import VisionloopError
 from visionloop.media.sources.entries import (
     CONTAINER,
     HIDDEN,
     INSIDE,
     LABELS,
     MEDIA,
+    REPEATED,
     SIDECAR,
     Entry,
     Member,
 )
-from visionloop.media.sources.folder import FolderSource
 
 if TYPE_CHECKING:
-    from visionloop.config import SourceConfig
     from visionloop.lake.storage import Storage
+    from visionloop.source_config import SourceConfig
 
 __all__ = [
     "CONTAINER",
@@ -32,6 +33,8 @@ __all__ = [
     "INSIDE",
     "LABELS",
     "MEDIA",
+    "OPENERS",
+    "REPEATED",
     "SIDECAR",
     "Entry",
     "Member",
@@ -48,7 +51,8 @@ class Source(Protocol):
     """
 
     @property
-    def root(self) -> str: ...
+    def root(self) -> str:
+        """Its URI in the lake's form."""
 
     @property
     def storage(self) -> Storage:
@@ -75,6 +79,10 @@ class Source(Protocol):
         """
 
 
+# Sources that are read by rooms which import this one: `visionloop.stages.sources` puts them here.
+OPENERS: dict[str, Callable[[SourceConfig], Source]] = {}
+
+
 def open_source(source: SourceConfig, *, label_files: Collection[str] = ()) -> Source:
     """Return the source that a configuration names.
 
@@ -85,4 +93,27 @@ def open_source(source: SourceConfig, *, label_files: Collection[str] = ()) -> S
     Raises:
         InputError: Its URI cannot be used.
     """
-    return FolderSource(source, label_files=label_files)
+    kind = source.resolved_kind
+    if opener := OPENERS.get(kind):
+        return opener(source)
+    inner: Source
+    if kind == "list":
+        from visionloop.media.sources.list_file import ListSource
+
+        inner = ListSource(source)
+    elif kind == "tar" and "{" in source.uri:
+        from visionloop.media.sources.named import BracedSource
+
+        inner = BracedSource(source)
+    elif kind == "events":
+        raise VisionloopError(f"nothing opens sources of kind {kind}", where=source.uri)
+    else:
+        # Not above: `visionloop.media.listing`, which it imports, imports this package.
+        from visionloop.media.sources.folder import FolderSource
+
+        inner = FolderSource(source, label_files=label_files)
+    if kind == "tar" or source.video is not None:
+        from visionloop.media.sources.containers import OpenedContainers
+
+        return OpenedContainers(inner, source)
+    return inner

@@ -10,6 +10,7 @@ from typing import Any
 from visionloop.lake.storage import FileInfo
 
 MEDIA, CONTAINER, SIDECAR, LABELS, HIDDEN = "media", "container", "sidecar", "labels", "hidden"
+REPEATED = "repeated"
 
 # Between a container's URI and the name of what it holds: `gs://b/000.tar!/cat/1.jpg`.
 INSIDE = "!/"
@@ -24,7 +25,8 @@ class Entry:
             also has to change when the same bytes would be read in another way.
         role: ``media``: one image; ``container``: a file that holds others (a tar, a video), opened
             only where its generation is new; ``sidecar``, ``labels`` and ``hidden``: no media, only
-            counted.
+            counted; ``repeated``: a line of a list that names what an earlier line names, only
+            counted, and the one role whose URI is listed twice.
         sidecars: Metadata files beside it, the most telling one first.
         values: Metadata that the source itself has of it: plain JSON values by name.
         label: Label that the source has of it; empty for none.
