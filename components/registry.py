@@ -14,6 +14,8 @@ NAMES = (
     "infer",
     "monitor",
     "harvest",
+    "plan_selection",
+    "select_shard",
     "select",
     "request_labels",
     "collect_labels",

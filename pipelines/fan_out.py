@@ -1,14 +1,16 @@
-"""Embed and predict many samples: a task with an accelerator for each shard of them."""
+"""What is too much for one task: a task for each shard of it."""
 
 from typing import List  # noqa: UP035 - kfp knows the type List[str]
 
 from kfp import dsl
 
 from visionloop.components.infer_shard.component import infer_shard
+from visionloop.components.select_shard.component import select_shard
 from visionloop.pipelines.placement import (
     ACCELERATOR_CPU,
     ACCELERATOR_MEMORY,
     WIDTH,
+    again_when_killed,
     never_cached,
     on_accelerator,
 )
@@ -72,3 +74,43 @@ def infer_shards(
             cpu=accelerator_cpu,
             memory=accelerator_memory,
         )
+
+
+@dsl.pipeline(
+    name="select-shards",
+    description="Propose candidates from the shards that plan_selection has listed.",
+)
+def select_shards(
+    config: str,
+    lake_version: str,
+    round_id: str,
+    plan: str,
+    shards: List[str],  # noqa: UP006
+    n_shards: int,
+    lake: str = "",
+) -> None:
+    """Propose the candidates of each shard, and commit nothing; see `infer_shards`.
+
+    Args:
+        config: Text of loop.yaml, or the URI of one.
+        lake_version: Version of the lake at which the shards were listed.
+        round_id: The round.
+        plan: Name of the plan.
+        shards: Names of the shards.
+        n_shards: Their number; over none no pod is started.
+        lake: URI of the lake; empty takes the configuration's.
+    """
+    with (
+        dsl.If(n_shards > 0, name="many-embeddings"),
+        dsl.ParallelFor(shards, name="each-part", parallelism=WIDTH) as shard,
+    ):
+        proposed = select_shard(
+            config=config,
+            lake=lake,
+            lake_version=lake_version,
+            round_id=round_id,
+            plan=plan,
+            shard=shard,
+        )
+        never_cached(proposed)  # what it makes are files, as above
+        again_when_killed(proposed)

@@ -43,7 +43,10 @@ _GPU_POOL = {
 }
 PLACEMENTS: dict[str, tuple[Placed, dict[str, Any]]] = {
     "cpu": (Placed(image=RELEASE, claim="visionloop-lake", mount_path=MOUNT_PATH, width=2), {}),
-    "gpu": (Placed(image=RELEASE, queue="gpu", width=8, cpu="2", memory="8Gi"), _GPU_POOL),
+    "gpu": (
+        Placed(image=RELEASE, queue="gpu", width=8, cpu="2", memory="8Gi", select_memory="32Gi"),
+        _GPU_POOL,
+    ),
 }
 
 # A patch release of kfp changes this line and nothing that a cluster reads.

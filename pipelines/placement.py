@@ -75,14 +75,25 @@ def on_accelerator(
         medium="Memory",
         size_limit=SHARED_MEMORY,
     )
+    return again_when_killed(task)
+
+
+def again_when_killed(task: PipelineTask) -> PipelineTask:
+    """Start a task again when its container fails, which covers one that was killed.
+
+    Args:
+        task: The task.
+
+    Returns:
+        The task.
+    """
     # Every stage resumes what a killed one left, so a second try costs only what was unfinished.
-    task.set_retry(
+    return task.set_retry(
         num_retries=RETRIES,
         backoff_duration="60s",
         backoff_factor=2.0,
         backoff_max_duration=RETRIES_WITHIN,
     )
-    return task
 
 
 def never_cached(task: PipelineTask) -> PipelineTask:

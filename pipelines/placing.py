@@ -7,6 +7,7 @@ compiled. So they are written into the definition's own messages, the ones that 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # Kueue admits a pod with this label when its queue has room.
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+# Tasks that hold embeddings, by their executors; kfp numbers those of one component.
+SELECTING = r"exec-(plan-selection|select-shard|select)(-\d+)?"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Placed:
         width: Shards at work at once.
         cpu: Cores of a task without an accelerator, its request and limit.
         memory: Its memory, request and limit.
+        select_memory: That of the tasks that select; empty for `memory`.
     """
 
     image: str = ""
@@ -46,6 +50,7 @@ class Placed:
     width: int = WIDTH
     cpu: str = CPU
     memory: str = MEMORY
+    select_memory: str = ""
 
     @classmethod
     def of(cls, config: ClusterConfig, *, image: str = "") -> Placed:
@@ -58,6 +63,7 @@ class Placed:
             width=config.width,
             cpu=config.cpu,
             memory=config.memory,
+            select_memory=config.select_memory,
         )
 
 
@@ -85,7 +91,9 @@ def place(definition: BaseComponent, placed: Placed) -> BaseComponent:
         if "accelerator" in resources:
             accelerated.add(label)
             continue
-        for kind, value in (("Cpu", placed.cpu), ("Memory", placed.memory)):
+        selects = re.fullmatch(SELECTING, label) and placed.select_memory
+        memory = placed.select_memory if selects else placed.memory
+        for kind, value in (("Cpu", placed.cpu), ("Memory", memory)):
             resources[f"resource{kind}Request"] = resources[f"resource{kind}Limit"] = value
     for task in _tasks(spec):
         if task.HasField("iterator_policy"):

@@ -5,8 +5,10 @@ from typing import Any
 from kfp import dsl
 
 from visionloop.components.collect_labels.component import collect_labels
+from visionloop.components.plan_selection.component import plan_selection
 from visionloop.components.request_labels.component import request_labels
 from visionloop.components.select.component import select
+from visionloop.pipelines.fan_out import select_shards
 from visionloop.pipelines.placement import cached_by_version, never_cached
 
 
@@ -37,7 +39,7 @@ def select_and_label(
     Returns:
         Version of the lake to train on; empty while the round waits for labels.
     """
-    selected = select(
+    planned = plan_selection(
         config=config,
         lake=lake,
         lake_version=lake_version,
@@ -45,6 +47,29 @@ def select_and_label(
         n_samples=n_samples,
         strategy=strategy,
     )
+    # It leaves a file, which may be gone since, and asks which shards have proposed.
+    never_cached(planned)
+
+    proposed = select_shards(
+        config=config,
+        lake=lake,
+        lake_version=lake_version,
+        round_id=round_id,
+        plan=planned.outputs["plan"],
+        shards=planned.outputs["shards"],
+        n_shards=planned.outputs["n_shards"],
+    )
+
+    selected = select(
+        config=config,
+        lake=lake,
+        lake_version=lake_version,
+        round_id=round_id,
+        n_samples=n_samples,
+        strategy=strategy,
+        plan=planned.outputs["plan"],
+    )
+    selected.after(proposed)
     cached_by_version(selected)
 
     requested = request_labels(

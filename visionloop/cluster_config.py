@@ -71,6 +71,23 @@ class ClusterConfig(BaseModel):
         description="up to so many samples are embedded and predicted by the task that commits "
         "them, without an accelerator: no node is started for a handful of images",
     )
+    select_shard_size: int = Field(
+        1_000_000,
+        ge=1,
+        description="embeddings that one task selects from; a pool of more is selected from in "
+        "shards of so many, where the objectives allow it (scale.md)",
+    )
+    select_whole: int = Field(
+        5_000_000,
+        ge=1,
+        description="embeddings up to which one task selects from all of them, where the "
+        "objectives need it; a larger pool is refused",
+    )
+    select_memory: Memory = Field(
+        "",
+        description="memory of the tasks that select (plan_selection, select_shard, select): their "
+        "request and limit; empty: as `memory`",
+    )
     width: int = Field(4, ge=1, description="shards at work at once")
 
     @property

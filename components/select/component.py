@@ -18,13 +18,15 @@ def select(
     page: dsl.Output[dsl.Markdown],
     n_samples: int = 0,
     strategy: str = "",
+    plan: str = "",
 ) -> NamedTuple("Outputs", [("lake_version", str), ("n_selected", int)]):
     """Select samples under the budget by the configured objectives.
 
-    A round that has selected already returns the same picks.
+    A round that has selected already returns the same picks. Where shards have proposed candidates,
+    it selects among these.
 
     Reads: samples, embeddings, predictions, confidences, labels, label_requests, selections,
-        flags, experiments, metadata.
+        flags, experiments, metadata; the plan and the files of the shards.
     Writes: selections, rounds.
 
     Args:
@@ -38,6 +40,7 @@ def select(
         page: The picks and why each was chosen.
         n_samples: Budget in samples; 0 takes the configuration's.
         strategy: Name of the strategy; empty takes the configuration's.
+        plan: Name of the plan by which shards have proposed; empty where it selects alone.
 
     Returns:
         lake_version: Version of the lake after this stage; the one read if nothing was written.
@@ -52,6 +55,7 @@ def select(
         round_id=round_id,
         n_samples=n_samples,
         strategy=strategy,
+        plan=plan,
         selected=selected,
         metrics=metrics,
         page=page,

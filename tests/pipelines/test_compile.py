@@ -25,6 +25,8 @@ from visionloop.submission.packages import name_on_server
 NEVER_CACHED = {
     "ingest",
     "infer_shard",
+    "plan_selection",
+    "select_shard",
     "harvest",
     "request_labels",
     "collect_labels",

@@ -31,7 +31,6 @@ ENGINE = (
     "visionloop.cli.init",
     "visionloop.lean",
     "visionloop.lake.file_io",  # named to pyiceberg by its path
-    "visionloop.selection.shards",  # what a pipeline that fans out over shards calls
 )
 SERVING = ("visionloop.serving.predictor", "visionloop.serving.collector")
 # The second one is what torchrun starts.

@@ -18,10 +18,14 @@ from visionloop.pipelines.generated import GOLDEN, PLACEMENTS
 ROOT = Path(__file__).resolve().parents[2]
 # What may have an accelerator, by the name of its executor.
 ACCELERATED = {"exec-infer-shard", "exec-train"}
+# What goes on behind what a killed container left, with no accelerator.
+RETRIED = {"exec-select-shard"}
 # What reads or changes the world outside the lake.
 NEVER_CACHED = {
     "ingest",
     "infer-shard",
+    "plan-selection",
+    "select-shard",
     "harvest",
     "request-labels",
     "collect-labels",
@@ -111,12 +115,14 @@ def test_a_task_that_may_have_an_accelerator_is_placed_whole_and_no_other_is(
         wants = asked[label]
         labels = wants.get("podMetadata", {}).get("labels", {})
         if label not in ACCELERATED:
-            assert "accelerator" not in resources and "retryPolicy" not in task, label
+            assert "accelerator" not in resources
+            assert ("retryPolicy" in task) == (label in RETRIED), label
             assert not {"nodeSelector", "tolerations", "emptyDirMounts"} & set(wants), label
             assert QUEUE not in labels, f"{label} would wait for an accelerator's quota"
             assert resources["resourceCpuRequest"] == resources["resourceCpuLimit"] == placed.cpu
             memory = {resources[f"resourceMemory{which}"] for which in ("Request", "Limit")}
-            assert memory == {placed.memory}
+            selects = label in {"exec-plan-selection", "exec-select-shard", "exec-select"}
+            assert memory == {(placed.select_memory if selects else "") or placed.memory}
             continue
         found.add(label)
         assert "accelerator_type'" in resources["accelerator"]["resourceType"]
@@ -191,8 +197,8 @@ def test_each_task_says_whether_it_is_cached(kind: str, name: str) -> None:
 
 
 @every_placement
-@pytest.mark.parametrize("name", ["intake", "round", "watch"])
-def test_shards_run_so_many_at_once_and_infer_comes_after_all_of_them(kind: str, name: str) -> None:
+@pytest.mark.parametrize("name", ["intake", "select_and_label", "round", "watch"])
+def test_shards_run_so_many_at_once_and_what_commits_comes_after_them(kind: str, name: str) -> None:
     spec, _ = read(kind, name)
     placed, _ = PLACEMENTS[kind]
     loops = [
@@ -201,19 +207,19 @@ def test_shards_run_so_many_at_once_and_infer_comes_after_all_of_them(kind: str,
         for task in holder["dag"]["tasks"].values()
         if "parameterIterator" in task
     ]
-    [loop] = loops
-    assert loop["iteratorPolicy"]["parallelismLimit"] == placed.width
-    assert loop["parameterIterator"]["items"] == {"inputParameter": "pipelinechannel--shards"}
-    inside = spec["components"][loop["componentRef"]["name"]]
-    # A server takes an item of an untyped list for a number.
-    assert (
-        inside["inputDefinitions"]["parameters"]["pipelinechannel--shards-loop-item"][
-            "parameterType"
-        ]
-        == "STRING"
+    committing = {"intake": ["infer"], "select_and_label": ["select"]}.get(
+        name, ["infer", "select"]
     )
-    [holder] = [h for _, h in dags(spec) if "infer" in h["dag"]["tasks"]]
-    assert "infer-shards" in holder["dag"]["tasks"]["infer"]["dependentTasks"]
+    assert len(loops) == len(committing)
+    for loop in loops:
+        assert loop["iteratorPolicy"]["parallelismLimit"] == placed.width
+        assert loop["parameterIterator"]["items"] == {"inputParameter": "pipelinechannel--shards"}
+        inside = spec["components"][loop["componentRef"]["name"]]["inputDefinitions"]["parameters"]
+        # A server takes an item of an untyped list for a number.
+        assert inside["pipelinechannel--shards-loop-item"]["parameterType"] == "STRING"
+    for task in committing:
+        [holder] = [h for _, h in dags(spec) if task in h["dag"]["tasks"]]
+        assert f"{task}-shards" in holder["dag"]["tasks"][task]["dependentTasks"]
 
 
 @every_placement

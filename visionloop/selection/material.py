@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from visionloop.lake import Lake
+    from visionloop.selection.extract import Extract
 
 SCORES = ("margin", "least_confidence", "entropy")
 # What the lake measures of every image counts as metadata, beside what the sidecars brought.
@@ -62,6 +63,7 @@ def read_material(
     *,
     classes: Collection[str] = (),
     version: str = "",
+    extract: Extract | None = None,
 ) -> Material:
     """Read the lake at one version.
 
@@ -70,20 +72,23 @@ def read_material(
         config: Tells which tables are needed.
         classes: Classes of the loop; empty takes those of the model or of the labels.
         version: Lake version; empty for the newest.
+        extract: The samples that the pool consists of, with their vectors; None for all.
 
     Raises:
         InputError: The embedding space is not there, or is not clear.
     """
 
-    def read(table: str, *columns: str, where: str | None = None) -> pa.Table:
+    def read_all(table: str, *columns: str, where: str | None = None) -> pa.Table:
         return lake.read(table, columns=list(columns) or None, where=where, version=version or None)
 
+    read = extract.read if extract else read_all
     measures = MEASURES if _needs_metadata(config) else ()
     samples = read("samples", "sample_id", "split", "fingerprint", *measures)
     models = read("experiments", where="arm == 'loop'").to_pylist()
-    model = _model_in_service(models)
-    space = _space(lake, config, version)
-    spaces = _Spaces(lake, [space, *(line.input.space for line in config.strategies)], version)
+    model = model_in_service(models)
+    space = space_of_lake(lake, config, version)
+    named_spaces = [space, *(line.input.space for line in config.strategies)]
+    spaces = extract or _Spaces(lake, named_spaces, version)
     everyone = samples.to_pylist()
     mine = [row for row in everyone if row["split"] == "pool"]
     inside, excluded = spaces.split(mine)
@@ -107,14 +112,18 @@ def read_material(
         fingerprints=prints,
         flags=_flags(read, ids, config),
     )
-    rows = [i for i, sample in enumerate(ids) if sample in names]
+    marked = spaces.embedded([row for row in mine if row["sample_id"] in names])
+    marked_ids = [row["sample_id"] for row in marked]
+    place = {sample: i for i, sample in enumerate(ids)} if metadata else {}
     labelled = Reference.build(
-        [ids[i] for i in rows],
-        embeddings=spaces.vectors([ids[i] for i in rows]),
-        fingerprints=[prints[i] for i in rows],
-        metadata={name: [values[i] for i in rows] for name, values in metadata.items()},
-        labels=[names[ids[i]] for i in rows],
-    )
+        marked_ids,
+        embeddings=spaces.vectors(marked_ids),
+        fingerprints=[row["fingerprint"] for row in marked],
+        # Of an extract some are not in the pool; no objective that it is for looks at theirs.
+        metadata={name: [values[place[s]] if s in place else None for s in marked_ids]
+                  for name, values in metadata.items()},
+        labels=[names[sample] for sample in marked_ids],
+    )  # fmt: skip
     holdout = [row for row in everyone if row["split"] == "holdout"]
     taken = set(read("label_requests", "sample_id")["sample_id"].to_pylist())
     taken |= set(read("selections", "sample_id")["sample_id"].to_pylist())
@@ -166,6 +175,10 @@ class _Spaces:
             rows = left
         return rows, excluded
 
+    def embedded(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows of samples with all embeddings."""
+        return self.split(rows)[0]
+
     def vectors(self, ids: list[str]) -> dict[str, Any]:
         """Return the vectors of some samples, by space.
 
@@ -176,18 +189,23 @@ class _Spaces:
         for name, place in self._place.items():
             missing = [sample for sample in ids if sample not in place]
             if missing:
-                raise InputError(
-                    f"{len(missing)} samples have no embedding in the space {name!r}: "
-                    + named(missing),
-                    where="selection.strategies",
-                    remedy="Give the ids of samples of this lake, or run the stage infer first",
-                )
+                raise no_vector(missing, name)
             result[name] = self._vectors[name][[place[sample] for sample in ids]]
         return result
 
 
-def _model_in_service(models: list[dict[str, Any]]) -> dict[str, Any] | None:
+def model_in_service(models: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the loop's model in service among rows of `experiments`, None on a cold start."""
     return max((row for row in models if row["state"] == "in_service"), key=_age, default=None)
+
+
+def no_vector(sample_ids: list[str], space: str) -> InputError:
+    """Return the error of samples that were asked for and have no vector."""
+    return InputError(
+        f"{len(sample_ids)} samples have no embedding in the space {space!r}: " + named(sample_ids),
+        where="selection.strategies",
+        remedy="Give the ids of samples of this lake, or run the stage infer first",
+    )
 
 
 def _age(model: dict[str, Any]) -> tuple[str, str]:
@@ -202,7 +220,7 @@ def _no_space(name: str, have: Collection[str]) -> InputError:
     )
 
 
-def _space(lake: Lake, config: SelectionConfig, version: str) -> str:
+def space_of_lake(lake: Lake, config: SelectionConfig, version: str) -> str:
     """Return the base space of the newest inference, or the only one there is.
 
     The base space, not the model's own: it covers all samples, is the same in every round, and does

@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.selection.neighbours import (
-    blocks,
     mean_neighbour_distances,
-    nearest,
 )
 from visionloop.vectors.exact import (
     Floats,
@@ -65,6 +63,7 @@ class Fixed:
 
     Attributes:
         given: The values as they were given.
+        scale: As it was given.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class Fixed:
         self.name = name
         self.strength = strength
         self.given = values
-        self._scale = scale
+        self.scale = scale
         self._known: NDArray[np.bool_] = ~np.isnan(values)
         self.restate(*self.measure(values))
 
@@ -96,7 +95,7 @@ class Fixed:
         if not self.informed:
             self._values = np.ones(len(self.given))
             return
-        scale = self._scale if self._scale is not None else max(top, FLOOR)
+        scale = self.scale if self.scale is not None else max(top, FLOOR)
         filled = np.where(self._known, self.given, neutral) / scale
         self._values = np.clip(filled, FLOOR, 1.0)
 
@@ -374,7 +373,4 @@ def density_typicality(x: Floats, k: int = 20, *, recall: float = 0.99, seed: in
 
 def query_distances(x: Floats, query: Floats) -> Values:
     """Return the distance of each row to the nearest query, float64 [n]. Cost O(n·q·d)."""
-    distance = np.zeros(len(x))
-    for rows in blocks(len(x), len(query)):
-        distance[rows] = np.sqrt(nearest(x[rows], query)[1])
-    return distance
+    return np.sqrt(nearest_exactly(x, query)[1], dtype=np.float64)

@@ -17,11 +17,15 @@ from visionloop.stages.opening import open_stage
 from visionloop.task import stage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
+    from visionloop.lake import Lake
     from visionloop.selection.advice import Advice
     from visionloop.selection.config import SelectionConfig
     from visionloop.selection.engine import Selection
+    from visionloop.selection.material import Material
 
 # A page is for reading; the Parquet table holds all picks.
 PAGE_ROWS = 200
@@ -31,6 +35,8 @@ _NOTES = {
     "minimum_typicality": "Nobody was left who is typical enough.",
     "max_sum": "The sum of the weights reached its most and ended the selection.",
     "dataset_id_without_effect": "`dataset_id` has no effect: a lake holds one data set.",
+    "selected_in_shards": "The embeddings were too many for one task: shards proposed candidates.",
+    "candidates_used_up": "Too many candidates were near duplicates of others; fewer were taken.",
     "cold_start": "There are no predictions yet, so typical samples were taken.",
 }
 
@@ -56,6 +62,7 @@ def select(
     round_id: str = "",
     n_samples: int = 0,
     strategy: str = "",
+    plan: str = "",
     selected: Artifact | None = None,
     metrics: MetricsArtifact | None = None,
     page: Artifact | None = None,
@@ -69,26 +76,27 @@ def select(
         round_id: The round; empty for the open one.
         n_samples: Budget in samples; 0 takes the configuration's.
         strategy: Name of a strategy; empty takes the configuration's.
+        plan: Name of the plan by which shards have proposed candidates; empty selects alone.
         selected: Receives the picks as Parquet, see `visionloop.selection.record.picks_table`.
         metrics: Receives counts.
         page: Receives a Markdown page of the picks and why.
 
     Raises:
         InputError: The strategy is unknown, or the configuration names what the lake does not have.
+        VisionloopError: A shard of the plan has not proposed.
     """
     from visionloop.selection.advice import advise, read_past
-    from visionloop.selection.material import read_material
-    from visionloop.selection.record import picks_table, select_material, selection_rows
+    from visionloop.selection.record import picks_table, selection_rows
 
     loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
-    wanted = _configured(loop.selection, n_samples, strategy)
+    wanted = configured(loop.selection, n_samples, strategy)
     round_id = round_id or opened.rounds.current_or_next()
     this_round = f"round_id == '{round_id}'"
     # Looked up at the newest version: a task that is run again after its commit is handed the
     # version before it, and must hand on one that has the picks.
     rows = opened.read("selections", where=this_round)
     resumed = rows.num_rows > 0
-    selection, advice = None, None
+    selection, advice, text = None, None, ""
     outputs: dict[str, Any] = {"resumed": True}
     with opened.run(
         stage="select",
@@ -97,25 +105,63 @@ def select(
         inputs={"n_samples": wanted.n_samples, "strategy": wanted.strategy},
     ) as run:
         if not resumed:
-            material = read_material(opened, wanted, classes=loop.classes, version=run.base)
-            selection = select_material(
-                material, None, seed=round_seed(wanted.seed, run.round_id), unattended=True
-            )
+            seed = round_seed(wanted.seed, run.round_id)
+            if plan:
+                material, selection, shards, text = _join(opened, plan)
+            else:
+                material, selection, shards = _alone(opened, wanted, loop.classes, run.base, seed)
             past = read_past(opened, version=run.base, before=run.round_id)
             advice = advise(material.config, selection, past)
             rows = selection_rows(selection, model_id=material.model_id)
             run.replace("selections", rows, this_round)
-            outputs = _summary(selection) | {"advice": advice.plain()}
+            outputs = _summary(selection) | shards | {"advice": advice.plain()}
             run.set_round(counts={"selected": rows.num_rows, "selection": outputs})
         version = run.commit(
             outputs=outputs,
             counts={"selected": rows.num_rows},
         )
+    if plan:
+        _tidy(opened, plan)
     table = picks_table(rows)
     write_dataset(selected, table)
     log_metrics(metrics, _numbers(table, selection))
-    write_page(page, _page(table, selection, advice, run.round_id))
+    write_page(page, _page(table, selection, advice, run.round_id, text))
     return SelectOutputs(version, table.num_rows)
+
+
+def _alone(
+    lake: Lake, config: SelectionConfig, classes: Sequence[str], version: str, seed: int
+) -> tuple[Material, Selection, dict[str, Any]]:
+    from visionloop.selection.material import read_material
+    from visionloop.selection.record import select_material
+
+    material = read_material(lake, config, classes=classes, version=version)
+    return material, select_material(material, None, seed=seed, unattended=True), {}
+
+
+def _join(lake: Lake, plan: str) -> tuple[Material, Selection, dict[str, Any], str]:
+    """Return the selection among what the shards propose, and what is told of them."""
+    from visionloop.selection.joining import join
+    from visionloop.selection.spread_files import read_plan
+
+    spread = read_plan(lake, plan)
+    joined = join(lake, spread)
+    text = f"{joined.candidates} candidates of {spread.parts} shards were selected among."
+    told: dict[str, Any] = {"number": spread.parts, "candidates": joined.candidates}
+    if joined.bound is not None and joined.least is not None:
+        told |= {"bound": joined.bound, "least": joined.least}
+        text += (
+            f" No eligible image is farther than {joined.bound:.3f} from one that is selected or "
+            f"labelled; whatever so many are selected, some image is {joined.least:.3f} away."
+        )
+    return joined.material, joined.selection, {"shards": told}, text
+
+
+def _tidy(lake: Lake, plan: str) -> None:
+    """Remove the files of a plan that is done; they may be gone where the task is run again."""
+    from visionloop.selection.spread_files import remove_files
+
+    remove_files(lake, plan)
 
 
 def round_seed(seed: int, round_id: str) -> int:
@@ -125,7 +171,17 @@ def round_seed(seed: int, round_id: str) -> int:
     return int(np.random.SeedSequence([seed, int(round_id)]).generate_state(1)[0])
 
 
-def _configured(config: SelectionConfig, n_samples: int, strategy: str) -> SelectionConfig:
+def configured(config: SelectionConfig, n_samples: int, strategy: str) -> SelectionConfig:
+    """Return a configuration with what a run's parameters say in it.
+
+    Args:
+        config: The configuration.
+        n_samples: Budget in samples; 0 leaves it.
+        strategy: Name of a strategy; empty leaves it.
+
+    Raises:
+        InputError: They do not fit.
+    """
     from visionloop.selection.config import parse_selection_config
 
     if n_samples < 0:
@@ -164,7 +220,11 @@ def _numbers(table: pa.Table, selection: Selection | None) -> dict[str, Any]:
 
 
 def _page(
-    table: pa.Table, selection: Selection | None, advice: Advice | None, round_id: str
+    table: pa.Table,
+    selection: Selection | None,
+    advice: Advice | None,
+    round_id: str,
+    shards: str = "",
 ) -> str:
     from visionloop.selection.advice import headline
 
@@ -180,6 +240,7 @@ def _page(
         parts.append(markdown_table(["filter", "removed", "left"], left))
         weights = ", ".join(f"{name} {value:.2g}" for name, value in selection.strengths.items())
         parts.append(f"Objectives and their strengths: {weights or 'none, drawn at random'}.")
+        parts += [shards] if shards else []
         parts += [_NOTES.get(flag, f"Note: {flag.replace('_', ' ')}.") for flag in selection.flags]
     if advice is not None:
         reasons = "\n".join(f"- {reason}" for reason in advice.reasons)

@@ -1,0 +1,1 @@
+"""The component plan_selection."""

@@ -1,0 +1,274 @@
+"""Reads a lake's tables in parts: a range of an embedding space, the rows of some samples.
+
+A table of a hundred million rows passes through memory a batch at a time, and only what was asked
+for is kept. The parts of a space are ranges of its rows in the order of its files, so they are the
+same for everyone who reads the same version, and whoever reads one opens the files of no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from visionloop.errors import VisionloopError
+from visionloop.lake import tables, versions
+from visionloop.lake.catalog import catalog_errors
+from visionloop.lake.scanning import CurrentColumns
+from visionloop.lake.schemas import EMBEDDINGS_PREFIX, arrow_schema
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+    from pyiceberg.table import Table
+
+    from visionloop.lake.lake import Lake
+
+Floats = NDArray[np.float32]
+_ROWS = 1 << 16  # read at a time
+
+
+@dataclass(frozen=True)
+class _File:
+    """A data file: how many rows it has, and where it lies."""
+
+    rows: int
+    path: str
+
+
+def rows_of_space(lake: Lake, space: str, version: str) -> int:
+    """Return how many vectors an embedding space holds, as the table's manifests tell.
+
+    Args:
+        lake: The lake.
+        space: The embedding space.
+        version: Lake version.
+    """
+    table, snapshot = _at(lake, EMBEDDINGS_PREFIX + space, version)
+    if table is None or snapshot is None:
+        return 0
+    return sum(file.rows for file in _files(table, snapshot))
+
+
+def read_part(
+    lake: Lake, space: str, version: str, part: int, parts: int
+) -> tuple[list[str], Floats]:
+    """Read one of the equal parts of an embedding space, and no vector of another.
+
+    Args:
+        lake: The lake.
+        space: The embedding space.
+        version: Lake version.
+        part: Which one, from 0.
+        parts: How many there are.
+
+    Returns:
+        Sample ids in ascending order, and float32 [n, d] in the same order.
+
+    Memory: the vectors once, the ids, and a batch.
+    """
+    table, snapshot = _at(lake, EMBEDDINGS_PREFIX + space, version)
+    if table is None or snapshot is None:
+        return [], np.zeros((0, 0), np.float32)
+    files = _files(table, snapshot)
+    total = sum(file.rows for file in files)
+    first, last = part * total // parts, (part + 1) * total // parts
+    ids: list[str] = []
+    for batch in _range(table, files, first, last, "sample_id"):
+        ids += batch.to_pylist()
+    # Each vector goes to its place at once: sorting them afterwards would hold them twice.
+    place = np.empty(len(ids), dtype=np.intp)
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    place[order] = np.arange(len(ids))
+    x = np.empty((len(ids), tables.vector_dimension(table)), dtype=np.float32)
+    done = 0
+    for batch in _range(table, files, first, last, "vector"):
+        x[place[done : done + len(batch)]] = _matrix(batch)
+        done += len(batch)
+    return [ids[i] for i in order], x
+
+
+def vectors_of(
+    lake: Lake, space: str, version: str, wanted: Collection[str]
+) -> tuple[list[str], Floats]:
+    """Read the vectors of some samples.
+
+    All ids of the space are read, and the vectors of the row groups that have a wanted one.
+
+    Args:
+        lake: The lake.
+        space: The embedding space.
+        version: Lake version.
+        wanted: Ids; those that the space lacks are left out.
+
+    Returns:
+        The ids in ascending order, and float32 [n, d] in the same order.
+    """
+    table, snapshot = _at(lake, EMBEDDINGS_PREFIX + space, version)
+    if table is None or snapshot is None:
+        return [], np.zeros((0, 0), np.float32)
+    names: list[str] = []
+    found: list[Floats] = [np.zeros((0, tables.vector_dimension(table)), np.float32)]
+    mine = set(wanted)
+    for file in _files(table, snapshot) if mine else []:
+        opened = _open(table, file)
+        for group in range(opened.metadata.num_row_groups):
+            ids = opened.read_row_group(group, columns=["sample_id"])["sample_id"].to_pylist()
+            rows = np.array([i for i, name in enumerate(ids) if name in mine], dtype=np.intp)
+            if not len(rows):
+                continue
+            names += [ids[i] for i in rows]
+            start = 0
+            for batch in opened.iter_batches(_ROWS, row_groups=[group], columns=["vector"]):
+                here = rows[(rows >= start) & (rows < start + len(batch))] - start
+                if len(here):
+                    found.append(_matrix(batch.column(0))[here])
+                start += len(batch)
+    order = sorted(range(len(names)), key=names.__getitem__)
+    return [names[i] for i in order], np.concatenate(found)[order]
+
+
+def rows_of(
+    lake: Lake,
+    table: str,
+    wanted: Collection[str],
+    *,
+    key: str = "sample_id",
+    columns: list[str] | None = None,
+    where: Any = None,
+    version: str = "",
+) -> pa.Table:
+    """Read a table's rows of some samples; see `Lake.read`.
+
+    Args:
+        lake: The lake.
+        table: Name of the table.
+        wanted: Ids of the samples.
+        key: The column that names the sample.
+        columns: Columns to read, the key among them; all by default.
+        where: A row filter in pyiceberg's syntax.
+        version: Lake version; empty for the newest.
+
+    Memory: the rows that are returned, and a batch.
+    """
+    mine = wanted if isinstance(wanted, set | frozenset) else set(wanted)
+    kept = []
+    schema = None
+    for batch in _batches(lake, table, columns, where, version):
+        schema = batch.schema
+        mask = pa.array([name in mine for name in batch[key].to_pylist()], pa.bool_())
+        if mask.true_count:
+            kept.append(batch.filter(mask))
+    if schema is None:
+        empty = arrow_schema(table).empty_table()
+        return empty.select(columns) if columns else empty
+    return tables.narrow(pa.Table.from_batches(kept, schema))
+
+
+def count(lake: Lake, table: str, column: str, value: str, version: str) -> int:
+    """Return how many rows of a table have a value in a column of text.
+
+    Args:
+        lake: The lake.
+        table: Name of the table.
+        column: The column.
+        value: The value.
+        version: Lake version; empty for the newest.
+    """
+    import pyarrow.compute as pc
+
+    total = 0
+    for batch in _batches(lake, table, [column], None, version):
+        total += pc.sum(pc.equal(batch[column], value)).as_py() or 0
+    return total
+
+
+def _batches(
+    lake: Lake, name: str, columns: list[str] | None, where: Any, version: str
+) -> Iterator[pa.RecordBatch]:
+    table, snapshot = _at(lake, name, version)
+    if table is None or snapshot is None:
+        return
+    arguments: dict[str, Any] = {"snapshot_id": snapshot}
+    if columns is not None:
+        arguments["selected_fields"] = tuple(columns)
+    if where is not None:
+        arguments["row_filter"] = where
+    scan = (
+        table.scan(**arguments)
+        if name in tables.EVOLVING
+        else CurrentColumns(table.metadata, table.io, **arguments)
+    )
+    with catalog_errors(f"table {name} of {lake.uri}"):
+        yield from scan.to_arrow_batch_reader()
+
+
+def _at(lake: Lake, name: str, version: str) -> tuple[Table | None, int | None]:
+    with catalog_errors(f"table {name} of {lake.uri}"):
+        runs = lake.table("stage_runs")
+        held = versions.find(runs, version) if version else versions.newest(runs)
+        snapshot = held.tables.get(name)
+        return (lake.table(name) if snapshot else None), snapshot
+
+
+def _files(table: Table, snapshot: int) -> list[_File]:
+    """Return a snapshot's files, in an order that does not depend on who asks."""
+    found = []
+    for task in table.scan(snapshot_id=snapshot).plan_files():
+        if task.delete_files:
+            raise VisionloopError(
+                "rows of an embeddings table were deleted beside its files, and parts are read "
+                "from the files alone",
+                where=task.file.file_path,
+                remedy="Rewrite the table without delete files",
+            )
+        found.append(_File(task.file.record_count, task.file.file_path))
+    return sorted(found, key=lambda file: file.path)
+
+
+def _open(table: Table, file: _File) -> pq.ParquetFile:
+    import pyarrow.parquet as pq
+    from pyiceberg.io.pyarrow import PyArrowFileIO
+
+    io = table.io
+    assert isinstance(io, PyArrowFileIO)
+    scheme, netloc, path = PyArrowFileIO.parse_location(file.path)
+    return pq.ParquetFile(path, filesystem=io.fs_by_scheme(scheme, netloc))
+
+
+def _range(
+    table: Table, files: list[_File], first: int, last: int, column: str
+) -> Iterator[pa.Array]:
+    """Yield the rows [first, last) of a column over all files, a batch at a time."""
+    start = 0
+    for file in files:
+        if start < last and start + file.rows > first:
+            yield from _range_of_file(_open(table, file), first - start, last - start, column)
+        start += file.rows
+
+
+def _range_of_file(
+    opened: pq.ParquetFile, first: int, last: int, column: str
+) -> Iterator[pa.Array]:
+    start = 0
+    for group in range(opened.metadata.num_row_groups):
+        rows = opened.metadata.row_group(group).num_rows
+        if start < last and start + rows > first:
+            at = start
+            for batch in opened.iter_batches(_ROWS, row_groups=[group], columns=[column]):
+                low, high = max(first - at, 0), min(last - at, len(batch))
+                if low < high:
+                    yield batch.column(0).slice(low, high - low)
+                at += len(batch)
+        start += rows
+
+
+def _matrix(vectors: pa.Array) -> Floats:
+    width = vectors.type.byte_width
+    flat = np.frombuffer(
+        vectors.buffers()[1], np.uint8, len(vectors) * width, vectors.offset * width
+    )
+    return flat.view("<f4").reshape(len(vectors), width // 4)

@@ -1,0 +1,118 @@
+"""What one task reads of a lake that is larger than its memory: the rows of some samples."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from visionloop.lake import parts
+from visionloop.selection.pool import stack_vectors
+from visionloop.vectors.exact import Floats
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from visionloop.lake import Lake
+
+# Tables with a row, or several, for every sample, and the column that names it.
+_PER_SAMPLE = {
+    "samples": "sample_id",
+    "metadata": "sample_id",
+    "predictions": "sample_id",
+    "confidences": "sample_id",
+    "flags": "subject",
+}
+
+
+class Extract:
+    """Some samples of a lake with their vectors; takes the place of the whole lake for them.
+
+    Args:
+        lake: The lake.
+        version: Its version.
+        space: The embedding space.
+        sample_ids: In ascending order, each once.
+        x: float32 [n, d] in the same order; scaled to length 1 in its place.
+        known: Vectors of other samples that matter: labelled ones, and those of queries.
+
+    Attributes:
+        everywhere: Samples whose vector is here.
+
+    Raises:
+        InputError: A vector holds NaN or infinity.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        version: str,
+        space: str,
+        sample_ids: Sequence[str],
+        x: Floats,
+        known: dict[str, Floats],
+    ) -> None:
+        self._lake, self._version, self._space = lake, version, space
+        self._ids = list(sample_ids)
+        self._x = stack_vectors(self._ids, x, space=space)
+        self._mine = set(self._ids)
+        self._known = known
+        self.everywhere = self._mine.union(known)
+
+    def read(self, table: str, *columns: str, where: str | None = None) -> pa.Table:
+        """Read a table: of one with rows for every sample only those of samples that are here.
+
+        Of the table `samples` the holdout is read, too.
+        """
+        import pyarrow as pa
+
+        chosen = list(columns) or None
+        if table not in _PER_SAMPLE:
+            return self._lake.read(table, columns=chosen, where=where, version=self._version)
+        wanted = self.everywhere if table == "samples" else self._mine
+        rows = parts.rows_of(
+            self._lake,
+            table,
+            wanted,
+            key=_PER_SAMPLE[table],
+            columns=chosen,
+            where=where,
+            version=self._version,
+        )
+        if table != "samples":
+            return rows
+        holdout = self._lake.read(
+            table, columns=chosen, where="split == 'holdout'", version=self._version
+        )
+        others = [name not in wanted for name in holdout["sample_id"].to_pylist()]
+        return pa.concat_tables([rows, holdout.filter(pa.array(others, pa.bool_()))])
+
+    def split(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        """Return the rows of samples that are here, in the order of their ids; none is missing."""
+        mine = [row for row in rows if row["sample_id"] in self._mine]
+        return sorted(mine, key=lambda row: str(row["sample_id"])), {}
+
+    def embedded(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows of samples whose vector is here."""
+        return [row for row in rows if row["sample_id"] in self.everywhere]
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, Floats]:
+        """Return the vectors of some samples, of length 1, by space; without a copy for all.
+
+        Raises:
+            InputError: A sample has none.
+        """
+        from visionloop.selection.material import no_vector
+
+        if len(ids) == len(self._ids) and all(a == b for a, b in zip(ids, self._ids, strict=True)):
+            return {self._space: self._x}
+        missing = [sample for sample in ids if sample not in self.everywhere]
+        if missing:
+            raise no_vector(missing, self._space)
+        result = np.empty((len(ids), self._x.shape[1]), dtype=np.float32)
+        for i, name in enumerate(ids):
+            own = name in self._mine
+            result[i] = self._x[bisect_left(self._ids, name)] if own else self._known[name]
+        return {self._space: result}

@@ -1,0 +1,260 @@
+"""The selection among what the shards propose: one pool of candidates, the ordinary engine over it.
+
+Guards hold as in a selection of one task: of every candidate all is read again, and near duplicates
+are refused wherever they come from. Where each sample has a number for itself, the picks are those
+of one task: scales are measured over all shards, the totals of everybody are formed from what the
+shards wrote down, and whoever has the largest is among the candidates. Where distances count they
+are those of two-stage greedy, see `visionloop.selection.shards`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.errors import VisionloopError
+from visionloop.lake import parts
+from visionloop.selection.engine import STOPPING, Pick, Selection
+from visionloop.selection.extract import Extract
+from visionloop.selection.greedy import TIE_DECIMALS
+from visionloop.selection.lots import lots
+from visionloop.selection.material import Material, read_material
+from visionloop.selection.objectives import Fixed, Similarity
+from visionloop.selection.proposals import (
+    IDS,
+    VALUES,
+    Proposed,
+    read_proposed,
+    sum_of,
+)
+from visionloop.selection.record import select_material
+from visionloop.selection.shards import farthest
+from visionloop.selection.spread import at_least
+from visionloop.selection.spread_files import Spread, read_table
+from visionloop.vectors.exact import Floats
+
+if TYPE_CHECKING:
+    from visionloop.lake import Lake
+
+_MORE = 4  # times as many of the largest totals, where near duplicates have used them up
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The selection over all shards.
+
+    Attributes:
+        selection: As a selection of one task, with the flag `selected_in_shards`.
+        material: What was read of the candidates.
+        candidates: How many there were.
+        bound: Where distances alone count: no eligible sample is farther than this from one that is
+            picked or labelled. None otherwise.
+        least: Likewise: whatever so many are picked, some eligible sample is at least this far.
+    """
+
+    selection: Selection
+    material: Material
+    candidates: int
+    bound: float | None
+    least: float | None
+
+
+def join(lake: Lake, spread: Spread) -> Joined:
+    """Select among what all shards propose.
+
+    Args:
+        lake: The lake.
+        spread: The selection.
+
+    Raises:
+        VisionloopError: A shard has not proposed.
+
+    Memory: the candidates, one shard's ids at a time, and 40 bytes a sample where each has a number
+    for itself.
+    """
+    shards = [read_proposed(lake, shard) for shard in spread.shards]
+    config = spread.config
+    n_eligible = sum(shard.told["eligible"] for shard in shards)
+    n = config.n_samples
+    if config.proportion_samples is not None:
+        n = max(1, round(config.proportion_samples * n_eligible))
+    scaled: list[dict[str, Any]] = next(
+        (shard.told["scaled"] for shard in shards if "scaled" in shard.told), []
+    )
+    totals, whole = _totals(lake, spread, shards, scaled, keep=not spread.diverse)
+    known = dict(spread.known)
+    for shard in shards:
+        known |= zip(shard.sample_ids, shard.x, strict=True)
+    named = {name for shard in shards for name in shard.sample_ids}
+    wanted = at_least(min(n, n_eligible))
+    while True:
+        first = _largest(lake, spread, shards, totals, wanted)
+        missing = first - known.keys()
+        known |= zip(
+            *parts.vectors_of(lake, config.space, spread.version, missing), strict=True
+        )  # fmt: skip
+        material = _material(lake, spread, sorted(named | first), known, whole)
+        selection = select_material(material, n, seed=spread.seed, unattended=True)
+        selected = {pick.sample_id for pick in selection.picks if pick.arm == "selected"}
+        # Whoever is picked beyond the first was one of the others' candidates, by chance there.
+        if not first or wanted >= n_eligible or selected <= first:
+            break
+        wanted *= _MORE
+    _check_draw(spread, shards, selection)
+    return _over_all(lake, spread, shards, selection, material, n_eligible)
+
+
+def _totals(
+    lake: Lake,
+    spread: Spread,
+    shards: Sequence[Proposed],
+    scaled: list[dict[str, Any]],
+    *,
+    keep: bool,
+) -> tuple[NDArray[np.float64] | None, dict[str, tuple[float, float]]]:
+    """Return everybody's total in the order of the shards, and each objective's scale."""
+    totals: NDArray[np.float64] | None = None
+    whole = {}
+    for objective in scaled:
+        name = objective["name"]
+        values = np.concatenate(
+            [
+                read_table(lake, shard + VALUES, [name])[name].to_numpy()
+                for shard, found in zip(spread.shards, shards, strict=True)
+                if found.told["eligible"]
+            ]
+        )
+        if objective["similar"]:
+            one: Fixed = Similarity(values, objective["strength"])
+        else:
+            one = Fixed(name, values, objective["strength"], scale=objective["scale"])
+        whole[name] = one.measure(values)
+        if keep:
+            if totals is None:
+                totals = np.zeros(len(values))
+            totals += sum_of([one])
+    return None if totals is None else np.round(totals, TIE_DECIMALS), whole
+
+
+def _largest(
+    lake: Lake,
+    spread: Spread,
+    shards: Sequence[Proposed],
+    totals: NDArray[np.float64] | None,
+    wanted: int,
+) -> set[str]:
+    """Return the samples of the largest totals; of equals those of the smallest ids."""
+    if totals is None:
+        return set()
+    wanted = min(wanted, len(totals))
+    least = np.partition(totals, -wanted)[-wanted]
+    above: set[str] = set()
+    equal: list[str] = []
+    start = 0
+    for shard, found in zip(spread.shards, shards, strict=True):
+        here = totals[start : start + found.told["eligible"]]
+        start += len(here)
+        more, same = np.flatnonzero(here > least), np.flatnonzero(here == least)[:wanted]
+        if len(more) or len(same):
+            ids = read_table(lake, shard + IDS)["sample_id"]
+            above.update(ids.take(more).to_pylist())
+            equal += ids.take(same).to_pylist()
+    return above.union(sorted(equal)[: wanted - len(above)])
+
+
+def _material(
+    lake: Lake,
+    spread: Spread,
+    ids: list[str],
+    known: dict[str, Floats],
+    whole: dict[str, tuple[float, float]],
+) -> Material:
+    x = np.stack([known[name] for name in ids]) if ids else np.zeros((0, 0), dtype=np.float32)
+    extract = Extract(lake, spread.version, spread.config.space, ids, x, spread.known)
+    material = read_material(
+        lake, spread.config, classes=spread.classes, version=spread.version, extract=extract
+    )
+    return replace(material, pool=replace(material.pool, whole=whole))
+
+
+def _check_draw(spread: Spread, shards: Sequence[Proposed], selection: Selection) -> None:
+    drawn = [pick.sample_id for pick in selection.picks if pick.arm == "random"]
+    known_to = min(shard.told["lot"] for shard in shards)
+    if drawn and lots(drawn, spread.seed, 1).max() > known_to:
+        raise VisionloopError(
+            "most of the samples that were drawn at random are near duplicates of each other, "
+            "more than the shards made up for",
+            where="selection",
+            remedy="Lower selection.duplicate_distance and copy_distance, or the number of samples",
+        )
+
+
+def _reach(material: Material, picks: Sequence[Pick]) -> float:
+    """Return the distance of the candidate that is farthest from what is picked or labelled."""
+    x = material.pool.embeddings[material.space]
+    if not len(x):
+        return 0.0
+    centres = x[np.searchsorted(material.pool.sample_ids, [pick.sample_id for pick in picks])]
+    labelled = material.labelled.embeddings[material.space]
+    if len(labelled):
+        centres = np.concatenate([labelled, centres])
+    return farthest(x, centres) if len(centres) else float("inf")
+
+
+def _over_all(
+    lake: Lake,
+    spread: Spread,
+    shards: Sequence[Proposed],
+    selection: Selection,
+    material: Material,
+    n_eligible: int,
+) -> Joined:
+    """Return the selection with counts, propensities and radii of all shards."""
+    removed: dict[str, int] = {}
+    n_pool = sum(shard.told["pool"] for shard in shards)
+    everyone = parts.count(lake, "samples", "split", "pool", spread.version)
+    if everyone > n_pool:
+        removed[f"not embedded in {spread.config.space}"] = everyone - n_pool
+    for shard in shards:
+        for reason, number in shard.told["removed"].items():
+            removed[reason] = removed.get(reason, 0) + number
+    fewer = selection.eligible / max(1, n_eligible)
+    picks = tuple(
+        replace(pick, propensity=pick.propensity * fewer) if pick.arm == "random" else pick
+        for pick in selection.picks
+    )
+    flags = ["selected_in_shards", *selection.flags]
+    if len(picks) < min(selection.requested, n_eligible) and not STOPPING & set(flags):
+        flags = [flag for flag in flags if flag != "budget_exceeds_pool"]
+        flags.append("candidates_used_up")
+    befores = [shard.told["before"] for shard in shards]
+    before = float("inf") if None in befores else max(befores)
+    bound = least = None
+    after = float("nan")
+    if spread.only_diverse:
+        of_shards = max(shard.told["radius"] for shard in shards)
+        # A shard's candidates are more than the picks, and all this far apart.
+        bound, least = of_shards + _reach(material, picks), of_shards / 2
+        rests = [shard.told["rest"] for shard in shards]
+        if None not in rests:
+            after = min(before, max([bound, *rests]))
+    return Joined(
+        replace(
+            selection,
+            picks=picks,
+            eligible=n_eligible,
+            removed=removed,
+            pool=everyone,
+            flags=tuple(dict.fromkeys(flags)),
+            radius_before=before,
+            radius=after,
+        ),
+        material,
+        len(material.pool),
+        bound,
+        least,
+    )

@@ -1,0 +1,129 @@
+"""Stage `plan_selection`: list the shards of a selection that is too large for one task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from visionloop.errors import InputError
+from visionloop.progress import log
+from visionloop.stages.artifacts import Artifact, markdown_table, write_page
+from visionloop.stages.opening import open_stage
+from visionloop.stages.select import configured, round_seed
+from visionloop.task import stage
+
+if TYPE_CHECKING:
+    from visionloop.config import LoopConfig
+    from visionloop.lake import Lake
+    from visionloop.selection.config import SelectionConfig
+    from visionloop.selection.spread_files import Spread
+
+
+class PlanSelectionOutputs(NamedTuple):
+    """What `plan_selection` returns.
+
+    Attributes:
+        plan: Names the plan; empty where `select` does it alone.
+        n_shards: Shards that have not proposed yet.
+        shards: Their names, for `select_shard`.
+    """
+
+    plan: str
+    n_shards: int
+    shards: list[str]
+
+
+@stage
+def plan_selection(
+    *,
+    config: str,
+    lake: str = "",
+    lake_version: str = "",
+    round_id: str = "",
+    n_samples: int = 0,
+    strategy: str = "",
+    page: Artifact | None = None,
+) -> PlanSelectionOutputs:
+    """List the shards of a selection; none where the embeddings are few, or it was made before.
+
+    Args:
+        config: Text or URI of a ``loop.yaml``.
+        lake: Root of the lake; empty for the configuration's.
+        lake_version: Version to read at; empty for the newest.
+        round_id: The round; empty for the open one.
+        n_samples: Budget in samples; 0 takes the configuration's.
+        strategy: Name of a strategy; empty takes the configuration's.
+        page: Receives a Markdown page: into how many shards, or why into none.
+
+    Raises:
+        InputError: There are more embeddings than one task may hold, and what is configured needs
+            all of them at once.
+    """
+    loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
+    wanted = configured(loop.selection, n_samples, strategy)
+    round_id = round_id or opened.rounds.current_or_next()
+    version = lake_version or opened.version()
+    if opened.read("selections", where=f"round_id == '{round_id}'").num_rows:
+        write_page(page, "# Shards of the selection\n\nThe round has selected before.\n")
+        return PlanSelectionOutputs("", 0, [])
+    spread, why = _plan(loop, opened, wanted, version, round_id)
+    if spread is None:
+        write_page(page, f"# Shards of the selection\n\nOne task selects: {why}.\n")
+        return PlanSelectionOutputs("", 0, [])
+    from visionloop.selection.proposals import finished
+
+    left = [shard for shard in spread.shards if not finished(opened, shard)]
+    counts = [[spread.parts, spread.parts - len(left), spread.candidates, len(spread.known)]]
+    header = ["shards", "finished before", "candidates each", "labelled samples and queries"]
+    write_page(page, f"# Shards of the selection\n\n{markdown_table(header, counts)}\n")
+    return PlanSelectionOutputs(spread.name, len(left), left)
+
+
+def _plan(
+    loop: LoopConfig, lake: Lake, config: SelectionConfig, version: str, round_id: str
+) -> tuple[Spread | None, str]:
+    """Return the selection spread over shards and an empty text, or None and why it is not."""
+    from visionloop.labeling.answers import latest_labels
+    from visionloop.lake.parts import rows_of, rows_of_space, vectors_of
+    from visionloop.selection.material import space_of_lake
+    from visionloop.selection.spread import most_picks, plain_lines, with_queries
+    from visionloop.selection.spread_files import write_plan
+
+    size, whole = loop.cluster.select_shard_size, loop.cluster.select_whole
+    space = space_of_lake(lake, config, version) if version else ""
+    total = rows_of_space(lake, space, version) if space else 0
+    if total <= size:
+        return None, f"there are {total:,} embeddings, and it takes up to {size:,}"
+    config = config.model_copy(update={"space": space})
+    labels = latest_labels(lake.read("labels", version=version).to_pylist())
+    rows = rows_of(lake, "samples", labels, columns=["sample_id", "split"], version=version)
+    labelled = {row["sample_id"] for row in rows.to_pylist() if row["split"] == "pool"}
+    lines, why = plain_lines(
+        lake, config, version, classes=loop.classes, labels=[labels[name] for name in labelled]
+    )
+    most = most_picks(config, total)
+    if not why and 2 * most > size:
+        why = f"{most:,} picks are too many beside shards of {size:,}"
+    if why:
+        if total > whole:
+            raise InputError(
+                f"the selection cannot be spread over shards: {why}. One task would have to hold "
+                f"{total:,} embeddings, and may hold {whole:,}",
+                where="selection",
+                remedy="Select by `diversity`, `uncertainty`, `random`, or lines of DIVERSITY, "
+                "WEIGHTS, SIMILARITY, THRESHOLD and RANDOM (docs/scale.md); or raise "
+                "cluster.select_whole, and cluster.select_memory with it",
+            )
+        log(f"plan_selection: one task selects among {total:,} embeddings, since {why}")
+        return None, why
+    lines, known = with_queries(
+        lake, lines, version, labels, lambda ids: vectors_of(lake, space, version, labelled | ids)
+    )
+    plan = {
+        "config": lines.model_dump_json(exclude_unset=True),
+        "classes": list(loop.classes),
+        "version": version,
+        "parts": -(-total // size),
+        "most": most,
+        "seed": round_seed(config.seed, round_id),
+    }
+    return write_plan(lake, plan, known), ""
