@@ -31,17 +31,31 @@ def latest_labels(labels: Iterable[Mapping[str, Any]], task: str = "") -> dict[s
     """
     return {
         sample_id: row["label"]
-        for sample_id, row in _latest(labels, task).items()
+        for sample_id, row in latest_answers(labels, task).items()
         if row["label"] is not None
     }
 
 
 def skipped_samples(labels: Iterable[Mapping[str, Any]], task: str = "") -> set[str]:
     """Return the samples whose latest answer was to skip them; see `latest_labels`."""
-    return {sample_id for sample_id, row in _latest(labels, task).items() if row["label"] is None}
+    answers = latest_answers(labels, task)
+    return {sample_id for sample_id, row in answers.items() if row["label"] is None}
 
 
-def _latest(labels: Iterable[Mapping[str, Any]], task: str) -> dict[str, Mapping[str, Any]]:
+def latest_boxes(labels: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return the latest row with boxes of each sample that somebody looked for objects in."""
+    known = [row for row in labels if row["boxes"] is not None]
+    known.sort(key=_age)
+    return {row["sample_id"]: row for row in known}
+
+
+def latest_answers(
+    labels: Iterable[Mapping[str, Any]], task: str = ""
+) -> dict[str, Mapping[str, Any]]:
+    """Return the row that counts of each labelled or skipped sample; see `latest_labels`.
+
+    A row of boxes alone is no answer to what class an image is of.
+    """
     known = [
         row
         for row in labels

@@ -73,7 +73,7 @@ def collect_labels(
     Raises:
         InputError: An answer is of a class that the configuration lacks.
     """
-    from visionloop.labeling.answers import skipped_samples
+    from visionloop.labeling.answers import latest_answers, skipped_samples
     from visionloop.labeling.collecting import read_answers
 
     loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
@@ -81,7 +81,7 @@ def collect_labels(
         requested = run.read("label_requests", where=f"round_id == '{run.round_id}'").to_pylist()
         wanted = {row["sample_id"]: row["purpose"] for row in requested}
         held = run.read("labels").to_pylist()
-        known = {row["sample_id"] for row in held}
+        known = latest_answers(held, loop.task)
         open_requests = [sample for sample in wanted if sample not in known]
         answers = read_answers(loop, opened, run.round_id, open_requests, version=run.base)
         _check_classes(loop.classes or _frozen_classes(run), answers.labels, answers.where)

@@ -39,6 +39,7 @@ def request_labels(
     """
     import pyarrow as pa
 
+    from visionloop.labeling.answers import latest_answers
     from visionloop.labeling.requests import write_requests
     from visionloop.lake.schemas import arrow_schema
 
@@ -49,7 +50,7 @@ def request_labels(
         this_round = f"round_id == '{run.round_id}'"
         picks = run.read("selections", columns=["sample_id", "rank"], where=this_round)
         # Labelled or skipped: in either case nobody is asked again.
-        answered = set(run.read("labels", columns=["sample_id"])["sample_id"].to_pylist())
+        answered = latest_answers(run.read("labels").to_pylist(), loop.task)
         asked = run.read("label_requests", columns=["sample_id", "purpose", "round_id"]).to_pylist()
         before = {row["sample_id"] for row in asked if row["round_id"] != run.round_id}
         holdout = run.read("samples", columns=["sample_id"], where="split == 'holdout'")

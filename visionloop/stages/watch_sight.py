@@ -112,16 +112,16 @@ def _answers(
     loop: LoopConfig, lake: Lake, held: Round | None, version: str
 ) -> tuple[int, int, str]:
     """Return how many labels a waiting round asked for, how many are missing, and where."""
+    from visionloop.labeling.answers import latest_answers
     from visionloop.labeling.collecting import read_answers
 
     if held is None or held.state != "waiting":
         return 0, 0, ""
     mine = f"round_id == '{held.round_id}'"
     requests = lake.read("label_requests", columns=["sample_id"], where=mine, version=version)
-    labels = lake.read("labels", columns=["sample_id"], version=version)
-    labelled = set(labels["sample_id"].to_pylist())
+    labelled = latest_answers(lake.read("labels", version=version).to_pylist(), loop.task)
     wanted = set(requests["sample_id"].to_pylist())
-    unanswered = sorted(wanted - labelled)
+    unanswered = sorted(wanted - labelled.keys())
     answers = read_answers(loop, lake, held.round_id, unanswered, version=version)
     answered = len(answers.labels) + len(answers.skipped)
     return len(wanted), len(unanswered) - answered, answers.where
