@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visionloop.lake import parts
-from visionloop.selection.pool import stack_vectors
+from visionloop.selection.pool import NOT_OF_LENGTH_1, stack_vectors
 from visionloop.vectors.exact import Floats
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _PER_SAMPLE = {
     "confidences": "sample_id",
     "flags": "subject",
 }
+_ROWS = 1 << 16
 
 
 class Extract:
@@ -56,6 +57,11 @@ class Extract:
     ) -> None:
         self._lake, self._version, self._space = lake, version, space
         self._ids = list(sample_ids)
+        for start in range(0, len(x), _ROWS):
+            part = x[start : start + _ROWS]
+            norms = np.linalg.norm(part, axis=1)
+            off = (np.abs(norms - 1.0) > NOT_OF_LENGTH_1) & (norms > 0) & np.isfinite(norms)
+            part[off] /= norms[off, None]
         self._x = stack_vectors(self._ids, x, space=space)
         self._mine = set(self._ids)
         self._known = known

@@ -19,6 +19,7 @@ from visionloop.selection.detections import Detections
 
 FINGERPRINT_BYTES = 32
 FINGERPRINT_WORDS = FINGERPRINT_BYTES // 8
+NOT_OF_LENGTH_1 = 2e-5
 
 
 def named(sample_ids: Sequence[str], at_most: int = 5) -> str:
@@ -71,9 +72,12 @@ def stack_vectors(
             where=where,
             remedy="Run the stage infer again (`visionloop run intake`): it embeds them anew",
         )
-    if np.allclose(norms, 1.0, atol=1e-5):
-        return matrix
-    return np.asarray(matrix / np.where(norms > 0, norms, 1.0)[:, None], dtype=np.float32)
+    # Each row for itself: a vector must not depend on who else is in the pool.
+    off = np.flatnonzero((np.abs(norms - 1.0) > NOT_OF_LENGTH_1) & (norms > 0))
+    if len(off):
+        matrix = matrix.copy()
+        matrix[off] /= norms[off, None]
+    return matrix
 
 
 def fingerprint_words(fingerprints: Sequence[bytes | None]) -> NDArray[np.uint64]:
