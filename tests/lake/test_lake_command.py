@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 from tests.lake.old_lake import LOOP, VERSION, restored
 from visionloop.cli import main
 from visionloop.lake import Lake
+from visionloop.lake.schemas import SCHEMA_VERSION
 
 
 def commands() -> list[str]:
@@ -53,6 +54,8 @@ def test_every_command_of_the_page_does_what_it_says(
         "media       0 where they were found, 12 copied",
         f"{VERSION} collect_labels 0000",
         "checks: nothing is broken",
+        "would merge 0 small files",
+        "merged 0 small files",
         "would remove 0 versions",
         f"backed up version {VERSION} of old: 10 tables",
         f"restored version {VERSION} of old at file://{folder}/restored",
@@ -62,6 +65,7 @@ def test_every_command_of_the_page_does_what_it_says(
         "status",
         "versions",
         "check",
+        "compact",
         "vacuum",
         "backup",
         "restore",
@@ -72,7 +76,11 @@ def test_results_for_programs(folder: Path, capsys: pytest.CaptureFixture[str]) 
     there = ["--lake", "lake", "--loop", LOOP]
     held = told(capsys, "status", *there)
     rows = {table["table"]: table["rows"] for table in held["tables"]}
-    assert (held["version"], held["schema_version"], held["versions"]) == (VERSION, 2, 1)
+    assert (held["version"], held["schema_version"], held["versions"]) == (
+        VERSION,
+        SCHEMA_VERSION,
+        1,
+    )
     assert rows["samples"] == 12 and rows["stage_runs"] == 8
     assert held["open_round"]["round_id"] == "0000" and held["in_service"] == ""
     on_disk = sum(path.stat().st_size for path in (folder / "lake").rglob("*") if path.is_file())
@@ -122,6 +130,10 @@ def test_a_broken_lake_is_status_1_with_what_is_wrong_and_the_remedy(
         (["polish", "--lake", "lake"], "invalid choice"),
         (["restore", "nowhere", "--lake", "new"], "no backup here"),
         (["vacuum", "--lake", "lake", "--loop", LOOP, "--keep-versions", "0"], "newest version"),
+        (["vacuum", "--lake", "lake", "--loop", LOOP, "--older-than", "-1"], "age is not negative"),
+        (["vacuum", "--lake", "lake", "--loop", LOOP, "--safety-hours", "-1"], "is not negative"),
+        (["compact", "--lake", "lake", "--loop", LOOP, "--min-files", "1"], "cannot be merged"),
+        (["compact", "--lake", "lake", "--loop", LOOP, "--table", "fils"], "no table 'fils'"),
     ],
 )
 def test_wrong_input_is_status_2_and_makes_nothing(

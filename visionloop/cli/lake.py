@@ -1,4 +1,4 @@
-"""Look after a lake: status, versions, check, vacuum, backup, restore."""
+"""Look after a lake: status, versions, check, compact, vacuum, backup, restore."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from visionloop.lake import Lake
 
 _SAFETY_HOURS = 1.0
+_MIN_FILES = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = action("versions", "every stage run with the version that it made, newest last")
     listing.add_argument("--last", type=int, metavar="N", help="only the last N")
     action("check", "every reference resolves, every count reconciles; exit status 1 if not")
+    compact = action("compact", "merge the small files of each table; no row changes")
+    compact.add_argument(
+        "--table", action="append", default=[], metavar="NAME", help="only this one; repeatable"
+    )
+    compact.add_argument(
+        "--min-files",
+        type=int,
+        default=_MIN_FILES,
+        metavar="N",
+        help=f"leave a table with fewer small files alone (default {_MIN_FILES})",
+    )
+    compact.add_argument("--dry-run", action="store_true", help="only tell what would be merged")
     vacuum = action("vacuum", "remove old versions, and files that nothing names any more")
     limit = vacuum.add_mutually_exclusive_group()
     limit.add_argument("--keep-versions", type=int, metavar="N", help="keep the newest N versions")
@@ -59,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         "status": _status,
         "versions": _versions,
         "check": _check,
+        "compact": _compact,
         "vacuum": _vacuum,
         "backup": _backup,
         "restore": _restore,
@@ -136,6 +150,9 @@ def _status_text(held: dict[str, Any]) -> str:
         f"{t['snapshots']:>11,}"
         for t in held["tables"]
     ]
+    if held["fragmented"]:
+        named = ", ".join(held["fragmented"])
+        lines += ["", f"many small files: {named}; merge them with: visionloop lake compact"]
     return "\n".join(lines)
 
 
@@ -184,6 +201,37 @@ def _check(args: argparse.Namespace) -> int:
         text=f"{len(findings)} checks: {told}",
     )
     return 1 if broken else 0
+
+
+def _compact(args: argparse.Namespace) -> int:
+    from visionloop.lake.compact import compact
+    from visionloop.progress import progress
+
+    with progress("compact", unit="tables") as bar:
+
+        def advance(name: str) -> None:
+            bar.advance(1)
+            bar.note(name)
+
+        done = compact(
+            _open(args),
+            only=args.table,
+            min_files=args.min_files,
+            dry_run=args.dry_run,
+            advance=advance,
+        )
+    total = done.total
+    verb = "would merge" if done.dry_run else "merged"
+    lines = [
+        f"{name}: {one.files:,} files into {one.into:,}, {one.rows:,} rows, {_size(one.bytes)}"
+        for name, one in done.tables.items()
+    ]
+    lines.append(
+        f"{verb} {total.files:,} small files of {len(done.tables)} tables into {total.into:,}; "
+        f"the newest version is {done.version}"
+    )
+    show(asdict(done) | {"total": asdict(total)}, as_json=args.json, text="\n".join(lines))
+    return 0
 
 
 def _vacuum(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ every column and cannot be told to leave a row group alone.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
+GROUP_ROWS = 131_072
 # Bounds of vectors help nobody, and pyiceberg complains of a file that has none.
 _METRICS = {"write.metadata.metrics.column.vector": "none"}
 # A snapshot that holds the same rows as the one before it, in other files, says so.
@@ -47,7 +48,7 @@ def write(table: Table, parts: Iterable[pa.Table], **options: Any) -> DataFile |
 
     Args:
         table: The table, which is partitioned by nothing.
-        parts: Rows with the table's columns, in its order; one row group or more each.
+        parts: Rows with the table's columns, in its order.
         options: Of `pyarrow.parquet.ParquetWriter`, ``row_group_size``, and ``mark``: key and value
             for the file's footer.
 
@@ -57,7 +58,7 @@ def write(table: Table, parts: Iterable[pa.Table], **options: Any) -> DataFile |
     import pyarrow.parquet as pq
     from pyiceberg.io.pyarrow import parquet_file_to_data_file
 
-    group = options.pop("row_group_size", None)
+    group = options.pop("row_group_size", GROUP_ROWS)
     mark = options.pop("mark", None)
     schema = file_schema(table)
     location = table.location_provider().new_data_location(f"{uuid.uuid4()}.parquet")
@@ -67,12 +68,9 @@ def write(table: Table, parts: Iterable[pa.Table], **options: Any) -> DataFile |
         output.create() as stream,
         pq.ParquetWriter(stream, schema, store_schema=False, **options) as writer,
     ):
-        for part in parts:
-            if part.num_rows:
-                # Field ids stand in the fields' metadata, which a cast would keep of the old ones.
-                columns = [c.cast(f.type) for c, f in zip(part.columns, schema, strict=True)]
-                writer.write_table(pa.table(columns, schema=schema), row_group_size=group)
-                rows += part.num_rows
+        for part in _whole_groups((_typed(part, schema) for part in parts), group):
+            writer.write_table(part, row_group_size=group)
+            rows += part.num_rows
         if mark:
             writer.add_key_value_metadata(mark)
     if not rows:
@@ -82,6 +80,29 @@ def write(table: Table, parts: Iterable[pa.Table], **options: Any) -> DataFile |
         update={"properties": table.metadata.properties | _METRICS}
     )
     return parquet_file_to_data_file(table.io, described, location)
+
+
+def _typed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    # Field ids stand in the fields' metadata, which `Table.cast` would keep of the old ones.
+    columns = [c.cast(f.type) for c, f in zip(rows.columns, schema, strict=True)]
+    return pa.table(columns, schema=schema)
+
+
+def _whole_groups(parts: Iterable[pa.Table], group: int) -> Iterator[pa.Table]:
+    """Yield rows in whole row groups, the last one excepted: a writer begins one at each call."""
+    held: list[pa.Table] = []
+    rows = 0
+    for part in parts:
+        held.append(part)
+        rows += part.num_rows
+        if rows >= group:
+            all_rows = pa.concat_tables(held)
+            rows %= group
+            full = all_rows.num_rows - rows
+            yield all_rows.slice(0, full)
+            held = [all_rows.slice(full)]
+    if rows:
+        yield pa.concat_tables(held)
 
 
 def commit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from types import TracebackType
@@ -101,13 +102,30 @@ class Run(AbstractContextManager["Run"]):
         if rows.num_rows:
             self._write(table, rows, None)
 
-    def replace(self, table: str, rows: pa.Table, where: str) -> None:
+    def refuse_stale(self, *names: str) -> None:
+        """Begin to write, unless another run has written one of some tables since this one read.
+
+        Args:
+            names: Tables of which this run replaces rows by what it has read.
+
+        Raises:
+            StaleRead: One has been written.
+        """
+        self._begin()
+        with catalog_errors(self._lake.catalog_uri):
+            for name in names:
+                table = self._lake.table(name)
+                if table is not None and name not in self._written:
+                    self._refuse_stale(name, table)
+
+    def replace(self, table: str, rows: pa.Table, where: Any) -> None:
         """Put rows in the place of those that a filter names.
 
         Args:
             table: Table name.
             rows: The new rows, possibly none.
-            where: A row filter by the rows' nature, for example ``"round_id == '0002'"``.
+            where: A row filter by the rows' nature, for example ``"round_id == '0002'"``, as text
+                or expression.
         """
         if table in self._written or table in self._latest().tables or rows.num_rows:
             self._write(table, rows, where)
@@ -151,6 +169,32 @@ class Run(AbstractContextManager["Run"]):
             None,
             anew=anew,
         )
+
+    def rewrite(self, table: str, change: Callable[[Table, dict[str, str]], None]) -> None:
+        """Let a function put a table's rows into other files.
+
+        Args:
+            table: Table name, ``stage_runs`` too.
+            change: Called with the table, and with the properties that its snapshot is to have; it
+                leaves the same rows.
+        """
+        self._begin()
+        lake = self._lake
+        with catalog_errors(f"table {table} of {lake.uri}"):
+            held = tables.load_table(lake.catalog, lake.loop, table)
+            if held is None:
+                return
+            properties = {data_files.SAME_ROWS: "true"}
+            if table == "stage_runs":
+                # Its newest snapshot tells the newest version, which stays the same.
+                change(held, properties | versions.summary(self._head))
+                return
+            before = self._head.tables.get(table)
+            tables.reset(held, before)
+            held.refresh()
+            change(held, properties)
+            if tables.snapshot_of(held) != before:
+                self._written[table] = held
 
     def set_round(
         self,
@@ -246,7 +290,7 @@ class Run(AbstractContextManager["Run"]):
         with catalog_errors(self._lake.catalog_uri, files=self._lake.uri):
             self._head = versions.newest(self._stage_runs)
 
-    def _write(self, name: str, rows: pa.Table, where: str | None, *, anew: bool = False) -> None:
+    def _write(self, name: str, rows: pa.Table, where: Any, *, anew: bool = False) -> None:
         self._begin()
         lake = self._lake
         with catalog_errors(f"table {name} of {lake.uri}"):

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from visionloop.lake import migration, tables, versions
 from visionloop.lake.catalog import catalog_errors
+from visionloop.lake.compact import SMALL_BYTES
 from visionloop.lake.rounds import DONE, Round, is_alive
 from visionloop.lake.storage import local_path, relative, scheme_of
 from visionloop.lake.vacuum import recorded
 
 if TYPE_CHECKING:
     from visionloop.lake.lake import Lake
+
+# From so many small files on a scan notices them: each costs it about a millisecond.
+MANY_FILES = 64
 
 
 def status(lake: Lake) -> dict[str, Any]:
@@ -24,13 +28,15 @@ def status(lake: Lake) -> dict[str, Any]:
     Returns:
         ``lake``, ``loop``, ``version``, ``schema_version``, ``versions`` (how many can be read),
         ``rounds`` and ``open_round`` (with who holds it), ``tables`` (rows, files, bytes and
-        snapshots of each), ``media``, ``in_service`` and ``disk``.
+        snapshots of each), ``fragmented`` (tables that `compact` would speed up), ``media``,
+        ``in_service`` and ``disk``.
     """
     with catalog_errors(lake.catalog_uri):
         stage_runs = tables.load_table(lake.catalog, lake.loop, "stage_runs")
         newest = versions.newest(stage_runs)
         readable = recorded(stage_runs) if stage_runs is not None else []
         held = lake.rounds.all()
+        sizes = _tables(lake, newest)
         return {
             "lake": lake.uri,
             "loop": lake.loop,
@@ -39,7 +45,8 @@ def status(lake: Lake) -> dict[str, Any]:
             "versions": len(readable),
             "rounds": dict(Counter(one.outcome or one.state for one in held)),
             "open_round": next((_round(one) for one in held if one.state != DONE), None),
-            "tables": _tables(lake, newest),
+            "tables": sizes,
+            "fragmented": [one["table"] for one in sizes if _is_fragmented(one)],
             "media": _media(lake),
             "in_service": _in_service(lake),
             "disk": _disk(lake),
@@ -118,6 +125,11 @@ def _tables(lake: Lake, newest: versions.Version) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _is_fragmented(table: dict[str, Any]) -> bool:
+    files: int = table["files"]
+    return files >= MANY_FILES and table["bytes"] < files * SMALL_BYTES
 
 
 def _round(held: Round) -> dict[str, Any]:

@@ -139,6 +139,9 @@ def vacuum(
         raise InputError("give --keep-versions or --older-than, not both")
     if keep_versions is not None and keep_versions < 1:
         raise InputError("at least the newest version is kept", where="--keep-versions")
+    for name, age in (("--older-than", older_than), ("--safety-hours", safety)):
+        if age is not None and age < timedelta(0):
+            raise InputError("an age is not negative", where=name, remedy="Use 0 or more")
     catalog = lake.catalog
     now = datetime.now(UTC)
     with catalog_errors(lake.catalog_uri), writer_lock(lake.catalog_uri, lake.loop):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -67,7 +67,7 @@ def replace(table: Table, rows: pa.Table) -> None:
             table,
             (part.filter(pc.invert(pc.is_in(part["sample_id"], value_set=wanted)))
              for part in tables(table, task)),
-            **_layout(),
+            **layout(),
         )  # fmt: skip
         added += [staying] if staying else []
     data_files.commit(table, [*added, *write(table, rows)], removed)
@@ -77,7 +77,7 @@ def write(table: Table, rows: pa.Table) -> list[DataFile]:
     """Write vectors into as many files as they need, which belong to no snapshot yet."""
     size = file_rows(4 * vector_dimension(table))
     written = [
-        data_files.write(table, [rows.slice(start, size)], **_layout())
+        data_files.write(table, [rows.slice(start, size)], **layout())
         for start in range(0, rows.num_rows, size)
     ]
     return [one for one in written if one is not None]
@@ -88,7 +88,8 @@ def file_rows(width: int) -> int:
     return max(1, FILE_BYTES // width // GROUP_ROWS) * GROUP_ROWS
 
 
-def _layout() -> dict[str, object]:
+def layout() -> dict[str, Any]:
+    """Return how a file is written whose vectors are read where they lie."""
     return {
         "compression": "none",
         "use_dictionary": ["round_id", "run_id"],
@@ -295,15 +296,12 @@ def _decoded(table: Table, task: FileScanTask) -> Iterator[tuple[pa.Array, Bytes
 
 def tables(table: Table, task: FileScanTask) -> Iterator[pa.Table]:
     """Yield a file's rows, a part at a time, without those that a delete file names."""
-    from pyiceberg.expressions import AlwaysTrue
-    from pyiceberg.io.pyarrow import ArrowScan
+    from visionloop.lake.scanning import rows_of_file
 
     if (file := _Mapped.open(table, task)) is not None:
         yield from file.tables()
-        return
-    scan = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue())
-    for batch in scan.to_record_batches([task]):
-        yield pa.Table.from_batches([batch])
+    else:
+        yield from rows_of_file(table, task)
 
 
 def _ids(table: Table, task: FileScanTask) -> pa.Array:
