@@ -246,7 +246,7 @@ def pair_rows(name: str, x: Floats, cosine: float) -> list[Row]:
     index.add(x)
 
     found, peers = _interleaved(
-        lambda: near_pairs(x, cosine)[0], lambda: index.range_search(x, cosine)
+        lambda: near_pairs(x, cosine), lambda: index.range_search(x, cosine)
     )
     (ours, seconds), ((limits, _, others), theirs) = found, peers
     rows = np.repeat(np.arange(n), np.diff(limits).astype(np.int64))

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionloop.selection.greedy import Picked, _lazily, _step_by_step
-from visionloop.selection.lazy import lazy_greedy
+from visionloop.selection.lazy import lazy_greedy, radius
 from visionloop.selection.objectives import Diversity, Fixed
+from visionloop.vectors.exact import nearest_exactly
 
 
 def clustered(n: int, d: int, seed: int) -> np.ndarray:
@@ -119,3 +120,12 @@ def test_it_ends_when_nothing_is_left() -> None:
     rows = [row for row, _ in found]
     assert sorted(rows) == [row for row in range(12) if row != 5]
     assert list(lazy_greedy(x[:0], x[:0], 3, score=score, accept=lambda _: True)) == []
+
+
+@given(n=st.integers(1, 400), m=st.integers(1, 400), seed=st.integers(0, 20))
+@settings(max_examples=40, deadline=None)
+def test_the_radius_is_the_largest_distance_to_a_nearest_centre(n: int, m: int, seed: int) -> None:
+    x, centres = clustered(n, 8, seed), clustered(m, 8, seed + 1)
+    assert radius(x, centres) == float(np.sqrt(nearest_exactly(x, centres)[1].max()))
+    assert radius(x, x) == 0.0
+    assert radius(x, x[:0]) == np.inf

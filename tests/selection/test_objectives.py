@@ -171,6 +171,37 @@ def test_hamming_counts_differing_bits() -> None:
     assert bits[-1] == 0
 
 
+def test_a_copy_is_the_closest_within_the_distance_and_equals_go_to_the_first() -> None:
+    rng = np.random.default_rng(1)
+    b = rng.integers(2, size=(40, 256))
+    b[7] = b[3]  # two that are the same
+    b[0] = 0  # belongs to no picture
+    flipped = rng.integers(0, 14, size=200)
+    a = b[rng.integers(40, size=200)]
+    for row, number in zip(a, flipped, strict=True):
+        row[rng.permutation(256)[:number]] ^= 1
+    a[0] = 0
+    words = [np.packbits(bits, axis=1).view(np.uint64) for bits in (a, b)]
+    who, distance = copies_of(words[0], words[1], 10)
+    plain = (a[:, None] != b[None]).sum(axis=2)
+    plain[0], plain[:, 0] = 256, 256
+    closest = plain.argmin(axis=1)
+    near = plain.min(axis=1) <= 10
+    assert who.tolist() == np.where(near, closest, -1).tolist() and 0 < near.sum() < 200
+    assert distance.tolist() == np.where(near, plain.min(axis=1), 256).tolist()
+
+
+def test_k_means_of_many_rows_is_about_as_good_as_the_centres_they_lie_around() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.integers(40, size=30_000)  # more than decide where the centres are
+    centres = rng.normal(size=(40, 16))
+    x = np.asarray(centres[truth] + 0.2 * rng.normal(size=(30_000, 16)), dtype=np.float32)
+    found = kmeans(x, 40, seed=0)
+    means = np.stack([x[found == one].mean(axis=0) for one in range(40)])
+    assert ((x - means[found]) ** 2).sum() < 1.05 * ((x - centres[truth]) ** 2).sum()
+    np.testing.assert_array_equal(found, kmeans(x, 40, seed=0))
+
+
 def test_k_means_finds_separate_groups_and_repeats_itself() -> None:
     rng = np.random.default_rng(2)
     truth = rng.integers(8, size=400)

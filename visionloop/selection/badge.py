@@ -43,6 +43,7 @@ class Badge:
         self.strength = strength
         self._known: NDArray[np.bool_] = np.asarray(np.isfinite(probabilities).all(axis=1))
         self.informed = bool(self._known.any())
+        self._all_known = bool(self._known.all())
         p = np.where(self._known[:, None], probabilities, 0.0).astype(np.float64)
         p[np.arange(len(p)), p.argmax(axis=1)] -= 1.0
         self._a = p
@@ -58,10 +59,11 @@ class Badge:
         if not self.informed:
             return np.ones(len(self._known))
         now = self._norms if self._squared is None else self._squared
-        some = now[self._known]
+        some = now if self._all_known else now[self._known]
         top = max(float(some.max()), np.finfo(np.float64).tiny)
-        filled = np.where(self._known, now, np.median(some)) / top
-        return np.clip(filled, FLOOR, 1.0)
+        if not self._all_known:
+            now = np.where(self._known, now, np.median(some))
+        return np.clip(now / top, FLOOR, 1.0)
 
     def noise(self) -> Values:
         """Return float64 [m], what makes the largest total a draw; zeros before the first pick."""

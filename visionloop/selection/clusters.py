@@ -8,11 +8,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.selection.neighbours import nearest, squared_distances
-from visionloop.vectors.cells import means
-from visionloop.vectors.exact import Floats
+from visionloop.vectors.cells import assign, means
+from visionloop.vectors.exact import Floats, Rows, squared_norms
 
-_SAMPLE_PER_CLUSTER = 256  # more points than these hardly move a centre (as in faiss)
+# Of more rows than these and than so many a cluster, a sample decides where the centres are: the
+# sum of squared distances of all 50,000 x 128 to 500 centres is 0.3 to 2.4% larger for it.
+_FEW = 16_384
+_SAMPLE_PER_CLUSTER = 40  # as faiss asks for at least 39
+_SEEDS_PER_CLUSTER = 10  # the seeds only begin
 
 
 def kmeans(
@@ -28,18 +31,17 @@ def kmeans(
         restarts: The run of lowest inertia is kept.
 
     Returns:
-        intp [n], cluster numbers below k. Cost O(restarts·iterations·min(n, 256·k)·k·d + n·k·d).
+        intp [n], cluster numbers below k. Cost O(restarts·iterations·s·k·d + n·k·d) for the s rows
+        of a sample: all up to 16,384, or else that many or 40·k.
     """
-    n = len(x)
     rng = np.random.Generator(np.random.PCG64(seed))
-    limit = _SAMPLE_PER_CLUSTER * k
-    sample = x if n <= limit else x[np.sort(rng.choice(n, limit, replace=False))]
+    sample = _some(x, max(_FEW, _SAMPLE_PER_CLUSTER * k), rng)
     best: tuple[float, Floats] | None = None
     for _ in range(restarts):
-        centres = _seeds(sample, k, rng)
+        centres = _seeds(_some(sample, max(_FEW // 2, _SEEDS_PER_CLUSTER * k), rng), k, rng)
         inertia = np.inf
         for _ in range(iterations):
-            member, distance = nearest(sample, centres)
+            member, distance = assign(sample, centres)
             total = float(distance.sum(dtype=np.float64))
             if inertia - total <= 1e-5 * total:
                 break
@@ -48,7 +50,11 @@ def kmeans(
         if best is None or total < best[0]:
             best = (total, centres)
     assert best is not None
-    return nearest(x, best[1])[0]
+    return assign(x, best[1])[0]
+
+
+def _some(x: Floats, most: int, rng: np.random.Generator) -> Floats:
+    return x if len(x) <= most else x[np.sort(rng.choice(len(x), most, replace=False))]
 
 
 def _seeds(x: Floats, k: int, rng: np.random.Generator) -> Floats:
@@ -58,16 +64,26 @@ def _seeds(x: Floats, k: int, rng: np.random.Generator) -> Floats:
     """
     n = len(x)
     tries = 2 + int(np.log(k))
+    norms = squared_norms(x)
     chosen = [int(rng.integers(n))]
-    distance = squared_distances(x, x[chosen])[:, 0]
+    distance = _squared(x, norms, np.array(chosen))[:, 0]
     for _ in range(1, k):
         total = distance.cumsum(dtype=np.float64)
         if total[-1] <= 0:  # all distinct rows are seeds already
             break
         drawn = np.searchsorted(total, rng.random(tries) * total[-1], side="right")
         drawn = np.minimum(drawn, n - 1)
-        after = np.minimum(squared_distances(x, x[drawn]), distance[:, None])
+        after = np.minimum(_squared(x, norms, drawn), distance[:, None])
         pick = int(after.sum(axis=0, dtype=np.float64).argmin())
         chosen.append(int(drawn[pick]))
         distance = after[:, pick]
     return x[chosen].copy()
+
+
+def _squared(x: Floats, norms: Floats, rows: Rows) -> Floats:
+    """Return the squared distances of all rows to some of them, float32 [n, rows]."""
+    result: Floats = x @ x[rows].T
+    result *= -2.0
+    result += norms[:, None]
+    result += norms[rows]
+    return np.maximum(result, 0.0, out=result)

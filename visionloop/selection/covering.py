@@ -98,7 +98,7 @@ class ProbCover:
         m, n = len(x), len(x) + len(already)
         everything = np.concatenate([x, already]) if len(already) else x
         _refuse_too_many(everything, radius)
-        pairs, _ = near_pairs(everything, max(1.0 - radius**2 / 2.0, 1e-6))
+        pairs = near_pairs(everything, max(1.0 - radius**2 / 2.0, 1e-6))
         one, other = pairs[:, 0], pairs[:, 1]
         itself = np.arange(n)
         source = np.concatenate([one, other, itself])

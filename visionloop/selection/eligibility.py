@@ -127,7 +127,7 @@ def _near_others(
     x = pool.embeddings[space][rows]
     before = 0 if known is None else len(known)
     everything = x if known is None else np.concatenate([known, x])
-    pairs, _ = near_pairs(everything, max(1.0 - distance**2 / 2.0, 1e-6))
+    pairs = near_pairs(everything, max(1.0 - distance**2 / 2.0, 1e-6))
     gone = np.zeros(len(everything), dtype=np.bool_)
     # Pairs come in ascending order, so it is settled of the first whether it stays.
     for first, second in pairs:

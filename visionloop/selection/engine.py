@@ -13,12 +13,12 @@ from visionloop.selection.batch import Batch, draw_share, pick_unknown
 from visionloop.selection.config import SelectionConfig
 from visionloop.selection.eligibility import Eligibility, eligible
 from visionloop.selection.greedy import Course, Picked, greedy, values_at
+from visionloop.selection.lazy import radius
 from visionloop.selection.limits import Reached, Watch
 from visionloop.selection.objectives import Objective
 from visionloop.selection.pool import Pool, Reference
 from visionloop.selection.request import Request
 from visionloop.selection.strategies import Plan, build_objectives
-from visionloop.vectors.exact import nearest_exactly
 
 # Flags of the stopping conditions: with one of them fewer than were asked for is as configured.
 STOPPING = frozenset({"minimum_distance", "minimum_typicality", "max_sum"})
@@ -256,19 +256,16 @@ def _greedily(
 def _radii(
     pool: Pool, labelled: Reference, picks: Sequence[Pick], space: str
 ) -> tuple[float, float]:
-    """Return the k-center radius over the pool before and with the batch. Cost O(n·(L + k)·d)."""
+    """Return the k-center radius over the pool before and with the batch."""
     if not space or not len(pool):
         return float("nan"), float("nan")
     x = pool.embeddings[space]
-    squared = np.full(len(x), np.inf, dtype=np.float32)
     already = labelled.embeddings.get(space)
-    if already is not None and len(already):
-        squared = nearest_exactly(x, already)[1]
-    before = float(np.sqrt(squared.max()))
+    if already is None or not len(already):
+        already = np.zeros((0, x.shape[1]), dtype=np.float32)
     rows = np.searchsorted(pool.sample_ids, [pick.sample_id for pick in picks])
-    if len(rows):
-        squared = np.minimum(squared, nearest_exactly(x, x[rows])[1])
-    return before, float(np.sqrt(squared.max()))
+    centres = np.concatenate([already, x[rows.astype(np.intp)]])
+    return radius(x, already), radius(x, centres)
 
 
 def _picks(

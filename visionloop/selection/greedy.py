@@ -187,8 +187,12 @@ def _step_by_step(
         possible = open_to.copy()
         for diversity in floors:
             possible &= diversity.allowed()
-        total = still + _total(moving, len(allowed))
+        # Once a step: each is a pass over all candidates.
+        values = {id(objective): objective.values() for objective in objectives}
+        total = still.copy()
         for objective in moving:
+            if objective.strength:
+                total += objective.strength * np.log(values[id(objective)])
             if isinstance(objective, Badge):
                 total += objective.noise()
         total = np.round(total, TIE_DECIMALS)
@@ -196,7 +200,11 @@ def _step_by_step(
         candidate = _first_accepted(np.where(possible, total, -np.inf), open_to, accept)
         if candidate is None:
             return "minimum_distance" if open_to.any() else "exhausted"
-        pick = Picked(candidate, values_at(objectives, candidate))
+        shown: dict[str, float | None] = {
+            o.name: float(values[id(o)][candidate]) if o.known(candidate) else None
+            for o in objectives
+        }
+        pick = Picked(candidate, shown)
         for objective in objectives:
             objective.choose(candidate)
         note(pick)

@@ -80,6 +80,25 @@ def lazy_greedy(
                 state.choose(row)
 
 
+def radius(x: Floats, centres: Floats) -> float:
+    """Return the largest distance of a row to its nearest centre; infinite without a centre.
+
+    That is the distance of the next pick of k-center, so most rows are compared with few centres.
+
+    Args:
+        x: float32 [m, d].
+        centres: float32 [c, d].
+    """
+    if not len(centres):
+        return float("inf")
+
+    def score(_rows: Rows, squared: Floats) -> NDArray[np.float64]:
+        return squared.astype(np.float64)
+
+    found = next(lazy_greedy(x, centres, 1, score=score, accept=lambda _: True), None)
+    return 0.0 if found is None else float(np.sqrt(np.float32(found[1])))
+
+
 @dataclass
 class _Active:
     """The candidates that picks come from, in ascending order of their rows."""

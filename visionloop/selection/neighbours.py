@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from visionloop.vectors.exact import Floats as Floats
 from visionloop.vectors.knn import nearest_neighbours
 
+_IN_CACHE = 1 << 17  # pairs of 64 bits that are compared at a time
 _BLOCK_VALUES = 1 << 24  # 64 MiB of float32 a block
 
 
@@ -88,14 +89,25 @@ def copies_of(
         distance: Differing bits that a copy may have; below 0 there are no copies.
 
     Returns:
-        Its index (-1 where none is that close), and the number of differing bits. Cost O(n·m).
+        Its index, equals to the smaller, and the number of differing bits; -1 and the number of all
+        bits where none is that close. Cost O(n·m).
     """
     who = np.full(len(a), -1, dtype=np.intp)
     bits = np.full(len(a), 64 * a.shape[1], dtype=np.int32)
-    if len(b) and distance >= 0:
-        for rows in blocks(len(a), len(b)):
-            block = hamming(a[rows], b)
-            closest = block.argmin(axis=1)
-            bits[rows] = block[np.arange(len(block)), closest]
-            who[rows] = np.where(bits[rows] <= distance, closest, -1)
+    if not len(b) or distance < 0:
+        return who, bits
+    of_a, of_b = np.flatnonzero(a.any(axis=1)), np.flatnonzero(b.any(axis=1))
+    first = b[of_b, 0]
+    step = max(1, _IN_CACHE // max(1, len(of_b)))
+    for start in range(0, len(of_a), step):
+        some = of_a[start : start + step]
+        # The first 64 bits rule out most pairs.
+        row, column = np.nonzero(np.bitwise_count(a[some, 0, None] ^ first) <= distance)
+        row, column = some[row], of_b[column]
+        exact = np.bitwise_count(a[row] ^ b[column]).sum(axis=1, dtype=np.int32)
+        near = exact <= distance
+        row, column, exact = row[near], column[near], exact[near]
+        order = np.lexsort((column, exact, row))
+        best = order[np.unique(row[order], return_index=True)[1]]
+        who[row[best]], bits[row[best]] = column[best], exact[best]
     return who, bits

@@ -10,20 +10,21 @@ from visionloop.vectors.exact import Floats, Rows, product_error, squared_norms
 
 # A block of products of a cell's members with so many other rows stays in the cache.
 _COLUMNS = 2048
-_EXACT = 1 << 14  # pairs that are computed anew at a time
+_EXACT = 1 << 18  # values of the pairs that are computed anew at a time
 # The head holds this share of the rows' energy; it is a multiple of 16 with the tail's column.
 _HEAD_ENERGY = 0.7
 _SAMPLE = 4096
 
 
-def near_pairs(x: Floats, cosine: float, *, seed: int = 0) -> tuple[Rows, NDArray[np.float64]]:
+def near_pairs(x: Floats, cosine: float, *, seed: int = 0) -> Rows:
     """Return every pair of rows whose inner product reaches a threshold, exactly.
 
     Three bounds rule pairs out, each cheaper than the next. The rows are parted into cells, and
     only rows within a cell's radius and the threshold's distance of its centre are compared with
     its members (triangle inequality). They are compared in the first principal directions: the rest
-    of an inner product is at most the product of the rests' lengths (Cauchy-Schwarz). What is left
-    is computed anew in float64. The result depends on neither cells, directions nor the seed.
+    of an inner product is at most the product of the rests' lengths, and at least its negative
+    (Cauchy-Schwarz). What that leaves open is computed anew in float64. The result depends on
+    neither cells, directions nor the seed.
 
     Args:
         x: float32 [n, d], rows of length 1.
@@ -31,47 +32,50 @@ def near_pairs(x: Floats, cosine: float, *, seed: int = 0) -> tuple[Rows, NDArra
         seed: Of the cells and the sample that the directions are from.
 
     Returns:
-        intp [p, 2] with the smaller row first, in ascending order, and the inner products, float64
-        [p].
+        intp [p, 2] with the smaller row first, in ascending order.
 
     Cost O(n^1.5·d) where near rows lie in few cells, O(n²·d) where they lie in all; memory: half of
     x or less, beside it.
     """
     if len(x) < 2:
-        return np.zeros((0, 2), dtype=np.intp), np.zeros(0)
-    pairs, values = [], []
+        return np.zeros((0, 2), dtype=np.intp)
+    keys = [np.zeros(0, dtype=np.intp)]
     norms = squared_norms(x)
     largest = float(norms.max())
     error = product_error(x.shape[1], largest)
     # |a - b|² = |a|² + |b|² - 2ab.
     distance = float(np.sqrt(max(0.0, 2 * largest - 2 * cosine) + error))
     cells = cells_of(x, int(np.sqrt(len(x))), seed=seed)
-    head, slack = _head(x, norms, error, seed)
+    head, tail, slack = _head(x, norms, error, seed)
     for cell, others in within_reach(x, cells, distance):
         members = cells.rows(cell)
         left = head[members]
         for start in range(0, len(others), _COLUMNS):
             some = others[start : start + _COLUMNS]
-            likely = np.flatnonzero(left @ head[some].T >= cosine - slack)
+            products = left @ head[some].T
+            likely = np.flatnonzero(products >= cosine - slack)
             a, b = members[likely // len(some)], some[likely % len(some)]
             # Within the cell every pair comes twice, and each row with itself.
             once = (cells.member[b] != cell) | (a < b)
-            a, b = a[once], b[once]
-            exact = _products(x, a, b)
-            near = exact >= cosine
-            pairs.append(np.sort(np.stack([a[near], b[near]], axis=1), axis=1))
-            values.append(exact[near])
-    found, exact = np.concatenate(pairs), np.concatenate(values)
-    order = np.lexsort((found[:, 1], found[:, 0]))
-    return found[order], exact[order]
+            likely, a, b = likely[once], a[once], b[once]
+            near = products.reshape(-1)[likely] - 2 * tail[a] * tail[b] >= cosine + slack
+            open_still = np.flatnonzero(~near)
+            near[open_still] = _products(x, a[open_still], b[open_still]) >= cosine
+            a, b = a[near], b[near]
+            keys.append(np.minimum(a, b) * len(x) + np.maximum(a, b))
+    found = np.concatenate(keys)
+    del keys
+    found.sort()  # one number a pair sorts several times faster than two
+    return np.stack(np.divmod(found, len(x)), axis=1)
 
 
-def _head(x: Floats, norms: Floats, error: float, seed: int) -> tuple[Floats, float]:
+def _head(x: Floats, norms: Floats, error: float, seed: int) -> tuple[Floats, Floats, float]:
     """Return rows whose inner products are at least those of x, but for the slack.
 
     Returns:
         float32 [n, h + 1], the coordinates in the first principal directions and the length of
-        what is left; x itself where few directions do not hold enough.
+        what is left, and that length, float32 [n]; x itself and zeros where few directions do not
+        hold enough. Less twice the lengths' product the inner products are at most those of x.
     """
     n, d = x.shape
     rng = np.random.Generator(np.random.PCG64([seed, 1]))
@@ -80,7 +84,7 @@ def _head(x: Floats, norms: Floats, error: float, seed: int) -> tuple[Floats, fl
     held = np.cumsum(energy[::-1]) / max(float(energy.sum()), np.finfo(np.float64).tiny)
     wide = 16 * (int(np.searchsorted(held, _HEAD_ENERGY)) // 16 + 1) - 1
     if wide + 1 > d // 2:
-        return x, error
+        return x, np.zeros(n, dtype=np.float32), error
     first = np.ascontiguousarray(directions[:, ::-1][:, :wide], dtype=np.float32)
     head = np.empty((n, wide + 1), dtype=np.float32)
     # Each coordinate is off by a rounding error of its own.
@@ -90,13 +94,14 @@ def _head(x: Floats, norms: Floats, error: float, seed: int) -> tuple[Floats, fl
         np.matmul(x[part], first, out=head[part, :wide])
         rest = norms[part] - squared_norms(head[part, :wide])
         head[part, wide] = np.sqrt(np.maximum(rest, 0.0) + np.float32(off))
-    return head, 2 * off
+    return head, np.ascontiguousarray(head[:, wide]), 2 * off
 
 
 def _products(x: Floats, a: Rows, b: Rows) -> NDArray[np.float64]:
     result = np.empty(len(a))
-    for start in range(0, len(a), _EXACT):
-        part = slice(start, start + _EXACT)
+    step = max(1, _EXACT // x.shape[1])
+    for start in range(0, len(a), step):
+        part = slice(start, start + step)
         one, other = x[a[part]].astype(np.float64), x[b[part]].astype(np.float64)
         one *= other
         result[part] = one.sum(axis=1)
