@@ -11,6 +11,7 @@ one decodes a JPEG faster.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import struct
@@ -23,6 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 from visionloop.errors import InputError
 from visionloop.lake.archives import Damage
 from visionloop.lake.identity import frame_id, with_note
+from visionloop.lake.storage import StorageError
 
 if TYPE_CHECKING:
     import av
@@ -42,7 +44,7 @@ _CHUNK = 1 << 20
 # A picture of 8192 by 8192 pixels; as for images, more is a bomb or a mistake.
 _MAX_PIXELS = 178_956_970
 # What a container declares as its length is rounded, and its last frame may be short.
-_SLACK_SECONDS = 0.5
+_SLACK_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ def frames(file: IO[bytes], choice: Choice) -> Iterator[Frame | Damage]:
 
     Raises:
         InputError: PyAV is not installed.
+        StorageError: The disk cannot be read.
     """
     try:
         import av
@@ -161,10 +164,11 @@ def frames(file: IO[bytes], choice: Choice) -> Iterator[Frame | Damage]:
             if stream is None:
                 yield Damage("not_an_image", "the file has no video stream")
                 return
-            yield from _chosen(container, stream, choice, video, place)
-            if damage := _missing(container, stream, choice, place, size):
-                yield damage
-    except (av.FFmpegError, OverflowError, ValueError) as error:
+            yield from _chosen(container, stream, choice, video, place, size)
+    except (av.FFmpegError, OSError, OverflowError, ValueError) as error:
+        # A broken length sends the demuxer to places that no file has; a disk's fault is another.
+        if getattr(error, "errno", None) == errno.EIO:
+            raise StorageError("cannot read: the disk reports an error") from error
         yield _damage(error, place, size, has_moov=_has_moov(file, size))
 
 
@@ -195,8 +199,8 @@ def _picture_stream(container: av.container.InputContainer) -> Any:
 
 
 def _chosen(
-    container: Any, stream: Any, choice: Choice, video: str, place: _Place
-) -> Iterator[Frame]:
+    container: Any, stream: Any, choice: Choice, video: str, place: _Place, size: int
+) -> Iterator[Frame | Damage]:
     stream.codec_context.thread_count = 1
     stream.codec_context.thread_type = "NONE"
     stream.codec_context.options = {"err_detect": "explode"}
@@ -204,6 +208,9 @@ def _chosen(
     rate = float(stream.average_rate or stream.guessed_rate or 25)
     place.length = 1 / rate
     first: float | None = None
+    # What the decoder still holds when the file is over: where the end is cut, frames between them
+    # are missing, and these would be counted as the wrong ones.
+    delayed: list[Frame] = []
     for packet in container.demux(stream):
         if packet.size:
             place.packets += 1
@@ -224,9 +231,18 @@ def _chosen(
                 index = shown.index
                 data = with_note(_jpeg(frame), video, index)
                 moment = began + timedelta(seconds=shown.seconds) if began else None
-                yield Frame(index, shown.seconds, frame_id(video, index), data, moment)
-            if choice.last is not None and place.shown > choice.last:
+                made = Frame(index, shown.seconds, frame_id(video, index), data, moment)
+                if packet.size:
+                    yield made
+                else:
+                    delayed.append(made)
+            if packet.size and choice.last is not None and place.shown > choice.last:
                 return
+    damage = _missing(container, stream, place, size)
+    if damage is None:
+        yield from delayed
+    else:
+        yield damage
 
 
 def _thumb(frame: Any) -> npt.NDArray[np.uint8]:
@@ -266,13 +282,9 @@ def _created(container: Any, stream: Any) -> datetime | None:
     return moment if moment.year > 1970 else None
 
 
-def _missing(
-    container: Any, stream: Any, choice: Choice, place: _Place, size: int
-) -> Damage | None:
+def _missing(container: Any, stream: Any, place: _Place, size: int) -> Damage | None:
     """Return what a video lacks of the length that it declares: its end may be cut silently."""
     where = f"after byte {place.offset} of {size}"
-    if choice.last is not None and place.shown > choice.last:
-        return None
     if not place.shown:
         return Damage("truncated", f"no frame can be decoded, {where}")
     if stream.frames and place.packets < stream.frames:
@@ -299,7 +311,7 @@ def _damage(error: Exception, place: _Place, size: int, *, has_moov: bool) -> Da
     if not size:
         return Damage("empty", "0 bytes")
     if not has_moov:
-        return Damage("truncated", f"an MP4 without its index (moov), which ends at byte {size}")
+        return Damage("truncated", f"an MP4 without its whole index (moov), it ends at byte {size}")
     where = f"after frame {place.shown - 1}, " if place.shown else ""
     return Damage(
         "truncated" if "is cut" in told else "corrupt",
@@ -308,17 +320,17 @@ def _damage(error: Exception, place: _Place, size: int, *, has_moov: bool) -> Da
 
 
 def _has_moov(file: IO[bytes], size: int) -> bool:
-    """Return False for an MP4 or MOV without its index, which writers put at the end."""
+    """Return False for an MP4 or MOV without its whole index, which writers put at the end."""
     offset = 0
     while offset + 8 <= size:
         file.seek(offset)
         length, name = struct.unpack(">I4s", file.read(8))
         if offset == 0 and name != b"ftyp":
             return True  # another container
-        if name == b"moov":
-            return True
         if length == 1 and offset + 16 <= size:
             length = struct.unpack(">Q", file.read(8))[0]
+        if name == b"moov":
+            return offset + length <= size
         if length < 8:
             break
         offset += length
