@@ -236,3 +236,71 @@ def test_media_where_it_was_found_may_be_touched_and_not_changed(
 
 def test_a_loop_that_holds_nothing_has_nothing_broken(lake: Lake) -> None:
     assert not broken(lake)
+
+
+def removed(lake: Lake, sample_id: str, reason: str) -> None:
+    """Do what an ingest does that finds a sample's only file gone, or other bytes in its place."""
+    rows = lake.read("files", where=f"sample_id == '{sample_id}'")
+    place = rows.schema.get_field_index("state")
+    rows = rows.set_column(place, "state", pa.array(["removed"]))
+    rows = rows.set_column(place + 1, "reason", pa.array([reason]))
+    with lake.run(stage="ingest", round_id="0000") as run:
+        run.replace("files", rows, f"sample_id == '{sample_id}'")
+        run.commit()
+
+
+def referenced(lake: Lake, tmp_path: Path) -> dict[str, Path]:
+    """Move the lake's copies to a source outside of it, and return each sample's file."""
+    source = tmp_path / "source"
+    source.mkdir()
+    files = {}
+    samples, rows = lake.read("samples"), lake.read("files").to_pylist()
+    for sample, uri in lake.media().items():
+        files[sample] = source / local_path(uri).name
+        files[sample].write_bytes(lake.storage.read(uri))
+    uris = pa.array([files[sample].as_uri() for sample in samples["sample_id"].to_pylist()])
+    samples = samples.set_column(samples.schema.get_field_index("uri"), "uri", uris)
+    rows = [
+        row | {"source": source.as_uri()}
+        | ({"uri": files[row["sample_id"]].as_uri()} if row["sample_id"] else {})
+        for row in rows
+    ]  # fmt: skip
+    with lake.run(stage="ingest", round_id="0000") as run:
+        run.replace("samples", samples, "uri != 'none'")
+        run.replace("files", pa.Table.from_pylist(rows), "uri != 'none'")
+        run.commit()
+    return files
+
+
+def test_photos_that_were_removed_or_edited_are_not_broken_once_an_ingest_has_seen_it(
+    old: Lake, tmp_path: Path
+) -> None:
+    files = referenced(old, tmp_path)
+    assert not broken(old)
+    gone, edited = sorted(files)[:2]
+    files[gone].unlink()
+    files[edited].write_bytes(b"other bytes")
+    found = broken(old)
+    assert set(found) == {"media: every sample is there", "media: no sample has changed"}
+    assert "ingest again" in found["media: every sample is there"].remedy
+    removed(old, gone, "gone")
+    removed(old, edited, "replaced")
+    assert not broken(old)
+    told = {one.check: one.checked for one in check(old)}
+    assert told["media: samples known to be removed or overwritten"] == 2
+    assert told["media: every sample is there"] == 10
+
+
+def test_a_copy_in_the_lake_is_missed_even_where_its_source_was_removed(old: Lake) -> None:
+    sample, uri = min(old.media().items())
+    removed(old, sample, "gone")
+    assert not broken(old)
+    local_path(uri).unlink()
+    assert set(broken(old)) == {"media: every sample is there"}
+
+
+def test_a_sample_that_names_no_file_is_told_of(old: Lake) -> None:
+    append("samples", sample_id=["x"])(old)
+    append("files", uri=["y"], generation=["1"], state=["ok"], sample_id=["x"])(old)
+    found = broken(old)["media: every sample is there"]
+    assert (found.broken, found.examples) == (1, ["the sample x names no file"])

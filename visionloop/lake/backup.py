@@ -199,7 +199,7 @@ def _files(
             for uri in files_under(storage, requests)
             if uri.startswith(f"{requests}/{lake.loop}-")
         ],
-        "media": sorted({uri for uri in media if uri.startswith(lake.path("media") + "/")}),
+        "media": sorted({uri for uri in media if (uri or "").startswith(lake.path("media") + "/")}),
         "events": _under(storage, [lake.path("events")]) if events else [],
     }
 

@@ -85,34 +85,53 @@ def media(lake: Lake, version: str) -> Iterator[Finding]:
     files = lake.read("files", columns=columns, version=version).to_pylist()
     known = {(row["uri"], row["generation"], row["sample_id"]) for row in files}
     sizes = {row["sample_id"]: row["size"] for row in files if row["state"] == "ok"}
-    places = lake.media(version=version)
+    places = {sample: uri or "" for sample, uri in lake.media(version=version).items()}
+    gone = _known_to_be_gone(files, places, lake.path("media"))
     roots = {row["source"] for row in files if row["state"] == "ok" and row["source"]}
     there = _listing(roots)
     copies = lake.path("media")
     if any(uri.startswith(f"{copies}/") for uri in places.values()):
         there |= _listing({copies})
-    there |= _elsewhere(set(places.values()) - set(there), roots)
+    wanted = {uri for sample, uri in places.items() if uri and sample not in gone}
+    there |= _elsewhere(wanted - set(there), roots)
     missing, changed = [], []
     for sample_id, uri in sorted(places.items()):
+        if sample_id in gone:
+            continue
         info = there.get(uri)
-        if info is None:
+        if not uri:
+            missing.append(f"the sample {sample_id} names no file")
+        elif info is None:
             missing.append(f"{uri} is missing")
         elif not _unchanged(info, sample_id, sizes.get(sample_id), known):
             changed.append(f"{uri} is changed: it is no longer sample {sample_id[:12]}…")
     yield finding(
         "media: every sample is there",
-        len(places),
+        len(places) - len(gone),
         missing,
-        "Bring the files back to where they were ingested from; with `copy: true` a source's "
-        "images are kept in the lake",
+        "Bring the files back to where they were ingested from, or ingest again: what was removed "
+        "on purpose is then known to be; with `copy: true` a source's images are kept in the lake",
     )
     yield finding(
         "media: no sample has changed",
-        len(places),
+        len(places) - len(gone),
         changed,
-        "Bring the first file back; the new bytes are a sample of their own once they are "
-        "ingested, and this one keeps its labels without its image",
+        "Bring the first file back, or ingest again: the new bytes are then a sample of their own, "
+        "and this one keeps its labels without its image",
     )
+    # Whoever removed or overwrote a file knows it, and so does the lake: counted, and not broken.
+    yield finding("media: samples known to be removed or overwritten", len(gone), [], "")
+
+
+def _known_to_be_gone(files: list[dict[str, Any]], places: dict[str, str], copies: str) -> set[str]:
+    """Return the samples of which an ingest has found every place removed or overwritten."""
+    ok = {row["sample_id"] for row in files if row["state"] == "ok"}
+    removed = {row["sample_id"] for row in files if row["state"] == "removed"}
+    return {
+        sample_id
+        for sample_id, uri in places.items()
+        if sample_id in removed and sample_id not in ok and not uri.startswith(f"{copies}/")
+    }
 
 
 def _listing(roots: set[str]) -> dict[str, FileInfo]:

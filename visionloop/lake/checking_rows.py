@@ -22,6 +22,7 @@ REFERENCES = [
     ("files", "sample_id", "samples", "sample_id"),
     ("samples", "sample_id", "files", "sample_id"),
     ("metadata", "sample_id", "samples", "sample_id"),
+    ("thumbnails", "sample_id", "samples", "sample_id"),
     ("labels", "sample_id", "samples", "sample_id"),
     ("label_requests", "sample_id", "samples", "sample_id"),
     ("predictions", "sample_id", "samples", "sample_id"),
@@ -42,6 +43,7 @@ KEYS = {
     "samples": ("sample_id",),
     "files": ("uri", "generation"),
     "metadata": ("sample_id",),
+    "thumbnails": ("sample_id",),
     "label_requests": ("round_id", "sample_id", "purpose"),
     "predictions": ("sample_id", "model_id"),
     "selections": ("round_id", "sample_id", "arm"),
@@ -58,7 +60,7 @@ PARTS = {
     "in": ("ok", "flagged", "unreadable", "skipped", "duplicates", "unchecked", "missing"),
     "events": ("pending", "harvested", "duplicate", "rejected", "orphan", "ignored"),
 }
-FILE_STATES = ("ok", "unreadable", "skipped", "removed")
+FILE_STATES = ("ok", "unreadable", "skipped", "removed", "container")
 # Float32 vectors of a few thousand components that were scaled to length 1 are closer than this.
 LENGTH_TOLERANCE = 1e-3
 _RESTORE = "Restore the lake from a backup, or report this: no stage leaves such rows"
@@ -146,7 +148,9 @@ def _files(columns: _Columns) -> Finding:
     wrong = [
         f"{uri} is {state!r} with sample {sample_id}"
         for uri, state, sample_id in held
-        if state not in FILE_STATES or (state == "ok") != bool(sample_id)
+        if state not in FILE_STATES
+        # What was removed names the sample that it was, if it was one.
+        or (state != "removed" and (state == "ok") != bool(sample_id))
     ]
     return finding("files: a sample if and only if readable", len(held), wrong, _RESTORE)
 

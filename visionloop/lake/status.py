@@ -157,7 +157,7 @@ def _holder(holder: dict[str, Any]) -> str:
 
 def _media(lake: Lake) -> dict[str, int]:
     places = lake.media().values()
-    copied = sum(uri.startswith(lake.path("media") + "/") for uri in places)
+    copied = sum((uri or "").startswith(lake.path("media") + "/") for uri in places)
     return {"referenced": len(places) - copied, "copied": copied}
 
 
