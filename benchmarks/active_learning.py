@@ -7,8 +7,8 @@ seeds:
   this repository, with plain implementations of the same rules; at each of seven budgets our mean
   must lie within two standard errors of it (of our mean over the seeds). What TypiClust
   chooses depends on how many labels it is asked for at once, as there are as many clusters as
-  labels; its reference agrees with one request from each budget to the next and with no batches of
-  10 (nobody else's agrees with that). In batches of 10 it is one of the single strategies too.
+  labels; its reference agrees with one request from each budget to the next and not with batches of
+  10 (that of uncertainty agrees with batches only). In batches it is a single strategy too.
 - Is the default, which moves from typicality to uncertainty with the labels, at least as good as
   the best single strategy at every budget, less .01? The best one of this run counts, which is
   another one at each budget.
