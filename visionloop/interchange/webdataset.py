@@ -1,7 +1,7 @@
 """WebDataset: tar shards in which files of one key belong together: ``000.jpg 000.cls 000.json``.
 
 ``cls`` is the class as a number (its name stands in ``classes.txt`` beside the shards) or as text;
-``json`` holds all that is known. Shards are read from their beginning to their end, once.
+``json`` holds all that is known. Of a shard the headers and the small files are read.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -21,7 +22,9 @@ from visionloop.interchange.places import IMAGES, Folder, file_and_root, size_of
 from visionloop.interchange.records import Annotated, Box, Problems, Reading
 from visionloop.interchange.target import Target
 from visionloop.interchange.writing import Classes, Content, Holds
-from visionloop.lake.storage import INSIDE, local_path, open_storage
+from visionloop.lake.archive_storage import Archive
+from visionloop.lake.archives import COMPRESSED, PLAIN, Damage, Member, member_uri
+from visionloop.lake.storage import open_storage
 
 HOLDS = Holds(
     labels=1000,
@@ -33,7 +36,7 @@ HOLDS = Holds(
     sample_id=True,
     media=("copy",),
 )
-_SAID = frozenset({".cls", ".json", ".txt"})
+_HEADER = 256 << 10
 _MOST_TEXT = 16 << 20
 # The keys of a member's .json that are no metadata.
 _OWN = frozenset(
@@ -43,9 +46,9 @@ _OWN = frozenset(
 
 def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
     """Read a WebDataset; see `visionloop.interchange.formats.read_set`."""
-    named, root = file_and_root(uri, ".tar")
+    named, root = file_and_root(uri, *PLAIN, *COMPRESSED)
     folder = Folder(root)
-    shards = [named] if named else sorted(folder.named(".tar"))
+    shards = [named] if named else sorted(folder.named(*PLAIN, *COMPRESSED))
     if not shards:
         raise InputError(
             "there are no tar shards here", where=uri, remedy="Name a .tar file, or their folder"
@@ -61,42 +64,41 @@ def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
 def _records(
     folder: Folder, shards: list[str], classes: list[str], reading: Reading
 ) -> Iterator[Annotated]:
+    problems = reading.problems
     for shard in shards:
-        members = _members(folder.uri(shard), shard, reading.problems)
-        for key, group in groupby(members, lambda member: _key(member[0])):
-            files = {suffix_of(name): (name, data) for name, data in group}
+        archive = Archive(folder.files[shard], open_storage(folder.root))
+        for key, group in groupby(_members(archive, shard, problems), lambda one: _key(one.name)):
+            files = {suffix_of(member.name): member for member in group}
             image = next((ending for ending in files if suffix(f"x{ending}") in IMAGES), "")
-            if not image:
-                reading.problems.add("no_file", shard, key, "no image has this key")
-                continue
-            yield _record(shard, folder.uri(shard), key, image, files, classes, reading)
+            if image:
+                yield _record(_Sample(shard, archive, key, files), image, classes, reading)
+            else:
+                problems.add("no_file", shard, key, "no image has this key")
 
 
-def _members(uri: str, shard: str, problems: Problems) -> Iterator[tuple[str, bytes]]:
-    """Yield the files of a shard; of an image its first bytes, which tell its size."""
-    source: Any
-    if uri.startswith("file://"):
-        source = local_path(uri).open("rb")
-    else:
-        source = io.BytesIO(open_storage(uri).read(uri))
-    with source:
-        last = ""
-        try:
-            with tarfile.open(fileobj=source, mode="r|*") as tar:
-                for member in tar:
-                    name = member.name.removeprefix("./")
-                    last = name
-                    if not member.isfile() or name.startswith("/") or ".." in name.split("/"):
-                        if not member.isdir():
-                            problems.add("not_a_file", shard, name, "a link, or outside the shard")
-                        continue
-                    file = tar.extractfile(member)
-                    if file is None:
-                        continue
-                    text = suffix_of(name) in _SAID
-                    yield name, file.read(_MOST_TEXT if text else 256 << 10)
-        except (tarfile.TarError, EOFError, OSError) as error:
-            problems.add("broken_shard", shard, f"after {last}" if last else "", str(error))
+@dataclass(frozen=True)
+class _Sample:
+    """The files of one key of a shard."""
+
+    shard: str
+    archive: Archive
+    key: str
+    files: Mapping[str, Member]
+
+    def text(self, ending: str, most: int = _MOST_TEXT) -> bytes:
+        """Return the first bytes of a file, none where there is no such file."""
+        member = self.files.get(ending)
+        return self.archive.read(member.offset, min(member.size, most)) if member else b""
+
+
+def _members(archive: Archive, shard: str, problems: Problems) -> Iterator[Member]:
+    for item in archive:
+        if isinstance(item, Damage):
+            problems.add("broken_shard", shard, "", f"{item.reason}: {item.detail}")
+        elif item.reason:
+            problems.add(item.reason, shard, item.name, item.detail)
+        else:
+            yield item
 
 
 def _key(name: str) -> str:
@@ -110,24 +112,16 @@ def suffix_of(name: str) -> str:
     return (dot + ending).lower()
 
 
-def _record(
-    shard: str,
-    uri: str,
-    key: str,
-    image: str,
-    files: Mapping[str, tuple[str, bytes]],
-    classes: list[str],
-    reading: Reading,
-) -> Annotated:
-    problems = reading.problems
-    name, head = files[image]
-    said = _json(shard, files, problems)
+def _record(sample: _Sample, image: str, classes: list[str], reading: Reading) -> Annotated:
+    problems, shard, key = reading.problems, sample.shard, sample.key
+    member = sample.files[image]
+    said = _json(sample, problems)
     width, height = (int(finite(said.get(side)) or 0) for side in ("width", "height"))
     if not (width and height):
-        width, height = size_of(head)
+        width, height = size_of(sample.text(image, _HEADER))
     labels = [str(label) for label in said.get("labels") or []]
-    if not labels and ".cls" in files:
-        text = files[".cls"][1].decode("utf-8", "replace").strip()
+    if not labels:
+        text = sample.text(".cls").decode("utf-8", "replace").strip()
         place = int(text) if text.isdigit() else -1
         label = classes[place] if 0 <= place < len(classes) else text
         labels = [label] if label else []
@@ -153,11 +147,11 @@ def _record(
         problems.add("no_annotation", shard, key)
     metadata = dict(said["metadata"]) if isinstance(said.get("metadata"), dict) else {}
     metadata |= {k: v for k, v in said.items() if k not in _OWN and not isinstance(v, dict | list)}
-    if ".txt" in files:
-        metadata["caption"] = files[".txt"][1].decode("utf-8", "replace")
+    if caption := sample.text(".txt").decode("utf-8", "replace"):
+        metadata["caption"] = caption
     return Annotated(
-        str(said.get("file") or name),
-        f"{uri}{INSIDE}{name}",
+        str(said.get("file") or member.name),
+        member_uri(sample.archive.info.uri, member),
         str(said.get("sample_id") or ""),
         width,
         height,
@@ -171,17 +165,18 @@ def _record(
     )
 
 
-def _json(shard: str, files: Mapping[str, tuple[str, bytes]], problems: Problems) -> dict[str, Any]:
-    if ".json" not in files:
+def _json(sample: _Sample, problems: Problems) -> dict[str, Any]:
+    data = sample.text(".json")
+    if not data:
         return {}
-    name, data = files[".json"]
     try:
         content = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        problems.add("bad_json", shard, name, str(error))
-        return {}
+        content, told = None, str(error)
+    else:
+        told = "no object"
     if not isinstance(content, dict):
-        problems.add("bad_json", shard, name, "no object")
+        problems.add("bad_json", sample.shard, f"{sample.key}.json", told)
         return {}
     return content
 
