@@ -19,7 +19,7 @@ from visionloop.media.fingerprint import fingerprint
 from visionloop.media.measures import LEAST_SIDE, measures, normalised, saturation
 
 # Longest side of a thumbnail at most; at least half of it where the picture has as many pixels.
-THUMBNAIL_SIDE = 256
+THUMBNAIL_SIDE = 160
 # A picture with so few pixels keeps each of them: smoothed it would show nothing.
 _KEPT_SIDE = 64
 

@@ -11,7 +11,9 @@ class MonitoringConfig(BaseModel):
     A quality measure (sharpness, brightness, contrast) flags a sample in two ways: below or above
     an absolute limit, always; and as an outlier of the samples seen so far, once there are
     ``min_population`` of them. An outlier has a modified z-score beyond ``outlier_deviations``
-    (Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993).
+    (Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993). What a picture is (long, grey,
+    tiny, empty) is odd below a limit that is also half the median of its source: where all are so,
+    none is odd.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,7 +46,7 @@ class MonitoringConfig(BaseModel):
         "5 in 1,000 sound ones.",
     )
     blurred_below: float = Field(
-        default=1e-3,
+        default=2e-3,
         ge=0,
         description="Sharpness (variance of the Laplacian over that of the grey values, without "
         "rounding noise; photographs have 0.003 to 0.3) below which a sample is blurred "
@@ -64,11 +66,40 @@ class MonitoringConfig(BaseModel):
         description="Mean brightness above which a sample is bright whatever the others look like.",
     )
     low_contrast_below: float = Field(
-        default=0.01,
+        default=0.025,
         ge=0,
         le=1,
         description="Standard deviation of brightness below which a sample has low contrast "
         "whatever the others look like.",
+    )
+    low_information_below: float = Field(
+        default=2.0,
+        ge=0,
+        le=8,
+        description="Entropy of the grey values in bits (photographs have 5 to 8) below which a "
+        "sample holds little information, where its source's median is above twice this; else "
+        "half the median.",
+    )
+    odd_aspect_below: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="Shorter over longer side below which a sample is a strip, where its source's "
+        "median is above twice this; else half the median.",
+    )
+    grey_below: float = Field(
+        default=0.008,
+        ge=0,
+        le=1,
+        description="Saturation (mean distance of the strongest and weakest channel, 0 to 1) below "
+        "which a sample is grey among coloured ones, where its source's median is above twice "
+        "this; else half the median.",
+    )
+    tiny_below: int = Field(
+        default=16,
+        ge=0,
+        description="Pixels of the shorter side below which a sample is tiny, where its source's "
+        "median is above twice this; else half the median.",
     )
     drift_min_events: int = Field(
         default=100,

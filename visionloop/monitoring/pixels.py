@@ -1,8 +1,8 @@
-"""The grey pixels that the comparison of two pictures needs."""
+"""The pixels that the comparison of two pictures needs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +38,25 @@ def grey(data: bytes) -> NDArray[np.float64]:
     image = decode(data, draft=_DRAFT).image.convert("L")
     small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
     return np.asarray(small, dtype=np.float64)
+
+
+def read_pixels(lake: Lake, uris: Iterable[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Yield whole pictures by URI, upright RGB; what cannot be read any more is left out.
+
+    Args:
+        lake: The lake, whose own storage is used where a picture lies in it.
+        uris: Where the pictures lie.
+    """
+    from visionloop.lake.storage import StorageError
+    from visionloop.media.decode import decode_rgb
+
+    for uri, data in read_media(lake, uris):
+        if isinstance(data, StorageError):
+            continue
+        try:
+            yield uri, decode_rgb(data)
+        except UnreadableMedia:
+            continue
 
 
 def read_greys(lake: Lake, uris: Iterable[str]) -> Mapping[str, NDArray[np.float64]]:

@@ -11,7 +11,7 @@ first few samples and for populations that are mostly defective.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,13 +38,14 @@ class Limit:
     """The limit that one measure was held to in one population.
 
     Attributes:
-        kind: ``blurred``, ``dark``, ``bright`` or ``low_contrast``.
+        kind: ``blurred``, ``dark``, ``bright``, ``low_contrast``, ``low_information``,
+            ``odd_aspect``, ``grey`` or ``tiny``.
         measure: What was measured.
         value: The limit, in units of the measure.
         above: Whether values above the limit are flagged, otherwise those below.
         median: Median of the population, in units of the measure.
         population: Number of samples in the population.
-        rule: ``absolute`` or ``outlier``, whichever set the limit.
+        rule: ``absolute``, ``outlier`` or ``half the median``, whichever set the limit.
     """
 
     kind: str
@@ -89,17 +90,57 @@ def limits(
     ]
 
 
+def oddities(measures: Mapping[str, Values], thresholds: MonitoringConfig) -> list[Limit]:
+    """Return the limits of what a picture is, rather than how well it was taken.
+
+    Args:
+        measures: ``entropy`` in bits, ``aspect`` (shorter over longer side), ``saturation`` and
+            ``side`` (pixels of the shorter one) of each sample of the population, shape [n] each;
+            NaN where one is not known.
+        thresholds: Limits, and ``min_population``.
+    """
+    return [
+        _unusual(
+            "low_information", "entropy", measures, thresholds.low_information_below, thresholds
+        ),
+        _unusual("odd_aspect", "aspect", measures, thresholds.odd_aspect_below, thresholds),
+        _unusual("grey", "saturation", measures, thresholds.grey_below, thresholds),
+        _unusual("tiny", "side", measures, thresholds.tiny_below, thresholds),
+    ]
+
+
+def _unusual(
+    kind: str,
+    measure: str,
+    measures: Mapping[str, Values],
+    absolute: float,
+    thresholds: MonitoringConfig,
+) -> Limit:
+    values = measures[measure]
+    known = values[np.isfinite(values)]
+    median = float(np.median(known)) if len(known) else math.nan
+    usual = len(known) >= thresholds.min_population and median / 2 < absolute
+    limit, rule = (median / 2, "half the median") if usual else (absolute, "absolute")
+    return Limit(kind, measure, limit, False, median, len(known), rule)
+
+
 def telling(kinds: set[str], contrast: float) -> set[str]:
     """Return the kinds that name the cause, without those that follow from it.
 
-    Too little or too much light takes contrast and detail with it, and blur takes contrast.
+    Too little or too much light takes contrast, colour and detail with it, and blur takes contrast.
+    A picture that is nearly empty may be called anything else, too. Its shape is a matter apart.
 
     Args:
         kinds: Kinds whose limit a sample is beyond.
         contrast: Its contrast.
     """
+    apart = kinds & {"odd_aspect", "tiny", "low_information"}
     if kinds & {"dark", "bright"}:
-        return kinds & {"dark", "bright"}
+        return apart | kinds & {"dark", "bright"}
+    if "low_information" in kinds:
+        return apart | kinds & {"low_contrast"}
+    if "low_contrast" in kinds:
+        kinds = kinds - {"grey"}
     if {"blurred", "low_contrast"} <= kinds:
         return kinds - ({"blurred"} if contrast < _COARSE else {"low_contrast"})
     return kinds

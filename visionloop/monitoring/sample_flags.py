@@ -14,7 +14,7 @@ from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.duplicates import nearest_earlier
 from visionloop.monitoring.findings import Findings
 from visionloop.monitoring.likeness import likeness
-from visionloop.monitoring.quality import Limit, limits, net_sharpness, telling
+from visionloop.monitoring.quality import Limit, limits, net_sharpness, oddities, telling
 
 # Takes URIs; returns float64 [SIDE, SIDE] of those that can be read.
 ReadGreys = Callable[[list[str]], Mapping[str, NDArray[np.float64]]]
@@ -29,8 +29,10 @@ class Population:
         uris: Where their bytes lie, "" where that is not written.
         sources: Where they came from, "" where that is not written.
         prints: Fingerprints of 32 bytes, None where there is none.
-        measures: Sharpness (without rounding noise), brightness and contrast, float64 [n] each.
-        measured: Which samples have a fingerprint and every measure, bool [n].
+        measures: Sharpness (without rounding noise), brightness and contrast, and ``entropy``,
+            ``aspect``, ``saturation`` and ``side`` (see `visionloop.monitoring.quality.oddities`),
+            float64 [n] each, NaN where one is not known.
+        measured: Which samples have a fingerprint and the first three measures, bool [n].
         is_new: Which samples are to be checked, bool [n].
     """
 
@@ -47,19 +49,21 @@ def population_of(samples: pa.Table, new: set[str]) -> Population:
     """Return the samples of the table ``samples`` as a population.
 
     Args:
-        samples: Columns sample_id, uri, source, fingerprint, sharpness, brightness, contrast.
+        samples: Table ``samples``.
         new: Samples to be checked.
     """
-    columns = {name: samples[name].to_pylist() for name in samples.column_names}
-    measures = {
-        name: np.array([np.nan if v is None else v for v in columns[name]], dtype=np.float64)
-        for name in ("sharpness", "brightness", "contrast")
-    }
+    names = ("sample_id", "uri", "source", "fingerprint")
+    columns = {name: samples[name].to_pylist() for name in names}
+    measures = {name: _numbers(samples, name) for name in ("sharpness", "brightness", "contrast")}
     measures["sharpness"] = net_sharpness(measures["sharpness"], measures["contrast"])
     prints = columns["fingerprint"]
     measured = np.array([p is not None for p in prints], dtype=bool)
     for values in measures.values():
         measured &= np.isfinite(values)
+    width, height = _numbers(samples, "width"), _numbers(samples, "height")
+    measures["side"] = np.minimum(width, height)
+    measures["aspect"] = measures["side"] / np.maximum(width, height)
+    measures |= {name: _numbers(samples, name) for name in ("entropy", "saturation")}
     return Population(
         columns["sample_id"],
         [uri or "" for uri in columns["uri"]],
@@ -71,8 +75,15 @@ def population_of(samples: pa.Table, new: set[str]) -> Population:
     )
 
 
+def _numbers(samples: pa.Table, name: str) -> NDArray[np.float64]:
+    """Return a column as numbers, NaN where there is none: older lakes lack some."""
+    if name not in samples.column_names:
+        return np.full(samples.num_rows, np.nan)
+    return np.asarray(samples[name].cast(pa.float64()).to_numpy(zero_copy_only=False))
+
+
 def flag_quality(population: Population, thresholds: MonitoringConfig, findings: Findings) -> None:
-    """Flag new samples that are blurred, dark, bright or flat, among those of their source.
+    """Flag new samples of bad quality, and odd ones, among those of their source.
 
     Args:
         population: All samples.
@@ -86,12 +97,11 @@ def flag_quality(population: Population, thresholds: MonitoringConfig, findings:
         own = names == source
         # A source too small to be a population of its own is judged among all samples.
         among = own if own.sum() >= thresholds.min_population else np.ones_like(own)
-        for limit in limits(
-            measures["sharpness"][among],
-            measures["brightness"][among],
-            measures["contrast"][among],
-            thresholds,
-        ):
+        theirs = {name: values[among] for name, values in measures.items()}
+        of_quality = limits(
+            theirs["sharpness"], theirs["brightness"], theirs["contrast"], thresholds
+        )
+        for limit in [*of_quality, *oddities(theirs, thresholds)]:
             values = measures[limit.measure]
             for row in np.flatnonzero(own & population.is_new & limit.flags(values)).tolist():
                 found.setdefault(row, []).append((limit, float(values[row])))

@@ -17,6 +17,7 @@ import pyarrow as pa
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.findings import Findings
 from visionloop.monitoring.metadata import metadata_problems
+from visionloop.monitoring.same_pixels import ReadPixels, flag_attached, flag_pixel_duplicates
 from visionloop.monitoring.sample_flags import (
     ReadGreys,
     flag_near_duplicates,
@@ -59,20 +60,22 @@ def check_samples(
     *,
     now: datetime,
     read_greys: ReadGreys = lambda uris: {},
+    read_pixels: ReadPixels = lambda uris: (),
 ) -> Checked:
     """Check every file that has no check yet, against all samples of earlier rounds too.
 
     Args:
         files: Table ``files`` (uri, generation, state, reason, detail, sample_id, round_id,
             found_at), all findings.
-        samples: Table ``samples`` (sample_id, uri, source, captured_at, fingerprint, sharpness,
-            brightness, contrast), all findings.
+        samples: Table ``samples``, all findings.
         metadata: Table ``metadata`` (sample_id, raw and typed columns), or None.
         checks: Table ``checks`` (subject, generation), what was checked before.
         thresholds: What counts as odd.
         now: Time that is written as ``checked_at`` and ``flagged_at``, in UTC.
         read_greys: Reads the grey pixels of pictures by URI, to confirm near duplicates, see
             `visionloop.monitoring.pixels`; what it leaves out is judged by fingerprint alone.
+        read_pixels: Reads whole pictures, to confirm equal pixels; what it leaves out is judged by
+            the key that ingest took of them.
     """
     done = set(
         zip(
@@ -84,7 +87,9 @@ def check_samples(
     findings = Findings(now)
     new, unknown = _check_files(files, samples, done, findings)
     new.update(s for s in samples["sample_id"].to_pylist() if (s, "") not in done)
-    unmeasured = _check_new_samples(samples, metadata, new, thresholds, read_greys, findings)
+    unmeasured = _check_new_samples(
+        samples, metadata, new, thresholds, read_greys, read_pixels, findings
+    )
 
     states = Counter({state: 0 for state in STATES})
     states.update(row["state"] for row in findings.checks)
@@ -142,6 +147,7 @@ def _check_new_samples(
     new: set[str],
     thresholds: MonitoringConfig,
     read_greys: ReadGreys,
+    read_pixels: ReadPixels,
     findings: Findings,
 ) -> int:
     """Check the new samples; return how many lack a measure and stay unchecked."""
@@ -150,6 +156,8 @@ def _check_new_samples(
     population = population_of(samples, new)
     first = len(findings.flags)
     flag_quality(population, thresholds, findings)
+    flag_attached(samples, new, findings)
+    flag_pixel_duplicates(samples, new, read_pixels, findings)
     flag_near_duplicates(population, thresholds, read_greys, findings)
     for sample, problem in metadata_problems(metadata, samples, new, now=findings.now):
         findings.flag(sample, "bad_metadata", **problem)

@@ -67,7 +67,7 @@ def monitor(
     """
     import pyarrow as pa
 
-    from visionloop.monitoring.pixels import read_greys
+    from visionloop.monitoring.pixels import read_greys, read_pixels
     from visionloop.monitoring.samples import check_samples
     from visionloop.progress import progress
 
@@ -84,6 +84,7 @@ def monitor(
                 thresholds,
                 now=now,
                 read_greys=lambda uris: read_greys(opened, uris),
+                read_pixels=lambda uris: read_pixels(opened, uris),
             )
             bar.advance(checked.n_in)
             bar.note(f"{checked.states['flagged']} flagged")

@@ -26,6 +26,12 @@ _HEADINGS = {
     "dark": "Dark",
     "bright": "Overexposed",
     "low_contrast": "Without contrast",
+    "low_information": "Nearly empty",
+    "odd_aspect": "Long strips",
+    "grey": "Grey among coloured ones",
+    "tiny": "Tiny",
+    "pixel_duplicate": "The same pixels in another file",
+    "attached_data": "With something else behind the picture",
     "bad_metadata": "Metadata that cannot be true",
 }
 
@@ -171,6 +177,10 @@ def _evidence(row: Mapping[str, Any]) -> list[str]:
         if "unconfirmed" not in evidence:
             lines.append(f"likeness {row['score']:.3f}, threshold {row['threshold']:.3f}")
         return [*lines, f"{evidence.get('bits')} of 256 bits differ"]
+    if kind == "pixel_duplicate":
+        return ["same pixels as", file_name(str(evidence.get("original_uri", "")))]
+    if kind == "attached_data":
+        return [f"{evidence.get('attached')} behind the picture"]
     if kind == "bad_metadata":
         return [str(evidence.get("problem", "")), *_rest(evidence)]
     if row["score"] is None:
