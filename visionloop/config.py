@@ -293,6 +293,8 @@ def _resolve_paths(config: LoopConfig, folder: Path) -> LoopConfig:
         source["uri"] = absolute(source["uri"])
         if "labels" in source:
             source["labels"] = labels(source["labels"])
+        if "media" in source:
+            source["media"] = absolute(source["media"])
         if source.get("video") and "frames" in source["video"]:
             source["video"]["frames"] = absolute(source["video"]["frames"])
     return LoopConfig.model_validate(data)

@@ -17,7 +17,20 @@ _KINDS = (
 )
 _BRACES = re.compile(r"\{[^{}]*\}")
 
-Kind = Literal["folder", "list", "tar", "events"]
+Kind = Literal["folder", "list", "tar", "events", "annotated"]
+# As `visionloop.interchange.formats.FORMATS` has them, which a test holds.
+Format = Literal[
+    "",
+    "coco",
+    "voc",
+    "yolo",
+    "folders",
+    "table",
+    "lightly",
+    "label_studio",
+    "webdataset",
+    "fiftyone",
+]
 
 
 class VideoConfig(BaseModel):
@@ -77,6 +90,14 @@ class SourceConfig(BaseModel):
         "it. list: the files that it names. tar: the members of one archive, or of every archive "
         "below a folder. events: the images of requests that were logged with their bodies",
     )
+    format: Format = Field(
+        "",
+        description="the source is an annotated set of this format, read as `visionloop import` "
+        "reads it: its images, labels, boxes and metadata",
+    )
+    media: StorageUri = Field(
+        "", description="where the images of an annotated set lie; empty: in the set"
+    )
     copy_media: bool = Field(
         False,
         alias="copy",
@@ -88,8 +109,9 @@ class SourceConfig(BaseModel):
     labels: StorageUri = Field(
         "none",
         description="labels that are known already: `none`, `folder` (the name of an image's "
-        "folder), `source` (the column `label` of a list, the `.cls` files of a tar), or the URI "
-        "of a CSV file with columns file,label or sample_id,label",
+        "folder), `source` (the column `label` of a list, the `.cls` files of a tar; what an "
+        "annotated set says, by default), or the URI of a CSV file with columns file,label or "
+        "sample_id,label",
     )
     video: VideoConfig | None = Field(
         None,
@@ -100,6 +122,8 @@ class SourceConfig(BaseModel):
     @property
     def resolved_kind(self) -> Kind:
         """The kind, told from the URI where it is not given."""
+        if self.format:
+            return "annotated"
         if self.kind != "auto":
             return self.kind
         for pattern, kind in _KINDS:
@@ -107,15 +131,23 @@ class SourceConfig(BaseModel):
                 return kind  # type: ignore[return-value]
         return "folder"
 
+    @property
+    def brings_labels(self) -> bool:
+        """Whether the labels that the source itself has are taken."""
+        by_itself = bool(self.format) and "labels" not in self.model_fields_set
+        return self.labels == "source" or by_itself
+
     @model_validator(mode="after")
     def _fits_its_kind(self) -> SourceConfig:
         kind = self.resolved_kind
         if self.video is not None and kind not in ("folder", "list"):
             raise ValueError(f"`video` is for folders and lists, this source is of kind {kind}")
-        if self.labels == "source" and kind not in ("list", "tar"):
-            raise ValueError(
-                f"`labels: source` is for lists and tars; this source is of kind {kind}"
-            )
+        if self.format and self.kind != "auto":
+            raise ValueError(f"a source has a `kind` ({self.kind}) or a `format`, not both")
+        if self.media and not self.format:
+            raise ValueError("`media` is for annotated sets: name the set's `format`")
+        if self.labels == "source" and kind not in ("list", "tar", "annotated"):
+            raise ValueError("`labels: source` is for lists, tars and annotated sets")
         if self.labels == "folder" and kind == "events":
             raise ValueError(
                 "logged requests lie in no folders: take `labels: none`, or a CSV file"

@@ -1,13 +1,16 @@
-"""Bring the images of a folder or bucket prefix into a lake, once each."""
+"""Bring images into a lake, once each: of folders, lists, tars, videos, annotated sets or logs."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, get_args
 
 from visionloop.cli.configuration import absolute, add_lake_options, lake_config
 from visionloop.cli.parser import show
 from visionloop.errors import InputError
+from visionloop.source_config import Format, SourceConfig
+
+_OF_A_SOURCE = ("kind", "format", "every", "scenes", "frames", "metadata", "labels", "copy")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +21,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="URI",
-        help="folder or bucket prefix; may be given again (default: the configuration's sources)",
+        help="folder or bucket prefix, list of images (.txt, .csv, .parquet) or tar archive "
+        "(x-{000..009}.tar for many); may be given again (default: the configuration's sources)",
+    )
+    parser.add_argument(
+        "--kind",
+        choices=get_args(SourceConfig.model_fields["kind"].annotation),
+        help="folder, list, tar (also a folder of them) or events (requests logged with their "
+        "bodies) (default: auto, told from the end of the URI)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=[name for name in get_args(Format) if name],
+        help="the source is an annotated set: its labels, boxes and metadata come along",
+    )
+    video = parser.add_mutually_exclusive_group()
+    video.add_argument(
+        "--every", type=float, metavar="SECONDS", help="take a frame of each video so often"
+    )
+    video.add_argument(
+        "--scenes",
+        type=float,
+        metavar="CHANGE",
+        help="take the first frame of each scene of a video: where more changes than this, 0 to 1 "
+        "(0.1 finds hard cuts)",
+    )
+    video.add_argument(
+        "--frames",
+        metavar="FILE",
+        help="take the frames that a text file names as LightlyOne does: clip-099-mp4.png",
     )
     parser.add_argument(
         "--metadata",
@@ -27,8 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--labels",
-        metavar="none|folder|FILE",
-        help="labels known already: the name of an image's folder, or a CSV file (default: none)",
+        metavar="none|folder|source|FILE",
+        help="labels known already: the name of an image's folder, what the list, tar or set "
+        "itself says, or a CSV file (default: none; for an annotated set: source)",
     )
     parser.add_argument(
         "--copy", action="store_true", help="copy the images into the lake, not only refer to them"
@@ -41,9 +73,9 @@ def run(args: argparse.Namespace) -> int:
     overrides: dict[str, Any] = {}
     if args.source:
         overrides["sources"] = [_source(args, uri) for uri in args.source]
-    elif args.metadata or args.labels or args.copy:
+    elif given := [f"--{n}" for n in _OF_A_SOURCE if getattr(args, n) not in (None, False)]:
         raise InputError(
-            "--metadata, --labels and --copy describe a --source, and none was given",
+            f"{' and '.join(given)} describe a --source, and none was given",
             remedy="Give --source URI, or write these into the configuration's sources",
         )
     config = lake_config(args, overrides)
@@ -68,11 +100,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _source(args: argparse.Namespace, uri: str) -> dict[str, Any]:
     source: dict[str, Any] = {"uri": absolute(uri)}
-    if args.metadata:
-        source["metadata"] = args.metadata
+    for name in ("kind", "format", "metadata"):
+        if getattr(args, name):
+            source[name] = getattr(args, name)
     if args.labels:
-        known = args.labels in ("none", "folder")
+        known = args.labels in ("none", "folder", "source")
         source["labels"] = args.labels if known else absolute(args.labels)
     if args.copy:
         source["copy"] = True
+    video: dict[str, Any] = {"every": args.every, "scenes": args.scenes}
+    video["frames"] = absolute(args.frames) if args.frames else None
+    if given := {name: value for name, value in video.items() if value is not None}:
+        source["video"] = given
     return source

@@ -97,7 +97,11 @@ def open_source(source: SourceConfig, *, label_files: Collection[str] = ()) -> S
     if opener := OPENERS.get(kind):
         return opener(source)
     inner: Source
-    if kind == "list":
+    if kind == "annotated":
+        from visionloop.media.sources.annotated import AnnotatedSource
+
+        inner = AnnotatedSource(source)
+    elif kind == "list":
         from visionloop.media.sources.list_file import ListSource
 
         inner = ListSource(source)

@@ -330,7 +330,7 @@ def _has_moov(file: IO[bytes], size: int) -> bool:
         if length == 1 and offset + 16 <= size:
             length = struct.unpack(">Q", file.read(8))[0]
         if name == b"moov":
-            return offset + length <= size
+            return bool(offset + length <= size)
         if length < 8:
             break
         offset += length
