@@ -297,12 +297,13 @@ def test_the_pixels_reserved_are_those_in_memory() -> None:
 def test_an_ingest_of_large_pictures_holds_few_of_them_at_a_time(tmp_path: Path) -> None:
     program = """
 import resource, sys
-from visionloop.lake.storage import open_storage
 from visionloop.media.reading import examine
-storage = open_storage(sys.argv[1])
+from visionloop.media.sources import open_source
+from visionloop.source_config import SourceConfig
+source = open_source(SourceConfig(uri=sys.argv[1]))
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = peak()
-states = [found.state for found in examine(storage, storage.list(sys.argv[1]), {})]
+states = [found.state for found in examine(source, source.entries())]
 assert states == ["ok"] * 8, states
 print(peak() - before)
 """

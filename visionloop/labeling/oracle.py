@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from visionloop.errors import InputError
 from visionloop.labeling.answers import is_skip
-from visionloop.labeling.tables import folder_label, labels_of_files
+from visionloop.labeling.tables import labels_of_files
+from visionloop.media.sources.folder import folder_label
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig

@@ -128,9 +128,3 @@ def labels_of_files(
                 remedy="Keep one label a sample",
             )
     return labels, unknown
-
-
-def folder_label(uri: str) -> str:
-    """Return the name of the folder that a file lies in: its label in a folder of classes."""
-    parent = uri.rstrip("/").rpartition("/")[0]
-    return name_of(parent) if parent else ""

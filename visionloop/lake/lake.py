@@ -150,6 +150,26 @@ class Lake:
                 return empty.select(columns) if columns else empty
             return tables.read(found, snapshot, columns=columns, where=where)
 
+    def snapshot(self, table: str, *, version: str | None = None) -> int:
+        """Return the snapshot of a table at a version: it changes whenever the table does."""
+        return self._version(version).tables.get(table, 0)
+
+    def batches(
+        self, table: str, *, columns: list[str] | None = None, version: str | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield a table's rows some at a time, in no order; it is never all in memory.
+
+        Args:
+            table: Name of a table.
+            columns: Columns to read, all by default.
+            version: Lake version to read at, the newest by default.
+        """
+        snapshot = self._version(version).tables.get(table)
+        with catalog_errors(f"table {table} of {self.uri}"):
+            found = tables.load_table(self.catalog, self.loop, table) if snapshot else None
+            if found is not None and snapshot is not None:
+                yield from tables.batches(found, snapshot, columns=columns)
+
     def stage_runs(self, *, where: Any = None) -> pa.Table:
         """Return the rows of `stage_runs`, which stands outside the versions that it records."""
         with catalog_errors(f"table stage_runs of {self.uri}"):

@@ -50,13 +50,15 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("uri", pa.string()),
         ("generation", pa.string()),  # object generation, or mtime in ns for a file
         ("size", pa.int64()),
-        ("state", pa.string()),  # ok | unreadable | skipped (not to be had, tried again) | removed
+        # ok | unreadable | skipped (not to be had, tried again) | removed | container (of others)
+        ("state", pa.string()),
         ("reason", pa.string()),  # why it is unreadable or skipped, "" otherwise
         ("detail", pa.string()),
         ("offset", pa.int64()),  # the byte where decoding stopped; null where that is not told
         ("sample_id", pa.string()),  # null when unreadable
         ("source", pa.string()),
         ("found_at", TIME),
+        ("sidecar", pa.string()),  # names and generations of the sidecars that were read with it
     ],
     "samples": [
         ("sample_id", pa.string()),

@@ -110,9 +110,12 @@ def read(
     return narrow(_scan(table, **arguments).to_arrow())
 
 
-def batches(table: Table, snapshot_id: int) -> Iterator[pa.RecordBatch]:
+def batches(
+    table: Table, snapshot_id: int, *, columns: list[str] | None = None
+) -> Iterator[pa.RecordBatch]:
     """Yield a table's rows at a snapshot, a batch at a time, in Iceberg's own types."""
-    yield from _scan(table, snapshot_id=snapshot_id).to_arrow_batch_reader()
+    arguments = {} if columns is None else {"selected_fields": tuple(columns)}
+    yield from _scan(table, snapshot_id=snapshot_id, **arguments).to_arrow_batch_reader()
 
 
 def _scan(table: Table, **arguments: Any) -> DataScan:
@@ -147,13 +150,13 @@ def vector_dimension(table: Table) -> int:
     return width // 4
 
 
-def overwrite(table: Table, rows: pa.Table, where: str) -> None:
+def overwrite(table: Table, rows: pa.Table, where: Any) -> None:
     """Put rows in the place of those that a filter names; it may name none.
 
     Args:
         table: The table.
         rows: The new rows, possibly none.
-        where: A row filter in pyiceberg's syntax.
+        where: A row filter in pyiceberg's syntax, as text or expression.
     """
     if snapshot_of(table) is None:
         table.append(rows)

@@ -1,176 +1,232 @@
-"""What the sources hold that the lake does not know yet, file by file."""
+"""What the sources hold that the lake does not know yet: the listing, and how it is kept."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
-from visionloop.lake.storage import FileInfo, normalise, open_storage
-from visionloop.media.listing import Listing, by_role
-from visionloop.media.reading import OK, SKIPPED, UNREADABLE, Examined, examine
+import numpy as np
+import pyarrow as pa
+
+from visionloop.media import known as files
+from visionloop.media.known import Known, Words
+from visionloop.media.orders import USUAL, Cutter, Piece, Work
+from visionloop.media.reading import sidecar_mark
+from visionloop.media.sources import CONTAINER, MEDIA, Entry, open_source
 
 if TYPE_CHECKING:
     from visionloop.config import SourceConfig
-    from visionloop.lake import Lake
-    from visionloop.media.inspect import Inspection
+    from visionloop.media.pieces import Pieces
 
-NEW, DUPLICATE, KNOWN = "new", "duplicate", "known"
+NEW, DUPLICATE, KNOWN, UNREADABLE, SKIPPED = "new", "duplicate", "known", "unreadable", "skipped"
 OUTCOMES = (KNOWN, NEW, DUPLICATE, UNREADABLE, SKIPPED)
+# What a listing says of files that the lake knows.
+GONE, REPLACED, BACK = "gone", "replaced", "back"
+CHANGES = pa.schema([("file", pa.binary(16)), ("place", pa.uint64()), ("change", pa.string())])
 
-# Sample id, or "" for an unreadable file, of each URI and generation.
-Known = Mapping[tuple[str, str], str]
-
-
-@dataclass(frozen=True)
-class Found:
-    """One new file of one source, and what became of it.
-
-    Attributes:
-        source: The source that it was found at.
-        uri: Where its bytes lie for the lake: where it was found, or its copy in the lake.
-        examined: What its bytes are.
-        outcome: ``new`` (a sample that the lake did not have), ``duplicate`` (the bytes of a sample
-            found before), ``unreadable``, or ``skipped``.
-        reason: Why it is unreadable or skipped, in one word.
-    """
-
-    source: SourceConfig
-    uri: str
-    examined: Examined
-    outcome: str
-    reason: str
+_BATCH = 4096
 
 
 @dataclass
-class SourceFiles:
-    """A source's files, sorted by role, and those of them that are new."""
-
-    source: SourceConfig
-    root: str
-    listing: Listing
-    media: list[FileInfo]
-    fresh: list[FileInfo]
-
-
-@dataclass
-class Intake:
-    """Everything that one ingest found.
+class Listing:
+    """What the sources hold now, compared with the lake.
 
     Attributes:
-        found: New files, in the order of their sources and URIs.
-        per_source: Counts of outcomes of each source.
-        beside: Counts of files that are no media: sidecars, labels, hidden ones.
+        roots: The sources' roots, in the order of the configuration.
+        orders: Names of the orders that lie in the lake, of pieces that are to be examined.
+        few: The pieces themselves, where they are too few to be written down.
+        pieces: Names of all pieces, in the order of the listing.
+        weight: Files to examine; of what containers may hold, about.
+        per_source: Number of known files of each root.
+        beside: Number of files that are no media, by role.
+        changes: Known files that are gone, replaced or back, as `CHANGES`.
+        files_at: Snapshot of the table `files` that it was compared with; 0 for none.
     """
 
-    found: list[Found] = field(default_factory=list)
+    roots: list[str] = field(default_factory=list)
+    orders: list[str] = field(default_factory=list)
+    few: list[Piece] = field(default_factory=list)
+    pieces: list[str] = field(default_factory=list)
+    weight: int = 0
     per_source: dict[str, Counter[str]] = field(default_factory=dict)
     beside: Counter[str] = field(default_factory=Counter)
+    changes: pa.Table = field(default_factory=CHANGES.empty_table)
+    files_at: int = 0
 
-    @property
-    def outcomes(self) -> Counter[str]:
-        """Number of media files with each outcome, known ones included."""
-        return sum(self.per_source.values(), Counter())
+    def work(self, kept: Pieces) -> Iterator[Piece]:
+        """Yield all pieces, in the order of the listing."""
+        yield from self.few
+        for order in self.orders:
+            yield from kept.read_order(order)
 
-    def of(self, *outcomes: str) -> list[Found]:
-        """Return the new files with one of some outcomes."""
-        return [item for item in self.found if item.outcome in outcomes]
+    def as_table(self) -> pa.Table:
+        """Return all of it but `few` as a table, to be kept in the lake."""
+        told = {
+            "roots": self.roots,
+            "orders": self.orders,
+            "pieces": self.pieces,
+            "weight": self.weight,
+            "per_source": {root: dict(counts) for root, counts in self.per_source.items()},
+            "beside": dict(self.beside),
+            "files_at": self.files_at,
+        }
+        return self.changes.replace_schema_metadata({"listing": json.dumps(told)})
+
+    @classmethod
+    def of(cls, table: pa.Table) -> Listing:
+        """Return the listing that a table holds."""
+        told: dict[str, Any] = json.loads((table.schema.metadata or {})[b"listing"])
+        told["per_source"] = {root: Counter(held) for root, held in told["per_source"].items()}
+        told["beside"] = Counter(told["beside"])
+        return cls(**told, changes=table)
 
 
 def list_sources(
-    sources: Sequence[SourceConfig], known: Known, label_files: Iterable[str] = ()
-) -> list[SourceFiles]:
-    """List every source; a file that two sources reach belongs to the first.
+    sources: Sequence[SourceConfig],
+    known: Known,
+    kept: Pieces,
+    *,
+    label_files: Iterable[str] = (),
+    order_size: int,
+    inline: int | None = None,
+    files_at: int = 0,
+) -> Listing:
+    """List every source, and write down what is to be read of them.
+
+    Memory holds some fifty bytes for each file that the lake knows, and one order of new ones.
 
     Args:
         sources: The sources of the configuration.
-        known: What the lake has.
+        known: What the lake has; learns what the listing shows.
+        kept: Takes the orders.
         label_files: URIs of tables of labels, which are no media.
-
-    Returns:
-        What each source holds, in the order of the sources.
+        order_size: Files in an order.
+        inline: Up to so many files are kept in memory, not in an order; None for an order's size.
+        files_at: Snapshot of the table `files` that is known.
 
     Raises:
         StorageError: A source cannot be listed.
     """
-    no_media = {normalise(uri) for uri in label_files}
-    seen: set[str] = set()
-    listed = []
-    for source in sources:
-        root = normalise(source.uri)
-        listing = by_role(root, open_storage(root).list(root), label_files=no_media)
-        media = [info for info in listing.media if info.uri not in seen]
-        seen.update(info.uri for info in media)
-        fresh = [info for info in media if (info.uri, info.generation) not in known]
-        listed.append(SourceFiles(source, root, listing, media, fresh))
-    return listed
+    found = Listing(files_at=files_at)
+    cutter = Cutter(sources, max(1, min(USUAL, order_size // 8)))
+    places: list[Words] = []
+
+    def add(pieces: Iterator[Piece]) -> None:
+        for piece in pieces:
+            found.pieces.append(piece.name)
+            found.few.append(piece)
+            found.weight += piece.weight
+            places.append(files.places_of(work.entry.info.uri for work in piece.work))
+            if sum(one.weight for one in found.few) >= order_size:
+                found.orders.append(kept.write_order(found.few))
+                found.few = []
+
+    for work in scan(sources, known, found, label_files):
+        add(cutter.add(work))
+    add(cutter.rest())
+    if found.few and (found.orders or found.weight > (order_size if inline is None else inline)):
+        found.orders.append(kept.write_order(found.few))
+        found.few = []
+    found.changes = _changes(known, found.roots, places)
+    return found
 
 
-def take_in(
-    lake: Lake,
-    sources: Sequence[SourceFiles],
+def count_new(
+    sources: Sequence[SourceConfig], known: Known, label_files: Iterable[str] = ()
+) -> int:
+    """Return how many files, containers included, a listing shows that are not known."""
+    listing = Listing()
+    return sum(not work.only_metadata for work in scan(sources, known, listing, label_files))
+
+
+def scan(
+    sources: Sequence[SourceConfig],
     known: Known,
-    held: Iterable[str],
-    *,
-    advance: Callable[[], None] = lambda: None,
-) -> Intake:
-    """Read and inspect the new files of all sources.
+    listing: Listing,
+    label_files: Iterable[str] = (),
+) -> Iterator[Work]:
+    """Yield what is to be examined, in the order of sources and URIs.
 
-    Which of several files with the same bytes is the sample, and which are its copies, is decided
-    by the order of sources and URIs, so that reading by several threads changes nothing.
+    A file that two sources reach belongs to the first.
 
     Args:
-        lake: Receives the bytes of sources that ask for copies.
-        sources: What `list_sources` found.
-        known: What the lake has.
-        held: Ids of the samples that the lake has.
-        advance: Called after each file.
+        sources: The sources.
+        known: What the lake has; learns what is shown.
+        listing: Receives roots and counts.
+        label_files: URIs of tables of labels.
     """
-    intake = Intake()
-    samples = set(held)
-    at_uri: dict[str, set[str]] = {}
-    for (uri, _), sample_id in known.items():
-        at_uri.setdefault(uri, set()).add(sample_id)
-    for files in sources:
-        counts = Counter({KNOWN: len(files.media) - len(files.fresh)})
-        intake.per_source[files.root] = counts
-        intake.beside.update(
-            sidecars=files.listing.n_sidecars,
-            labels=files.listing.n_labels,
-            hidden=files.listing.n_hidden,
-        )
-        for examined in _examined(lake, files):
-            uri, sample_id = examined.info.uri, examined.sample_id
-            outcome, reason = examined.state, examined.reason
-            if outcome == OK and sample_id in at_uri.get(uri, ()):
-                # A new generation of the same bytes at the same place is no second copy.
-                outcome, reason = SKIPPED, "same_bytes"
-            elif outcome == OK:
-                outcome = DUPLICATE if sample_id in samples else NEW
-                samples.add(sample_id)
-            if examined.inspection is not None and files.source.copy_media:
-                uri = _copy_uri(lake, examined.inspection)
-            intake.found.append(Found(files.source, uri, examined, outcome, reason))
-            counts[outcome] += 1
-            advance()
-    return intake
+    no_media = set(label_files)
+    earlier: list[Words] = []
+    for number, config in enumerate(sources):
+        source = open_source(config, label_files=no_media)
+        listing.roots.append(source.root)
+        counts = listing.per_source.setdefault(source.root, Counter({KNOWN: 0}))
+        mine: list[Words] = []
+        entries = source.entries()
+        while batch := list(islice(entries, _BATCH)):
+            listing.beside.update(e.role for e in batch if e.role not in (MEDIA, CONTAINER))
+            media = [entry for entry in batch if entry.role in (MEDIA, CONTAINER)]
+            if len(sources) > 1:
+                words = files.words_of(entry.info.uri for entry in media)
+                other = np.zeros(len(media), bool)
+                for held in earlier:
+                    other |= files.find(held, words) >= 0
+                mine.append(words[~other])
+                media = [e for e, elsewhere in zip(media, other, strict=True) if not elsewhere]
+            yield from _unknown(number, media, known, counts)
+        if mine:
+            together = np.concatenate(mine)
+            earlier.append(together[np.argsort(together[:, 0], kind="stable")])
 
 
-def _examined(lake: Lake, files: SourceFiles) -> Iterator[Examined]:
-    def keep(found: Inspection, data: bytes) -> None:
-        uri = _copy_uri(lake, found)
-        if not lake.storage.exists(uri):
-            lake.storage.write(uri, data)
+def _unknown(number: int, media: list[Entry], known: Known, counts: Counter[str]) -> Iterator[Work]:
+    rows = known.find(
+        files.files_of([e.info.uri for e in media], [e.info.generation for e in media])
+    )
+    held = rows[rows >= 0]
+    known.seen[held] = True
+    marks = files.or_none(map(sidecar_mark, media))
+    for entry, row, mark in zip(media, rows.tolist(), marks.tolist(), strict=True):
+        if row < 0:
+            yield Work(number, entry)
+            continue
+        state = files.STATES[known.states[row]]
+        if entry.role == CONTAINER:
+            # What a container holds is as it was when it was opened.
+            counts[KNOWN] += known.see_members(entry.info.uri, entry.info.generation)
+            continue
+        counts[KNOWN] += 1
+        if mark and mark != int(known.sidecars[row]) and state == files.OK:
+            yield Work(number, entry, only_metadata=True)
 
-    return examine(
-        open_storage(files.root),
-        files.fresh,
-        files.listing.sidecars if files.source.metadata == "sidecar" else {},
-        keep=keep if files.source.copy_media else None,
+
+def _changes(known: Known, roots: Iterable[str], places: list[Words]) -> pa.Table:
+    """Return which known files are gone, replaced or back."""
+    gone = np.flatnonzero(known.gone(roots))
+    back = np.flatnonzero(known.seen & ~known.live())
+    here = np.concatenate([known.places[known.seen], *places]) if len(gone) else known.places[:0]
+    again = np.isin(known.places[gone], here)
+    rows = np.concatenate([gone, back])
+    words = np.ascontiguousarray(known.files[rows])
+    named = np.where(again, REPLACED, GONE).tolist() + [BACK] * len(back)
+    return pa.table(
+        {
+            "file": pa.FixedSizeBinaryArray.from_buffers(
+                pa.binary(16), len(rows), [None, pa.py_buffer(words)]
+            ),
+            "place": known.places[rows],
+            "change": pa.array(named, pa.string()),
+        },
+        schema=CHANGES,
     )
 
 
-def _copy_uri(lake: Lake, found: Inspection) -> str:
-    """Return where a copied image lies: by its id, so that copying it twice does no harm."""
-    return lake.path("media", found.sample_id[:2], f"{found.sample_id}.{found.format.lower()}")
+def listing_name(listing: Listing) -> str:
+    """Return the name that a listing is kept under."""
+    told = json.dumps([listing.pieces, listing.files_at, listing.changes.num_rows])
+    return hashlib.sha256(told.encode()).hexdigest()[:32]

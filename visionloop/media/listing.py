@@ -13,77 +13,135 @@ Every other file is media, whatever its extension: a ``.txt`` among photographs 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from visionloop.lake.storage import FileInfo
+from visionloop.media.sources.entries import HIDDEN, LABELS, MEDIA, SIDECAR, Entry
 
+# Endings of metadata files that are named after an image, the most telling one first.
+SIDECARS = (".json",)
 _LEFT_BEHIND = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-_SIDECAR = ".json"
+# Files that wait for one that may still get a sidecar; beyond it the others go before that one.
+_HELD = 1000
 
 
-@dataclass
-class Listing:
-    """The files of a source by their role.
+def with_roles(
+    root: str, files: Iterable[FileInfo], *, label_files: Collection[str] = ()
+) -> Iterator[Entry]:
+    """Tell the role of each file of a source while it is listed.
 
-    Attributes:
-        media: Files to verify, in the order of their URIs.
-        sidecars: URI of the sidecar of each media URI that has one.
-        n_sidecars: Sidecar files.
-        n_labels: Files of labels.
-        n_hidden: Files that systems left behind.
-    """
-
-    media: list[FileInfo] = field(default_factory=list)
-    sidecars: dict[str, str] = field(default_factory=dict)
-    n_sidecars: int = 0
-    n_labels: int = 0
-    n_hidden: int = 0
-
-    @property
-    def n_files(self) -> int:
-        """Everything that was listed."""
-        return len(self.media) + self.n_sidecars + self.n_labels + self.n_hidden
-
-
-def by_role(root: str, files: Iterable[FileInfo], *, label_files: Collection[str] = ()) -> Listing:
-    """Sort the files of a source by their role.
+    A file and its sidecar share the beginning of their names, up to a dot: all that begins so
+    stands together in the listing, and a file is held back until that part is over. So memory holds
+    some files, not a folder.
 
     Args:
         root: URI of the source; hidden folders count below it only.
-        files: What a listing found.
+        files: The files, in the order of their URIs.
         label_files: URIs of tables of labels.
+
+    Yields:
+        Each file once, media with their sidecars. In the order of the URIs, but for a file that
+        over a thousand others stand between whose names begin with its own.
     """
-    found = Listing()
-    rest: list[FileInfo] = []
-    for info in sorted(files, key=lambda info: info.uri):
+    window = _Window()
+    above = root.rstrip("/")
+    for info in files:
+        yield from window.closed_before(info.uri)
         if info.uri in label_files:
-            found.n_labels += 1
-        elif _is_hidden(info.uri.removeprefix(root.rstrip("/"))):
-            found.n_hidden += 1
+            window.pass_by(Entry(info, LABELS))
+        elif is_hidden(info.uri.removeprefix(above)):
+            window.pass_by(Entry(info, HIDDEN))
         else:
-            rest.append(info)
+            window.add(info)
+    yield from window.closed_before("")
 
-    others = {info.uri for info in rest if not info.uri.lower().endswith(_SIDECAR)}
-    stems = {_stem(uri) for uri in others}
-    candidates: dict[str, str] = {}
-    for info in rest:
-        named = info.uri[: -len(_SIDECAR)]
-        if info.uri not in others and (named in others or named in stems):
-            candidates[named] = info.uri
+
+@dataclass(slots=True)
+class _Held:
+    """A file that is held back.
+
+    Attributes:
+        info: The file.
+        block: What all names begin with that may still concern it; empty when none may.
+        names: What it is a sidecar of, if that is there; empty for other files.
+        is_sidecar: Whether that is there.
+        sidecars: Its own sidecars, each with its rank.
+        entry: What to yield for a file whose role is known already.
+    """
+
+    info: FileInfo
+    block: str
+    names: str = ""
+    is_sidecar: bool = False
+    sidecars: list[tuple[int, FileInfo]] = field(default_factory=list)
+    entry: Entry | None = None
+
+    def as_entry(self) -> Entry:
+        if self.entry is not None:
+            return self.entry
+        if self.is_sidecar:
+            return Entry(self.info, SIDECAR)
+        beside = sorted(self.sidecars, key=lambda pair: (pair[0], pair[1].uri))
+        return Entry(self.info, MEDIA, tuple(info for _, info in beside))
+
+
+class _Window:
+    """The files of a listing whose role is not settled, in their order."""
+
+    def __init__(self) -> None:
+        self._held: list[_Held] = []
+        # Blocks lie inside each other like folders: the innermost one closes first.
+        self._open: list[_Held] = []
+
+    def closed_before(self, uri: str) -> Iterator[Entry]:
+        """Yield what is settled now that a URI comes next; an empty one ends the listing."""
+        while self._open and not self._may_concern(self._open[-1].block, uri):
+            self._open.pop().block = ""
+        if not self._open:
+            ready, self._held = self._held, []
+        elif len(self._held) > _HELD:
+            ready = [held for held in self._held if not held.block]
+            self._held = [held for held in self._held if held.block]
         else:
-            found.media.append(info)
-    found.n_sidecars = len(candidates)
-    for info in found.media:
-        # The full name is the more precise one: `a.png.json` wins over `a.json`.
-        for named in (info.uri, _stem(info.uri)):
-            if named in candidates:
-                found.sidecars[info.uri] = candidates[named]
-                break
-    return found
+            return
+        for held in ready:
+            yield held.as_entry()
+
+    def pass_by(self, entry: Entry) -> None:
+        self._held.append(_Held(entry.info, "", entry=entry))
+
+    def add(self, info: FileInfo) -> None:
+        ending = next((end for end in SIDECARS if info.uri.lower().endswith(end)), "")
+        names = info.uri[: -len(ending)] if ending else ""
+        new = _Held(info, (names or _stem(info.uri)) + ".", names)
+        for held in self._open:
+            if bool(names) != bool(held.names):
+                sidecar, image = (new, held) if names else (held, new)
+                _match(sidecar, image)
+        self._held.append(new)
+        self._open.append(new)
+
+    @staticmethod
+    def _may_concern(block: str, uri: str) -> bool:
+        return bool(uri) and (uri < block or uri.startswith(block))
 
 
-def _is_hidden(path: str) -> bool:
+def _match(sidecar: _Held, image: _Held) -> None:
+    # The full name is the more precise one: `a.png.json` comes before `a.json`.
+    if sidecar.names == image.info.uri:
+        rank = 0
+    elif sidecar.names == _stem(image.info.uri):
+        rank = len(SIDECARS)
+    else:
+        return
+    ending = sidecar.info.uri[len(sidecar.names) :].lower()
+    image.sidecars.append((rank + SIDECARS.index(ending), sidecar.info))
+    sidecar.is_sidecar = True
+
+
+def is_hidden(path: str) -> bool:
+    """Return whether a path below a source is one that systems leave behind."""
     return any(
         part.startswith(".") or part.lower() in _LEFT_BEHIND for part in path.split("/") if part
     )

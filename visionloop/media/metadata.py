@@ -134,6 +134,11 @@ def capture_time(sidecar: Sidecar) -> datetime | None:
     return None
 
 
+def column_type(types: Iterable[str]) -> pa.DataType:
+    """Return the type of a column whose values have some types: text where they are of several."""
+    return _TYPES[_one_of(types)]
+
+
 def metadata_table(
     sidecars: Mapping[str, Sidecar], existing: pa.Schema
 ) -> tuple[pa.Table, list[Problem]]:
@@ -224,8 +229,12 @@ def _moment(text: str) -> datetime | None:
 
 
 def _common_type(values: Iterable[Value]) -> str:
-    types = {value.type for value in values}
-    return types.pop() if len(types) == 1 else "text"
+    return _one_of(value.type for value in values)
+
+
+def _one_of(types: Iterable[str]) -> str:
+    told = set(types)
+    return told.pop() if len(told) == 1 else "text"
 
 
 def _type_of(kind: pa.DataType) -> str:

@@ -1,30 +1,29 @@
-"""Rows of the lake for what an ingest found: files, samples, metadata, flags."""
+"""Rows of the lake for what an ingest found: files, samples, thumbnails, metadata, flags."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from visionloop.lake.schemas import WRITTEN_BY, arrow_schema
-from visionloop.lake.storage import normalise
-from visionloop.media.holdout import HOLDOUT, Held, Member, draw_splits
-from visionloop.media.intake import NEW, Found
-from visionloop.media.metadata import (
-    Problem,
-    Sidecar,
-    capture_time,
-    column_name,
-    metadata_table,
-)
-from visionloop.media.reading import SKIPPED, UNREADABLE
+from visionloop.media.holdout import POOL, Held, Member, draw_splits
+from visionloop.media.metadata import MAX_COLUMNS, RESERVED, Problem, column_type
+from visionloop.media.outcomes import Rows, texts_of
+from visionloop.media.parts import IMAGE, IMAGE_COLUMNS, THUMBNAIL
+from visionloop.media.reading import METADATA
 
 if TYPE_CHECKING:
     from visionloop.config import HoldoutConfig
+
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -41,57 +40,139 @@ class Earlier:
     learnt_from: bool
 
 
+def written_by_us(table: str) -> pa.Schema:
+    """Return the schema of a table without the columns that the run fills in."""
+    written = {name for name, _ in WRITTEN_BY}
+    return pa.schema([column for column in arrow_schema(table) if column.name not in written])
+
+
 def rows_of(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return rows as a table of the lake, without the columns that the run fills in."""
-    written = {name for name, _ in WRITTEN_BY}
-    schema = pa.schema([column for column in arrow_schema(table) if column.name not in written])
-    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=written_by_us(table))
 
 
-def file_rows(found: Iterable[Found], now: datetime) -> pa.Table:
-    """Return the rows of `files`: one for every new file, whatever it is."""
-    rows = []
-    for item in found:
-        examined = item.examined
-        state = examined.state
-        rows.append(
-            {
-                "uri": examined.info.uri,
-                "generation": examined.info.generation,
-                "size": examined.info.size if state == SKIPPED else examined.size,
-                "state": state,
-                "reason": examined.reason,
-                "detail": examined.detail[:500],
-                "sample_id": None if state in (SKIPPED, UNREADABLE) else examined.sample_id,
-                "source": normalise(item.source.uri),
-                "found_at": now,
-            }
-        )
-    return rows_of("files", rows)
+def some_at_a_time(names: Sequence[str], most: int = 10_000) -> Iterator[list[str]]:
+    """Yield names in lists that a filter of rows can hold."""
+    for start in range(0, len(names), most):
+        yield list(names[start : start + most])
+
+
+def among(column: str, values: Sequence[str]) -> Any:
+    """Return a filter for the rows whose column has one of some texts, whatever is in them."""
+    from pyiceberg.expressions import In
+
+    return In(term=column, literals=set(values))
+
+
+def file_rows(part: pa.Table, roots: Sequence[str], now: datetime) -> pa.Table:
+    """Return the rows of `files`: one for every file of a part, whatever it is.
+
+    Args:
+        part: As `visionloop.media.parts.SCHEMA`.
+        roots: Root of each source.
+        now: Time of this ingest, UTC.
+    """
+    part = part.filter(pc.not_equal(part["state"], METADATA))
+    return _table(
+        "files",
+        part.num_rows,
+        {
+            **{name: part[name] for name in _SAME},
+            "sample_id": texts_of(part["sample"]),
+            "source": _sources(part, roots),
+            "found_at": now,
+        },
+    )
+
+
+_SAME = ("uri", "generation", "size", "state", "reason", "detail", "offset", "sidecar")
 
 
 def sample_rows(
-    found: Iterable[Found], holdout: HoldoutConfig, earlier: Earlier, now: datetime
-) -> tuple[pa.Table, list[str]]:
-    """Return the rows of `samples` for the new ones, each with its split.
+    part: pa.Table,
+    new: Mask,
+    roots: Sequence[str],
+    splits: Mapping[str, str],
+    groups: Sequence[str],
+    now: datetime,
+) -> pa.Table:
+    """Return the rows of `samples` for the new ones of a part.
 
     Args:
-        found: What was found.
+        part: As `visionloop.media.parts.SCHEMA`.
+        new: Which rows are new samples, bool [n].
+        roots: Root of each source.
+        splits: Split of each sample that is not of the pool.
+        groups: Group of each row, empty for none.
+        now: Time of this ingest, UTC.
+    """
+    keep = pa.array(new)
+    part = part.filter(keep)
+    ids = texts_of(part["sample"])
+    return _table(
+        "samples",
+        part.num_rows,
+        {
+            **{name: part[IMAGE + name] for name in IMAGE_COLUMNS},
+            "sample_id": ids,
+            "uri": pc.coalesce(part["kept"], part["uri"]),
+            "source_uri": part["uri"],
+            "ingested_at": now,
+            "source": _sources(part, roots),
+            "split": pa.array([splits.get(one, POOL) for one in ids.to_pylist()], pa.string()),
+            "group_key": pa.array(groups, pa.string()).filter(keep),
+        },
+    )
+
+
+def thumbnail_rows(pictures: pa.Table, new_ids: pa.Array) -> pa.Table:
+    """Return the rows of `thumbnails` for new samples.
+
+    Args:
+        pictures: As `visionloop.media.parts.PICTURES`.
+        new_ids: Ids of the new samples of the same part, binary(32).
+    """
+    pictures = pictures.filter(pc.is_in(pictures["sample"], value_set=new_ids))
+    # A copy within the same part has the same picture.
+    _, first = np.unique(
+        pictures["sample"].combine_chunks().dictionary_encode().indices.to_numpy()
+        if pictures.num_rows
+        else np.zeros(0, np.int32),
+        return_index=True,
+    )
+    pictures = pictures.take(pa.array(np.sort(first)))
+    return _table(
+        "thumbnails",
+        pictures.num_rows,
+        {"sample_id": texts_of(pictures["sample"]), "image": pictures[THUMBNAIL]},
+    )
+
+
+def splits_of(
+    rows: Rows, groups: Mapping[int, str], holdout: HoldoutConfig, earlier: Earlier
+) -> tuple[dict[str, str], list[str]]:
+    """Draw the split of every new sample.
+
+    Args:
+        rows: All rows of the ingest, decided.
+        groups: Group by row, of the rows that have one.
         holdout: How the holdout is chosen.
         earlier: What the lake held before.
-        now: Time of this ingest, UTC.
 
     Returns:
-        The new rows, and the ids of earlier samples that move into the holdout.
+        The split of each new sample that is not in the pool, and the ids of earlier samples that
+        move into the holdout.
     """
-    column = column_name(holdout.group_by) if holdout.group_by else ""
-    new: dict[str, tuple[Found, Member]] = {}
-    for item in found:
-        inspection = item.examined.inspection
-        if item.outcome == NEW and inspection is not None:
-            group = _group_key(item.examined.sidecar, column)
-            member = Member(inspection.sample_id, group, inspection.fingerprint)
-            new[inspection.sample_id] = (item, member)
+    new = np.flatnonzero(rows.of_kind("new"))
+    if not len(new):
+        return {}, []
+    where = pa.array(new)
+    ids = texts_of(rows.sample.take(where)).to_pylist()
+    prints = rows.fingerprint.take(where).to_pylist()
+    members = [
+        Member(sample_id, groups.get(row, ""), fingerprint)
+        for row, sample_id, fingerprint in zip(new.tolist(), ids, prints, strict=True)
+    ]
     held = [
         Held(Member(sample_id, group or "", fingerprint or bytes(32)), split)
         for sample_id, group, fingerprint, split in zip(
@@ -103,7 +184,7 @@ def sample_rows(
         )
     ]
     splits = draw_splits(
-        [member for _, member in new.values()],
+        members,
         held,
         movable=not earlier.learnt_from,
         fraction=holdout.fraction,
@@ -111,34 +192,26 @@ def sample_rows(
         max_samples=holdout.max_samples,
         seed=holdout.seed,
     )
-    rows = rows_of(
-        "samples",
-        [
-            _sample(item, member, splits[sample_id], now)
-            for sample_id, (item, member) in new.items()
-        ],
+    mine = set(ids)
+    return (
+        {one: split for one, split in splits.items() if split != POOL and one in mine},
+        [one for one in splits if one not in mine],
     )
-    return rows, [sample_id for sample_id in splits if sample_id not in new]
 
 
-def moved_rows(samples: pa.Table) -> pa.Table:
-    """Return rows of `samples` with the split ``holdout``; all else stays, the round too."""
-    place = samples.schema.get_field_index("split")
-    field = samples.schema.field(place)
-    return samples.set_column(place, field, pa.array([HOLDOUT] * samples.num_rows, field.type))
+def metadata_schema(types: Mapping[str, Sequence[str]], existing: pa.Schema) -> pa.Schema:
+    """Return the schema of `metadata` with the columns that an ingest adds.
 
+    A new column has the type of all its values, or text where they are of several; so the columns
+    do not depend on which part of the ingest is written first.
 
-def metadata_rows(found: Iterable[Found], existing: pa.Schema) -> tuple[pa.Table, list[Problem]]:
-    """Return the rows of `metadata` for new samples with a sidecar, and what did not fit.
-
-    A copy's own sidecar is not read: the first file of a sample speaks for it.
+    Args:
+        types: Types of the values of each name.
+        existing: Schema of the table as it is.
     """
-    sidecars = {
-        item.examined.sample_id: item.examined.sidecar
-        for item in found
-        if item.outcome == NEW and item.examined.sidecar is not None
-    }
-    return metadata_table(sidecars, existing)
+    room = MAX_COLUMNS - sum(field.name not in RESERVED for field in existing)
+    added = [name for name in sorted(types) if name not in existing.names][: max(0, room)]
+    return pa.schema([*existing, *((name, column_type(types[name])) for name in added)])
 
 
 def flag_rows(problems: Iterable[Problem], now: datetime) -> pa.Table:
@@ -162,30 +235,20 @@ def flag_rows(problems: Iterable[Problem], now: datetime) -> pa.Table:
     )
 
 
-def _sample(item: Found, member: Member, split: str, now: datetime) -> dict[str, Any]:
-    inspection = item.examined.inspection
-    assert inspection is not None  # a new sample was inspected
-    sidecar = item.examined.sidecar
-    captured = inspection.captured_at or (capture_time(sidecar) if sidecar else None)
-    return {
-        "sample_id": inspection.sample_id,
-        "uri": item.uri,
-        "source_uri": item.examined.info.uri,
-        "width": inspection.width,
-        "height": inspection.height,
-        "format": inspection.format,
-        "captured_at": captured,
-        "ingested_at": now,
-        "source": normalise(item.source.uri),
-        "split": split,
-        "group_key": member.group_key,
-        "fingerprint": inspection.fingerprint,
-        "sharpness": inspection.sharpness,
-        "brightness": inspection.brightness,
-        "contrast": inspection.contrast,
-    }
+def _sources(part: pa.Table, roots: Sequence[str]) -> pa.Array:
+    return pa.array([roots[number] for number in part["source"].to_pylist()], pa.string())
 
 
-def _group_key(sidecar: Sidecar | None, column: str) -> str:
-    value = sidecar.values.get(column) if sidecar and column else None
-    return value.text if value else ""
+def _table(name: str, n: int, columns: Mapping[str, Any]) -> pa.Table:
+    """Return columns as a table of the lake; a single value stands in every row."""
+    schema = written_by_us(name)
+    arrays = []
+    for field in schema:
+        column = columns.get(field.name)
+        if column is None:
+            arrays.append(pa.nulls(n, field.type))
+        elif isinstance(column, pa.Array | pa.ChunkedArray):
+            arrays.append(column.cast(field.type))
+        else:
+            arrays.append(pa.repeat(pa.scalar(column, field.type), n))
+    return pa.table(arrays, schema=schema)

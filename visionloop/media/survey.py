@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from visionloop.errors import InputError
 from visionloop.lake.storage import FileInfo, join, name_of, normalise, open_storage
-from visionloop.media.listing import by_role
+from visionloop.media.listing import with_roles
 from visionloop.media.reading import OK, SKIPPED, UNREADABLE, Examined, examine
+from visionloop.media.sources import HIDDEN, MEDIA, SIDECAR, Entry, open_source
+from visionloop.source_config import SourceConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -126,8 +128,8 @@ def survey(uri: str, *, look_at: int = 2_000, seen: Callable[[int], None] | None
         StorageError: The source cannot be listed.
     """
     root = normalise(uri)
-    storage = open_storage(root)
-    files = list(storage.list(root))
+    # Every table beside the images may hold labels: none of them is an image.
+    files = list(open_storage(root).list(root))
     if not files:
         raise InputError(
             "there are no files",
@@ -135,10 +137,13 @@ def survey(uri: str, *, look_at: int = 2_000, seen: Callable[[int], None] | None
             remedy="Name the folder or bucket prefix that the images lie under, with --source",
         )
     tables = tuple(info.uri for info in files if info.uri.lower().endswith(TABLE))
-    listing = by_role(root, files, label_files=tables)
-    chosen = _spread(listing.media, look_at)
+    source = open_source(SourceConfig(uri=root), label_files=tables)
+    roles: dict[str, list[Entry]] = {role: [] for role in (MEDIA, SIDECAR, HIDDEN)}
+    for entry in with_roles(root, files, label_files=tables):
+        roles.setdefault(entry.role, []).append(entry)
+    chosen = _spread(roles[MEDIA], look_at)
     found: list[Examined] = []
-    for examined in examine(storage, chosen, listing.sidecars):
+    for examined in examine(source, chosen):
         found.append(examined)
         if seen:
             seen(1)
@@ -146,21 +151,21 @@ def survey(uri: str, *, look_at: int = 2_000, seen: Callable[[int], None] | None
     return Survey(
         uri=root,
         files=len(files),
-        candidates=len(listing.media),
+        candidates=len(roles[MEDIA]),
         looked_at=len(found),
         images=len(images),
         copies=len(images) - len({one.sample_id for one in images}),
         unreadable=dict(sorted(Counter(o.reason for o in found if o.state == UNREADABLE).items())),
         skipped=sum(one.state == SKIPPED for one in found),
-        sidecars=listing.n_sidecars,
+        sidecars=len(roles[SIDECAR]),
         tables=tables,
-        hidden=listing.n_hidden,
+        hidden=len(roles[HIDDEN]),
         sides=tuple(
             sorted(min(o.inspection.width, o.inspection.height) for o in images if o.inspection)
         ),
-        folders=dict(sorted(Counter(_folders(root, (one.info for one in images))).items())),
+        folders=dict(sorted(Counter(_folders(root, (one.entry.info for one in images))).items())),
         keys=_keys(images),
-        uris={one.info.uri: one.sample_id for one in images},
+        uris={one.entry.info.uri: one.sample_id for one in images},
     )
 
 
@@ -178,7 +183,7 @@ def tables_beside(uri: str) -> list[str]:
     return [normalise(path) for path in beside if path.suffix.lower() == TABLE and path.is_file()]
 
 
-def _spread(media: list[FileInfo], most: int) -> list[FileInfo]:
+def _spread(media: list[Entry], most: int) -> list[Entry]:
     """Return at most so many, evenly spread: the first ones may be all of one camera or class."""
     if len(media) <= most:
         return media

@@ -78,13 +78,13 @@ def look(loop: LoopConfig, lake: Lake, *, run_id: str = "", n_samples: int = 0) 
 
 def _unknown_files(loop: LoopConfig, lake: Lake, version: str) -> int:
     """Count the files that the lake has no row of, whatever became of those that it has."""
-    from visionloop.media.intake import list_sources
+    from visionloop.media.intake import count_new
+    from visionloop.media.known import COLUMNS, Known
 
-    rows = lake.read("files", columns=["uri", "generation"], version=version)
-    pairs = zip(rows["uri"].to_pylist(), rows["generation"].to_pylist(), strict=True)
+    batches = lake.batches("files", columns=COLUMNS, version=version)
     # What could not be read before is tried again by the next round, and starts none by itself.
-    known = dict.fromkeys(pairs, "")
-    return sum(len(one.fresh) for one in list_sources(loop.sources, known, label_files(loop)))
+    known = Known.read(batches, skipped_too=True)
+    return count_new(loop.sources, known, label_files(loop))
 
 
 def _spoken_for(lake: Lake, version: str) -> set[str]:

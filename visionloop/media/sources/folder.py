@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from visionloop.lake.storage import FileInfo, Storage, normalise, open_storage
-from visionloop.media.listing import by_role
-from visionloop.media.sources.entries import HIDDEN, LABELS, MEDIA, SIDECAR, Entry, Member
+from visionloop.lake.storage import Storage, name_of, normalise, open_storage
+from visionloop.media.sources.entries import MEDIA, Entry, Member
 
 if TYPE_CHECKING:
-    from visionloop.config import SourceConfig
+    from visionloop.source_config import SourceConfig
 
 
 class FolderSource:
@@ -29,21 +29,22 @@ class FolderSource:
 
     def entries(self) -> Iterator[Entry]:
         """Yield every file below the root with its role."""
-        files = list(self.storage.list(self.root))
-        listing = by_role(self.root, files, label_files=self._label_files)
-        by_uri = {info.uri: info for info in files}
-        media = {info.uri for info in listing.media}
-        sidecars = set(listing.sidecars.values())
-        for info in sorted(files, key=lambda info: info.uri):
-            if info.uri in media:
-                beside = listing.sidecars.get(info.uri)
-                found: tuple[FileInfo, ...] = (by_uri[beside],) if beside else ()
-                yield Entry(info, MEDIA, found if self.source.metadata == "sidecar" else ())
-            elif info.uri in self._label_files:
-                yield Entry(info, LABELS)
-            else:
-                yield Entry(info, SIDECAR if info.uri in sidecars else HIDDEN)
+        from visionloop.media.listing import with_roles  # which imports this package
+
+        files = self.storage.list(self.root)
+        for entry in with_roles(self.root, files, label_files=self._label_files):
+            if entry.role == MEDIA and self.source.metadata == "none":
+                entry = replace(entry, sidecars=())
+            if entry.role == MEDIA and self.source.labels == "folder":
+                entry = replace(entry, label=folder_label(entry.info.uri))
+            yield entry
 
     def members(self, entry: Entry, skip: int = 0) -> Iterator[Member]:
         """A folder has no containers."""
         raise NotImplementedError(f"{entry.info.uri} is no container of a folder")
+
+
+def folder_label(uri: str) -> str:
+    """Return the name of the folder that a file lies in: its label in a folder of classes."""
+    parent = uri.rstrip("/").rpartition("/")[0]
+    return name_of(parent) if parent else ""

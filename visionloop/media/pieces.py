@@ -1,0 +1,226 @@
+"""Finished pieces of an ingest, kept as files in the lake until they are committed.
+
+A piece's last part is written last: what has one is finished, whatever killed the process then. The
+same files read in the same way have the same name, so that an ingest that is started again, or
+another task of the same run, goes on behind what is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from visionloop.errors import VisionloopError
+from visionloop.lake.storage import StorageError, name_of
+from visionloop.media.intake import Listing, listing_name
+from visionloop.media.orders import Piece, order_table, pieces_of
+from visionloop.media.parts import part_table, pictures
+from visionloop.media.reading import Examined, examine
+
+if TYPE_CHECKING:
+    from visionloop.lake import Lake
+    from visionloop.media.inspect import Inspection
+    from visionloop.media.sources import Source
+
+FOLDER = "shards"
+_BEGIN = "ingest-"
+ORDER, PART, MORE = ".order.parquet", ".part.parquet", ".more.parquet"
+PICTURES, LISTING = ".pictures.parquet", ".listing.parquet"
+# Rows of one part: a container may hold any number of files.
+ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a finished piece.
+
+    Attributes:
+        rows: As `visionloop.media.parts.SCHEMA`.
+        pictures: The thumbnails of its images, where they were asked for.
+    """
+
+    rows: pa.Table
+    pictures: pa.Table | None
+
+
+class Pieces:
+    """The finished pieces of a lake, and those of a small ingest in memory.
+
+    Args:
+        lake: The lake.
+        in_memory: Keep what is finished in memory alone: it is little.
+    """
+
+    def __init__(self, lake: Lake, *, in_memory: bool = False) -> None:
+        self._lake = lake
+        self._memory: dict[str, list[Part]] | None = {} if in_memory else None
+        self._folder = lake.path(FOLDER, lake.loop)
+
+    def finished(self) -> set[str]:
+        """Return the names of the pieces that are finished."""
+        if self._memory is not None:
+            return set(self._memory)
+        return {name.removesuffix(PART) for name in self._names() if name.endswith(PART)}
+
+    def examine(
+        self, source: Source, piece: Piece, *, copy: bool, advance: Callable[[], None]
+    ) -> None:
+        """Examine the files of a piece and keep what became of them.
+
+        Args:
+            source: Their source.
+            piece: The piece.
+            copy: Copy every image into the lake.
+            advance: Called after each file.
+
+        Raises:
+            StorageError: The lake cannot be written.
+        """
+        only = {work.entry.info.uri for work in piece.work if work.only_metadata}
+        first = self._begun(piece) if piece.is_container else 0
+        parts: list[Part] = []
+        rows: list[Examined] = []
+        number = first // ROWS
+        for one in examine(
+            source,
+            (work.entry for work in piece.work),
+            only_metadata=lambda entry: entry.info.uri in only,
+            keep=self.keep,
+            keep_all=copy,
+            skip_members=first,
+        ):
+            advance()
+            if len(rows) == ROWS and piece.is_container:
+                parts.append(self._write(piece, rows, number))
+                number, rows = number + 1, []
+            rows.append(one)
+        parts.append(self._write(piece, rows, None))
+        if self._memory is not None:
+            self._memory[piece.name] = parts
+
+    def keep(self, found: Inspection, data: bytes) -> str:
+        """Store an image in the lake by its id, so that storing it twice does no harm."""
+        name = f"{found.sample_id}.{found.format.lower()}"
+        uri = self._lake.path("media", found.sample_id[:2], name)
+        if not self._lake.storage.exists(uri):
+            self._lake.storage.write(uri, data)
+        return uri
+
+    def read(self, name: str, *, with_pictures: bool = False) -> Iterator[Part]:
+        """Yield the parts of a finished piece, in the order of its files.
+
+        Args:
+            name: The piece.
+            with_pictures: Read the thumbnails, too.
+
+        Raises:
+            VisionloopError: It is not there any more.
+        """
+        if self._memory is not None:
+            yield from self._memory[name]
+            return
+        names = [f"{name}-{number:06d}" for number in self._more(name)] + [name]
+        for one in names:
+            rows = self._table(one + (PART if one == name else MORE))
+            yield Part(rows, self._table(one + PICTURES) if with_pictures else None)
+
+    def unfinished(self, listing: Listing) -> Iterator[Piece]:
+        """Yield the pieces of a listing that are not finished."""
+        finished = self.finished()
+        if not finished.issuperset(listing.pieces):
+            yield from (piece for piece in listing.work(self) if piece.name not in finished)
+
+    def remove(self, names: Collection[str], orders: Iterable[str], listing: str = "") -> None:
+        """Remove pieces, orders and a listing that are committed.
+
+        What marks a piece as finished goes first, so that no half of one is ever taken for whole.
+        """
+        if self._memory is not None:
+            self._memory.clear()
+            return
+        for ending in (PART, PICTURES, MORE):
+            for file in self._names():
+                if file.endswith(ending) and file.removesuffix(ending).partition("-")[0] in names:
+                    self._lake.storage.delete(self._uri(file))
+        for order in orders:
+            self._lake.storage.delete(self._uri(order + ORDER))
+        if listing:
+            self._lake.storage.delete(self._uri(listing + LISTING))
+
+    def write_order(self, pieces: list[Piece]) -> str:
+        """Write an order and return its name."""
+        name = hashlib.sha256(" ".join(piece.name for piece in pieces).encode()).hexdigest()[:32]
+        self._put(name + ORDER, order_table(pieces))
+        return name
+
+    def read_order(self, name: str) -> Iterator[Piece]:
+        """Yield the pieces of an order.
+
+        Raises:
+            VisionloopError: It is not there any more.
+        """
+        yield from pieces_of(self._table(name + ORDER))
+
+    def write_listing(self, listing: Listing) -> str:
+        """Write a listing and return its name."""
+        name = listing_name(listing)
+        self._put(name + LISTING, listing.as_table())
+        return name
+
+    def read_listing(self, name: str) -> Listing | None:
+        """Return a listing, None where it was committed and removed."""
+        if not self._lake.storage.exists(self._uri(name + LISTING)):
+            return None
+        return Listing.of(self._table(name + LISTING))
+
+    def _write(self, piece: Piece, found: list[Examined], number: int | None) -> Part:
+        part = Part(part_table(piece.source, found), pictures(found))
+        if self._memory is None:
+            name = piece.name if number is None else f"{piece.name}-{number:06d}"
+            self._put(name + PICTURES, part.pictures)
+            self._put(name + (PART if number is None else MORE), part.rows)
+        return part
+
+    def _begun(self, piece: Piece) -> int:
+        """Return how many members of a container an earlier try has finished."""
+        return ROWS * len(list(self._more(piece.name))) if self._memory is None else 0
+
+    def _more(self, name: str) -> Iterator[int]:
+        for number in count():
+            if not self._lake.storage.exists(self._uri(f"{name}-{number:06d}{MORE}")):
+                return
+            yield number
+
+    def _names(self) -> list[str]:
+        if not self._lake.storage.exists(self._folder):
+            return []
+        names = (name_of(info.uri) for info in self._lake.storage.list(self._folder))
+        return [name.removeprefix(_BEGIN) for name in names if name.startswith(_BEGIN)]
+
+    def _uri(self, name: str) -> str:
+        return self._lake.path(FOLDER, self._lake.loop, _BEGIN + name)
+
+    def _put(self, name: str, table: pa.Table | None) -> None:
+        self._lake.exists()  # raises where it went away: its folder must not be made anew
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd", compression_level=1)
+        self._lake.storage.write(self._uri(name), sink.getvalue().to_pybytes())
+
+    def _table(self, name: str) -> pa.Table:
+        uri = self._uri(name)
+        try:
+            return pq.read_table(pa.BufferReader(self._lake.storage.read(uri)))
+        except StorageError as error:
+            if self._lake.storage.exists(uri):
+                raise
+            raise VisionloopError(
+                "a list or a result of this ingest is not there any more",
+                where=uri,
+                remedy="Start the pipeline again: it lists what is left to do",
+            ) from error

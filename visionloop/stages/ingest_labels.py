@@ -1,0 +1,140 @@
+"""Labels that sources bring: of folders, of the sources themselves, of tables beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from visionloop.errors import InputError
+from visionloop.lake.storage import name_of
+from visionloop.media.metadata import Problem
+from visionloop.media.outcomes import texts_of
+from visionloop.media.records import among, rows_of, some_at_a_time
+
+if TYPE_CHECKING:
+    from visionloop.config import LoopConfig
+    from visionloop.media.outcomes import Rows
+    from visionloop.stages.ingest_rows import Ingest
+
+
+def labels_of(ingest: Ingest, rows: Rows) -> pa.Table:
+    """Return the labels that sources bring for samples without any.
+
+    A file's own label comes before one in a table. What is odd about them is added to the ingest's
+    problems and counts.
+
+    Args:
+        ingest: The ingest.
+        rows: All its rows, decided.
+
+    Raises:
+        InputError: A label is of a class that the configuration lacks, or a table of labels cannot
+            be used.
+    """
+    loop = ingest.loop
+    brought = _of_files(ingest, rows)
+    for source in loop.sources:
+        if source.labels not in ("none", "folder", "source"):
+            for sample_id, row in _of_table(ingest, source.labels, rows):
+                brought.setdefault(sample_id, row)
+    _check_classes(loop, brought.values())
+    labelled = _labelled(ingest, brought)
+    return rows_of(
+        "labels",
+        [
+            {
+                "sample_id": sample_id,
+                "task": loop.task,
+                "origin": "import",
+                "created_at": ingest.now,
+                **row,
+            }
+            for sample_id, row in sorted(brought.items())
+            if sample_id not in labelled
+        ],
+    )
+
+
+def _of_files(ingest: Ingest, rows: Rows) -> dict[str, dict[str, Any]]:
+    """Return the label that the first file of each sample has, and note others that differ."""
+    chosen, differing = rows.brought()
+    roots = ingest.listing.roots
+    ids = texts_of(rows.sample.take(pa.array(chosen))).to_pylist()
+    found = {}
+    for sample_id, row in zip(ids, chosen.tolist(), strict=True):
+        boxes = rows.boxes[row].as_py()
+        found[sample_id] = {
+            "label": rows.label[row].as_py(),
+            "boxes": json.loads(boxes) if boxes is not None else None,
+            "annotator": roots[int(rows.source[row])],
+        }
+    for row, first in differing:
+        told = [rows.label[one].as_py() or "boxes" for one in (row, first)]
+        detail = f"a copy lies in {told[0]!r}, the first file in {told[1]!r}"
+        ingest.problems.append(Problem(rows.sample[row].as_py().hex(), "label_conflict", detail))
+    return found
+
+
+def _of_table(ingest: Ingest, uri: str, rows: Rows) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the labels that a table has for samples of the lake and of this ingest."""
+    from visionloop.labeling.answers import is_skip
+    from visionloop.labeling.tables import labels_of_files, read_label_csv
+
+    told = read_label_csv(uri)
+    names = {name_of(value) for _, key, value, _ in told if key == "file"}
+    ids = {value.lower() for _, key, value, _ in told if key == "sample_id"}
+    named = {
+        place: sample_id
+        for place, sample_id in _places(ingest, rows)
+        if sample_id in ids or name_of(place) in names
+    }
+    labels, strange = labels_of_files(uri, named)
+    ingest.counts["n_unknown_labels"] += len(strange)
+    for sample_id, label in labels.items():
+        if not is_skip(label, ingest.loop.classes):
+            yield sample_id, {"label": label, "annotator": uri}
+
+
+def _places(ingest: Ingest, rows: Rows) -> Iterator[tuple[str, str]]:
+    """Yield URI and sample of every file with an image, of the lake and then of this ingest."""
+    for batch in ingest.files(["uri", "sample_id"]):
+        uris, ids = batch.column("uri").to_pylist(), batch.column("sample_id").to_pylist()
+        yield from ((uri, one) for uri, one in zip(uris, ids, strict=True) if one)
+    counted = rows.of_kind("new", "duplicate")
+    start = 0
+    for part in ingest.parts():
+        table = part.rows.filter(pa.array(counted[start : start + part.rows.num_rows]))
+        start += part.rows.num_rows
+        yield from zip(table["uri"].to_pylist(), texts_of(table["sample"]).to_pylist(), strict=True)
+
+
+def _labelled(ingest: Ingest, samples: Iterable[str]) -> set[str]:
+    """Return which of some samples have a label; one that was skipped has none."""
+    from visionloop.labeling.answers import latest_labels
+
+    labelled: set[str] = set()
+    for some in some_at_a_time(sorted(samples)):
+        held = ingest.run.read("labels", where=among("sample_id", some))
+        labelled.update(latest_labels(held.to_pylist(), ingest.loop.task))
+    return labelled
+
+
+def _check_classes(loop: LoopConfig, brought: Iterable[dict[str, Any]]) -> None:
+    pairs = set()
+    for row in brought:
+        boxes = row.get("boxes") or ()
+        told = [box["label"] for box in boxes] if boxes or not row["label"] else [row["label"]]
+        pairs |= {(label, row["annotator"]) for label in told}
+    strange = sorted(pair for pair in pairs if pair[0] not in loop.classes)
+    if loop.classes and strange:
+        from visionloop.validation import nearest
+
+        named = ", ".join(f"`{label}`" + nearest(label, loop.classes) for label, _ in strange[:5])
+        raise InputError(
+            f"{len(strange)} classes of imported labels are not in the configuration: {named}",
+            where=strange[0][1],
+            remedy="Correct the labels, or add the classes to `classes:`; nothing was stored",
+        )

@@ -1,0 +1,276 @@
+"""Writes what an ingest found into the lake, a part at a time, as one version."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from visionloop.media import records
+from visionloop.media.intake import NEW, Listing
+from visionloop.media.known import files_of
+from visionloop.media.metadata import Problem, column_name, metadata_table
+from visionloop.media.outcomes import KINDS, Rows, groups_of, ids_of, texts_of
+from visionloop.media.parts import sidecars_of
+from visionloop.media.places import Met, meet
+from visionloop.media.reading import METADATA, OPENED
+from visionloop.stages.ingest_labels import labels_of
+from visionloop.stages.ingest_places import change_samples, settle_places
+
+if TYPE_CHECKING:
+    from visionloop.config import LoopConfig
+    from visionloop.lake import Lake, Run
+    from visionloop.media.metadata import Sidecar
+    from visionloop.media.pieces import Part, Pieces
+    from visionloop.stages.artifacts import Artifact
+
+# What is written at once: so many rows of files, or so many bytes.
+ROWS, BYTES = 50_000, 128 << 20
+HELD = ["sample_id", "split", "group_key", "fingerprint", "round_id"]
+
+
+@dataclass
+class Ingest:
+    """One ingest, from its listing to its rows.
+
+    Attributes:
+        run: The run that it belongs to.
+        lake: Its lake.
+        loop: The configuration.
+        listing: What the sources hold.
+        kept: What became of it.
+        now: The time of its rows, UTC.
+        problems: What a person should know of a sample.
+        counts: What else is worth counting.
+    """
+
+    run: Run
+    lake: Lake
+    loop: LoopConfig
+    listing: Listing
+    kept: Pieces
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    problems: list[Problem] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def parts(self, *, with_pictures: bool = False) -> Iterator[Part]:
+        """Yield what became of the files, in the order of the listing."""
+        for name in self.listing.pieces:
+            yield from self.kept.read(name, with_pictures=with_pictures)
+
+    def files(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the table `files` as this ingest found it."""
+        yield from self.lake.batches("files", columns=columns, version=self.run.base)
+
+
+def write_rows(ingest: Ingest, dataset: Artifact | None) -> tuple[Rows, pa.Table]:
+    """Write all rows of an ingest.
+
+    Args:
+        ingest: The ingest.
+        dataset: Receives a row for each file.
+
+    Returns:
+        Its files as far as deciding needs them, and the samples that the lake had before, as
+        `HELD`.
+
+    Raises:
+        InputError: A label is of a class that the configuration lacks.
+    """
+    run, loop = ingest.run, ingest.loop
+    rows = Rows.of(ingest.parts())
+    held = run.read("samples", columns=HELD)
+    met = meet(ingest.files(), ingest.listing.changes, rows, _marks(ingest, rows))
+    rows.decide(ids_of(held["sample_id"].to_pylist()), met.at_place, ids_of([]))
+    labels = labels_of(ingest, rows)
+    groups = _groups(ingest, rows)
+    splits, joined = records.splits_of(
+        rows, groups, loop.holdout, records.Earlier(held, _learnt_from(run))
+    )
+    run.refuse_stale("files", "samples")
+    moved = settle_places(ingest, rows, met)
+    change_samples(run, joined, moved)
+    _write_parts(ingest, rows, splits, groups, met, dataset)
+    run.append("labels", labels)
+    run.append("flags", records.flag_rows(ingest.problems, ingest.now))
+    changes = Counter(ingest.listing.changes["change"].to_pylist())
+    kinds = Counter(kind for kind, _ in {(one.kind, one.sample_id) for one in ingest.problems})
+    ingest.counts.update(
+        {
+            f"n_{kind}": kinds[kind]
+            for kind in ("bad_sidecar", "metadata_conflict", "label_conflict")
+        }
+    )
+    ingest.counts.update(
+        n_holdout=Counter(splits.values())["holdout"] + len(joined),
+        n_labels=labels.num_rows,
+        n_removed=changes["gone"] + changes["replaced"],
+        n_back=changes["back"],
+    )
+    return rows, held
+
+
+def _learnt_from(run: Run) -> bool:
+    """Return whether a sample of the pool may have been seen by a person or a model already."""
+    tables = ("selections", "label_requests", "training_sets")
+    return any(run.read(name, columns=["sample_id"]).num_rows for name in tables)
+
+
+def _groups(ingest: Ingest, rows: Rows) -> dict[int, str]:
+    if not ingest.loop.holdout.group_by or not len(rows):
+        return {}
+    column = column_name(ingest.loop.holdout.group_by)
+    return {row: one for row, one in enumerate(groups_of(ingest.parts(), column)) if one}
+
+
+def _marks(ingest: Ingest, rows: Rows) -> dict[tuple[int, int], str]:
+    """Return the mark of the sidecars of each known file whose sidecars alone were read."""
+    if not rows.of_kind(METADATA).any():
+        return {}
+    marks = {}
+    for part in ingest.parts():
+        only = part.rows.filter(pc.equal(part.rows["state"], METADATA))
+        words = files_of(only["uri"].to_pylist(), only["generation"].to_pylist())
+        for (a, b), mark in zip(words, only["sidecar"].to_pylist(), strict=True):
+            marks[int(a), int(b)] = mark
+    return marks
+
+
+def _write_parts(
+    ingest: Ingest,
+    rows: Rows,
+    splits: Mapping[str, str],
+    groups: Mapping[int, str],
+    met: Met,
+    dataset: Artifact | None,
+) -> None:
+    """Write files, samples, thumbnails and metadata; memory holds some tens of thousands."""
+    existing = ingest.run.read("metadata", where="sample_id == ''").schema
+    schema = records.metadata_schema(rows.types, existing)
+    speaks = _speakers(ingest.run, met)
+    roots = ingest.listing.roots
+    waiting: dict[str, list[pa.Table]] = {"files": [], "samples": [], "thumbnails": []}
+    sidecars: dict[str, Sidecar] = {}
+    renewed: dict[str, Sidecar] = {}
+    everywhere = rows.of_kind(NEW)
+    start = 0
+
+    def flush() -> None:
+        for name, held in waiting.items():
+            if held:
+                ingest.run.append(name, pa.concat_tables(held))
+                held.clear()
+        _write_metadata(ingest, sidecars, renewed, schema)
+
+    with _Dataset(dataset, roots) as told:
+        for part in ingest.parts(with_pictures=True):
+            table, n = part.rows, part.rows.num_rows
+            new = everywhere[start : start + n]
+            waiting["files"].append(records.file_rows(table, roots, ingest.now))
+            if new.any():
+                mine = [groups.get(row, "") for row in range(start, start + n)]
+                waiting["samples"].append(
+                    records.sample_rows(table, new, roots, splits, mine, ingest.now)
+                )
+                if part.pictures is not None:
+                    ids = table["sample"].filter(pa.array(new))
+                    waiting["thumbnails"].append(records.thumbnail_rows(part.pictures, ids))
+            ids_ = texts_of(table["sample"]).to_pylist()
+            words = files_of(table["uri"].to_pylist(), table["generation"].to_pylist())
+            for row, sidecar in enumerate(sidecars_of(table)):
+                if sidecar is not None and new[row]:
+                    sidecars[ids_[row]] = sidecar
+                elif sidecar is not None:
+                    file = (int(words[row, 0]), int(words[row, 1]))
+                    sample, _ = met.renewed.get(file, ("", ""))
+                    if sample in speaks:
+                        renewed[sample] = sidecar
+            told.add(table, rows, start)
+            start += n
+            held = [one for tables in waiting.values() for one in tables]
+            if sum(one.nbytes for one in held) > BYTES or sum(map(len, waiting["files"])) > ROWS:
+                flush()
+        flush()
+
+
+def _write_metadata(
+    ingest: Ingest, new: dict[str, Sidecar], renewed: dict[str, Sidecar], schema: pa.Schema
+) -> None:
+    """Add the metadata of new samples, and put that of known ones in the place of the old."""
+    table, problems = metadata_table(new, schema)
+    ingest.run.append("metadata", table)
+    ingest.problems += problems
+    if renewed:
+        table, problems = metadata_table(renewed, schema)
+        ingest.problems += problems
+        ingest.counts["n_renewed_metadata"] += table.num_rows
+        for some in records.some_at_a_time(sorted(renewed)):
+            mine = table.filter(pc.is_in(table["sample_id"], pa.array(some)))
+            ingest.run.replace("metadata", mine, records.among("sample_id", some))
+    new.clear()
+    renewed.clear()
+
+
+def _speakers(run: Run, met: Met) -> set[str]:
+    """Return the samples whose metadata the files with changed sidecars speak for."""
+    at = {sample: uri for sample, uri in met.renewed.values() if sample}
+    speaks = set()
+    for some in records.some_at_a_time(sorted(at)):
+        these = records.among("sample_id", some)
+        table = run.read("samples", columns=["sample_id", "source_uri"], where=these)
+        pairs = zip(table["sample_id"].to_pylist(), table["source_uri"].to_pylist(), strict=True)
+        first = dict(pairs)
+        speaks |= {sample for sample, uri in met.renewed.values() if first.get(sample) == uri}
+    return speaks
+
+
+class _Dataset:
+    """Writes what became of each file as Parquet, for the person who opens the run."""
+
+    _SCHEMA = pa.schema(
+        [(name, pa.string()) for name in ("uri", "outcome", "reason", "sample_id", "source")]
+    )
+
+    def __init__(self, artifact: Artifact | None, roots: list[str]) -> None:
+        self._artifact, self._roots = artifact, roots
+        self._rows = 0
+
+    def __enter__(self) -> _Dataset:
+        if self._artifact is not None:
+            from pathlib import Path
+
+            import pyarrow.parquet as pq
+
+            path = Path(self._artifact.path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(path, self._SCHEMA)
+        return self
+
+    def add(self, table: pa.Table, rows: Rows, start: int) -> None:
+        """Add a part, whose first row is the given one of all."""
+        if self._artifact is None:
+            return
+        kinds = [KINDS[kind] for kind in rows.kind[start : start + table.num_rows].tolist()]
+        columns: dict[str, Any] = {
+            "uri": table["uri"],
+            "outcome": pa.array(kinds, pa.string()),
+            "reason": rows.reason.slice(start, table.num_rows).cast(pa.string()),
+            "sample_id": texts_of(table["sample"]),
+            "source": pa.array([self._roots[n] for n in table["source"].to_pylist()], pa.string()),
+        }
+        some = ~np.isin(kinds, (METADATA, OPENED))
+        part = pa.table(columns, schema=self._SCHEMA).filter(pa.array(some))
+        self._writer.write_table(part)
+        self._rows += part.num_rows
+
+    def __exit__(self, *_: object) -> None:
+        if self._artifact is not None:
+            self._writer.close()
+            self._artifact.metadata["rows"] = self._rows
+            self._artifact.metadata["columns"] = ", ".join(self._SCHEMA.names)
