@@ -7,12 +7,13 @@ same for everyone who reads the same version, and whoever reads one opens the fi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from visionloop.errors import VisionloopError
@@ -76,65 +77,25 @@ def read_part(
     files = _files(table, snapshot)
     total = sum(file.rows for file in files)
     first, last = part * total // parts, (part + 1) * total // parts
-    ids: list[str] = []
-    for batch in _range(table, files, first, last, "sample_id"):
-        ids += batch.to_pylist()
+    read = [pa.array([], pa.string())]
+    read += (ids.cast(pa.string()) for ids in _range(table, files, first, last, "sample_id"))
+    ids = pa.concat_arrays(read)
     # Each vector goes to its place at once: sorting them afterwards would hold them twice.
     place = np.empty(len(ids), dtype=np.intp)
-    order = sorted(range(len(ids)), key=ids.__getitem__)
+    order = pc.sort_indices(ids).to_numpy()
     place[order] = np.arange(len(ids))
     x = np.empty((len(ids), tables.vector_dimension(table)), dtype=np.float32)
     done = 0
     for batch in _range(table, files, first, last, "vector"):
         x[place[done : done + len(batch)]] = _matrix(batch)
         done += len(batch)
-    return [ids[i] for i in order], x
-
-
-def vectors_of(
-    lake: Lake, space: str, version: str, wanted: Collection[str]
-) -> tuple[list[str], Floats]:
-    """Read the vectors of some samples.
-
-    All ids of the space are read, and the vectors of the row groups that have a wanted one.
-
-    Args:
-        lake: The lake.
-        space: The embedding space.
-        version: Lake version.
-        wanted: Ids; those that the space lacks are left out.
-
-    Returns:
-        The ids in ascending order, and float32 [n, d] in the same order.
-    """
-    table, snapshot = _at(lake, EMBEDDINGS_PREFIX + space, version)
-    if table is None or snapshot is None:
-        return [], np.zeros((0, 0), np.float32)
-    names: list[str] = []
-    found: list[Floats] = [np.zeros((0, tables.vector_dimension(table)), np.float32)]
-    mine = set(wanted)
-    for file in _files(table, snapshot) if mine else []:
-        opened = _open(table, file)
-        for group in range(opened.metadata.num_row_groups):
-            ids = opened.read_row_group(group, columns=["sample_id"])["sample_id"].to_pylist()
-            rows = np.array([i for i, name in enumerate(ids) if name in mine], dtype=np.intp)
-            if not len(rows):
-                continue
-            names += [ids[i] for i in rows]
-            start = 0
-            for batch in opened.iter_batches(_ROWS, row_groups=[group], columns=["vector"]):
-                here = rows[(rows >= start) & (rows < start + len(batch))] - start
-                if len(here):
-                    found.append(_matrix(batch.column(0))[here])
-                start += len(batch)
-    order = sorted(range(len(names)), key=names.__getitem__)
-    return [names[i] for i in order], np.concatenate(found)[order]
+    return ids.take(pa.array(order)).to_pylist(), x
 
 
 def rows_of(
     lake: Lake,
     table: str,
-    wanted: Collection[str],
+    wanted: Container[str],
     *,
     key: str = "sample_id",
     columns: list[str] | None = None,
@@ -146,7 +107,7 @@ def rows_of(
     Args:
         lake: The lake.
         table: Name of the table.
-        wanted: Ids of the samples.
+        wanted: Contains the ids of the samples.
         key: The column that names the sample.
         columns: Columns to read, the key among them; all by default.
         where: A row filter in pyiceberg's syntax.
@@ -154,12 +115,11 @@ def rows_of(
 
     Memory: the rows that are returned, and a batch.
     """
-    mine = wanted if isinstance(wanted, set | frozenset) else set(wanted)
     kept = []
     schema = None
     for batch in _batches(lake, table, columns, where, version):
         schema = batch.schema
-        mask = pa.array([name in mine for name in batch[key].to_pylist()], pa.bool_())
+        mask = pa.array([name in wanted for name in batch[key].to_pylist()], pa.bool_())
         if mask.true_count:
             kept.append(batch.filter(mask))
     if schema is None:
@@ -178,8 +138,6 @@ def count(lake: Lake, table: str, column: str, value: str, version: str) -> int:
         value: The value.
         version: Lake version; empty for the newest.
     """
-    import pyarrow.compute as pc
-
     total = 0
     for batch in _batches(lake, table, [column], None, version):
         total += pc.sum(pc.equal(batch[column], value)).as_py() or 0

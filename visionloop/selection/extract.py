@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,23 @@ _PER_SAMPLE = {
     "flags": "subject",
 }
 _ROWS = 1 << 16
+
+
+class _Either(Collection[str]):
+    """Samples of a set or keys of a mapping, which have none in common or the same."""
+
+    def __init__(self, one: set[str], other: Mapping[str, object]) -> None:
+        self._one, self._other = one, other
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._one or name in self._other
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._one
+        yield from (name for name in self._other if name not in self._one)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class Extract:
@@ -65,7 +82,7 @@ class Extract:
         self._x = stack_vectors(self._ids, x, space=space)
         self._mine = set(self._ids)
         self._known = known
-        self.everywhere = self._mine.union(known)
+        self.everywhere = _Either(self._mine, known)
 
     def read(self, table: str, *columns: str, where: str | None = None) -> pa.Table:
         """Read a table: of one with rows for every sample only those of samples that are here.

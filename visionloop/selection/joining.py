@@ -94,9 +94,8 @@ def join(lake: Lake, spread: Spread) -> Joined:
     while True:
         first = _largest(lake, spread, shards, totals, wanted)
         missing = first - known.keys()
-        known |= zip(
-            *parts.vectors_of(lake, config.space, spread.version, missing), strict=True
-        )  # fmt: skip
+        found = lake.embeddings(config.space, sorted(missing), version=spread.version)
+        known |= zip(*found, strict=True)
         material = _material(lake, spread, sorted(named | first), known, whole)
         selection = select_material(material, n, seed=spread.seed, unattended=True)
         selected = {pick.sample_id for pick in selection.picks if pick.arm == "selected"}

@@ -83,7 +83,7 @@ def _plan(
 ) -> tuple[Spread | None, str]:
     """Return the selection spread over shards and an empty text, or None and why it is not."""
     from visionloop.labeling.answers import latest_labels
-    from visionloop.lake.parts import rows_of, rows_of_space, vectors_of
+    from visionloop.lake.parts import rows_of, rows_of_space
     from visionloop.selection.material import space_of_lake
     from visionloop.selection.spread import most_picks, plain_lines, with_queries
     from visionloop.selection.spread_files import write_plan
@@ -116,7 +116,11 @@ def _plan(
         log(f"plan_selection: one task selects among {total:,} embeddings, since {why}")
         return None, why
     lines, known = with_queries(
-        lake, lines, version, labels, lambda ids: vectors_of(lake, space, version, labelled | ids)
+        lake,
+        lines,
+        version,
+        labels,
+        lambda ids: lake.embeddings(space, sorted(labelled | ids), version=version),
     )
     plan = {
         "config": lines.model_dump_json(exclude_unset=True),
