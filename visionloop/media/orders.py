@@ -109,7 +109,7 @@ class Cutter:
     def __init__(self, sources: Sequence[SourceConfig], usual: int = USUAL) -> None:
         self._usual = usual
         self._settings = [
-            f"{__version__} {source.uri} {source.copy_media}".encode() for source in sources
+            f"{__version__} {source.model_dump_json(by_alias=True)}".encode() for source in sources
         ]
         self._growing: _Growing | None = None
 

@@ -103,7 +103,7 @@ def examine(
 
     def one(work: Entry | Member) -> Examined:
         if isinstance(work, Member):
-            return _member(work, keep)
+            return _member(source, work, keep)
         if only_metadata(work):
             return Examined(work, METADATA, 0, sidecar=read_metadata(source, work))
         if work.reason:
@@ -158,15 +158,17 @@ def _work(
             yield Examined(entry, OPENED, entry.info.size)
 
 
-def _member(member: Member, keep: Callable[[Inspection, bytes], str] | None) -> Examined:
+def _member(
+    source: Source, member: Member, keep: Callable[[Inspection, bytes], str] | None
+) -> Examined:
     entry = member.entry
     if member.unreadable or member.data is None:
         reason = member.unreadable or entry.reason
         state = UNREADABLE if member.unreadable else SKIPPED
         return Examined(entry, state, 0, member.sample_id, reason, member.detail)
     found = _inspected(member, keep if member.keep else None)
-    if found.state == OK and entry.values:
-        found = replace(found, sidecar=_values_of(entry))
+    if found.state == OK:
+        found = replace(found, sidecar=read_metadata(source, entry))
     return found
 
 
