@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ COMMANDS = {
     "submit": "start a run on a Kubeflow Pipelines server",
     "schedule": "start runs on a Kubeflow Pipelines server again and again",
     "ingest": "bring a folder or bucket prefix of images into a lake",
+    "import": "bring an annotated set into a lake: COCO, Pascal VOC, YOLO and others",
+    "export": "write samples and labels of a lake as COCO, YOLO, FiftyOne and others",
     "select": "choose the samples that are worth a label",
     "harvest": "bring the logged confidences of an endpoint into a lake",
     "serve": "answer requests with the model in service",
@@ -83,7 +86,8 @@ def _dispatch(arguments: list[str]) -> int:
             f"unknown command `{name}`{nearest(name, list(COMMANDS))}",
             remedy="See visionloop --help",
         )
-    module = importlib.import_module(f"visionloop.cli.{name}")
+    # `import` is a word of Python's own.
+    module = importlib.import_module(f"visionloop.cli.{name}{'_' * keyword.iskeyword(name)}")
     parser = Parser(prog=f"visionloop {name}", description=module.__doc__)
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -18,7 +18,7 @@ import orjson
 from visionloop.errors import InputError
 from visionloop.interchange.boxes import BoxReader, finite
 from visionloop.interchange.formats import ReadOptions, WriteOptions
-from visionloop.interchange.places import IMAGES, Folder, file_and_root, size_of, suffix
+from visionloop.interchange.places import IMAGES, Folder, file_and_root, size_of, stem_of, suffix
 from visionloop.interchange.records import Annotated, Box, Problems, Reading
 from visionloop.interchange.target import Target
 from visionloop.interchange.writing import Classes, Content, Holds
@@ -198,7 +198,10 @@ class Writer:
             self._shards += 1
             file = self._target.open(self._name)
             self._tar = tarfile.TarFile(fileobj=file, mode="w")
-        key = f"{self._records:09d}"
+        key = stem_of(record.file)
+        if "." in key.rpartition("/")[2]:
+            # A key ends at the first dot.
+            key = f"{key.replace('.', '_')}_{self._records:09d}"
         self._records += 1
         self._put(f"{key}{suffix(record.file) or '.jpg'}", content.data)
         if record.labels:

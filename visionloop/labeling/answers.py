@@ -7,6 +7,8 @@ from typing import Any
 
 # Origin of a row that says: nobody can label this sample. Its label is null.
 SKIPPED = "skipped"
+# Task of a row that is about objects alone: empty boxes say that there are none.
+DETECTION = "detection"
 SKIP_ANSWERS = frozenset({"-", "skip"})
 
 
@@ -43,10 +45,18 @@ def skipped_samples(labels: Iterable[Mapping[str, Any]], task: str = "") -> set[
 
 
 def latest_boxes(labels: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Return the latest row with boxes of each sample that somebody looked for objects in."""
-    known = [row for row in labels if row["boxes"] is not None]
+    """Return the latest row about objects of each sample that somebody looked for objects in."""
+    known = [row for row in labels if _is_about_objects(row)]
     known.sort(key=_age)
     return {row["sample_id"]: row for row in known}
+
+
+def _is_about_objects(row: Mapping[str, Any]) -> bool:
+    if row["boxes"] is None or row.get("origin") == SKIPPED:
+        return False
+    # Iceberg's Python writer makes empty lists of boxes that are null, so an empty list says that
+    # nothing was found only where the row says nothing else.
+    return bool(row["boxes"]) or row["task"] == DETECTION or row["label"] is None
 
 
 def latest_answers(

@@ -56,7 +56,7 @@ def resolve_queries(
             if kind not in KINDS:
                 ids[item] = None
                 continue
-            found = _members(kind, name, read, labels)
+            found = members(kind, name, read, labels)
             known = sorted(s for s in found if s in embedded)
             if not known:
                 raise InputError(
@@ -72,7 +72,18 @@ def resolve_queries(
     return config.model_copy(update={"strategies": tuple(lines)}), list(everyone)
 
 
-def _members(kind: str, name: str, read: Read, labels: Mapping[str, str]) -> set[str]:
+def members(kind: str, name: str, read: Read, labels: Mapping[str, str]) -> set[str]:
+    """Return the ids of a set of samples, none where nothing has the name.
+
+    Args:
+        kind: One of `KINDS`.
+        name: The set's name; of a ``file`` its URI.
+        read: Reads columns of a table of the lake.
+        labels: The label of each labelled sample, for the kind ``label``.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
     if kind == "file":
         return _listed(name)
     if kind == "label":

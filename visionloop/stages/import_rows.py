@@ -1,0 +1,311 @@
+"""The rows of an imported set: labels, boxes, predictions, metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from visionloop.labeling.answers import DETECTION, latest_answers, latest_boxes
+from visionloop.media.metadata import Problem, metadata_table, parse_sidecar
+from visionloop.media.records import rows_of
+
+if TYPE_CHECKING:
+    from visionloop.interchange.records import Annotated, Box, Problems
+    from visionloop.lake import Run
+    from visionloop.stages.import_set import Imported
+
+IMPORT = "import"
+_BATCH = 10_000
+_NAMED = 5_000
+
+
+class LabelRows:
+    """Gathers the rows of `labels`, and what contradicts the labels that are there.
+
+    Args:
+        run: Reads the labels that are there.
+        task: The loop's task.
+        annotator: Who annotated, where a record does not say.
+        now: Time of the import.
+        imported: Receives the counts.
+        problems: Receives what is odd.
+        replace: Whether an earlier import gives way.
+
+    Attributes:
+        odd: Conflicts, to be flagged.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        task: str,
+        annotator: str,
+        now: datetime,
+        imported: Imported,
+        problems: Problems,
+        *,
+        replace: bool,
+    ) -> None:
+        held = run.read("labels").to_pylist()
+        self._answers, self._objects = latest_answers(held, task), latest_boxes(held)
+        self._task, self._annotator, self._now = task, annotator, now
+        self._imported, self._problems, self._replace = imported, problems, replace
+        self._rows: list[dict[str, Any]] = []
+        self._tables: list[pa.Table] = []
+        self._brought: dict[str, str] = {}
+        self.odd: list[Problem] = []
+
+    def add(self, record: Annotated, sample_id: str, size: tuple[int, int]) -> None:
+        """Add what a record says of a sample."""
+        if record.labels:
+            self._add_label(record, sample_id)
+        if record.boxes is not None:
+            self._add_boxes(record, sample_id, size)
+        if len(self._rows) >= _BATCH:
+            self._flush()
+
+    def compare(self, record: Annotated, sample_id: str) -> None:
+        """Flag a second image of the same bytes that the set gives another class."""
+        before = self._brought.get(sample_id)
+        if before is not None and record.labels and record.labels[0] != before:
+            self._conflict(record, sample_id, record.labels[0], before, "a copy in the same set")
+
+    def _add_label(self, record: Annotated, sample_id: str) -> None:
+        label = record.labels[0]
+        self._brought[sample_id] = label
+        for other in record.labels[1:]:
+            self._conflict(record, sample_id, other, label, "the first label of this set")
+        held = self._answers.get(sample_id)
+        before = held["label"] if held else None
+        # A label that comes for a sample which somebody had skipped is welcome.
+        if before == label:
+            self._imported.labels["same"] += 1
+            return
+        if held is not None and before is not None and not self._gives_way(held):
+            self._imported.labels["conflict"] += 1
+            self._conflict(record, sample_id, label, before, f"origin {held['origin']}")
+            return
+        self._imported.labels["replaced" if before is not None else "new"] += 1
+        self._row(record, sample_id, task=self._task, label=label)
+
+    def _add_boxes(self, record: Annotated, sample_id: str, size: tuple[int, int]) -> None:
+        if record.width and record.height and (record.width, record.height) != size:
+            told = f"{record.width} x {record.height} in the set, {size[0]} x {size[1]} as shown"
+            self._imported.boxes["mismatch"] += 1
+            self._problems.add("size_mismatch", record.file, "", told)
+            self.odd.append(Problem(sample_id, "size_mismatch", told))
+            return
+        boxes = box_rows(record.boxes or (), scored=False)
+        held = self._objects.get(sample_id)
+        if held is not None and _same(boxes, held["boxes"]):
+            self._imported.boxes["same"] += 1
+            return
+        if held is not None and not self._gives_way(held):
+            told, before = f"{len(boxes)} boxes", f"{len(held['boxes'])} boxes"
+            self._imported.boxes["conflict"] += 1
+            self._conflict(record, sample_id, told, before, f"origin {held['origin']}")
+            return
+        self._imported.boxes["replaced" if held is not None else "new"] += 1
+        self._imported.n_boxes += len(boxes)
+        self._row(record, sample_id, task=DETECTION, boxes=boxes)
+
+    def _gives_way(self, held: Mapping[str, Any]) -> bool:
+        return self._replace and held["origin"] == IMPORT
+
+    def _conflict(
+        self, record: Annotated, sample_id: str, label: str, before: str, whose: str
+    ) -> None:
+        told = f"the set says {label!r}, and {before!r} stays ({whose})"
+        self._problems.add("label_conflict", record.file, "", told)
+        self.odd.append(Problem(sample_id, "label_conflict", told))
+
+    def _row(self, record: Annotated, sample_id: str, **said: Any) -> None:
+        self._rows.append(
+            {
+                "sample_id": sample_id,
+                "annotator": record.origin or self._annotator,
+                "origin": IMPORT,
+                "created_at": self._now,
+                **said,
+            }
+        )
+
+    def _flush(self) -> None:
+        self._tables.append(rows_of("labels", self._rows))
+        self._rows.clear()
+
+    def table(self) -> pa.Table:
+        """Return the rows."""
+        self._flush()
+        return pa.concat_tables(self._tables)
+
+
+class PredictionRows:
+    """Gathers the rows of `predictions` of a model from elsewhere.
+
+    Args:
+        model: Its name.
+        classes: The loop's classes; probabilities are put in their order where they are the same.
+        named: The set's classes.
+        now: Time of the import.
+        imported: Receives the counts.
+        problems: Receives what is odd.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        classes: Sequence[str],
+        named: Sequence[str],
+        now: datetime,
+        imported: Imported,
+        problems: Problems,
+    ) -> None:
+        self._model, self._now, self._imported = model, now, imported
+        self._problems = problems
+        same = sorted(classes) == sorted(named)
+        self._order = [list(named).index(name) for name in classes] if same else None
+        self._rows: list[dict[str, Any]] = []
+        self._tables: list[pa.Table] = []
+
+    def add(self, record: Annotated, sample_id: str, size: tuple[int, int]) -> None:
+        """Add what a record says of a sample."""
+        boxes = record.boxes
+        if boxes and record.width and (record.width, record.height) != size:
+            told = f"{record.width} x {record.height} in the set, {size[0]} x {size[1]} as shown"
+            self._imported.boxes["mismatch"] += 1
+            self._problems.add("size_mismatch", record.file, "", told)
+            boxes = None
+        if not record.labels and boxes is None:
+            return
+        self._imported.predictions += 1
+        self._imported.n_boxes += len(boxes or ())
+        self._rows.append(
+            {
+                "sample_id": sample_id,
+                "model_id": self._model,
+                "label": record.labels[0] if record.labels else None,
+                "confidence": record.score,
+                "probabilities": self._ordered(record.probabilities),
+                "boxes": None if boxes is None else box_rows(boxes, scored=True),
+                "predicted_at": self._now,
+            }
+        )
+        if len(self._rows) >= _BATCH:
+            self._flush()
+
+    def _ordered(self, probabilities: Sequence[float]) -> list[float] | None:
+        if not probabilities:
+            return None
+        if self._order is None or len(self._order) != len(probabilities):
+            return list(probabilities)
+        return [probabilities[place] for place in self._order]
+
+    def _flush(self) -> None:
+        self._tables.append(rows_of("predictions", self._rows))
+        self._rows.clear()
+
+    def write(self, run: Run) -> None:
+        """Write the rows; what the model had said of the same samples gives way."""
+        import pyarrow.compute as pc
+
+        self._flush()
+        rows = pa.concat_tables(self._tables)
+        mine = f"model_id == '{self._model}'"
+        held = run.read("predictions", where=mine)
+        if held.num_rows:
+            ids = rows["sample_id"].combine_chunks()
+            rest = held.filter(pc.invert(pc.is_in(held["sample_id"], ids)))
+            rows = pa.concat_tables([rest, rows], promote_options="default")
+        run.replace("predictions", rows, mine)
+
+
+def box_rows(boxes: Sequence[Box], *, scored: bool) -> list[dict[str, Any]]:
+    """Return boxes as the lake holds them.
+
+    Args:
+        boxes: The boxes.
+        scored: Whether each needs a score: a detector's does, a person's has one where it was
+            given.
+    """
+    rows = []
+    for box in boxes:
+        one = [box.score] if box.score is not None else [1.0] if scored else []
+        rows.append(
+            {
+                "x_min": box.x_min,
+                "y_min": box.y_min,
+                "x_max": box.x_max,
+                "y_max": box.y_max,
+                "label": box.label,
+                "scores": list(box.scores) or one,
+            }
+        )
+    return rows
+
+
+def _same(boxes: list[dict[str, Any]], held: list[dict[str, Any]]) -> bool:
+    def told(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        numbers = [row[side] for side in ("x_min", "y_min", "x_max", "y_max")]
+        scores = np.asarray(row["scores"] or (), np.float32).tolist()
+        return (*np.asarray(numbers, np.float32).tolist(), row["label"], tuple(scores))
+
+    return sorted(map(told, boxes)) == sorted(map(told, held))
+
+
+def metadata_rows(
+    run: Run, known: Mapping[str, Mapping[str, Any]], imported: Imported
+) -> list[Problem]:
+    """Write what a set knows of its images; what the lake knew before stays.
+
+    Args:
+        run: The import.
+        known: Metadata by sample id.
+        imported: Receives the count.
+
+    Returns:
+        What contradicts the lake, or does not fit a column.
+    """
+    odd: list[Problem] = []
+    ids = sorted(known)
+    for start in range(0, len(ids), _NAMED):
+        part = ids[start : start + _NAMED]
+        these = "sample_id in ({})".format(", ".join(f"'{name}'" for name in part))
+        held = run.read("metadata", where=these)
+        before = {row["sample_id"]: row for row in held.to_pylist()}
+        sidecars = {}
+        for sample_id in part:
+            raw = _object(before[sample_id]["raw"]) if sample_id in before else {}
+            if raw is None:
+                odd.append(Problem(sample_id, "metadata_conflict", "its sidecar is no object"))
+                continue
+            more = known[sample_id]
+            differ = sorted(key for key in more if key in raw and raw[key] != more[key])
+            if differ:
+                told = f"the set says something else of {', '.join(differ)}: the lake's stays"
+                odd.append(Problem(sample_id, "metadata_conflict", told))
+            if not more.keys() <= raw.keys():
+                text = json.dumps({**more, **raw}, ensure_ascii=False, default=str)
+                sidecars[sample_id] = parse_sidecar(text.encode())
+        table, problems = metadata_table(sidecars, held.schema)
+        odd += problems
+        imported.metadata += table.num_rows
+        if table.num_rows:
+            named = ", ".join(f"'{name}'" for name in table["sample_id"].to_pylist())
+            run.replace("metadata", table, f"sample_id in ({named})")
+    return odd
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    if not text:
+        return {}
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
