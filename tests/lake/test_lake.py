@@ -188,31 +188,6 @@ def test_two_loops_share_a_lake_and_see_their_own_rows(lake: Lake) -> None:
     assert (uris(lake), uris(other)) == (["a"], ["b"])
 
 
-def test_writers_at_the_same_time_lose_nothing_and_double_nothing(lake: Lake) -> None:
-    program = """
-        import sys, pyarrow as pa
-        from visionloop.lake import Lake
-        lake = Lake.open(sys.argv[1], loop="test")
-        from visionloop.errors import StaleRead
-        done = 0
-        while done < 4:
-            try:
-                with lake.run(stage="ingest") as run:
-                    run.append("files", pa.table({"uri": [f"{sys.argv[2]}-{done}"]}))
-                    run.commit()
-                done += 1
-            except StaleRead:
-                pass
-    """
-    children = [
-        subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), lake.uri, str(writer)])
-        for writer in range(3)
-    ]
-    assert [child.wait(timeout=240) for child in children] == [0, 0, 0]
-    assert uris(lake) == sorted(f"{writer}-{i}" for writer in range(3) for i in range(4))
-    assert lake.history()["sequence"].to_pylist() == list(range(12))
-
-
 def test_spark_and_others_can_read_the_same_tables(lake: Lake) -> None:
     with lake.run(stage="ingest") as run:
         run.append("files", files("a"))

@@ -60,7 +60,7 @@ def mapped(lake: Lake) -> list[bool]:
     table = lake.table("embeddings_s")
     assert table is not None
     tasks = table.scan().plan_files()
-    return [vector_files._Mapped.open(table, task) is not None for task in tasks]
+    return [vector_files._VectorFile.open(table, task) is not None for task in tasks]
 
 
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 192, 193, 500])

@@ -3,15 +3,19 @@
 A file of an embeddings table is plain Parquet that every reader knows. Written the way it is here
 (fixed-length binary, uncompressed, no dictionary, no statistics of the vectors, so few rows in a
 group that its vectors are one page) each row group also holds its vectors as float32 ``[n, d]`` in
-one piece, whose place follows from the file's footer. So a scan maps the file instead of decoding
-it, and a row costs its own bytes. Files that were written otherwise, by an earlier version or by
+one piece, whose place follows from the file's footer. So a scan reads them without decoding, and a
+row costs its own bytes. Files that were written otherwise, by an earlier version or by
 another engine, and files with Iceberg's delete files are read by pyiceberg: the same rows, slower.
 """
 
 from __future__ import annotations
 
+import errno
 import mmap
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +36,7 @@ Bytes = NDArray[np.uint8]
 # Arrow begins a new page after 20,000 rows.
 GROUP_ROWS = 16_384
 FILE_BYTES = 256 * 2**20
+_WRITERS = 2
 _MARK = {b"visionloop.vectors": b"one page a row group, no nulls"}
 # A page's header and its levels, of which all are 1, take 33 to 40 bytes: two pages take more.
 _PAGE_OVERHEAD = 48
@@ -76,10 +81,10 @@ def replace(table: Table, rows: pa.Table) -> None:
 def write(table: Table, rows: pa.Table) -> list[DataFile]:
     """Write vectors into as many files as they need, which belong to no snapshot yet."""
     size = file_rows(4 * vector_dimension(table))
-    written = [
-        data_files.write(table, [rows.slice(start, size)], **layout())
-        for start in range(0, rows.num_rows, size)
-    ]
+    parts = [rows.slice(start, size) for start in range(0, rows.num_rows, size)]
+    # Arrow encodes a column on one core.
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        written = list(pool.map(lambda part: data_files.write(table, [part], **layout()), parts))
     return [one for one in written if one is not None]
 
 
@@ -104,51 +109,45 @@ def blocks(table: Table, snapshot_id: int) -> Iterator[tuple[pa.Array, Floats]]:
     """Yield an embeddings table a part at a time, in no order.
 
     Yields:
-        Sample ids, and float32 ``[n, d]`` in the same order.
+        Sample ids, and float32 ``[n, d]`` in the same order, which cannot be written to.
     """
-    for ids, rows in _all(table, snapshot_id):
-        # A mapped file's bytes lie at any address; numerical libraries want floats at theirs.
-        # Arrow's pool takes memory that was used before, which spares its first touch.
-        data = np.frombuffer(pa.allocate_buffer(rows.size), np.uint8).reshape(rows.shape)
-        data[:] = rows
-        yield ids, data.view("<f4")
+    for ids, load in _parts(table, snapshot_id):
+        yield ids, load().view("<f4")
 
 
-def _all(table: Table, snapshot_id: int) -> Iterator[tuple[pa.Array, Bytes]]:
+def _parts(table: Table, snapshot_id: int) -> Iterator[tuple[pa.Array, Callable[[], Bytes]]]:
+    """Yield sample ids, and what reads the bytes of their vectors, ``[n, 4 d]``."""
     for task in table.scan(snapshot_id=snapshot_id).plan_files():
-        if (file := _Mapped.open(table, task)) is None:
-            yield from _decoded(table, task)
+        if (file := _VectorFile.open(table, task)) is None:
+            for ids, rows in _decoded(table, task):
+                yield ids, partial(_same, rows)
             continue
         ids = file.ids()
-        start = 0
-        for group in range(file.groups):
-            rows = file.rows(group)
-            yield ids.slice(start, len(rows)), rows
-            start += len(rows)
+        for group, start in enumerate(file.starts[:-1].tolist()):
+            size = int(file.starts[group + 1]) - start
+            yield ids.slice(start, size), partial(file.rows, group)
 
 
-def _some(table: Table, snapshot_id: int, wanted: pa.Array) -> Iterator[tuple[pa.Array, Bytes]]:
-    """Yield the vectors of some samples; of the others only the ids are read."""
+def _same(rows: Bytes) -> Bytes:
+    return rows
+
+
+def _some(
+    table: Table, snapshot_id: int, wanted: pa.Array
+) -> Iterator[tuple[pa.Array, Callable[[], Bytes]]]:
+    """Yield the same of some samples; of the others only the ids are read."""
     for task in table.scan(snapshot_id=snapshot_id).plan_files():
-        file = _Mapped.open(table, task)
+        file = _VectorFile.open(table, task)
         if file is None:
             for ids, rows in _decoded(table, task):
                 places = _places(ids, wanted)
-                yield ids.take(pa.array(places)), rows[places]
+                yield ids.take(pa.array(places)), partial(_same, rows[places])
             continue
         ids = file.ids()
         places = _places(ids, wanted)
         if not len(places):
             continue
-        file.expect_few()
-        starts = file.starts
-        cuts = np.searchsorted(places, starts[1:-1])
-        found = [
-            file.rows(group)[some - starts[group]]
-            for group, some in enumerate(np.split(places, cuts))
-            if len(some)
-        ]
-        yield ids.take(pa.array(places)), np.concatenate(found)
+        yield ids.take(pa.array(places)), partial(file.some, places)
 
 
 def read(
@@ -165,7 +164,7 @@ def read(
         Sample ids in ascending order, and float32 ``[n, d]`` in the same order.
     """
     parts = list(
-        _all(table, snapshot_id)
+        _parts(table, snapshot_id)
         if wanted is None
         else _some(table, snapshot_id, pa.array(wanted, pa.string()))
     )
@@ -176,9 +175,10 @@ def read(
     ranks = np.empty(len(ids), np.int64)
     ranks[order] = np.arange(len(ids))
     start = 0
-    for _, rows in parts:
-        as_bytes[ranks[start : start + len(rows)]] = rows
-        start += len(rows)
+    for names, load in parts:
+        # Each row goes to its place at once: the vectors are in memory once.
+        as_bytes[ranks[start : start + len(names)]] = load()
+        start += len(names)
     return ids.take(pa.array(order)).to_pylist(), vectors
 
 
@@ -197,14 +197,14 @@ def _places(ids: pa.Array, wanted: pa.Array) -> NDArray[np.int64]:
     return np.flatnonzero(found.to_numpy(zero_copy_only=False))
 
 
-class _Mapped:
+class _VectorFile:
     """A data file whose vectors are read where they lie."""
 
-    def __init__(self, source: pa.NativeFile, mapped: mmap.mmap | None, width: int) -> None:
+    def __init__(self, source: pa.NativeFile, local: str, width: int) -> None:
         import pyarrow.parquet as pq
 
         self._source = source
-        self._mapped = mapped
+        self._local = local
         self._width = width
         self._file = pq.ParquetFile(source)
         self._metadata = self._file.metadata
@@ -212,7 +212,7 @@ class _Mapped:
         self.starts = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
 
     @classmethod
-    def open(cls, table: Table, task: FileScanTask) -> _Mapped | None:
+    def open(cls, table: Table, task: FileScanTask) -> _VectorFile | None:
         """Open a task's file; None for one that pyiceberg has to read."""
         from pyiceberg.io.pyarrow import PyArrowFileIO
 
@@ -222,11 +222,8 @@ class _Mapped:
             return None
         scheme, netloc, path = PyArrowFileIO.parse_location(task.file.file_path)
         source = io.fs_by_scheme(scheme, netloc).open_input_file(path)
-        mapped = None
-        if scheme == "file":
-            with open(path, "rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        held = cls(source, mapped, 4 * vector_dimension(table))
+        local = path if scheme == "file" else ""
+        held = cls(source, local, 4 * vector_dimension(table))
         return held if held._is_laid_out(table.schema().column_names) else None
 
     @property
@@ -240,23 +237,49 @@ class _Mapped:
         return column.cast(pa.string())
 
     def rows(self, group: int) -> Bytes:
-        """Return the bytes of a row group's vectors, ``[n, 4 d]``, where they lie."""
+        """Read the bytes of a row group's vectors, ``[n, 4 d]``."""
+        start, size = self._place(group)
+        if not self._local:
+            return np.frombuffer(self._source.read_at(size, start), np.uint8).reshape(
+                -1, self._width
+            )
+        # Into memory of Arrow's pool that was used before: its `read_at` takes new pages each time,
+        # and their first touch costs four times what the copy does.
+        data = np.frombuffer(pa.allocate_buffer(size), np.uint8)
+        with open(self._local, "rb") as file:
+            if os.preadv(file.fileno(), [data.data], start) != size:
+                raise OSError(errno.EIO, "the file ends early", self._local)
+        return data.reshape(-1, self._width)
+
+    def some(self, places: NDArray[np.int64]) -> Bytes:
+        """Read the bytes of some rows' vectors, by ascending number."""
+        cuts = np.searchsorted(places, self.starts[1:-1])
+        found = [
+            self._group(group)[some - self.starts[group]]
+            for group, some in enumerate(np.split(places, cuts))
+            if len(some)
+        ]
+        return np.concatenate(found)
+
+    def _group(self, group: int) -> Bytes:
+        """Return the bytes of a row group's vectors: where they lie on a local disk, or read."""
+        if not self._local:
+            return self.rows(group)
+        start, size = self._place(group)
+        shape = (size // self._width, self._width)
+        mapped = np.memmap(self._local, np.uint8, "r", offset=start, shape=shape)
+        # The kernel is not to read the neighbours of each row with it.
+        mapped._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]
+        return mapped
+
+    def _place(self, group: int) -> tuple[int, int]:
+        """Return where the vectors of a row group begin, and how many bytes they have."""
         size = self._metadata.row_group(group).num_rows * self._width
         chunk = self._vectors(group)
-        end = chunk.data_page_offset + chunk.total_compressed_size
-        if self._mapped is None:
-            data, start = self._source.read_at(size, end - size), 0
-        else:
-            data, start = self._mapped, end - size
-        return np.frombuffer(data, np.uint8, size, start).reshape(-1, self._width)
+        return chunk.data_page_offset + chunk.total_compressed_size - size, size
 
     def _vectors(self, group: int) -> pa.lib.ColumnChunkMetaData:
         return self._metadata.row_group(group).column(self._metadata.schema.names.index("vector"))
-
-    def expect_few(self) -> None:
-        """Keep the kernel from reading the neighbours of each row with it."""
-        if self._mapped is not None:
-            self._mapped.madvise(mmap.MADV_RANDOM)
 
     def tables(self) -> Iterator[pa.Table]:
         """Yield whole rows, a row group at a time."""
@@ -298,14 +321,14 @@ def tables(table: Table, task: FileScanTask) -> Iterator[pa.Table]:
     """Yield a file's rows, a part at a time, without those that a delete file names."""
     from visionloop.lake.scanning import rows_of_file
 
-    if (file := _Mapped.open(table, task)) is not None:
+    if (file := _VectorFile.open(table, task)) is not None:
         yield from file.tables()
     else:
         yield from rows_of_file(table, task)
 
 
 def _ids(table: Table, task: FileScanTask) -> pa.Array:
-    file = _Mapped.open(table, task)
+    file = _VectorFile.open(table, task)
     if file is not None:
         return file.ids()
     held = [part["sample_id"].combine_chunks().cast(pa.string()) for part in tables(table, task)]
