@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from visionloop.lake.lake import Lake
 
 Floats = NDArray[np.float32]
-_ROWS = 1 << 16  # read at a time
+_ROWS = 1 << 14  # read at a time
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ def read_part(
     for batch in _range(table, files, first, last, "vector"):
         x[place[done : done + len(batch)]] = _matrix(batch)
         done += len(batch)
+    pa.default_memory_pool().release_unused()
     return ids.take(pa.array(order)).to_pylist(), x
 
 
@@ -147,6 +148,8 @@ def count(lake: Lake, table: str, column: str, value: str, version: str) -> int:
 def _batches(
     lake: Lake, name: str, columns: list[str] | None, where: Any, version: str
 ) -> Iterator[pa.RecordBatch]:
+    from pyiceberg.io.pyarrow import ArrowScan
+
     table, snapshot = _at(lake, name, version)
     if table is None or snapshot is None:
         return
@@ -161,7 +164,10 @@ def _batches(
         else CurrentColumns(table.metadata, table.io, **arguments)
     )
     with catalog_errors(f"table {name} of {lake.uri}"):
-        yield from scan.to_arrow_batch_reader()
+        reader = ArrowScan(table.metadata, table.io, scan.projection(), scan.row_filter)
+        # One file at a time: pyiceberg reads all that it is given at once, ahead of who asks.
+        for task in scan.plan_files():
+            yield from reader.to_record_batches([task])
 
 
 def _at(lake: Lake, name: str, version: str) -> tuple[Table | None, int | None]:
