@@ -14,7 +14,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 from tests.media.pictures import encoded, photograph, photographs
 from visionloop.errors import UnreadableMedia
 from visionloop.media.fingerprint import as_words, distances
-from visionloop.media.inspect import Inspection, inspect
+from visionloop.media.inspect import THUMBNAIL_SIDE, Inspection, inspect
+from visionloop.media.measures import measures
 
 
 def opened(data: bytes) -> Image.Image:
@@ -128,3 +129,92 @@ def test_measures_stay_in_their_ranges_for_noise() -> None:
     assert 0.3 < found.sharpness < 0.5
     assert 0 <= found.brightness <= 1
     assert 0 <= found.contrast <= 0.5
+
+
+def test_a_thumbnail_is_small_upright_and_of_the_same_picture(shared: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for data in photographs(shared, every=80):
+        image = opened(data)
+        for width, height in ((1920, 1080), (640, 480), (161, 400), (90, 2000)):
+            large = image.resize((width, height))
+            for form in ("JPEG", "PNG"):
+                small = opened(inspect(encoded(large, form, exif=turned)).thumbnail)
+                assert 80 <= max(small.size) <= THUMBNAIL_SIDE
+                expected = large.transpose(Image.Transpose.ROTATE_270).resize(small.size)
+                assert small.width / small.height == pytest.approx(height / width, rel=0.2)
+                difference = np.asarray(small).astype(int) - np.asarray(expected)
+                assert np.abs(difference).mean() < 12
+
+
+def test_a_thumbnail_of_few_pixels_keeps_each_of_them() -> None:
+    for mode in ("RGB", "L"):
+        picture = photograph(64, 40).convert(mode)
+        small = Image.open(io.BytesIO(inspect(encoded(picture)).thumbnail))
+        assert (small.format, small.mode) == ("PNG", mode)
+        assert np.array_equal(np.asarray(small), np.asarray(picture))
+    assert Image.open(io.BytesIO(inspect(encoded(photograph(72, 40))).thumbnail)).format == "JPEG"
+
+
+def test_equal_pixels_in_other_bytes_have_one_key_and_other_pixels_another() -> None:
+    picture = photograph(1200, 900)
+    data = encoded(picture, "JPEG")
+    commented = data[:2] + b"\xff\xfe\x00\x07words" + data[2:]
+    assert inspect(commented).sample_id != inspect(data).sample_id
+    assert inspect(commented).pixels == inspect(data).pixels
+    assert inspect(encoded(picture, "PNG")).pixels == inspect(encoded(picture, "BMP")).pixels
+    changed = picture.copy()
+    changed.paste((255, 0, 0), (10, 10, 40, 40))
+    assert inspect(encoded(changed, "JPEG")).pixels != inspect(data).pixels
+    assert inspect(encoded(picture.resize((1199, 900)), "JPEG")).pixels != inspect(data).pixels
+
+
+@pytest.mark.parametrize(
+    ("mode", "form", "expected"),
+    [
+        ("L", "JPEG", "grey"),
+        ("RGB", "JPEG", "rgb"),
+        ("CMYK", "JPEG", "cmyk"),
+        ("1", "PNG", "grey"),
+        ("I;16", "PNG", "grey"),
+        ("P", "PNG", "palette"),
+        ("RGBA", "PNG", "rgba"),
+        ("RGB", "WEBP", "rgb"),
+        ("P", "GIF", "palette"),
+    ],
+)
+def test_the_colour_mode_is_that_of_the_file(mode: str, form: str, expected: str) -> None:
+    if mode == "I;16":
+        picture = Image.fromarray(np.full((40, 50), 300, np.uint16))
+    else:
+        picture = photograph(80, 64).convert(mode)
+    found = inspect(encoded(picture, form))
+    assert found.color_mode == expected
+    assert (found.saturation == 0) == (expected == "grey")
+
+
+def test_entropy_is_the_bits_of_the_histogram() -> None:
+    for values in (1, 2, 16, 256):
+        ramp = np.repeat(np.arange(values, dtype=np.uint8), 256 // values).reshape(1, 256)
+        found = inspect(encoded(Image.fromarray(np.repeat(ramp, 200, axis=0))))
+        assert found.entropy == pytest.approx(np.log2(values), abs=1e-9)
+
+
+def test_grey_stored_as_colour_has_no_saturation(shared: Path) -> None:
+    data = photographs(shared, every=100)[0]
+    grey = opened(data).convert("L").convert("RGB")
+    assert inspect(encoded(grey, "JPEG")).saturation < 1e-3 < inspect(data).saturation
+    assert inspect(encoded(grey, "JPEG")).color_mode == "rgb"
+
+
+def test_sharpness_is_the_variance_of_the_smoothed_laplacian() -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (37, 53), dtype=np.uint8)
+    values = grey / 255
+    smooth = (values[:-2] + 2 * values[1:-1] + values[2:]) / 4
+    smooth = (smooth[:, :-2] + 2 * smooth[:, 1:-1] + smooth[:, 2:]) / 4
+    around = smooth[:-2, 1:-1] + smooth[2:, 1:-1] + smooth[1:-1, :-2] + smooth[1:-1, 2:]
+    laplacian = around - 4 * smooth[1:-1, 1:-1]
+    found = measures(grey)
+    assert found.sharpness == pytest.approx(laplacian.var() / values.var(), rel=1e-4)
+    assert found.brightness == pytest.approx(values.mean(), rel=1e-9)
+    assert found.contrast == pytest.approx(values.std(), rel=1e-9)

@@ -110,7 +110,7 @@ def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Inspection:
         format=form,
         color_mode=color_mode,
         captured_at=captured_at(exif),
-        fingerprint=fingerprint(small),
+        fingerprint=fingerprint(upright(grey, exif)),
         pixels=hashlib.sha256(f"{size[0]} {size[1]} ".encode() + thumbnail).digest()[:16],
         **measured._asdict(),
         saturation=saturation(small),

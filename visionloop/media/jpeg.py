@@ -29,16 +29,17 @@ SCALES = (8, 4, 2)
 # revision) is no fault of the data.
 _DAMAGE = re.compile(
     r"Corrupt JPEG data|Premature end|Unsupported marker|Bogus Huffman|Inconsistent progression|"
-    r"Invalid component ID|Invalid progressive|Invalid SOS"
+    r"Invalid component ID|Invalid progressive|Invalid SOS|Unsupported JPEG process"
 )
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 # Cameras pad the last bytes before the end marker; a decoder that lost its place leaves far more.
-_PADDING = 4
+_PADDING = 2
 
 # Baseline, extended and progressive, Huffman coded.
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 _OTHER_FRAMES = frozenset({*range(0xC3, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _ALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # markers without a segment
+_ZEROS = 8  # more of them than entropy-coded data ends in
 _END, _END_PAIR = b"\xff\xd9", 0xD9FF
 _EXIF = b"Exif\x00\x00"
 
@@ -181,9 +182,13 @@ def end(data: bytes) -> int:
 
 
 def _fault(data: bytes, head: Header, said: str) -> UnreadableMedia:
-    if said.startswith("Premature end") or not jpeg_end(data):
-        return UnreadableMedia("truncated", said, offset=len(data.rstrip(b"\x00")))
-    return UnreadableMedia("corrupt", said, offset=_stopped_at(data, head))
+    whole = data.endswith(_END) or (jpeg_end(data) > 0 and not said.startswith("Premature end"))
+    if whole:
+        return UnreadableMedia("corrupt", said, offset=_stopped_at(data, head))
+    # A file system that lost the end of a file fills it with zeros.
+    written = len(data.rstrip(b"\x00"))
+    lost = len(data) - written
+    return UnreadableMedia("truncated", said, offset=written if lost > _ZEROS else len(data))
 
 
 def _stopped_at(data: bytes, head: Header) -> int | None:
