@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from visionloop.errors import InputError
+from visionloop.labeling.answers import DETECTION, latest_boxes, latest_labels
 from visionloop.lake.storage import name_of
 from visionloop.media.metadata import Problem
 from visionloop.media.outcomes import texts_of
@@ -41,21 +42,20 @@ def labels_of(ingest: Ingest, rows: Rows) -> pa.Table:
             for sample_id, row in _of_table(ingest, source.labels, rows):
                 brought.setdefault(sample_id, row)
     _check_classes(loop, brought.values())
-    labelled = _labelled(ingest, brought)
-    return rows_of(
-        "labels",
-        [
-            {
-                "sample_id": sample_id,
-                "task": loop.task,
-                "origin": "import",
-                "created_at": ingest.now,
-                **row,
-            }
-            for sample_id, row in sorted(brought.items())
-            if sample_id not in labelled
-        ],
-    )
+    labelled, looked_at = _answered(ingest, brought)
+    rows_ = []
+    for sample_id, told in sorted(brought.items()):
+        row = {
+            "sample_id": sample_id,
+            "annotator": told["annotator"],
+            "origin": "import",
+            "created_at": ingest.now,
+        }
+        if told["label"] is not None and sample_id not in labelled:
+            rows_.append({**row, "task": loop.task, "label": told["label"]})
+        if told.get("boxes") is not None and sample_id not in looked_at:
+            rows_.append({**row, "task": DETECTION, "boxes": told["boxes"]})
+    return rows_of("labels", rows_)
 
 
 def _of_files(ingest: Ingest, rows: Rows) -> dict[str, dict[str, Any]]:
@@ -67,7 +67,7 @@ def _of_files(ingest: Ingest, rows: Rows) -> dict[str, dict[str, Any]]:
     for sample_id, row in zip(ids, chosen.tolist(), strict=True):
         boxes = rows.boxes[row].as_py()
         found[sample_id] = {
-            "label": rows.label[row].as_py(),
+            "label": _class_of(rows.label[row].as_py(), ingest.loop.classes),
             "boxes": json.loads(boxes) if boxes is not None else None,
             "annotator": roots[int(rows.source[row])],
         }
@@ -111,15 +111,25 @@ def _places(ingest: Ingest, rows: Rows) -> Iterator[tuple[str, str]]:
         yield from zip(table["uri"].to_pylist(), texts_of(table["sample"]).to_pylist(), strict=True)
 
 
-def _labelled(ingest: Ingest, samples: Iterable[str]) -> set[str]:
-    """Return which of some samples have a label; one that was skipped has none."""
-    from visionloop.labeling.answers import latest_labels
+def _answered(ingest: Ingest, samples: Iterable[str]) -> tuple[set[str], set[str]]:
+    """Return which of some samples have a label, and in which somebody has looked for objects.
 
+    One that was skipped has no label.
+    """
     labelled: set[str] = set()
+    looked_at: set[str] = set()
     for some in some_at_a_time(sorted(samples)):
-        held = ingest.run.read("labels", where=among("sample_id", some))
-        labelled.update(latest_labels(held.to_pylist(), ingest.loop.task))
-    return labelled
+        held = ingest.run.read("labels", where=among("sample_id", some)).to_pylist()
+        labelled.update(latest_labels(held, ingest.loop.task))
+        looked_at.update(latest_boxes(held))
+    return labelled, looked_at
+
+
+def _class_of(label: str | None, classes: list[str]) -> str | None:
+    """Return the class that a label means: WebDataset and others write its place, from 0."""
+    if label is None or label in classes or not (label.isascii() and label.isdigit()):
+        return label
+    return classes[int(label)] if int(label) < len(classes) else label
 
 
 def _check_classes(loop: LoopConfig, brought: Iterable[dict[str, Any]]) -> None:

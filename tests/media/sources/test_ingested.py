@@ -13,6 +13,7 @@ from tests.media.pictures import encoded, photograph
 from tests.media.sources.making import tar, video
 from tests.media.sources.test_annotated import coco
 from tests.serving.test_logged_images import line, v1
+from visionloop.errors import InputError
 from visionloop.lake import Lake
 from visionloop.lake.checking import check
 from visionloop.lake.identity import is_sample
@@ -222,9 +223,30 @@ def test_an_annotated_set_is_ingested_with_its_boxes(tmp_path: Path) -> None:
     loop = Loop(tmp_path, {"uri": str(coco(tmp_path / "cells")), "format": "coco"})
     found = loop.ingest()
     assert (found.n_files, found.n_new, found.n_skipped) == (3, 2, 1)
-    boxes = [row["boxes"] for row in loop.rows("labels") if row["boxes"]]
-    assert [[box["label"] for box in row] for row in boxes] == [["cell"]]
+    (row,) = [row for row in loop.rows("labels") if row["boxes"]]
+    assert (row["task"], row["label"]) == ("detection", None)
+    assert [box["label"] for box in row["boxes"]] == ["cell"]
     loop.whole()
+    # A copy of an image brings nothing that is known already.
+    set_ = tmp_path / "cells" / "set.json"
+    set_.write_text(set_.read_text().replace("images/3.jpg", "images/1 copy.jpg"))
+    picture = tmp_path / "cells" / "images" / "1.jpg"
+    (picture.parent / "1 copy.jpg").write_bytes(picture.read_bytes())
+    n = len(loop.rows("labels"))
+    assert loop.ingest().n_duplicates == 1 and len(loop.rows("labels")) == n
+
+
+def test_a_number_is_the_place_of_a_class_where_classes_are_named(tmp_path: Path) -> None:
+    files = {"1.jpg": PICTURES[0], "1.cls": b"1", "2.jpg": PICTURES[1], "2.cls": b"cat"}
+    source = {"uri": str(tar(tmp_path / "a.tar", files)), "labels": "source"}
+    named = Loop(tmp_path / "named", source, classes=["cat", "dog"])
+    named.ingest()
+    assert Counter(row["label"] for row in named.rows("labels")) == {"dog": 1, "cat": 1}
+    learnt = Loop(tmp_path / "learnt", source)
+    learnt.ingest()
+    assert Counter(row["label"] for row in learnt.rows("labels")) == {"1": 1, "cat": 1}
+    with pytest.raises(InputError, match="classes of imported labels"):
+        Loop(tmp_path / "few", source, classes=["cat"]).ingest()
 
 
 def test_a_list_is_read_once_an_ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
