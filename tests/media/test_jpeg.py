@@ -1,4 +1,4 @@
-"""JPEG: read to the last byte at a reduced scale, damage found and located, nothing else refused."""
+"""JPEG: read to the last byte at a reduced scale, damage found and located, no more refused."""
 
 from __future__ import annotations
 
