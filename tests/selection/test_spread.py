@@ -231,8 +231,8 @@ def test_copies_in_different_shards_are_not_both_picked(lake: Lake) -> None:
     assert not {names[300], names[250]} & set(made.sample_ids)
 
 
-def joined_of(lake: Lake, selection: dict[str, Any]) -> Selection:
-    plan = planned(lake, selection, select_shard_size=100)
+def joined_of(lake: Lake, selection: dict[str, Any], size: int = 100) -> Selection:
+    plan = planned(lake, selection, select_shard_size=size)
     assert plan.n_shards == 4
     return join(lake, propose(lake, plan)).selection
 
@@ -333,6 +333,48 @@ def test_a_round_selects_once_and_leaves_no_file(lake: Lake) -> None:
     assert told["eligible"] == 399 and told["removed"] == {"copies of the holdout": 1}
     runs = lake.stage_runs(where="stage == 'select'").to_pylist()
     assert len({row["version"] for row in runs}) == 1
+
+
+def test_a_shard_of_the_holdout_alone_proposes_nobody(filled: Lake) -> None:
+    plan = planned(filled, {"strategy": "diversity", "n_samples": 1}, select_shard_size=3)
+    held = [
+        shard
+        for i, shard in enumerate(plan.shards)
+        if all(
+            name.startswith("f")
+            for name in parts.read_part(filled, "pixels", filled.version(), i, len(plan.shards))[0]
+        )
+    ]
+    config = loop_yaml(filled, {})
+    told = select_shard(config=config, round_id="0000", plan=plan.plan, shard=held[0])
+    assert told == (0, 0, 0)
+    assert proposals.read_proposed(filled, held[0]).x.shape == (0, 8)
+    with pytest.raises(InputError, match="has no shard 'x'"):
+        select_shard(config=config, round_id="0000", plan=plan.plan, shard="x")
+
+
+def test_a_detectors_unknown_images_have_their_quota_in_shards_too(lake: Lake) -> None:
+    names = fill(lake, 500)
+    model = {"model_id": "m", "arm": "loop", "state": "in_service", "classes": CLASSES}
+    put(lake, "experiments", [{**model, "uri": "", "trained_at": NOW}])
+    rng = np.random.default_rng(4)
+    box = dict.fromkeys(("x_min", "y_min", "x_max", "y_max"), 1.0) | {"label": "cat"}
+    rows = [
+        {"sample_id": s, "model_id": "m", "boxes": [{**box, "scores": rng.random(3).tolist()}]}
+        | ({"boxes": []} if i % 3 == 0 else {})
+        for i, s in enumerate(names)
+    ]
+    put(lake, "predictions", rows)
+    selection = {"strategy": "uncertainty", "n_samples": 20, "unknown_share": 0.2}
+    made, one = joined_of(lake, selection, size=130), alone(lake, selection)
+    arms = [pick.arm for pick in made.picks]
+    assert arms == [pick.arm for pick in one.picks] and arms.count("unknown") == 4
+    empty = {s for i, s in enumerate(names) if i % 3 == 0}
+    assert {pick.sample_id for pick in made.picks if pick.arm == "unknown"} <= empty
+    for arm in ("selected", "random"):
+        assert [p.sample_id for p in made.picks if p.arm == arm] == [
+            p.sample_id for p in one.picks if p.arm == arm
+        ]
 
 
 def test_lots_are_uniform_and_depend_on_the_sample_alone() -> None:

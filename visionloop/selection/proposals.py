@@ -98,6 +98,7 @@ def propose(lake: Lake, spread: Spread, part: int) -> Proposed:
     space, shard = spread.config.space, spread.shards[part]
     ids, x = parts.read_part(lake, space, spread.version, part, spread.parts)
     extract = Extract(lake, spread.version, space, ids, x, spread.known)
+    nobody = x[:0].copy()
     del ids, x
     material = read_material(
         lake, spread.config, classes=spread.classes, version=spread.version, extract=extract
@@ -115,7 +116,8 @@ def propose(lake: Lake, spread: Spread, part: int) -> Proposed:
             for one in objectives
         ]  # fmt: skip
     told |= more
-    proposed = Proposed([pool.sample_ids[i] for i in named], pool.embeddings[space][named], told)
+    chosen = pool.embeddings[space][named] if len(named) else nobody
+    proposed = Proposed([pool.sample_ids[i] for i in named], chosen, told)
     table = vectors_table(proposed.sample_ids, proposed.x)
     # Last: where it is there, so is the rest.
     write_table(lake, shard + PROPOSED, table.replace_schema_metadata({"told": json.dumps(told)}))

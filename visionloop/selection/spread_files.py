@@ -127,7 +127,7 @@ def vectors_of_table(table: pa.Table) -> tuple[list[str], Floats]:
     """Return the samples of such a table, and float32 [n, d]."""
     width = table.schema.field("vector").type.byte_width
     flat = b"".join(table["vector"].to_pylist())
-    return table["sample_id"].to_pylist(), np.frombuffer(flat, "<f4").reshape(-1, width // 4).copy()
+    return table["sample_id"].to_pylist(), np.frombuffer(flat, "<f4").reshape(len(table), width // 4).copy()
 
 
 def write_table(lake: Lake, name: str, table: pa.Table) -> None:
