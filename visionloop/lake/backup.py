@@ -18,9 +18,10 @@ import pyarrow as pa
 
 from visionloop import __version__
 from visionloop.errors import InputError, VisionloopError
-from visionloop.lake import migration, tables, versions
+from visionloop.lake import migration, tables, vector_files, versions
 from visionloop.lake.catalog import catalog_errors
 from visionloop.lake.manifest import MANIFEST, UNFINISHED, Manifest, Writer, files_under
+from visionloop.lake.schemas import EMBEDDINGS_PREFIX
 from visionloop.lake.storage import Storage, StorageError, join, normalise, open_storage, relative
 
 if TYPE_CHECKING:
@@ -146,17 +147,26 @@ def _snapshot_of_record(history: Table, sequence: int) -> int:
 
 def _parts(table: Table, snapshot: int) -> Iterator[pa.Table]:
     """Yield a table's rows in parts of bounded size; one without rows for an empty table."""
-    pending: list[pa.RecordBatch] = []
+    pending: list[pa.Table] = []
     size = 0
-    for batch in tables.batches(table, snapshot):
-        pending.append(batch)
-        size += batch.nbytes
+    for rows in _rows(table, snapshot):
+        pending.append(tables.narrow(rows))
+        size += rows.nbytes
         if size >= PART_BYTES:
-            yield tables.narrow(pa.Table.from_batches(pending))
+            yield pa.concat_tables(pending)
             pending, size = [], 0
     if pending or size == 0:
-        schema = table.schema().as_arrow()
-        yield tables.narrow(pa.Table.from_batches(pending) if pending else schema.empty_table())
+        nothing = tables.narrow(table.schema().as_arrow().empty_table())
+        yield pa.concat_tables(pending) if pending else nothing
+
+
+def _rows(table: Table, snapshot: int) -> Iterator[pa.Table]:
+    if table.name()[-1].startswith(EMBEDDINGS_PREFIX):
+        for task in table.scan(snapshot_id=snapshot).plan_files():
+            yield from vector_files.tables(table, task)
+    else:
+        for batch in tables.batches(table, snapshot):
+            yield pa.Table.from_batches([batch])
 
 
 def _parquet(rows: pa.Table) -> bytes:

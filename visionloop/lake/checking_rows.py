@@ -211,17 +211,19 @@ def _history(lake: Lake) -> Iterator[Finding]:
 def _space(lake: Lake, space: str, version: str, samples: set[str]) -> Finding:
     name = f"{EMBEDDINGS_PREFIX}{space}: finite, of length 1, one a sample"
     remedy = "Restore the lake from a backup, or name another space and run infer again"
+    ids: list[str] = []
+    wrong: list[str] = []
     try:
-        ids, vectors = lake.embeddings(space, version=version)
+        for names, vectors in lake.embedding_blocks(space, version=version):
+            finite = np.isfinite(vectors).all(axis=1)
+            lengths = np.linalg.norm(np.where(finite[:, None], vectors, 0), axis=1)
+            off = finite & (np.abs(lengths - 1) > LENGTH_TOLERANCE)
+            held = names.to_pylist()
+            ids += held
+            wrong += [f"{held[i]} is not finite" for i in np.flatnonzero(~finite)]
+            wrong += [f"{held[i]} has length {lengths[i]:.4f}" for i in np.flatnonzero(off)]
     except (VisionloopError, ValueError) as error:
         return finding(name, 0, [f"cannot be read: {error}"], remedy)
-    finite = np.isfinite(vectors).all(axis=1)
-    lengths = np.linalg.norm(np.where(finite[:, None], vectors, 0), axis=1)
-    wrong = [f"{ids[i]} is not finite" for i in np.flatnonzero(~finite)]
-    wrong += [
-        f"{ids[i]} has length {lengths[i]:.4f}"
-        for i in np.flatnonzero(finite & (np.abs(lengths - 1) > LENGTH_TOLERANCE))
-    ]
     wrong += [f"{one} is there more than once" for one, n in Counter(ids).items() if n > 1]
     wrong += [f"{one} is not in samples" for one in ids if one not in samples]
     return finding(name, len(ids), wrong, remedy)
