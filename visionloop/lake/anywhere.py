@@ -43,7 +43,7 @@ class Anywhere:
         return self.of(uri).read(uri)
 
     def read_range(self, uri: str, start: int, length: int) -> bytes:
-        """Return a part of an object's bytes."""
+        """Return a part of an object's bytes, see `visionloop.lake.storage.Storage`."""
         return self.of(uri).read_range(uri, start, length)
 
     def write(self, uri: str, data: bytes) -> None:

@@ -242,7 +242,11 @@ class ArchiveStorage:
         return self.archive(container).bytes_of(name)
 
     def read_range(self, uri: str, start: int, length: int) -> bytes:
-        """Return a part of a member's bytes."""
+        """Return a part of a member's bytes, see `visionloop.lake.storage.Storage`.
+
+        Raises:
+            StorageError: There is no such member, or it cannot be read.
+        """
         container, name = name_in(uri)
         archive = self.archive(container)
         if name not in archive.index:

@@ -63,7 +63,16 @@ class Storage(Protocol):
         """Return an object's bytes; raises `StorageError` when it cannot be read."""
 
     def read_range(self, uri: str, start: int, length: int) -> bytes:
-        """Return a part of an object's bytes, shorter only at its end."""
+        """Return a part of an object's bytes, shorter only at its end.
+
+        Args:
+            uri: The object.
+            start: The first byte, from 0.
+            length: How many.
+
+        Raises:
+            StorageError: It cannot be read.
+        """
 
     def write(self, uri: str, data: bytes) -> None:
         """Replace an object whole: a reader sees the old bytes or the new, never a part."""
@@ -201,7 +210,7 @@ def open_storage(uri: str | Path) -> Storage:
 def read_together(
     storage: Storage, uris: Iterable[str], threads: int
 ) -> Iterator[tuple[str, bytes | StorageError]]:
-    """Yield ``(uri, bytes or the error)`` in the order given, read by several threads."""
+    """Read by several threads, for a storage's `Storage.read_many`; see `Storage.read_many`."""
 
     def read(uri: str) -> tuple[str, bytes | StorageError]:
         try:

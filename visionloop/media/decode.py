@@ -264,7 +264,7 @@ def _unidentified(data: bytes) -> UnreadableMedia:
     kind = sniff.kind(data)
     if kind in sniff.VIDEOS:
         return UnreadableMedia(
-            "unsupported", f"a video ({kind}): extract its frames first", offset=0
+            "unsupported", f"a video ({kind}): its source needs `video`", offset=0
         )
     if kind in sniff.UNSUPPORTED_IMAGES:
         detail = f"{kind} is not decoded: convert it to JPEG or PNG"
@@ -273,6 +273,8 @@ def _unidentified(data: bytes) -> UnreadableMedia:
         if sniff.is_cut(data):
             return UnreadableMedia("truncated", f"a {kind} file without its end", offset=len(data))
         return UnreadableMedia("corrupt", f"begins as {kind}, but has no valid header", offset=0)
+    if data[257:262] == b"ustar":
+        return UnreadableMedia("unsupported", "a tar: its source needs `kind: tar`", offset=0)
     return UnreadableMedia("not_an_image", f"begins with {data[:8]!r}", offset=0)
 
 

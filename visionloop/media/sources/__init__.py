@@ -92,6 +92,7 @@ def open_source(source: SourceConfig, *, label_files: Collection[str] = ()) -> S
 
     Raises:
         InputError: Its URI cannot be used.
+        VisionloopError: The room that reads it is not there.
     """
     kind = source.resolved_kind
     if opener := OPENERS.get(kind):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ import pyarrow.compute as pc
 
 from visionloop.errors import InputError
 from visionloop.lake.anywhere import Anywhere
-from visionloop.lake.storage import join, normalise
+from visionloop.lake.storage import is_member, join, normalise
 from visionloop.media.sources.entries import MEDIA, REPEATED, Entry, Member
 from visionloop.media.sources.folder import folder_label
 from visionloop.media.sources.named import looked_up, missing, nowhere
@@ -62,6 +63,9 @@ class ListSource:
                 yield missing(uri)
             else:
                 values, label = self._said(table, int(row))
+                if is_member(uri):
+                    # A source that opens the tar lists the same member.
+                    info = replace(info, generation=f"{info.generation};listed")
                 yield Entry(info, MEDIA, values=values, label=label or self._folder(uri))
             before = uri
 
