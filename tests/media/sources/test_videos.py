@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.media.pictures import encoded, photograph
-from tests.media.sources.making import held, moving, names, source_of, video
-from visionloop.errors import InputError
+from tests.media.sources.making import held, make_bucket, moving, names, source_of, tar, video
+from tests.servers import storage_emulator
+from visionloop.errors import InputError, UnreadableMedia
 from visionloop.lake.identity import is_sample
-from visionloop.lake.storage import normalise
+from visionloop.lake.storage import normalise, open_storage
 from visionloop.media.inspect import inspect
 from visionloop.media.sources import CONTAINER, HIDDEN, MEDIA, Member
 
@@ -264,3 +265,27 @@ def test_a_list_without_a_name_is_refused(tmp_path: Path) -> None:
     listed.write_text("# nothing yet\n")
     with pytest.raises(InputError, match="names no frame"):
         list(source_of(tmp_path / "videos", video={"frames": str(listed)}).entries())
+
+
+def test_a_video_in_a_bucket_has_the_same_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = video(tmp_path / "clip.mp4")
+    with storage_emulator() as address:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+        make_bucket(address, "films")
+        open_storage("gs://films").write("gs://films/may/clip.mp4", path.read_bytes())
+        there = held(source_of("gs://films/may", video={"every": 1}))
+    here = frames_of(path, every=1)
+    assert [one.data for one in there] == [one.data for one in here]
+    assert there[0].entry.info.uri == "gs://films/may/clip.mp4!/00000000.jpg"
+
+
+def test_what_a_source_does_not_open_says_how_it_is_opened(tmp_path: Path) -> None:
+    for path, told in (
+        (video(tmp_path / "clip.mp4", 2), "its source needs `video`"),
+        (tar(tmp_path / "a.tar", {"1.jpg": b"x"}), "its source needs `kind: tar`"),
+    ):
+        with pytest.raises(UnreadableMedia) as caught:
+            inspect(path.read_bytes())
+        assert caught.value.reason == "unsupported" and told in caught.value.detail
