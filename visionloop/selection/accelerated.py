@@ -9,12 +9,16 @@ have become shorter, and those are computed anew in float64. So the picks are th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from visionloop.errors import InputError
+from visionloop.inference.session import gpu_is_there
 from visionloop.selection.lazy import NEVER, Score
 from visionloop.vectors.exact import Floats, product_error, squared_norms
+from visionloop.vectors.gathered import Matrix
 from visionloop.vectors.knn import Neighbours
 
 if TYPE_CHECKING:
@@ -24,8 +28,40 @@ _PAIRS = 1 << 16  # rows whose distances are computed anew at a time
 _TILE = 4096  # rows of a block of distances between rows
 
 
+def device_of(wanted: str) -> str:
+    """Return what `selection.device` means on this machine.
+
+    Args:
+        wanted: Empty, ``auto``, ``cuda`` or ``cuda:N``.
+
+    Returns:
+        PyTorch's name of the device; empty for the processor.
+
+    Raises:
+        InputError: A GPU was named and this process has none, or PyTorch does not know it.
+    """
+    if not wanted or (wanted == "auto" and not gpu_is_there()):
+        return ""
+    if find_spec("torch") is None:
+        why, number = "PyTorch is not installed", 0
+    else:
+        import torch
+
+        number = torch.cuda.device_count()
+        why = f"PyTorch {torch.__version__} finds {number} GPUs"
+    if wanted == "auto":
+        return "cuda" if number else ""
+    if int(wanted.partition(":")[2] or 0) >= number:
+        raise InputError(
+            f"{why}, and {wanted} was asked for",
+            where="selection.device",
+            remedy="Leave `device` empty for the processor: the picks are the same",
+        )
+    return wanted
+
+
 def device_greedy(
-    x: Floats,
+    x: Matrix,
     already: Floats,
     k: int,
     *,
@@ -50,7 +86,7 @@ def device_greedy(
     """
     import torch
 
-    state = _Device(x, device)
+    state = _Device(np.asarray(x), device)
     for centre in already:
         state.shorten(torch.from_numpy(centre).to(device), score=None)
     state.score_all(score)

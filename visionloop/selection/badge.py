@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.selection.neighbours import Floats
 from visionloop.selection.objectives import FLOOR, Values
+from visionloop.vectors.exact import squared_norms
+from visionloop.vectors.gathered import Matrix, dots
 
 
 class Badge:
@@ -37,7 +38,7 @@ class Badge:
     """
 
     def __init__(
-        self, probabilities: NDArray[np.float32], x: Floats, strength: float = 1.0, *, seed: int = 0
+        self, probabilities: NDArray[np.float32], x: Matrix, strength: float = 1.0, *, seed: int = 0
     ) -> None:
         self.name = "badge"
         self.strength = strength
@@ -48,7 +49,7 @@ class Badge:
         p[np.arange(len(p)), p.argmax(axis=1)] -= 1.0
         self._a = p
         self._x = x
-        lengths = np.einsum("ij,ij->i", x, x)
+        lengths = squared_norms(x)
         self._norms: Values = np.einsum("ij,ij->i", p, p) * lengths
         self._squared: Values | None = None  # lengths count until something is chosen
         self._rng = np.random.Generator(np.random.PCG64([seed, 4]))
@@ -80,6 +81,6 @@ class Badge:
             return
         a, h = self._a[candidate], self._x[candidate]
         # einsum adds in one order; a product by BLAS adds in another for other numbers of threads.
-        product = np.einsum("ij,j->i", self._a, a) * np.einsum("ij,j->i", self._x, h)
+        product = np.einsum("ij,j->i", self._a, a) * dots(self._x, h)
         fresh = np.maximum(self._norms + self._norms[candidate] - 2.0 * product, 0.0)
         self._squared = fresh if self._squared is None else np.minimum(self._squared, fresh)

@@ -166,7 +166,7 @@ def pick_unknown(
         return batch.accept(int(request.rows[candidate]))
 
     if batch.space:
-        x, already = request.vectors(batch.space)
+        x, already = request.candidates(batch.space)
         centres = np.concatenate([already, x[list(chosen)]])
         picked, _ = greedy([Diversity(x, centres)], empty, quota, accept=accept)
         return [pick.candidate for pick in picked]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.vectors.exact import Floats, Rows, product_error, squared_between, squared_norms
+from visionloop.vectors.gathered import Matrix
 
 # The first centres are landmarks: more of them rule out more, and cost more to keep.
 _LANDMARKS = 256
@@ -63,7 +64,7 @@ class Centres:
         error: How far a squared distance from a product can be from the true one.
     """
 
-    def __init__(self, x: Floats, norms: Floats, already: Floats, k: int) -> None:
+    def __init__(self, x: Matrix, norms: Floats, already: Floats, k: int) -> None:
         total = len(already) + k
         self._x = x
         self._row_norms = norms

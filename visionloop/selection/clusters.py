@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from visionloop.vectors.cells import assign, means
 from visionloop.vectors.exact import Floats, Rows, squared_norms
+from visionloop.vectors.gathered import Matrix
 
 # Of more rows than these and than so many a cluster, a sample decides where the centres are: the
 # sum of squared distances of all 50,000 x 128 to 500 centres is 0.3 to 2.4% larger for it.
@@ -19,7 +20,7 @@ _SEEDS_PER_CLUSTER = 10  # the seeds only begin
 
 
 def kmeans(
-    x: Floats, k: int, *, seed: int, iterations: int = 30, restarts: int = 1
+    x: Matrix, k: int, *, seed: int, iterations: int = 30, restarts: int = 1
 ) -> NDArray[np.intp]:
     """Return the cluster of each row.
 
@@ -53,8 +54,8 @@ def kmeans(
     return assign(x, best[1])[0]
 
 
-def _some(x: Floats, most: int, rng: np.random.Generator) -> Floats:
-    return x if len(x) <= most else x[np.sort(rng.choice(len(x), most, replace=False))]
+def _some(x: Matrix, most: int, rng: np.random.Generator) -> Floats:
+    return np.asarray(x) if len(x) <= most else x[np.sort(rng.choice(len(x), most, replace=False))]
 
 
 def _seeds(x: Floats, k: int, rng: np.random.Generator) -> Floats:

@@ -120,6 +120,12 @@ class SelectionConfig(Section):
         "advice on stopping",
     )
     seed: int = Field(0, ge=0, description="Seed of everything that is drawn")
+    device: str = Field(
+        "",
+        pattern=r"^(auto|cuda(:[0-9]+)?)?$",
+        description="Where diversity is computed: empty for the processor, auto for a GPU where "
+        "there is one, cuda or cuda:1 for that one or an error; the picks are the same",
+    )
     copy_distance: int = Field(
         10,
         ge=-1,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.errors import InputError
+from visionloop.selection.accelerated import device_of
 from visionloop.selection.batch import Batch, draw_share, pick_unknown
 from visionloop.selection.config import SelectionConfig
 from visionloop.selection.eligibility import Eligibility, eligible
@@ -134,6 +135,7 @@ def select(
     Cost: O(n·m·d) for m eligible samples, plus O(m·(L + n)·d·30) for the clusters of typicality.
     """
     labelled, holdout = labelled or Reference(), holdout or Reference()
+    device = device_of(config.device)  # before any work: it may not be there
     seed = config.seed if seed is None else seed
     found = eligible(
         pool, config, labelled=labelled, holdout=holdout, taken=taken, excluded=excluded or {}
@@ -179,7 +181,7 @@ def select(
         chosen += missed
         course = Course() if course is None else course
         left = budget - len(chosen)
-        picked, stopped = _greedily(plan, open_to, chosen, left, batch, rows, course, watch)
+        picked, stopped = _greedily(plan, open_to, chosen, left, batch, rows, course, watch, device)
         flags += [stopped] if stopped else []
     picks = [
         *_picks(pool, "selected", 1.0, [(int(rows[p.candidate]), p.values) for p in picked], batch),
@@ -225,6 +227,7 @@ def _greedily(
     rows: NDArray[np.intp],
     course: Course,
     told: Callable[[Course, int], None] | None,
+    device: str,
 ) -> tuple[list[Picked], str]:
     """Return the picks of the greedy rule, and the stopping condition that ended it, if one did."""
     limits = Watch(plan.limits, chosen)
@@ -244,6 +247,7 @@ def _greedily(
             accept=lambda candidate: batch.accept(int(rows[candidate])),
             course=course,
             watch=watch,
+            device=device,
         )
     except Reached as reached:
         return course.picked, reached.reason

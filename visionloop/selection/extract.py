@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from visionloop.lake import parts
 from visionloop.selection.pool import NOT_OF_LENGTH_1, stack_vectors
-from visionloop.vectors.exact import Floats
+from visionloop.selection.spaces import no_vector
+from visionloop.vectors.exact import Floats, squared_norms
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +26,7 @@ _PER_SAMPLE = {
     "confidences": "sample_id",
     "flags": "subject",
 }
-_ROWS = 1 << 16
+_ROWS = 1 << 14
 
 
 class _Either(Collection[str]):
@@ -76,7 +77,7 @@ class Extract:
         self._ids = list(sample_ids)
         for start in range(0, len(x), _ROWS):
             part = x[start : start + _ROWS]
-            norms = np.linalg.norm(part, axis=1)
+            norms = np.sqrt(squared_norms(part))
             off = (np.abs(norms - 1.0) > NOT_OF_LENGTH_1) & (norms > 0) & np.isfinite(norms)
             part[off] /= norms[off, None]
         self._x = stack_vectors(self._ids, x, space=space)
@@ -112,14 +113,13 @@ class Extract:
         others = [name not in wanted for name in holdout["sample_id"].to_pylist()]
         return pa.concat_tables([rows, holdout.filter(pa.array(others, pa.bool_()))])
 
-    def split(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
-        """Return the rows of samples that are here, in the order of their ids; none is missing."""
-        mine = [row for row in rows if row["sample_id"] in self._mine]
-        return sorted(mine, key=lambda row: str(row["sample_id"])), {}
+    def split(self, ids: list[str]) -> tuple[list[str], dict[str, int]]:
+        """Return the samples that are here, in the order given; none is missing."""
+        return [sample for sample in ids if sample in self._mine], {}
 
-    def embedded(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the rows of samples whose vector is here."""
-        return [row for row in rows if row["sample_id"] in self.everywhere]
+    def embedded(self, ids: list[str]) -> list[str]:
+        """Return the samples whose vector is here."""
+        return [sample for sample in ids if sample in self.everywhere]
 
     def vectors(self, ids: Sequence[str]) -> dict[str, Floats]:
         """Return the vectors of some samples, of length 1, by space; without a copy for all.
@@ -127,8 +127,6 @@ class Extract:
         Raises:
             InputError: A sample has none.
         """
-        from visionloop.selection.material import no_vector
-
         if len(ids) == len(self._ids) and all(a == b for a, b in zip(ids, self._ids, strict=True)):
             return {self._space: self._x}
         missing = [sample for sample in ids if sample not in self.everywhere]

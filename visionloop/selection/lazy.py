@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from visionloop.selection.centres import Centres, Looked
 from visionloop.vectors.exact import Floats, Rows, squared_between, squared_norms
+from visionloop.vectors.gathered import Matrix
 
 NEVER = -np.inf
 
@@ -36,7 +37,7 @@ _SINGLES = 3
 
 
 def lazy_greedy(
-    x: Floats,
+    x: Matrix,
     already: Floats,
     k: int,
     *,
@@ -115,7 +116,7 @@ class _Active:
 
 
 class _Lazy:
-    def __init__(self, x: Floats, already: Floats, score: Score, k: int, size: int) -> None:
+    def __init__(self, x: Matrix, already: Floats, score: Score, k: int, size: int) -> None:
         m = len(x)
         self._x = x
         self._score = score
@@ -272,7 +273,7 @@ class _Lazy:
         self._outside = float(self._totals[self._outside_row]) if len(self._totals) else NEVER
 
 
-def _nothing(x: Floats) -> _Active:
+def _nothing(x: Matrix) -> _Active:
     rows = np.zeros(0, dtype=np.intp)
     floats = np.zeros(0, dtype=np.float32)
     return _Active(

@@ -13,8 +13,9 @@ from visionloop.errors import InputError
 from visionloop.labeling.answers import latest_labels, skipped_samples
 from visionloop.selection.config import SelectionConfig
 from visionloop.selection.lines import COMMITTEE_SCORES
-from visionloop.selection.pool import Pool, Reference, named
+from visionloop.selection.pool import Pool, Reference
 from visionloop.selection.queries import resolve_queries
+from visionloop.selection.spaces import Spaces, no_space
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,6 +78,8 @@ def read_material(
     Raises:
         InputError: The embedding space is not there, or is not clear.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     def read_all(table: str, *columns: str, where: str | None = None) -> pa.Table:
         return lake.read(table, columns=list(columns) or None, where=where, version=version or None)
@@ -88,19 +91,31 @@ def read_material(
     model = model_in_service(models)
     space = space_of_lake(lake, config, version)
     named_spaces = [space, *(line.input.space for line in config.strategies)]
-    spaces = extract or _Spaces(lake, named_spaces, version)
-    everyone = samples.to_pylist()
-    mine = [row for row in everyone if row["split"] == "pool"]
-    inside, excluded = spaces.split(mine)
-    ids = [row["sample_id"] for row in inside]
+    # As columns: of a million samples, rows of Python's would hold more than their embeddings.
+    mine = samples.filter(pc.equal(samples["split"], "pool")).sort_by("sample_id")
+    holdout = samples.filter(pc.equal(samples["split"], "holdout"))
+    del samples
+    pa.default_memory_pool().release_unused()  # before the embeddings come
+    spaces = extract or Spaces(lake, named_spaces, version)
+    ids, excluded = spaces.split(mine["sample_id"].to_pylist())
     answers = read("labels").to_pylist()
     names = latest_labels(answers)
     config, wanted = resolve_queries(
         config.model_copy(update={"space": space}), read, labels=names, embedded=spaces.everywhere
     )
-    metadata = _metadata(read, inside, measures) if _needs_metadata(config) else {}
+    metadata = (
+        _metadata(read, ids, _of(mine, ids).select(measures)) if _needs_metadata(config) else {}
+    )
     known_classes = list(model["classes"] or []) if model else []
-    prints = [row["fingerprint"] for row in inside]
+    marked_ids = spaces.embedded(sorted(names))
+    marked = _of(mine, marked_ids)
+    marked_ids = marked["sample_id"].to_pylist()
+    of_marked = spaces.vectors(marked_ids)
+    of_wanted = spaces.vectors(wanted) if wanted else {}
+    if len(ids) < mine.num_rows:
+        mine = _of(mine, ids)
+    if isinstance(spaces, Spaces):
+        spaces.keep(ids)
     pool = Pool.build(
         ids,
         embeddings=spaces.vectors(ids),
@@ -109,22 +124,19 @@ def read_material(
         **_predictions(read, model, ids, known_classes),
         committee=_committee(read, config, model, models, ids, known_classes),
         classes=known_classes or list(classes),
-        fingerprints=prints,
+        fingerprints=mine["fingerprint"].to_pylist(),
         flags=_flags(read, ids, config),
     )
-    marked = spaces.embedded([row for row in mine if row["sample_id"] in names])
-    marked_ids = [row["sample_id"] for row in marked]
     place = {sample: i for i, sample in enumerate(ids)} if metadata else {}
     labelled = Reference.build(
         marked_ids,
-        embeddings=spaces.vectors(marked_ids),
-        fingerprints=[row["fingerprint"] for row in marked],
+        embeddings=of_marked,
+        fingerprints=marked["fingerprint"].to_pylist(),
         # Of an extract some are not in the pool; no objective that it is for looks at theirs.
         metadata={name: [values[place[s]] if s in place else None for s in marked_ids]
                   for name, values in metadata.items()},
         labels=[names[sample] for sample in marked_ids],
     )  # fmt: skip
-    holdout = [row for row in everyone if row["split"] == "holdout"]
     taken = set(read("label_requests", "sample_id")["sample_id"].to_pylist())
     taken |= set(read("selections", "sample_id")["sample_id"].to_pylist())
     taken |= skipped_samples(answers)
@@ -132,8 +144,8 @@ def read_material(
         pool,
         labelled,
         Reference.build(
-            [row["sample_id"] for row in holdout],
-            fingerprints=[row["fingerprint"] for row in holdout],
+            holdout["sample_id"].to_pylist(),
+            fingerprints=holdout["fingerprint"].to_pylist(),
         ),
         frozenset(taken),
         len(classes or known_classes or set(names.values())) or None,
@@ -141,57 +153,8 @@ def read_material(
         space,
         excluded,
         config,
-        Reference.build(wanted, embeddings=spaces.vectors(wanted) if wanted else {}),
+        Reference.build(wanted, embeddings=of_wanted),
     )
-
-
-class _Spaces:
-    """The embeddings that a selection needs, each space read once.
-
-    Attributes:
-        everywhere: Samples that have an embedding in every one of them.
-    """
-
-    def __init__(self, lake: Lake, names: list[str], version: str) -> None:
-        self._place: dict[str, dict[str, int]] = {}
-        self._vectors: dict[str, Any] = {}
-        have = lake.spaces(version=version or None)
-        for name in dict.fromkeys(name for name in names if name):
-            if name not in have:
-                raise _no_space(name, have)
-            embedded, vectors = lake.embeddings(name, version=version or None)
-            self._place[name] = {sample: row for row, sample in enumerate(embedded)}
-            self._vectors[name] = vectors
-        members = [set(place) for place in self._place.values()]
-        self.everywhere: set[str] = set.intersection(*members) if members else set()
-
-    def split(self, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
-        """Return the rows of samples with all embeddings, and how many others, by space."""
-        excluded: dict[str, int] = {}
-        for name, place in self._place.items():
-            left = [row for row in rows if row["sample_id"] in place]
-            if len(left) < len(rows):
-                excluded[f"not embedded in {name}"] = len(rows) - len(left)
-            rows = left
-        return rows, excluded
-
-    def embedded(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the rows of samples with all embeddings."""
-        return self.split(rows)[0]
-
-    def vectors(self, ids: list[str]) -> dict[str, Any]:
-        """Return the vectors of some samples, by space.
-
-        Raises:
-            InputError: A sample has none.
-        """
-        result = {}
-        for name, place in self._place.items():
-            missing = [sample for sample in ids if sample not in place]
-            if missing:
-                raise no_vector(missing, name)
-            result[name] = self._vectors[name][[place[sample] for sample in ids]]
-        return result
 
 
 def model_in_service(models: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -199,25 +162,8 @@ def model_in_service(models: list[dict[str, Any]]) -> dict[str, Any] | None:
     return max((row for row in models if row["state"] == "in_service"), key=_age, default=None)
 
 
-def no_vector(sample_ids: list[str], space: str) -> InputError:
-    """Return the error of samples that were asked for and have no vector."""
-    return InputError(
-        f"{len(sample_ids)} samples have no embedding in the space {space!r}: " + named(sample_ids),
-        where="selection.strategies",
-        remedy="Give the ids of samples of this lake, or run the stage infer first",
-    )
-
-
 def _age(model: dict[str, Any]) -> tuple[str, str]:
     return str(model["trained_at"]), str(model["model_id"])
-
-
-def _no_space(name: str, have: Collection[str]) -> InputError:
-    return InputError(
-        f"the lake has no embeddings of the space {name!r}",
-        where="selection.space",
-        remedy=f"Use one of {', '.join(have)}" if have else "Run the stage infer first",
-    )
 
 
 def space_of_lake(lake: Lake, config: SelectionConfig, version: str) -> str:
@@ -226,11 +172,14 @@ def space_of_lake(lake: Lake, config: SelectionConfig, version: str) -> str:
     The base space, not the model's own: it covers all samples, is the same in every round, and does
     not carry the blind spots of a model that has seen few labels. Spaces are never mixed: where
     several could be meant and nothing tells, that is an error.
+
+    Raises:
+        InputError: See above, or the configuration names a space that is not there.
     """
     spaces = lake.spaces(version=version or None)
     if config.space:
         if config.space not in spaces:
-            raise _no_space(config.space, spaces)
+            raise no_space(config.space, spaces)
         return config.space
     base = _space_of_inference(lake, version)
     if base in spaces:
@@ -323,7 +272,7 @@ def _probabilities(rows: pa.Table, model_id: str, ids: list[str], classes: int) 
 def _deployed(read: Any, ids: list[str]) -> dict[str, np.ndarray]:
     """Return the newest harvested uncertainty of each sample, by score; NaN where none was."""
     rows = read("confidences", "sample_id", "occurred_at", "event_id", "row", *SCORES).to_pylist()
-    place = {sample: i for i, sample in enumerate(ids)}
+    place = {sample: i for i, sample in enumerate(ids)} if rows else {}
     known = [row for row in rows if row["sample_id"] in place]
     if not known:
         return {}
@@ -341,7 +290,7 @@ def _flags(read: Any, ids: list[str], config: SelectionConfig) -> dict[str, np.n
     if not config.exclude_flags:
         return {}
     rows = read("flags", "subject", "kind", where="subject_type == 'sample'").to_pylist()
-    place = {sample: i for i, sample in enumerate(ids)}
+    place = {sample: i for i, sample in enumerate(ids)} if rows else {}
     result = {kind: np.zeros(len(ids), dtype=np.bool_) for kind in config.exclude_flags}
     for row in rows:
         if row["kind"] in result and row["subject"] in place:
@@ -353,17 +302,23 @@ def _needs_metadata(config: SelectionConfig) -> bool:
     return any(line.input.type == "METADATA" for line in config.strategies)
 
 
-def _metadata(
-    read: Any, inside: list[dict[str, Any]], measures: Collection[str]
-) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {name: [row[name] for row in inside] for name in measures}
+def _of(samples: pa.Table, ids: list[str]) -> pa.Table:
+    """Return the rows of some samples, in the order in which they are there."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return samples.filter(pc.is_in(samples["sample_id"], value_set=pa.array(ids, pa.string())))
+
+
+def _metadata(read: Any, ids: list[str], measures: pa.Table) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {n: measures[n].to_pylist() for n in measures.column_names}
     table = read("metadata")
-    place = {row["sample_id"]: i for i, row in enumerate(inside)}
+    place = {sample: i for i, sample in enumerate(ids)}
     rows = [place.get(sample) for sample in table["sample_id"].to_pylist()]
     for name in table.column_names:
         if name in _NOT_METADATA:
             continue
-        values: list[Any] = [None] * len(inside)
+        values: list[Any] = [None] * len(ids)
         for row, value in zip(rows, table[name].to_pylist(), strict=True):
             if row is not None and value is not None:
                 values[row] = value

@@ -24,6 +24,7 @@ from visionloop.vectors.exact import (
     squared_between,
     squared_norms,
 )
+from visionloop.vectors.gathered import Matrix
 from visionloop.vectors.knn import nearest_neighbours
 
 FLOOR = 1e-6
@@ -158,7 +159,7 @@ class Diversity:
 
     def __init__(
         self,
-        x: Floats,
+        x: Matrix,
         already: Floats,
         strength: float = 1.0,
         *,
@@ -329,7 +330,7 @@ class Balance:
         self._counts += self._membership[candidate]
 
 
-def local_typicality(x: Floats, cluster: NDArray[np.intp], clusters: int) -> Values:
+def local_typicality(x: Matrix, cluster: NDArray[np.intp], clusters: int) -> Values:
     """Return TypiClust's typicality `1 / (mean distance to K neighbours in its cluster + 1e-5)`.
 
     K is min(20, half the cluster). Cost O(Σ cluster²·d).

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from visionloop.errors import InputError
 from visionloop.selection.detections import Detections
+from visionloop.vectors.exact import squared_norms
 
 FINGERPRINT_BYTES = 32
 FINGERPRINT_WORDS = FINGERPRINT_BYTES // 8
@@ -53,7 +54,10 @@ def stack_vectors(
         )
     if len(vectors) == 0:
         return np.zeros((0, dimension or 0), dtype=np.float32)
-    lengths = np.array([np.size(v) for v in vectors])
+    if isinstance(vectors, np.ndarray) and vectors.ndim == 2:
+        lengths = np.full(len(vectors), vectors.shape[1])
+    else:
+        lengths = np.array([np.size(v) for v in vectors])
     expected = dimension if dimension is not None else int(np.bincount(lengths).argmax())
     wrong = np.flatnonzero(lengths != expected)
     if len(wrong):
@@ -64,7 +68,7 @@ def stack_vectors(
             remedy="Two models' embeddings were mixed; embed these samples again",
         )
     matrix = np.ascontiguousarray(np.asarray(vectors, dtype=np.float32).reshape(-1, expected))
-    norms = np.linalg.norm(matrix, axis=1)
+    norms = np.sqrt(squared_norms(matrix))
     bad = np.flatnonzero(~np.isfinite(norms))
     if len(bad):
         raise InputError(
@@ -300,7 +304,7 @@ def _check_lengths(
         _check_rows(len(matrix), n, f"embeddings of {space}")
         if matrix.ndim != 2:
             raise InputError(f"embeddings of {space!r} must have the shape [n, d]")
-        bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
+        bad = np.flatnonzero(~np.isfinite(squared_norms(matrix)))
         if len(bad):
             raise InputError(
                 f"{len(bad)} embeddings hold NaN or infinity: " + named(_at(sample_ids, bad)),

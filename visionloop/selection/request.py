@@ -18,8 +18,10 @@ from visionloop.selection.lines import DEPLOYED, SIMILAR, Reducer
 from visionloop.selection.neighbours import Floats
 from visionloop.selection.objectives import Coverage, Diversity, Fixed, local_typicality
 from visionloop.selection.pool import Pool, Reference, named
+from visionloop.vectors.gathered import Gathered, Matrix, below
 
 MOST_CLUSTERS = 500
+_FEW = 8
 PURITY = 0.95
 
 
@@ -58,6 +60,17 @@ class Request:
     def vectors(self, space: str) -> tuple[Floats, Floats]:
         """Return the candidates' embeddings and those of what is labelled in the same space.
 
+        The candidates' are a copy, unless all of the pool are candidates.
+
+        Raises:
+            InputError: The two have other dimensions.
+        """
+        x, already = self.candidates(space)
+        return np.asarray(x), already
+
+    def candidates(self, space: str) -> tuple[Matrix, Floats]:
+        """Return the same without a copy of the candidates', unless they are few of the pool.
+
         Raises:
             InputError: The two have other dimensions.
         """
@@ -72,7 +85,10 @@ class Request:
                 where=f"embeddings of the space {space!r}",
                 remedy="Two models' embeddings were mixed; embed all samples again",
             )
-        return x[self.rows], already
+        if len(self.rows) == len(x):
+            return x, already
+        few = _FEW * len(self.rows) <= len(x)  # they are read faster where they lie together
+        return (x[self.rows] if few else Gathered((x, self.rows))), already
 
     @property
     def empty(self) -> float:
@@ -148,7 +164,7 @@ def diversity(
         space: Embedding space; empty for the selection's.
         minimum_distance: No two chosen are closer than this.
     """
-    x, already = request.vectors(request.space(space))
+    x, already = request.candidates(request.space(space))
     return Diversity(x, already, strength, minimum_distance=minimum_distance)
 
 
@@ -160,8 +176,8 @@ def coverage(request: Request, strength: float = 1.0, *, space: str = "") -> Cov
         strength: Multiplies the log-objective.
         space: Embedding space; empty for the selection's.
     """
-    x, already = request.vectors(request.space(space))
-    everything = np.concatenate([x, already]) if len(already) else x
+    x, already = request.candidates(request.space(space))
+    everything = below(x, already)
     wanted = min(len(already) + request.n, MOST_CLUSTERS)
     k = max(1, min(wanted, len(everything)))
     member = kmeans(everything, k, seed=request.seed)
@@ -219,7 +235,7 @@ def badge(request: Request, strength: float = 1.0, *, space: str = "") -> Badge:
             where="selection",
             remedy="Use uncertainty with a reducer, and diversity",
         )
-    x = request.vectors(request.space(space))[0]
+    x = request.candidates(request.space(space))[0]
     probabilities = request.pool.probabilities
     if probabilities is None:
         probabilities = np.full((len(request.pool), 1), np.nan, dtype=np.float32)

@@ -16,8 +16,9 @@ from visionloop.lake import parts
 from visionloop.selection.config import SelectionConfig
 from visionloop.selection.engine import DEFAULT_CLASSES
 from visionloop.selection.lines import COMMITTEE_SCORES, DEPLOYED, SIMILAR, Objective
-from visionloop.selection.material import model_in_service, no_vector
+from visionloop.selection.material import model_in_service
 from visionloop.selection.queries import resolve_queries
+from visionloop.selection.spaces import no_vector
 from visionloop.selection.strategies import uncertainty_weight
 from visionloop.vectors.exact import Floats
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.vectors.exact import Floats, Rows, product_error, squared_norms
+from visionloop.vectors.gathered import Matrix
 
 _SAMPLE_PER_CELL = 40  # as faiss takes for its coarse cells: at least 39
 _ROUNDS = 4
@@ -70,7 +71,7 @@ def cells_of(x: Floats, number: int, *, seed: int = 0) -> Cells:
     return Cells(centres, member.astype(np.int32), order, starts, radius)
 
 
-def assign(x: Floats, centres: Floats) -> tuple[Rows, Floats]:
+def assign(x: Matrix, centres: Floats) -> tuple[Rows, Floats]:
     """Return the nearest centre of each row and the squared distance to it, from products."""
     who = np.empty(len(x), dtype=np.intp)
     squared = np.empty(len(x), dtype=np.float32)
@@ -78,11 +79,12 @@ def assign(x: Floats, centres: Floats) -> tuple[Rows, Floats]:
     step = max(256, _BLOCK // len(centres))
     for start in range(0, len(x), step):
         part = slice(start, start + step)
-        likeness = x[part] @ centres.T
+        some = x[part]
+        likeness = some @ centres.T
         likeness -= half
         best = likeness.argmax(axis=1)
         who[part] = best
-        squared[part] = squared_norms(x[part]) - 2 * likeness[np.arange(len(best)), best]
+        squared[part] = squared_norms(some) - 2 * likeness[np.arange(len(best)), best]
     return who, np.maximum(squared, 0.0)
 
 

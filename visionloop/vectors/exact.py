@@ -9,16 +9,18 @@ in float64, rounded to float32. Two distances that are equal then are a tie.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Rows = NDArray[np.intp]
+from visionloop.vectors.gathered import Floats as Floats
+from visionloop.vectors.gathered import Gathered, Matrix
+from visionloop.vectors.gathered import Rows as Rows
 
 _PAIRS = 1 << 12  # differences are formed for so many pairs at a time, to stay in the cache
 
 
-def squared_norms(x: Floats) -> Floats:
+def squared_norms(x: Matrix) -> Floats:
     """Return the squared lengths of the rows, float32 [n]. Cost O(n·d)."""
+    if isinstance(x, Gathered):
+        return x.squared_norms()
     return np.asarray(np.einsum("ij,ij->i", x, x), dtype=np.float32)
 
 
@@ -57,7 +59,7 @@ def squared_between(a: Floats, b: Floats) -> Floats:
     return result
 
 
-def nearest_exactly(a: Floats, b: Floats) -> tuple[Rows, Floats]:
+def nearest_exactly(a: Matrix, b: Floats) -> tuple[Rows, Floats]:
     """Return for each row of a the nearest row of b and its squared distance, exactly.
 
     Equals go to the smaller index. Without rows in b the index is -1 and the distance infinite.
@@ -78,12 +80,13 @@ def nearest_exactly(a: Floats, b: Floats) -> tuple[Rows, Floats]:
     step = max(1, min(4096, (1 << 22) // len(b)))
     for start in range(0, len(a), step):
         rows = slice(start, start + step)
-        likeness = a[rows] @ b.T
+        own = a[rows]
+        likeness = own @ b.T
         likeness -= half
         best = likeness[np.arange(len(likeness)), likeness.argmax(axis=1)]
         # `slack` is on squared distances, of which this is minus half, plus a constant.
         i, j = np.nonzero(likeness >= (best - slack)[:, None])
-        exact = squared_between(a[rows][i], b[j])
+        exact = squared_between(own[i], b[j])
         order = np.lexsort((j, exact, i))
         first = order[np.unique(i[order], return_index=True)[1]]
         who[rows], squared[rows] = j[first], exact[first]
