@@ -207,7 +207,7 @@ def agreement_rows(size: str, files: Sequence[bytes]) -> list[Row]:
         grey = Image.open(io.BytesIO(data)).convert("L")
         factor = min(grey.size) / MEASURED_SIDE
         shape = (round(grey.width / factor), round(grey.height / factor))
-        full = measures(np.asarray(grey.resize(shape, Image.Resampling.BOX)))
+        full = measures(grey.resize(shape, Image.Resampling.BOX))
         for name, value in full._asdict().items():
             ratios.setdefault(name, []).append(getattr(ours, name) / max(value, 1e-9))
     rows = []

@@ -214,7 +214,7 @@ def test_sharpness_is_the_variance_of_the_smoothed_laplacian() -> None:
     smooth = (smooth[:, :-2] + 2 * smooth[:, 1:-1] + smooth[:, 2:]) / 4
     around = smooth[:-2, 1:-1] + smooth[2:, 1:-1] + smooth[1:-1, :-2] + smooth[1:-1, 2:]
     laplacian = around - 4 * smooth[1:-1, 1:-1]
-    found = measures(grey)
+    found = measures(Image.fromarray(grey))
     assert found.sharpness == pytest.approx(laplacian.var() / values.var(), rel=1e-4)
     assert found.brightness == pytest.approx(values.mean(), rel=1e-9)
     assert found.contrast == pytest.approx(values.std(), rel=1e-9)

@@ -18,7 +18,7 @@ THRESHOLDS = MonitoringConfig()
 
 
 def measured(pictures: list[Image.Image]) -> np.ndarray:
-    rows = np.array([measures(np.asarray(picture.convert("L")))[:3] for picture in pictures])
+    rows = np.array([measures(picture.convert("L"))[:3] for picture in pictures])
     rows[:, 0] = net_sharpness(rows[:, 0], rows[:, 2])
     return rows
 

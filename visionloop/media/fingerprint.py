@@ -42,7 +42,7 @@ NEAR_DUPLICATE_BITS = 10
 _SIDE = 32
 _COEFFICIENTS = 51
 # The quantiles of a normal distribution at 1/6 … 5/6, times 0.8: coefficients have heavier tails.
-_LEVELS = (-0.7739, -0.3446, 0.0, 0.3446, 0.7739)
+_LEVELS = np.array([-0.7739, -0.3446, 0.0, 0.3446, 0.7739])
 
 # One block of distances, a byte each, fits in a core's cache.
 _ROWS, _COLUMNS = 256, 8192
@@ -77,16 +77,27 @@ def fingerprint(image: Image.Image) -> bytes:
     Returns:
         32 bytes. All pictures of one flat colour share one fingerprint.
     """
-    grey_image = image if image.mode == "L" else image.convert("L")
+    return fingerprint_of_grey(reduced(image))
+
+
+def reduced(image: Image.Image) -> Image.Image:
+    """Return the 32 by 32 grey values that a fingerprint is taken of.
+
+    They may be turned upright afterwards, which is cheaper than to turn the whole picture.
+    """
+    grey = image if image.mode == "L" else image.convert("L")
     # In two steps: in a third of the time, and at most 4 of the 256 bits differ.
-    small = grey_image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return grey.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+
+
+def fingerprint_of_grey(small: Image.Image) -> bytes:
+    """Return the fingerprint of what `reduced` left of a picture."""
     grey = np.asarray(small, dtype=np.float64)
     values = (_DCT @ grey @ _DCT.T)[_FREQUENCIES]
-    scale = float(np.sqrt(np.mean(values**2)))
+    scale = float(np.sqrt(np.einsum("i,i->", values, values) / _COEFFICIENTS))
     # Below one grey level of contrast the coefficients are rounding errors.
     values = values / scale if scale > 1e-6 else np.zeros(_COEFFICIENTS)
-    bits = np.concatenate([values > level for level in _LEVELS])
-    return np.packbits(bits).tobytes()
+    return np.packbits(values[None, :] > _LEVELS[:, None]).tobytes()
 
 
 def as_words(fingerprints: npt.NDArray[np.uint8] | list[bytes]) -> npt.NDArray[np.uint64]:

@@ -9,13 +9,14 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
 from visionloop.media import jpeg, sniff
 from visionloop.media.budget import DECODING
 from visionloop.media.decode import MAX_PIXELS, decode_stored, upright
-from visionloop.media.fingerprint import fingerprint
+from visionloop.media.fingerprint import fingerprint_of_grey, reduced
 from visionloop.media.measures import LEAST_SIDE, measures, normalised, saturation
 
 # Longest side of a thumbnail at most; at least half of it where the picture has as many pixels.
@@ -97,11 +98,14 @@ def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Inspection:
         picture, exif = found.image, found.exif
         size = (found.width, found.height)
         form, color_mode = found.format, found.color_mode
-        small = upright(_reduced(picture), exif)
+        # By a whole number, which costs a fifth of resampling to an exact size.
+        factor = -(-max(picture.size) // THUMBNAIL_SIDE)
+        small = picture.reduce(factor) if factor > 1 else picture
         grey = normalised(picture if picture.mode == "L" else picture.convert("L"))
         del found, picture  # the large picture goes before its share does
-    measured = measures(np.asarray(grey))
-    thumbnail = _encoded(small)
+    measured = measures(grey)
+    pixels = np.asarray(upright(small, exif))
+    thumbnail = _encoded(pixels)
     return Inspection(
         sample_id=sample_id_of(data),
         size=len(data),
@@ -110,10 +114,10 @@ def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Inspection:
         format=form,
         color_mode=color_mode,
         captured_at=captured_at(exif),
-        fingerprint=fingerprint(upright(grey, exif)),
+        fingerprint=fingerprint_of_grey(upright(reduced(grey), exif)),
         pixels=hashlib.sha256(f"{size[0]} {size[1]} ".encode() + thumbnail).digest()[:16],
         **measured._asdict(),
-        saturation=saturation(small),
+        saturation=saturation(pixels),
         attached=sniff.attachment(data, _end(data, form)),
         thumbnail=thumbnail,
     )
@@ -123,25 +127,15 @@ def _end(data: bytes, form: str) -> int:
     return jpeg.end(data) if form == "JPEG" else sniff.picture_end(data)
 
 
-def _reduced(picture: Image.Image) -> Image.Image:
-    """Return a picture of a thumbnail's size: each of its pixels is the mean of a square.
-
-    By a whole number, which costs a fifth of resampling to an exact size.
-    """
-    factor = -(-max(picture.size) // THUMBNAIL_SIDE)
-    return picture if factor == 1 else picture.reduce(factor)
-
-
-def _encoded(picture: Image.Image) -> bytes:
-    if max(picture.size) <= _KEPT_SIDE:
+def _encoded(pixels: npt.NDArray[np.uint8]) -> bytes:
+    if max(pixels.shape[:2]) <= _KEPT_SIDE:
         buffer = io.BytesIO()
-        plain = picture.convert("RGB") if picture.mode == "RGBX" else picture
-        plain.save(buffer, "PNG")
+        Image.fromarray(pixels if pixels.ndim == 2 else pixels[:, :, :3]).save(buffer, "PNG")
         return buffer.getvalue()
-    pixels = np.asarray(picture)
-    if picture.mode == "L":
+    if pixels.ndim == 2:
         return bytes(simplejpeg.encode_jpeg(pixels[:, :, None], 80, "GRAY", "Gray"))
-    return bytes(simplejpeg.encode_jpeg(pixels, 80, picture.mode, "420"))
+    space = "RGB" if pixels.shape[2] == 3 else "RGBX"
+    return bytes(simplejpeg.encode_jpeg(pixels, 80, space, "420"))
 
 
 def captured_at(exif: Image.Exif) -> datetime | None:

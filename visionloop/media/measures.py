@@ -13,6 +13,7 @@ MEASURED_SIDE = 256
 # 270, and resampling those to 256 costs as much as all measures together.
 _TOLERATED = 0.1
 LEAST_SIDE = round(MEASURED_SIDE * (1 - _TOLERATED))
+_LEVELS = np.arange(256)
 _MOST_SIDE = round(MEASURED_SIDE * (1 + _TOLERATED))
 
 
@@ -48,7 +49,7 @@ def normalised(grey: Image.Image) -> Image.Image:
     return grey.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
-def measures(grey: npt.NDArray[np.uint8]) -> Measures:
+def measures(picture: Image.Image) -> Measures:
     """Return the measures of a grey picture, in the picture as it is.
 
     The variance of the Laplacian as a measure of focus: Pech-Pacheco et al., Diatom autofocusing in
@@ -57,11 +58,12 @@ def measures(grey: npt.NDArray[np.uint8]) -> Measures:
     were blurred by 2.5 pixels, an outlier rule finds 97% with smoothing and 45% without.
 
     Args:
-        grey: uint8 [height, width].
+        picture: Of mode L.
     """
-    counts = np.asarray(Image.fromarray(grey).histogram(), dtype=np.int64)
-    n, levels = grey.size, np.arange(256)
-    total, squares = int(counts @ levels), int(counts @ levels**2)
+    grey = np.asarray(picture)
+    counts = np.asarray(picture.histogram(), dtype=np.int64)
+    n = grey.size
+    total, squares = int(counts @ _LEVELS), int(counts @ _LEVELS**2)
     variance = (squares - total**2 / n) / n / 255**2
     shares = counts[counts > 0] / n
     entropy = max(0.0, float(-(shares * np.log2(shares)).sum()))
@@ -71,19 +73,19 @@ def measures(grey: npt.NDArray[np.uint8]) -> Measures:
     return Measures(_laplacian_variance(grey) / variance, brightness, contrast, entropy)
 
 
-def saturation(image: Image.Image) -> float:
+def saturation(pixels: npt.NDArray[np.uint8]) -> float:
     """Return how colourful a picture is: the mean distance of its strongest and weakest channel.
 
     Args:
-        image: Mode L, RGB or RGBX.
+        pixels: A thumbnail, uint8 [height, width] or [height, width, 3 or 4].
 
     Returns:
         0 for a grey picture to 1.
     """
-    if image.mode == "L":
+    if pixels.ndim == 2:
         return 0.0
-    # Every second pixel of a thumbnail: a mean over some thousands.
-    pixels = np.asarray(image)[::2, ::2]
+    # Every second pixel: a mean over some thousands.
+    pixels = pixels[::2, ::2]
     red, green, blue = (pixels[:, :, channel] for channel in range(3))
     strongest = np.maximum(np.maximum(red, green), blue)
     weakest = np.minimum(np.minimum(red, green), blue)
@@ -106,7 +108,7 @@ def _laplacian_variance(grey: npt.NDArray[np.uint8]) -> float:
     smooth += columns[1:-1] << 1
     above_below = smooth[: -2 * width] + smooth[2 * width :]
     centre = smooth[width:-width]
-    laplacian = np.zeros((height - 4) * width, np.float32)
+    laplacian = np.empty((height - 4) * width, np.float32)
     inner = above_below[1:-1] + centre[:-2]
     inner += centre[2:]
     inner -= centre[1:-1] << 2
