@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from kfp.dsl.base_component import BaseComponent
 
 NAMES = (
+    "list_files",
+    "ingest_shard",
     "ingest",
     "infer_shard",
     "infer",

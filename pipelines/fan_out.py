@@ -5,6 +5,7 @@ from typing import List  # noqa: UP035 - kfp knows the type List[str]
 from kfp import dsl
 
 from visionloop.components.infer_shard.component import infer_shard
+from visionloop.components.ingest_shard.component import ingest_shard
 from visionloop.components.select_shard.component import select_shard
 from visionloop.pipelines.placement import (
     ACCELERATOR_CPU,
@@ -14,6 +15,33 @@ from visionloop.pipelines.placement import (
     never_cached,
     on_accelerator,
 )
+
+
+@dsl.pipeline(name="ingest-shards", description="Examine the shards that list_files has listed.")
+def ingest_shards(
+    config: str,
+    round_id: str,
+    shards: List[str],  # noqa: UP006
+    n_shards: int,
+    lake: str = "",
+) -> None:
+    """Examine the files of each shard, and commit nothing; see `infer_shards`.
+
+    Args:
+        config: Text of loop.yaml, or the URI of one.
+        round_id: The round; empty for the current one.
+        shards: Names of the shards.
+        n_shards: Their number; over none no pod is started.
+        lake: URI of the lake; empty takes the configuration's.
+    """
+    with (
+        dsl.If(n_shards > 0, name="many-files"),
+        dsl.ParallelFor(shards, name="each-list", parallelism=WIDTH) as shard,
+    ):
+        examined = ingest_shard(config=config, lake=lake, round_id=round_id, shard=shard)
+        # Files, as those of `infer_shards`.
+        never_cached(examined)
+        again_when_killed(examined)
 
 
 @dsl.pipeline(

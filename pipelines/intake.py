@@ -6,8 +6,9 @@ from kfp import dsl
 
 from visionloop.components.infer.component import infer
 from visionloop.components.ingest.component import ingest
+from visionloop.components.list_files.component import list_files
 from visionloop.components.monitor.component import monitor
-from visionloop.pipelines.fan_out import infer_shards
+from visionloop.pipelines.fan_out import infer_shards, ingest_shards
 from visionloop.pipelines.placement import (
     ACCELERATOR_CPU,
     ACCELERATOR_MEMORY,
@@ -43,7 +44,7 @@ def intake(
         lake: URI of the lake; empty takes the configuration's.
         open_round: Open the next round, or resume the open one.
         take_over: Take an open round from a run that no longer lives.
-        shard_size: Samples in a shard, where there are many; 0 takes the configuration's.
+        shard_size: Files or samples in a shard, where there are many; 0 takes the configuration's.
         accelerator_type: Resource name such as nvidia.com/gpu; empty runs on the CPU.
         node_selector: Labels that a node must have to run such a task.
         tolerations: Kubernetes tolerations of such a task.
@@ -54,15 +55,34 @@ def intake(
         lake_version: Version of the lake after the intake.
         round_id: The round opened or resumed; the coming one where none was opened.
     """
-    ingested = ingest(
+    listed = list_files(
         config=config,
         lake=lake,
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         open_round=open_round,
         take_over=take_over,
+        shard_size=shard_size,
+    )
+    never_cached(listed)
+
+    examined = ingest_shards(
+        config=config,
+        lake=lake,
+        round_id=listed.outputs["round_id"],
+        shards=listed.outputs["shards"],
+        n_shards=listed.outputs["n_shards"],
+    )
+
+    ingested = ingest(
+        config=config,
+        lake=lake,
+        round_id=listed.outputs["round_id"],
+        run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        listing=listed.outputs["listing"],
         fan_out=True,
         shard_size=shard_size,
     )
+    ingested.after(examined)
     never_cached(ingested)
 
     fanned_out = infer_shards(

@@ -18,6 +18,7 @@ def ingest(
     run_id: str = "",
     open_round: bool = False,
     take_over: bool = False,
+    listing: str = "",
     fan_out: bool = False,
     shard_size: int = 0,
 ) -> NamedTuple(
@@ -37,15 +38,16 @@ def ingest(
     """Ingest the files that the lake does not know yet.
 
     A file is known by its URI and generation. Unreadable files are recorded with their reason,
-    never dropped: n_files = n_new + n_duplicates + n_unreadable + n_skipped.
+    never dropped: n_files = n_new + n_duplicates + n_unreadable + n_skipped. What ingest_shard has
+    examined is committed; known files that a listing no longer shows are marked as removed.
 
     Where more samples lack an embedding or a prediction than one task should work on, their shards
     are listed for infer_shard.
 
-    Reads: files, samples, metadata, labels, label_requests, selections, training_sets,
+    Reads: files, samples, metadata, labels, flags, label_requests, selections, training_sets,
         embeddings, predictions, experiments; the files at the sources and their sidecars.
-    Writes: files, samples, metadata, labels, flags, rounds; copies of the images where the
-        source asks for them.
+    Writes: files, samples, thumbnails, metadata, labels, flags, rounds; copies of the images where
+        the source asks for them.
 
     Args:
         config: Text of loop.yaml, or the URI of one.
@@ -57,6 +59,7 @@ def ingest(
         run_id: The run, written on every row; empty outside a pipeline.
         open_round: Open the next round, or resume the open one.
         take_over: Take an open round from a run that no longer lives.
+        listing: Name of the listing to commit, from list_files; empty lists the sources now.
         fan_out: List the shards of what infer has to do, where that is much.
         shard_size: Samples in a shard; 0 takes the configuration's.
 
@@ -80,6 +83,7 @@ def ingest(
         run_id=run_id,
         open_round=open_round,
         take_over=take_over,
+        listing=listing,
         fan_out=fan_out,
         shard_size=shard_size,
         files=files,

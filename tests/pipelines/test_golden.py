@@ -19,9 +19,11 @@ ROOT = Path(__file__).resolve().parents[2]
 # What may have an accelerator, by the name of its executor.
 ACCELERATED = {"exec-infer-shard", "exec-train"}
 # What goes on behind what a killed container left, with no accelerator.
-RETRIED = {"exec-select-shard"}
+RETRIED = {"exec-ingest-shard", "exec-select-shard"}
 # What reads or changes the world outside the lake.
 NEVER_CACHED = {
+    "list-files",
+    "ingest-shard",
     "ingest",
     "infer-shard",
     "plan-selection",
@@ -207,8 +209,8 @@ def test_shards_run_so_many_at_once_and_what_commits_comes_after_them(kind: str,
         for task in holder["dag"]["tasks"].values()
         if "parameterIterator" in task
     ]
-    committing = {"intake": ["infer"], "select_and_label": ["select"]}.get(
-        name, ["infer", "select"]
+    committing = {"intake": ["ingest", "infer"], "select_and_label": ["select"]}.get(
+        name, ["ingest", "infer", "select"]
     )
     assert len(loops) == len(committing)
     for loop in loops:

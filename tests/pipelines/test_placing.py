@@ -48,7 +48,7 @@ def assert_placed(spec: dict[str, Any], asked: dict[str, Any]) -> None:
         for task in component.get("dag", {}).get("tasks", {}).values()
         if "iteratorPolicy" in task
     ]
-    assert limits == [7, 7], "shards of infer, and of select"
+    assert limits == [7, 7, 7], "shards of ingest, of infer, and of select"
 
 
 ACCELERATED = {"exec-infer-shard", "exec-train"}

@@ -27,7 +27,8 @@ NEW, DUPLICATE, KNOWN, UNREADABLE, SKIPPED = "new", "duplicate", "known", "unrea
 OUTCOMES = (KNOWN, NEW, DUPLICATE, UNREADABLE, SKIPPED)
 # What a listing says of files that the lake knows.
 GONE, REPLACED, BACK = "gone", "replaced", "back"
-CHANGES = pa.schema([("file", pa.binary(16)), ("place", pa.uint64()), ("change", pa.string())])
+_CHANGE = {"file": pa.binary(16), "place": pa.uint64(), "change": pa.string()}
+CHANGES = pa.schema(list(_CHANGE.items()))
 
 _BATCH = 4096
 

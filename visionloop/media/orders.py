@@ -29,22 +29,18 @@ USUAL = 2048
 # A container counts as so many files as it might hold pictures of this many bytes.
 BYTES_A_PICTURE = 200_000
 
-SCHEMA = pa.schema(
-    [
-        ("piece", pa.int32()),
-        ("source", pa.int16()),
-        ("only_metadata", pa.bool_()),
-        ("role", pa.string()),
-        ("uri", pa.string()),
-        ("size", pa.int64()),
-        ("generation", pa.string()),
-        ("updated", TIME),
-        (
-            "told",
-            pa.string(),
-        ),  # JSON: sidecars, values, label, boxes and reason, where there are any
-    ]
-)
+_COLUMNS = {
+    "piece": pa.int32(),
+    "source": pa.int16(),
+    "only_metadata": pa.bool_(),
+    "role": pa.string(),
+    "uri": pa.string(),
+    "size": pa.int64(),
+    "generation": pa.string(),
+    "updated": TIME,
+    "told": pa.string(),  # JSON: sidecars, values, label, boxes, reason, where there are any
+}
+SCHEMA = pa.schema(list(_COLUMNS.items()))
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,8 @@ def _image_columns() -> dict[str, pa.DataType]:
 
 IMAGE_COLUMNS = _image_columns()
 SCHEMA = pa.schema([*_FILE, *((IMAGE + name, kind) for name, kind in IMAGE_COLUMNS.items())])
-PICTURES = pa.schema([("sample", ID), (THUMBNAIL, pa.binary())])
+_PICTURE = {"sample": ID, THUMBNAIL: pa.binary()}
+PICTURES = pa.schema(list(_PICTURE.items()))
 
 
 def part_table(source: int, found: Sequence[Examined]) -> pa.Table:

@@ -97,5 +97,5 @@ def _came(ingest: Ingest, rows: Rows, samples: set[str]) -> pa.Table:
         for part in ingest.parts():
             mine = part.rows.filter(pc.is_in(part.rows["sample"], value_set=wanted))
             found.append(pa.table({"sample_id": texts_of(mine["sample"]), "uri": mine["uri"]}))
-    schema = pa.schema([("sample_id", pa.string()), ("uri", pa.string())])
-    return pa.concat_tables([schema.empty_table(), *found])
+    none = {name: pa.array([], pa.string()) for name in ("sample_id", "uri")}
+    return pa.concat_tables([pa.table(none), *found])

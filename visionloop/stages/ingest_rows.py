@@ -233,9 +233,8 @@ def _speakers(run: Run, met: Met) -> set[str]:
 class _Dataset:
     """Writes what became of each file as Parquet, for the person who opens the run."""
 
-    _SCHEMA = pa.schema(
-        [(name, pa.string()) for name in ("uri", "outcome", "reason", "sample_id", "source")]
-    )
+    _NAMES = ("uri", "outcome", "reason", "sample_id", "source")
+    _SCHEMA = pa.schema(list(zip(_NAMES, [pa.string()] * 5, strict=True)))
 
     def __init__(self, artifact: Artifact | None, roots: list[str]) -> None:
         self._artifact, self._roots = artifact, roots

@@ -1,0 +1,1 @@
+"""The component ingest_shard."""

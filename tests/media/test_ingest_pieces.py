@@ -1,0 +1,200 @@
+"""An ingest in pieces: over several tasks or killed anywhere, it is as if it ran once."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.media.ingests import fill, held, in_a_process, settings
+from tests.media.pictures import encoded, photograph
+from visionloop.errors import VisionloopError
+from visionloop.lake import Lake
+from visionloop.lake.storage import name_of
+from visionloop.media.reading import examine
+from visionloop.runner.local import run_pipeline
+from visionloop.stages.ingest import IngestOutputs, ingest
+from visionloop.stages.ingest_shard import ingest_shard
+from visionloop.stages.list_files import list_files
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    fill(folder)
+    return folder
+
+
+def lake_of(config: str) -> Lake:
+    return Lake.open(json.loads(config)["lake"], loop="test")
+
+
+def shard_files(lake: Lake) -> list[str]:
+    folder = lake.path("shards")
+    found = lake.storage.list(folder) if lake.storage.exists(folder) else []
+    return [name_of(info.uri) for info in found]
+
+
+def spread(config: str) -> IngestOutputs:
+    listed = list_files(config=config)
+    assert listed.n_shards == len(listed.shards) > 1
+    for one in reversed(listed.shards):
+        ingest_shard(config=config, shard=one)
+    return ingest(config=config, listing=listed.listing)
+
+
+def test_shards_give_the_rows_of_one_task(source: Path) -> None:
+    alone, several = settings(source, "alone"), settings(source, "several")
+    counted = ingest(config=alone)
+    assert counted.n_new > 40 and counted.n_duplicates and counted.n_unreadable
+    assert spread(several)[2:] == counted[2:]
+    assert held(lake_of(several)) == held(lake_of(alone))
+    assert len(held(lake_of(alone))["labels"]) == counted.n_new
+    for config in (alone, several):
+        assert shard_files(lake_of(config)) == []
+    assert list_files(config=several).n_files == 0
+
+
+def test_few_files_are_listed_for_no_shard_and_come_in_all_the_same(source: Path) -> None:
+    config = settings(source, "lake", cluster={"inline_samples": 100})
+    listed = list_files(config=config, open_round=True, run_id="r")
+    assert (listed.round_id, listed.listing, listed.n_shards) == ("0000", "", 0)
+    assert shard_files(lake_of(config)) == []
+    assert ingest(config=config, round_id="0000", listing="").n_new > 40
+
+
+def test_a_finished_shard_is_not_examined_again_and_a_missing_one_is_told(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(source, "lake")
+    listed = list_files(config=config)
+    first, *rest = listed.shards
+    done = ingest_shard(config=config, shard=first)
+    with pytest.raises(VisionloopError, match="not all of these have left theirs") as told:
+        ingest(config=config, listing=listed.listing)
+    assert "Start the pipeline again" in told.value.remedy
+    again = list_files(config=config)
+    assert again.shards == rest and again.listing == listed.listing
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("it was finished")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("visionloop.media.pieces.examine", never)
+        assert ingest_shard(config=config, shard=first) == (done.n_files, done.n_files)
+    for one in rest:
+        ingest_shard(config=config, shard=one)
+    ingest(config=config, listing=listed.listing)
+    with pytest.raises(VisionloopError, match="not there any more"):
+        ingest_shard(config=config, shard=first)
+
+
+def test_a_listing_of_an_older_lake_is_made_anew(source: Path) -> None:
+    config = settings(source, "lake")
+    listed = list_files(config=config)
+    for one in listed.shards:
+        ingest_shard(config=config, shard=one)
+    (source / "cat" / "late.png").write_bytes(encoded(photograph(40, 32, 999)))
+    n = ingest(config=config).n_new
+    assert ingest(config=config, listing=listed.listing).n_new == 0
+    rows = lake_of(config).read("samples")
+    assert rows.num_rows == n == len(set(rows["sample_id"].to_pylist()))
+
+
+def test_what_comes_after_the_listing_waits_for_the_next_one(source: Path) -> None:
+    config = settings(source, "lake")
+    listed = list_files(config=config)
+    for one in listed.shards:
+        ingest_shard(config=config, shard=one)
+    (source / "cat" / "late.png").write_bytes(encoded(photograph(40, 32, 999)))
+    before = ingest(config=config, listing=listed.listing).n_files
+    assert ingest(config=config)[2:4] == (before + 1, 1)
+
+
+def test_memory_holds_some_files_of_a_long_ingest(source: Path) -> None:
+    from visionloop.config import load_config
+    from visionloop.media.sources import MEDIA, open_source
+
+    opened = open_source(load_config(settings(source, "lake")).sources[0])
+    entries = [entry for entry in opened.entries() if entry.role == MEDIA]
+    taken = []
+
+    def many() -> Any:
+        for number in range(3000):
+            taken.append(number)
+            yield entries[number % len(entries)]
+
+    ahead = max(len(taken) - told for told, _ in enumerate(examine(opened, many())))
+    assert ahead < 300
+
+
+CHILD = """
+import sys
+from visionloop.media import pieces
+from visionloop.stages.ingest import ingest
+ingest(config=sys.argv[1], run_id="run")
+"""
+
+
+def killed_again_and_again(source: Path, kills: int, seed: int) -> None:
+    """Kill an ingest at random moments, let it end, and compare with one that ran through."""
+    once = settings(source, "once", cluster={"shard_size": 24})
+    began = time.monotonic()
+    whole = in_a_process(CHILD, once)
+    _, errors = whole.communicate(timeout=120)
+    assert whole.returncode == 0, errors.decode()
+    seconds = time.monotonic() - began
+    expected = held(lake_of(once))
+    moments = random.Random(seed)
+    config = settings(source, "killed", cluster={"shard_size": 24})
+    died = 0
+    for _ in range(kills):
+        # Most of the time goes into starting Python: work and commit are the last third.
+        child = in_a_process(CHILD, config)
+        try:
+            child.wait(seconds * moments.uniform(0.55, 1.05))
+        except Exception:
+            died += 1
+        child.send_signal(signal.SIGKILL)
+        child.communicate()
+    assert died
+    last = in_a_process(CHILD, config)
+    _, errors = last.communicate(timeout=120)
+    assert last.returncode == 0, errors.decode()
+    assert held(lake_of(config)) == expected
+
+
+@pytest.mark.slow
+def test_killed_anywhere_and_started_again_it_leaves_the_same_rows(source: Path) -> None:
+    killed_again_and_again(source, kills=3, seed=1)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(10))
+def test_killed_fifty_times_it_leaves_the_same_rows(source: Path, seed: int) -> None:
+    killed_again_and_again(source, kills=5, seed=seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_the_local_runner_spreads_an_intake_and_gives_the_rows_of_one_task(
+    source: Path, tmp_path: Path
+) -> None:
+    alone, several = settings(source, "alone"), settings(source, "several")
+    ingest(config=alone)
+    done = run_pipeline("intake", {"config": several}, tmp_path / "runs", progress=False)
+    assert done.succeeded, done.error
+    assert [task.name for task in done.tasks].count("ingest_shard") > 1
+    lake = lake_of(several)
+    rows = held(lake)
+    of_monitor = {"round_id", "checked_at"}
+    flags = [row for row in lake.read("flags").to_pylist() if row["stage"] == "ingest"]
+    expected = held(lake_of(alone))
+    assert len(flags) == len(expected.pop("flags")) and of_monitor
+    assert {table: rows[table] for table in expected} == expected
+    assert shard_files(lake) == []
