@@ -188,6 +188,24 @@ def test_two_loops_share_a_lake_and_see_their_own_rows(lake: Lake) -> None:
     assert (uris(lake), uris(other)) == (["a"], ["b"])
 
 
+def test_a_table_that_is_read_in_batches_is_in_memory_a_file_at_a_time(lake: Lake) -> None:
+    rng = np.random.default_rng(0)
+    with lake.run(stage="ingest") as run:
+        for part in range(8):
+            raw = [rng.bytes(500).hex() for _ in range(1000)]
+            run.append("metadata", pa.table({"sample_id": [f"{part}-{i}" for i in range(1000)],
+                                             "raw": raw, f"key{part}": [1.0] * 1000}))  # fmt: skip
+        run.commit()
+    del raw
+    rows, most, before = 0, 0, pa.total_allocated_bytes()
+    for batch in lake.batches("metadata"):
+        rows += batch.num_rows
+        assert batch.schema.names[-1] == "key7"
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert rows == 8000
+    assert most < 4 * 1000 * 1000, "more than four of eight files were in memory"
+
+
 def test_spark_and_others_can_read_the_same_tables(lake: Lake) -> None:
     with lake.run(stage="ingest") as run:
         run.append("files", files("a"))

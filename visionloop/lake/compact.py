@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from visionloop.errors import InputError
 from visionloop.lake import data_files, tables, vector_files, versions
 from visionloop.lake.catalog import catalog_errors
-from visionloop.lake.scanning import rows_of_file
 from visionloop.lake.schemas import EMBEDDINGS_PREFIX
 
 if TYPE_CHECKING:
@@ -171,6 +170,8 @@ def _groups(table: Table | None, snapshot: int | None, min_files: int) -> list[l
 
 
 def _merged(name: str, table: Table, group: list[FileScanTask]) -> DataFile | None:
+    from visionloop.lake.scanning import rows_of_file
+
     if name.startswith(EMBEDDINGS_PREFIX):
         parts = (part for task in group for part in vector_files.tables(table, task))
         return data_files.write(table, parts, **vector_files.layout())

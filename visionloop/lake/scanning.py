@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
 from pyiceberg.schema import Schema
 from pyiceberg.table import DataScan, FileScanTask, Table
 
@@ -24,6 +24,24 @@ class CurrentColumns(DataScan):
         if "*" in self.selected_fields:
             return schema
         return schema.select(*self.selected_fields, case_sensitive=self.case_sensitive)
+
+
+def batches_of(scan: DataScan) -> Iterator[pa.RecordBatch]:
+    """Yield a scan's rows in Iceberg's own types, with one data file in memory at a time.
+
+    pyiceberg's own reader begins to read all files at once, and keeps what nobody has taken yet.
+
+    Args:
+        scan: The scan.
+    """
+    projected = scan.projection()
+    reader = ArrowScan(
+        scan.table_metadata, scan.io, projected, scan.row_filter, scan.case_sensitive
+    )
+    target = schema_to_pyarrow(projected)
+    for task in scan.plan_files():
+        for batch in reader.to_record_batches([task]):
+            yield batch.cast(target)
 
 
 def rows_of_file(table: Table, task: FileScanTask) -> Iterator[pa.Table]:

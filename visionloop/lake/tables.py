@@ -113,9 +113,14 @@ def read(
 def batches(
     table: Table, snapshot_id: int, *, columns: list[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Yield a table's rows at a snapshot, a batch at a time, in Iceberg's own types."""
+    """Yield a table's rows at a snapshot, a batch at a time, in Iceberg's own types; see `read`.
+
+    Memory: the rows of one data file.
+    """
+    from visionloop.lake.scanning import batches_of
+
     arguments = {} if columns is None else {"selected_fields": tuple(columns)}
-    yield from _scan(table, snapshot_id=snapshot_id, **arguments).to_arrow_batch_reader()
+    yield from batches_of(_scan(table, snapshot_id=snapshot_id, **arguments))
 
 
 def _scan(table: Table, **arguments: Any) -> DataScan:
