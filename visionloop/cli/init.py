@@ -76,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
             f"there is no image among {seen.candidates:,} files: {unreadable_words(seen)}, "
             f"{seen.skipped:,} could not be read",
             where=args.source,
-            remedy="Name the folder or bucket prefix that the images lie under, with --source",
+            remedy="Name the folder or bucket prefix that the images lie under, with --source; of "
+            "videos, tars and lists write `sources` yourself, as docs/ingest.md shows",
         )
     labels, tables = _labels(args.labels, seen, folder)
     name = args.name or loop_name(source)

@@ -13,6 +13,7 @@ from tests.media.pictures import encoded, photograph
 from tests.media.sources.making import tar, video
 from tests.media.sources.test_annotated import coco
 from tests.serving.test_logged_images import line, v1
+from visionloop.cli import main
 from visionloop.errors import InputError
 from visionloop.lake import Lake
 from visionloop.lake.checking import check
@@ -259,3 +260,24 @@ def test_a_list_is_read_once_an_ingest(tmp_path: Path, monkeypatch: pytest.Monke
     )
     Loop(tmp_path, {"uri": str(tmp_path / "list.txt")}).ingest()
     assert len(reads) == 1
+
+
+def test_the_command_takes_every_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tar(tmp_path / "a-0.tar", {"1.jpg": PICTURES[0], "1.cls": b"cat"})
+    video(tmp_path / "films" / "clip.mp4", 26)
+    coco(tmp_path / "cells")
+    lake = str(tmp_path / "lake")
+    counted = []
+    for options in (
+        ["--source", str(tmp_path / "a-{0..1}.tar"), "--labels", "source"],
+        ["--source", str(tmp_path / "films"), "--every", "0.5"],
+        ["--source", str(tmp_path / "cells"), "--format", "coco"],
+    ):
+        assert main(["ingest", "--lake", lake, "--loop", "test", "--json", *options]) == 0
+        found = json.loads(capsys.readouterr().out)
+        counted.append((found["n_files"], found["n_new"], found["n_skipped"]))
+    assert counted == [(2, 1, 1), (3, 3, 0), (3, 2, 1)]
+    assert main(["ingest", "--lake", lake, "--scenes", "0.1"]) == 2
+    assert "--scenes describe a --source" in capsys.readouterr().err
+    assert main(["ingest", "--lake", lake, "--source", str(tmp_path), "--scenes", "7"]) == 2
+    assert "scenes" in capsys.readouterr().err
