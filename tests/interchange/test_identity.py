@@ -121,15 +121,36 @@ def plain(record: Annotated) -> Annotated:
     return replace(record, uri="", origin="", probabilities=())
 
 
-@pytest.mark.parametrize(("name", "kind"), [*((n, "csv") for n in FORMATS), ("table", "parquet")])
-@settings(
-    max_examples=25, deadline=None, derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)  # fmt: skip
+FORMS = [*((name, "csv") for name in FORMATS), ("table", "parquet")]
+
+
+def examples(number: int) -> Any:
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
+    return settings(
+        max_examples=number, deadline=None, derandomize=True, suppress_health_check=slow
+    )
+
+
+@pytest.mark.parametrize(("name", "kind"), FORMS)
+@examples(15)
 @given(records=sets())
 def test_import_after_export_is_the_identity(
     name: str, kind: str, records: list[Annotated]
 ) -> None:
+    hold_identity(name, kind, records)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("name", "kind"), FORMS)
+@examples(1000)
+@given(records=sets())
+def test_import_after_export_is_the_identity_for_long(
+    name: str, kind: str, records: list[Annotated]
+) -> None:
+    hold_identity(name, kind, records)
+
+
+def hold_identity(name: str, kind: str, records: list[Annotated]) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         places = pictures(folder / "media", records)

@@ -30,6 +30,7 @@ ENGINE = (
     "visionloop.cli.lake",
     "visionloop.cli.init",
     "visionloop.lean",
+    "visionloop.interchange.",  # its formats are named by a person's word
     "visionloop.lake.file_io",  # named to pyiceberg by its path
 )
 SERVING = ("visionloop.serving.predictor", "visionloop.serving.collector")

@@ -88,7 +88,17 @@ class BoxReader:
     def relative(
         self, centre_x: Any, centre_y: Any, width: Any, height: Any
     ) -> tuple[float | None, ...]:
-        """Return corners in pixels of a box whose centre and size are shares of the image."""
+        """Return corners in pixels of a box whose centre and size are shares of the image.
+
+        Args:
+            centre_x: Whatever stood in the file: the centre's distance from the left edge.
+            centre_y: Its distance from the upper edge.
+            width: The box's width.
+            height: Its height.
+
+        Returns:
+            x_min, y_min, x_max, y_max, rounded to `DECIMALS`; None each where one is no number.
+        """
         x, y, w, h = (finite(value) for value in (centre_x, centre_y, width, height))
         if x is None or y is None or w is None or h is None:
             return (None, None, None, None)

@@ -42,7 +42,12 @@ _OTHER = re.compile(r"(captions|person_keypoints|panoptic|stuff|image_info)_")
 
 
 def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
-    """Read a COCO set; see `visionloop.interchange.formats.read_set`."""
+    """Read a COCO set; see `visionloop.interchange.formats.read_set`.
+
+    Raises:
+        InputError: There is no set of this format.
+        StorageError: It cannot be read.
+    """
     named, root = file_and_root(uri, ".json")
     folder = Folder(root)
     found = [named] if named else _annotation_files(folder)

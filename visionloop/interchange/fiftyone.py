@@ -35,7 +35,12 @@ _FILES = ("labels.json", "classification.json")
 
 
 def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
-    """Read a FiftyOne dataset; see `visionloop.interchange.formats.read_set`."""
+    """Read a FiftyOne dataset; see `visionloop.interchange.formats.read_set`.
+
+    Raises:
+        InputError: There is no set of this format.
+        StorageError: It cannot be read.
+    """
     named, root = file_and_root(uri, ".json")
     folder = Folder(root)
     found = [named] if named else [name for name in _FILES if name in folder.files]

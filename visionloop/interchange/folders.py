@@ -23,7 +23,12 @@ SPLITS = frozenset(
 
 
 def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
-    """Read folders of classes; see `visionloop.interchange.formats.read_set`."""
+    """Read folders of classes; see `visionloop.interchange.formats.read_set`.
+
+    Raises:
+        InputError: There is no set of this format.
+        StorageError: It cannot be read.
+    """
     folder = Folder(options.media or uri)
     images = folder.images()
     paths = sorted(images.paths())

@@ -45,7 +45,12 @@ _SHAPES = {
 
 
 def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
-    """Read a Label Studio export; see `visionloop.interchange.formats.read_set`."""
+    """Read a Label Studio export; see `visionloop.interchange.formats.read_set`.
+
+    Raises:
+        InputError: There is no set of this format.
+        StorageError: It cannot be read.
+    """
     named, root = file_and_root(uri, ".json")
     folder = Folder(root)
     found = [named] if named else [path for path in folder.named(".json") if "/" not in path]

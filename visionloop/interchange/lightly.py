@@ -52,7 +52,12 @@ class _Task:
 
 
 def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
-    """Read predictions and metadata; see `visionloop.interchange.formats.read_set`."""
+    """Read predictions and metadata; see `visionloop.interchange.formats.read_set`.
+
+    Raises:
+        InputError: There is no set of this format.
+        StorageError: It cannot be read.
+    """
     _, root = file_and_root(uri)
     root = root.removesuffix("/.lightly")
     folder = Folder(root)

@@ -182,7 +182,12 @@ def file_and_root(uri: str, *endings: str) -> tuple[str, str]:
 
 
 def read_text(uri: str) -> str:
-    """Return a text file's content; see `Folder.text`."""
+    """Return a text file's content.
+
+    Raises:
+        InputError: It is not UTF-8 text.
+        StorageError: It cannot be read.
+    """
     try:
         return open_storage(uri).read(uri).decode("utf-8-sig")
     except UnicodeDecodeError as error:

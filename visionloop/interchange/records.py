@@ -116,7 +116,14 @@ class Problems:
         self.boxes: Counter[str] = Counter()
 
     def add(self, kind: str, file: str, field: str = "", detail: str = "") -> None:
-        """Note a problem."""
+        """Note a problem.
+
+        Args:
+            kind: What it is, in one word.
+            file: The file that it stands in, or that it is about.
+            field: The place in that file.
+            detail: What stands there.
+        """
         problem = Problem(kind, file, field, detail[:300])
         self.counts[kind] += 1
         examples = self.examples.setdefault(kind, [])
@@ -126,7 +133,14 @@ class Problems:
             self._tell(problem)
 
     def drop_box(self, kind: str, file: str, field: str = "", detail: str = "") -> None:
-        """Note a box that was found and is not kept."""
+        """Note a box that was found and is not kept.
+
+        Args:
+            kind: What it is, in one word.
+            file: The file that it stands in, or that it is about.
+            field: The place in that file.
+            detail: What stands there.
+        """
         self.boxes["found"] += 1
         self.boxes[kind] += 1
         self.add(kind, file, field, detail)

@@ -48,12 +48,18 @@ _NAMES = {
     "metadata": ("metadata",),
 }
 _TEXT = ("file", "uri", "sample_id", "split", "origin", "kind", "label", "attributes", "metadata")
+_WHOLE = ("width", "height")
 _SIDES = ("x_min", "y_min", "x_max", "y_max")
 _ROWS = 10_000
 
 
 def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
-    """Read a table; see `visionloop.interchange.formats.read_set`."""
+    """Read a table; see `visionloop.interchange.formats.read_set`.
+
+    Raises:
+        InputError: There is no set of this format.
+        StorageError: It cannot be read.
+    """
     named, root = file_and_root(uri, ".csv", ".tsv", ".parquet")
     if not named:
         found = [p for p in Folder(root).named(".csv", ".tsv", ".parquet") if "/" not in p]
@@ -273,19 +279,8 @@ class Writer:
         # A name that the table has itself stays in the column `metadata`.
         own = {name for names in _NAMES.values() for name in names}
         self._more = [f for f in more if f.name.lower() not in own]
-        number = pa.float64()
-        self._schema = pa.schema(
-            [
-                *((name, pa.string()) for name in ("file", "uri", "sample_id")),
-                ("width", pa.int64()),
-                ("height", pa.int64()),
-                *((name, pa.string()) for name in ("split", "origin", "kind", "label")),
-                *((name, number) for name in ("score", *_SIDES)),
-                ("attributes", pa.string()),
-                *self._more,
-                ("metadata", pa.string()),
-            ]
-        )
+        said = [pa.field(name, _type_of(name)) for name in _NAMES]
+        self._schema = pa.schema([*said[:-1], *self._more, said[-1]])
         self._rows: list[dict[str, Any]] = []
         self._parquet: Any = None
         name = f"annotations.{options.table}"
@@ -354,6 +349,12 @@ class Writer:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(cells)
         self._file.write(text.getvalue().encode())
+
+
+def _type_of(column: str) -> pa.DataType:
+    if column in _TEXT:
+        return pa.string()
+    return pa.int64() if column in _WHOLE else pa.float64()
 
 
 def _cell(value: Any) -> Any:

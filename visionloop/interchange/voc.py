@@ -31,7 +31,12 @@ _FLAGS = ("truncated", "difficult", "occluded")
 
 
 def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
-    """Read a Pascal VOC set; see `visionloop.interchange.formats.read_set`."""
+    """Read a Pascal VOC set; see `visionloop.interchange.formats.read_set`.
+
+    Raises:
+        InputError: There is no set of this format.
+        StorageError: It cannot be read.
+    """
     named, root = file_and_root(uri, ".xml")
     folder = Folder(root)
     found = [named] if named else folder.named(".xml")
@@ -50,7 +55,7 @@ def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
 def _records(
     folder: Folder, images: Images, found: list[str], reading: Reading, zero_based: bool
 ) -> Iterator[Annotated]:
-    splits = _splits(folder, reading.problems)
+    splits = _splits(folder, {_stem(path) for path in found}, reading.problems)
     for path in found:
         try:
             root = parse_xml(open_storage(folder.root).read(folder.uri(path)))
@@ -73,7 +78,7 @@ def _record(
     zero_based: bool,
 ) -> Annotated:
     problems = reading.problems
-    stem = stem_of(path).rpartition("Annotations/")[2]
+    stem = _stem(path)
     name = (root.findtext("filename") or "").strip()
     parent = path.rpartition("/")[0]
     beside = parent.rpartition("Annotations")[0] + "JPEGImages"
@@ -136,21 +141,31 @@ def _box(
     return boxes.box(corners, label, f"{field}/bndbox", attributes=attributes)
 
 
-def _splits(folder: Folder, problems: Problems) -> dict[str, str]:
+def _stem(path: str) -> str:
+    """Return what the lists of the splits call an annotation file."""
+    return stem_of(path).rpartition("Annotations/")[2]
+
+
+def _splits(folder: Folder, stems: set[str], problems: Problems) -> dict[str, str]:
     """Return the split of each image that ImageSets/Main names; the narrowest list counts."""
     splits: dict[str, str] = {}
     lists = [path for path in folder.named(".txt") if "ImageSets/Main/" in path]
     # `trainval` is the union of two others.
     for path in sorted(lists, key=lambda path: (path.endswith("/trainval.txt"), path)):
         split = stem_of(path.rpartition("/")[2])
-        lines = [line.split() for line in folder.text(path).splitlines() if line.strip()]
-        if any(len(line) > 1 and line[-1] in ("1", "-1", "0") for line in lines):
-            continue  # one class's list: 1 and -1 behind each name
-        for words in lines:
-            name = " ".join(words)
+        names = [line.strip() for line in folder.text(path).splitlines() if line.strip()]
+        if any(name not in stems and _of_one_class(name, stems) for name in names):
+            continue
+        for name in names:
             if splits.setdefault(name, split) != split and split != "trainval":
                 problems.add("several_splits", path, name, f"it is in {splits[name]} too")
     return splits
+
+
+def _of_one_class(line: str, stems: set[str]) -> bool:
+    """Whether a line is of one class's list: a name, and 1, 0 or -1 behind it."""
+    name, _, flag = line.rpartition(" ")
+    return flag in ("1", "0", "-1") and name.strip() in stems
 
 
 def parse_xml(data: bytes) -> ElementTree.Element:

@@ -45,7 +45,12 @@ _OWN = frozenset(
 
 
 def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
-    """Read a WebDataset; see `visionloop.interchange.formats.read_set`."""
+    """Read a WebDataset; see `visionloop.interchange.formats.read_set`.
+
+    Raises:
+        InputError: There is no set of this format.
+        StorageError: It cannot be read.
+    """
     named, root = file_and_root(uri, *PLAIN, *COMPRESSED)
     folder = Folder(root)
     shards = [named] if named else sorted(folder.named(*PLAIN, *COMPRESSED))

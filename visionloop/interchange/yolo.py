@@ -34,7 +34,12 @@ _CORNERS = 5
 
 
 def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
-    """Read a YOLO set; see `visionloop.interchange.formats.read_set`."""
+    """Read a YOLO set; see `visionloop.interchange.formats.read_set`.
+
+    Raises:
+        InputError: There is no set of this format.
+        StorageError: It cannot be read.
+    """
     named, root = file_and_root(uri, ".yaml", ".yml")
     folder = Folder(root)
     if options.media:

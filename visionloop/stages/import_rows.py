@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from visionloop.labeling.answers import DETECTION, latest_answers, latest_boxes
 from visionloop.media.metadata import Problem, metadata_table, parse_sidecar
-from visionloop.media.records import rows_of
 
 if TYPE_CHECKING:
     from visionloop.interchange.records import Annotated, Box, Problems
@@ -61,7 +60,13 @@ class LabelRows:
         self.odd: list[Problem] = []
 
     def add(self, record: Annotated, sample_id: str, size: tuple[int, int]) -> None:
-        """Add what a record says of a sample."""
+        """Add what a record says of a sample.
+
+        Args:
+            record: The record.
+            sample_id: The sample.
+            size: Its width and height in pixels, as it is shown.
+        """
         if record.labels:
             self._add_label(record, sample_id)
         if record.boxes is not None:
@@ -136,6 +141,8 @@ class LabelRows:
         )
 
     def _flush(self) -> None:
+        from visionloop.media.records import rows_of
+
         self._tables.append(rows_of("labels", self._rows))
         self._rows.clear()
 
@@ -174,7 +181,13 @@ class PredictionRows:
         self._tables: list[pa.Table] = []
 
     def add(self, record: Annotated, sample_id: str, size: tuple[int, int]) -> None:
-        """Add what a record says of a sample."""
+        """Add what a record says of a sample.
+
+        Args:
+            record: The record.
+            sample_id: The sample.
+            size: Its width and height in pixels, as it is shown.
+        """
         boxes = record.boxes
         if boxes and record.width and (record.width, record.height) != size:
             told = f"{record.width} x {record.height} in the set, {size[0]} x {size[1]} as shown"
@@ -207,6 +220,8 @@ class PredictionRows:
         return [probabilities[place] for place in self._order]
 
     def _flush(self) -> None:
+        from visionloop.media.records import rows_of
+
         self._tables.append(rows_of("predictions", self._rows))
         self._rows.clear()
 
