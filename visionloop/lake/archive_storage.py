@@ -223,8 +223,11 @@ class ArchiveStorage:
             archive = self.archive(container)
         except StorageError:
             return
-        folder = name.rstrip("/") + "/"
-        wanted = [n for n in archive.index if whole or n == name or n.startswith(folder)]
+        if name in archive.index:
+            wanted = [name]  # no other is looked at: this is asked of every member, one by one
+        else:
+            folder = name.rstrip("/") + "/"
+            wanted = [n for n in archive.index if whole or n.startswith(folder)]
         infos = [
             FileInfo(
                 member_uri(container, Member(n, *archive.index[n])),
