@@ -31,6 +31,8 @@ ScoreName = Literal["least_confidence", "margin", "entropy"]
 Dialect = Literal["visionloop", "lightly"]
 
 # What LightlyOne means where a key is not given.
+# The flag of samples whose every file is gone, see `visionloop.media.places`.
+MEDIA_MISSING = "media_missing"
 _LIGHTLY_DEFAULTS: dict[str, Any] = {"random_share": 0.0, "unknown_share": 0.0, "exclude_flags": ()}
 # Keys of a LightlyOne configuration; a file of these alone is one.
 _LIGHTLY_ELSEWHERE = {
@@ -148,6 +150,11 @@ class SelectionConfig(Section):
         description="lightly follows LightlyOne where the two differ, see selection.md; a file "
         "with nothing but LightlyOne's keys is read so",
     )
+
+    @property
+    def flags_left_out(self) -> tuple[str, ...]:
+        """Kinds of flags whose samples are not selected: nobody can label one without its file."""
+        return tuple(dict.fromkeys((*self.exclude_flags, MEDIA_MISSING)))
 
     @model_validator(mode="after")
     def _strategies_and_preset_agree(self) -> SelectionConfig:

@@ -82,7 +82,7 @@ def eligible(
     drop("labelled already", _among(pool.sample_ids, labelled.sample_ids))
     drop("selected already", _among(pool.sample_ids, taken))
     drop("in the holdout", _among(pool.sample_ids, holdout.sample_ids))
-    for kind in config.exclude_flags:
+    for kind in config.flags_left_out:
         if kind in pool.flags:
             drop(f"flagged {kind}", pool.flags[kind])
     if pool.fingerprints is not None:

@@ -287,11 +287,9 @@ def _deployed(read: Any, ids: list[str]) -> dict[str, np.ndarray]:
 
 
 def _flags(read: Any, ids: list[str], config: SelectionConfig) -> dict[str, np.ndarray]:
-    if not config.exclude_flags:
-        return {}
     rows = read("flags", "subject", "kind", where="subject_type == 'sample'").to_pylist()
     place = {sample: i for i, sample in enumerate(ids)} if rows else {}
-    result = {kind: np.zeros(len(ids), dtype=np.bool_) for kind in config.exclude_flags}
+    result = {kind: np.zeros(len(ids), dtype=np.bool_) for kind in config.flags_left_out}
     for row in rows:
         if row["kind"] in result and row["subject"] in place:
             result[row["kind"]][place[row["subject"]]] = True

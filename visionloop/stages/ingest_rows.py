@@ -184,13 +184,11 @@ def _write_parts(
             ids_ = texts_of(table["sample"]).to_pylist()
             words = files_of(table["uri"].to_pylist(), table["generation"].to_pylist())
             for row, sidecar in enumerate(sidecars_of(table)):
+                file = (int(words[row, 0]), int(words[row, 1]))
                 if sidecar is not None and new[row]:
                     sidecars[ids_[row]] = sidecar
-                elif sidecar is not None:
-                    file = (int(words[row, 0]), int(words[row, 1]))
-                    sample, _ = met.renewed.get(file, ("", ""))
-                    if sample in speaks:
-                        renewed[sample] = sidecar
+                elif sidecar is not None and file in speaks:
+                    renewed[speaks[file]] = sidecar
             told.add(table, rows, start)
             start += n
             held = [one for tables in waiting.values() for one in tables]
@@ -217,17 +215,19 @@ def _write_metadata(
     renewed.clear()
 
 
-def _speakers(run: Run, met: Met) -> set[str]:
-    """Return the samples whose metadata the files with changed sidecars speak for."""
-    at = {sample: uri for sample, uri in met.renewed.values() if sample}
-    speaks = set()
-    for some in records.some_at_a_time(sorted(at)):
+def _speakers(run: Run, met: Met) -> dict[tuple[int, int], str]:
+    """Return the sample of each file with changed sidecars that speaks for it.
+
+    It is the file that the sample was first found in, or lies in now; a further copy does not.
+    """
+    places: dict[str, set[str]] = {}
+    for some in records.some_at_a_time(sorted({one for one, _ in met.renewed.values() if one})):
         these = records.among("sample_id", some)
-        table = run.read("samples", columns=["sample_id", "source_uri"], where=these)
-        pairs = zip(table["sample_id"].to_pylist(), table["source_uri"].to_pylist(), strict=True)
-        first = dict(pairs)
-        speaks |= {sample for sample, uri in met.renewed.values() if first.get(sample) == uri}
-    return speaks
+        table = run.read("samples", columns=["sample_id", "uri", "source_uri"], where=these)
+        for row in table.to_pylist():
+            places[row["sample_id"]] = {row["uri"], row["source_uri"]}
+    renewed = met.renewed.items()
+    return {file: sample for file, (sample, uri) in renewed if uri in places.get(sample, ())}
 
 
 class _Dataset:

@@ -208,7 +208,7 @@ def _known(runner: str) -> str:
 def _excluded(loop: LoopConfig, run: Run) -> set[str]:
     """Return the samples that selection leaves out for their flags."""
     flags = run.read("flags", columns=["subject", "kind"], where="subject_type == 'sample'")
-    kinds = set(loop.selection.exclude_flags)
+    kinds = set(loop.selection.flags_left_out)
     return {row["subject"] for row in flags.to_pylist() if row["kind"] in kinds}
 
 
