@@ -64,8 +64,9 @@ def _lowest() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     return np.array([i for i, _ in order]), np.array([j for _, j in order])
 
 
-_DCT = _transform()
 _FREQUENCIES = _lowest()
+# The lowest frequencies lie in the first ten rows and columns.
+_DCT = _transform()[: int(np.max(_FREQUENCIES)) + 1]
 
 
 def fingerprint(image: Image.Image) -> bytes:

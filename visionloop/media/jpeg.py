@@ -175,8 +175,10 @@ def end(data: bytes) -> int:
     if head is not None and data.endswith(_END):
         # Pairs at even and at odd places: four times as fast as searching the bytes.
         places = (head.scan, head.scan + 1)
-        pairs = (np.frombuffer(data, "<u2", (len(data) - at) // 2, at) for at in places)
-        if sum(int(np.count_nonzero(pair == _END_PAIR)) for pair in pairs) == 1:
+        pairs = [np.frombuffer(data, "<u2", (len(data) - at) // 2, at) for at in places]
+        found = np.empty(len(pairs[0]), bool)
+        ends = (np.equal(pair, _END_PAIR, out=found[: len(pair)]) for pair in pairs)
+        if sum(map(np.count_nonzero, ends)) == 1:
             return len(data)
     return jpeg_end(data) or len(data)
 

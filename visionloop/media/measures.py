@@ -84,12 +84,10 @@ def saturation(pixels: npt.NDArray[np.uint8]) -> float:
     """
     if pixels.ndim == 2:
         return 0.0
-    # Every second pixel: a mean over some thousands.
-    pixels = pixels[::2, ::2]
-    red, green, blue = (pixels[:, :, channel] for channel in range(3))
-    strongest = np.maximum(np.maximum(red, green), blue)
-    weakest = np.minimum(np.minimum(red, green), blue)
-    return float((strongest - weakest).mean(dtype=np.float64)) / 255
+    # A thousand pixels make a mean.
+    step = max(1, max(pixels.shape) // 40)
+    planes = np.ascontiguousarray(pixels[::step, ::step, :3].transpose(2, 0, 1))
+    return float((planes.max(axis=0) - planes.min(axis=0)).mean(dtype=np.float64)) / 255
 
 
 def _laplacian_variance(grey: npt.NDArray[np.uint8]) -> float:
@@ -101,18 +99,22 @@ def _laplacian_variance(grey: npt.NDArray[np.uint8]) -> float:
     row are struck out at last.
     """
     height, width = grey.shape
+    # Every sum in place, in three arrays: what fits in a core's cache is faster by a third.
     values = grey.astype(np.int16).ravel()
     columns = values[: -2 * width] + values[2 * width :]
-    columns += values[width:-width] << 1
+    for _ in range(2):
+        columns += values[width:-width]
     smooth = columns[:-2] + columns[2:]
-    smooth += columns[1:-1] << 1
-    above_below = smooth[: -2 * width] + smooth[2 * width :]
+    for _ in range(2):
+        smooth += columns[1:-1]
     centre = smooth[width:-width]
+    around = np.add(smooth[: -2 * width], smooth[2 * width :], out=columns[: centre.size])[1:-1]
+    around += centre[:-2]
+    around += centre[2:]
+    for _ in range(4):
+        around -= centre[1:-1]
     laplacian = np.empty((height - 4) * width, np.float32)
-    inner = above_below[1:-1] + centre[:-2]
-    inner += centre[2:]
-    inner -= centre[1:-1] << 2
-    laplacian[: inner.size] = inner
+    laplacian[: around.size] = around
     laplacian.reshape(height - 4, width)[:, -4:] = 0
     # einsum and not a dot product: BLAS would start threads of its own beside ours.
     squares = float(np.einsum("i,i->", laplacian, laplacian))
