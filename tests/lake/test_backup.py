@@ -23,6 +23,7 @@ from visionloop.errors import InputError, VisionloopError
 from visionloop.lake import Lake
 from visionloop.lake.backup import backup
 from visionloop.lake.checking import check
+from visionloop.lake.compact import compact
 from visionloop.lake.manifest import read_manifest
 from visionloop.lake.restore import restore
 from visionloop.lake.vacuum import vacuum
@@ -277,9 +278,16 @@ def test_a_lake_moves_into_a_bucket_and_out_of_it_again(
     there.storage.write(f"{bucket}/lake/{LOOP}/files/data/stray.parquet", b"left")
     done = vacuum(there, keep_versions=1, safety=timedelta(0))
     assert done.tables["files"].files == 1 and rows(there) == rows(old)
+    with there.run(stage="infer", round_id="0000") as run:
+        for name, vector in zip(*held, strict=True):
+            run.append_embeddings("again", [name], vector[None])
+        run.commit()
+    before = rows(there)
+    assert compact(there, only=["embeddings_again"]).tables["embeddings_again"].into == 1
+    assert rows(there) == before and nothing_broken(there)
     backup(there, f"{bucket}/two")
     back, _ = restore(f"{bucket}/two", str(tmp_path / "back"))
-    assert rows(back) == rows(old)
+    assert rows(back) == before
     assert media_bytes(back) == media_bytes(old)
 
 

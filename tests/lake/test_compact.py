@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from datetime import timedelta
 
 import numpy as np
@@ -12,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from tests.lake.old_lake import killed, on_disk, rows
+from tests.lake.writers import count, processes
 from visionloop.errors import InputError
 from visionloop.lake import Lake, compact, status, vacuum
 from visionloop.lake.checking import check
@@ -176,35 +174,21 @@ def test_a_compaction_that_is_killed_has_done_nothing_and_can_be_run_again(
 
 def test_compactions_beside_writers_and_readers_lose_and_double_nothing(lake: Lake) -> None:
     fill(lake, 2)
-    program = """
-        import sys, pyarrow as pa
-        from visionloop.errors import StaleRead
-        from visionloop.lake import Lake
-        lake = Lake.open(sys.argv[1], loop="test")
-        done = 0
-        while done < 4:
-            try:
-                with lake.run(stage="ingest") as run:
-                    name = f"{sys.argv[2]}-{done}"
-                    run.append("files", pa.table({"uri": [name], "state": ["skipped"]}))
-                    run.commit()
-                done += 1
-            except StaleRead:
-                pass
-    """
     writers = [
-        subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), lake.uri, str(writer)])
-        for writer in range(2)
+        processes.Process(target=count, args=(lake.uri, "", writer, 4)) for writer in range(2)
     ]
-    while any(writer.poll() is None for writer in writers):
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
         compact.compact(lake, min_files=2, only=["files", "stage_runs"])
         version = lake.version()
         held = lake.read("files", version=version)["uri"].to_pylist()
         assert len(held) == len(set(held)) >= 12
         assert sorted(lake.read("files", version=version)["uri"].to_pylist()) == sorted(held)
-    assert [writer.returncode for writer in writers] == [0, 0]
+    assert [writer.exitcode for writer in writers] == [0, 0]
     expected = {f"{letter}{i}" for letter in "uv" for i in range(6)}
     expected |= {f"{writer}-{i}" for writer in range(2) for i in range(4)}
     assert sorted(lake.read("files")["uri"].to_pylist()) == sorted(expected)
+    assert lake.read("decisions")["outcome"].to_pylist() == ["8"]
     sequences = lake.history()["sequence"].to_pylist()
     assert sequences == list(range(len(sequences)))
