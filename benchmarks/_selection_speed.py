@@ -77,19 +77,19 @@ def k_center_rows(
         bandwidth = _bandwidth(x)
         floor = f"reading x k times at {bandwidth / 1e9:.0f} GB/s"
         rows.append(Row(case, ours, floor, k * x.nbytes / bandwidth, "s", goals[2]))
-    if mundig and (peer := _installed("lightly-mundig")):
+    if mundig and (peer := installed("lightly-mundig")):
         import lightly_mundig
 
         selection = lightly_mundig.Selection()
         selection.add_diversifying_strategy(x, 1.0)
-        _, seconds = _timed(lambda: selection.run_selection([], n, k))
+        _, seconds = timed(lambda: selection.run_selection([], n, k))
         rows.append(Row(case, ours, peer, seconds, "s", goals[1]))
-    if scikit and (peer := _installed("scikit-activeml")):
+    if scikit and (peer := installed("scikit-activeml")):
         from skactiveml.pool import CoreSet
 
         unlabelled = np.full(n, np.nan)
         unlabelled[0] = 0.0
-        _, seconds = _timed(lambda: CoreSet(random_state=0).query(x, unlabelled, batch_size=k))
+        _, seconds = timed(lambda: CoreSet(random_state=0).query(x, unlabelled, batch_size=k))
         rows.append(Row(case, ours, f"{peer}, CoreSet", seconds, "s"))
     return rows
 
@@ -147,7 +147,7 @@ def typicality_rows(name: str, x: Floats, k: int) -> list[Row]:
     recall = _recall(nearest_neighbours(x, k).rows[sample], true)
     rows = []
     case = f"typicality, {name} {n:,} x {d}, {k} neighbours (recall {recall:.4f}"
-    if peer := _installed("lightly-mundig"):
+    if peer := installed("lightly-mundig"):
         import lightly_mundig
 
         (values, ours), (theirs, seconds) = _interleaved(
@@ -157,8 +157,8 @@ def typicality_rows(name: str, x: Floats, k: int) -> list[Row]:
         off = float(np.abs(values - np.asarray(theirs)).mean())
         rows.append(Row(f"{case}, off by {off:.0e} in the mean)", ours, peer, seconds, "s", 10.0))
     for peer, search in (("hnswlib", _hnswlib), ("faiss-cpu", _faiss_ivf)):
-        if told := _installed(peer):
-            _, ours = _timed(lambda: density_typicality(x, k))
+        if told := installed(peer):
+            _, ours = timed(lambda: density_typicality(x, k))
             seconds, theirs, settings = search(x, k, sample, true)
             goal = 2.0 if peer == "hnswlib" else None
             told = f"{told}, {settings}, recall {theirs:.4f}"
@@ -194,7 +194,7 @@ def _hnswlib(x: Floats, k: int, sample: Any, true: Any) -> tuple[float, float, s
         index.add_items(x, np.arange(n))
         return index
 
-    index, building = _timed(build)
+    index, building = timed(build)
     for breadth in (24, 32, 48, 64, 96, 128):
         index.set_ef(breadth)
         found = index.knn_query(x[sample], k=k + 1)[0]
@@ -203,7 +203,7 @@ def _hnswlib(x: Floats, k: int, sample: Any, true: Any) -> tuple[float, float, s
         )
         if recall >= _RECALL:
             break
-    _, searching = _timed(lambda: index.knn_query(x, k=k + 1))
+    _, searching = timed(lambda: index.knn_query(x, k=k + 1))
     return building + searching, recall, f"M=16 ef={breadth}"
 
 
@@ -220,7 +220,7 @@ def _faiss_ivf(x: Floats, k: int, sample: Any, true: Any) -> tuple[float, float,
         index.add(x)
         return index
 
-    index, building = _timed(build)
+    index, building = timed(build)
     for probes in (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, cells):
         index.nprobe = min(probes, cells)
         found = index.search(x[sample], k + 1)[1]
@@ -229,7 +229,7 @@ def _faiss_ivf(x: Floats, k: int, sample: Any, true: Any) -> tuple[float, float,
         )
         if recall >= _RECALL:
             break
-    _, searching = _timed(lambda: index.search(x, k + 1))
+    _, searching = timed(lambda: index.search(x, k + 1))
     return building + searching, recall, f"IVF{cells} nprobe={index.nprobe}"
 
 
@@ -237,7 +237,7 @@ def pair_rows(name: str, x: Floats, cosine: float) -> list[Row]:
     """Compare exact near pairs with faiss's range search, after comparing the pairs."""
     from visionloop.vectors.pairs import near_pairs
 
-    if not (peer := _installed("faiss-cpu")):
+    if not (peer := installed("faiss-cpu")):
         return []
     import faiss
 
@@ -270,10 +270,10 @@ def shard_rows(x: Floats, k: int, number: int) -> list[Row]:
         shards, times = [], []
         for part in range(number):  # every so-manieth row: shards of a lake are not clusters
             mine, embeddings = ids[part::number].tolist(), x[part::number].copy()
-            shard, seconds = _timed(partial(select_shard, mine, embeddings, more * k))
+            shard, seconds = timed(partial(select_shard, mine, embeddings, more * k))
             shards.append(shard)
             times.append(seconds)
-        merged, merging = _timed(partial(merge, shards, k))
+        merged, merging = timed(partial(merge, shards, k))
         radius = farthest(x, x[[int(s) for s in merged.sample_ids]])
         case = (
             f"radius of k={k:,} in {number} shards of {n // number:,} x {d}, {more}k candidates "
@@ -331,8 +331,7 @@ def _bandwidth(x: Floats) -> float:
     """Return bytes a second at which the rows are read, at best."""
     flat = x.reshape(-1)
     return max(
-        x.nbytes / min(_timed(work)[1] for _ in range(3))
-        for work in (flat.max, lambda: flat @ flat)
+        x.nbytes / min(timed(work)[1] for _ in range(3)) for work in (flat.max, lambda: flat @ flat)
     )
 
 
@@ -340,18 +339,18 @@ def _interleaved(
     ours: Callable[[], Any], theirs: Callable[[], Any]
 ) -> tuple[tuple[Any, float], tuple[Any, float]]:
     """Return each one's result and median seconds, of runs in turn."""
-    mine, peers = [_timed(ours)], [_timed(theirs)]
+    mine, peers = [timed(ours)], [timed(theirs)]
     for _ in range(2):
-        mine.append(_timed(ours))
+        mine.append(timed(ours))
         if peers[0][1] < _LONG:
-            peers.append(_timed(theirs))
+            peers.append(timed(theirs))
     return (
         (mine[0][0], float(np.median([seconds for _, seconds in mine]))),
         (peers[0][0], float(np.median([seconds for _, seconds in peers]))),
     )
 
 
-def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     """Return the result and the processor's seconds, which other processes hardly change.
 
     Everything here is to run on one thread: for that they are the seconds of an idle machine.
@@ -364,7 +363,7 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
     return result, seconds
 
 
-def _installed(name: str) -> str:
+def installed(name: str) -> str:
     try:
         return f"{name} {version(name)}"
     except PackageNotFoundError:

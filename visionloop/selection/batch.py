@@ -11,10 +11,11 @@ from visionloop.selection.config import SelectionConfig
 from visionloop.selection.greedy import greedy
 from visionloop.selection.inputs import space_of
 from visionloop.selection.lots import lots
-from visionloop.selection.neighbours import hamming, nearest, squared_distances
+from visionloop.selection.neighbours import copies_of, nearest, squared_distances
 from visionloop.selection.objectives import Diversity, Objective
 from visionloop.selection.pool import Pool, Reference
 from visionloop.selection.request import Request
+from visionloop.vectors.exact import Floats
 
 Rows = NDArray[np.intp]
 
@@ -40,47 +41,60 @@ class Batch:
         self._copy_distance = config.copy_distance
         self._duplicate_distance = config.duplicate_distance
         self._rows: list[int] = []
+        width = pool.embeddings[self.space].shape[1] if self.space else 0
+        self._vectors: Floats = np.zeros((0, width), dtype=np.float32)
         self._labelled = labelled if self.space in labelled.embeddings else Reference()
         self.refused = 0
         self.nearest_before: dict[int, tuple[str | None, float]] = {}
 
     def accept(self, row: int) -> bool:
         """Take the row in unless it nearly equals one that is in already."""
-        if self._rows and self._is_duplicate(row):
+        squared = self._squared(row)
+        if self._rows and self._is_duplicate(row, squared):
             self.refused += 1
             return False
-        self.nearest_before[row] = self._nearest(row)
-        self._rows.append(row)
+        self.nearest_before[row] = self._nearest(row, squared)
+        self._take(row)
         return True
 
-    def _is_duplicate(self, row: int) -> bool:
+    def _take(self, row: int) -> None:
+        if self.space:
+            if len(self._vectors) == len(self._rows):  # twice the room, so that few are moved
+                more = max(64, len(self._vectors))
+                self._vectors = np.pad(self._vectors, ((0, more), (0, 0)))
+            self._vectors[len(self._rows)] = self._pool.embeddings[self.space][row]
+        self._rows.append(row)
+
+    def _squared(self, row: int) -> Floats:
+        """Return the squared distances to all that are in the batch."""
+        if not self.space or not self._rows:
+            return np.zeros(0, dtype=np.float32)
+        x = self._pool.embeddings[self.space]
+        among: Floats = squared_distances(x[row : row + 1], self._vectors[: len(self._rows)])[0]
+        return among
+
+    def _is_duplicate(self, row: int, squared: Floats) -> bool:
         prints = self._pool.fingerprints
         if prints is not None and self._copy_distance >= 0:
-            bits = hamming(prints[row : row + 1], prints[self._rows])
-            if int(bits.min()) <= self._copy_distance:
+            among = copies_of(prints[row : row + 1], prints[self._rows], self._copy_distance)[0]
+            if among[0] >= 0:
                 return True
-        if self.space:
-            x = self._pool.embeddings[self.space]
-            squared = squared_distances(x[row : row + 1], x[self._rows])
-            # float32 leaves up to 1e-6 on the squared distance of equal vectors.
-            return float(squared.min()) <= self._duplicate_distance**2 + 1e-6
-        return False
+        # float32 leaves up to 1e-6 on the squared distance of equal vectors.
+        near = self._duplicate_distance**2 + 1e-6
+        return len(squared) > 0 and float(squared.min()) <= near
 
-    def _nearest(self, row: int) -> tuple[str | None, float]:
+    def _nearest(self, row: int, squared: Floats) -> tuple[str | None, float]:
         if not self.space:
             return None, float("nan")
-        x = self._pool.embeddings[self.space]
         best: tuple[str | None, float] = (None, float("nan"))
-        for ids, others in (
-            (self._labelled.sample_ids, self._labelled.embeddings.get(self.space)),
-            (tuple(self._pool.sample_ids[r] for r in self._rows), x[self._rows]),
-        ):
-            if others is None or not len(others):
-                continue
-            who, squared = nearest(x[row : row + 1], others)
-            distance = float(np.sqrt(squared[0]))
+        labelled = self._labelled.embeddings.get(self.space)
+        if labelled is not None and len(labelled):
+            who, apart = nearest(self._pool.embeddings[self.space][row : row + 1], labelled)
+            best = (self._labelled.sample_ids[int(who[0])], float(np.sqrt(apart[0])))
+        if len(squared):
+            distance = float(np.sqrt(squared.min()))
             if best[0] is None or distance < best[1]:
-                best = (ids[int(who[0])], distance)
+                best = (self._pool.sample_ids[self._rows[int(squared.argmin())]], distance)
         return best
 
 
