@@ -7,7 +7,6 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -39,8 +38,9 @@ _CHUNK = 8 << 20
 # Headers lie between members: one request to a bucket for those that are near each other.
 _AHEAD = 1 << 20
 _AHEAD_LOCAL = 1 << 14
-# Archives whose index stays in memory: some 200 bytes a member.
-_HELD = 16
+# Archives whose index stays in memory, some 200 bytes a member; and those of them that have a
+# temporary file as large as they are.
+_HELD, _HELD_SPOOLED = 16, 2
 
 
 class Archive:
@@ -51,12 +51,18 @@ class Archive:
         storage: What reads it.
         spool: Copy a tar in a bucket to a temporary file, whole: cheaper where all of it is read.
 
+    Attributes:
+        spooled: Whether it has a temporary file.
+        size: Bytes of the unpacked tar.
+
     Raises:
         StorageError: It cannot be read.
     """
 
     def __init__(self, info: FileInfo, storage: Storage, *, spool: bool = False) -> None:
         self.info = info
+        self._lock = threading.Lock()
+        self._index: dict[str, tuple[int, int]] | None = None
         self._damage: Damage | None = None
         self._file: IO[bytes] | None = None
         local = scheme_of(info.uri) == "file"
@@ -67,6 +73,7 @@ class Archive:
             self._file = self._spooled(storage, local)
         else:
             self._ranges = lambda start, length: storage.read_range(info.uri, start, length)
+        self.spooled = self._file is not None and not (local and not is_compressed(info.uri))
         self.size = os.fstat(self._file.fileno()).st_size if self._file else info.size
 
     def _spooled(self, storage: Storage, local: bool) -> IO[bytes]:
@@ -100,14 +107,17 @@ class Archive:
         if damage := self._damage or found:
             yield damage
 
-    @cached_property
+    @property
     def index(self) -> dict[str, tuple[int, int]]:
         """Offset and size of each member that can be read, by its name."""
-        return {
-            item.name: (item.offset, item.size)
-            for item in self
-            if isinstance(item, Member) and not item.reason
-        }
+        with self._lock:  # several threads ask at once, and one reads the headers
+            if self._index is None:
+                self._index = {
+                    item.name: (item.offset, item.size)
+                    for item in self
+                    if isinstance(item, Member) and not item.reason
+                }
+            return self._index
 
     def read(self, offset: int, length: int) -> bytes:
         """Return bytes of the unpacked tar; may be called by several threads.
@@ -188,8 +198,14 @@ class ArchiveStorage:
         Raises:
             StorageError: It is not there, or cannot be read.
         """
-        storage = open_storage(container)
         key = (container, self._spool)
+        with _LOCK:
+            opening = _OPENING.setdefault(key, threading.Lock())
+        with opening:
+            return self._current(key)
+
+    def _current(self, key: tuple[str, bool]) -> Archive:
+        container = key[0]
         with _LOCK:
             held = _OPEN.get(key)
             if held is not None:
@@ -197,6 +213,7 @@ class ArchiveStorage:
         # A file may be asked each time what it is; an object's listing is a request.
         if held is not None and scheme_of(container) != "file":
             return held
+        storage = open_storage(container)
         info = next((i for i in storage.list(container) if i.uri == container), None)
         if info is None:
             raise StorageError("the tar is not there", where=container)
@@ -205,15 +222,13 @@ class ArchiveStorage:
         made = Archive(info, storage, spool=self._spool)
         with _LOCK:
             _OPEN[key] = made
-            # A file is closed once the last reader has let go of it.
+            # A file is closed, and a temporary one gone, once the last reader has let go of it.
+            spooled = [name for name, one in _OPEN.items() if one.spooled]
+            for name in spooled[:-_HELD_SPOOLED]:
+                del _OPEN[name]
             while len(_OPEN) > _HELD:
                 _OPEN.popitem(last=False)
         return made
-
-    def forget(self, container: str) -> None:
-        """Let go of a tar and of its temporary file."""
-        with _LOCK:
-            _OPEN.pop((container, self._spool), None)
 
     def list(self, prefix: str) -> Iterator[FileInfo]:
         """Yield the members at or below a name; below ``x.tar!/`` all of them."""
@@ -318,4 +333,5 @@ def _read_only(uri: str) -> InputError:
 
 
 _LOCK = threading.Lock()
+_OPENING: dict[tuple[str, bool], threading.Lock] = {}
 _OPEN: OrderedDict[tuple[str, bool], Archive] = OrderedDict()

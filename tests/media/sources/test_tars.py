@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 import tracemalloc
 from pathlib import Path
@@ -234,6 +235,26 @@ def test_memory_does_not_grow_with_what_the_members_hold(tmp_path: Path) -> None
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert n == 40 << 20 and peak < 4 << 20
+
+
+def test_no_more_than_two_temporary_files_are_held(tmp_path: Path) -> None:
+    for number in range(6):
+        tar(tmp_path / f"{number}.tar.gz", {"1.jpg": PICTURES[0]}, "w:gz")
+    source = source_of(tmp_path, kind="tar")
+    before = _deleted_files()
+    for entry in source.entries():
+        assert len(list(source.members(entry))) == 1
+        assert _deleted_files() - before <= 2
+
+
+def _deleted_files() -> int:
+    """Return how many files this process has open that have no name any more."""
+    return sum("deleted" in os.readlink(link) for link in _open_files())
+
+
+def _open_files() -> list[str]:
+    folder = f"/proc/{os.getpid()}/fd"
+    return [path for name in os.listdir(folder) if os.path.lexists(path := f"{folder}/{name}")]
 
 
 def test_a_tar_in_a_bucket_is_read_by_ranges(
