@@ -72,7 +72,7 @@ class ClusterConfig(BaseModel):
         "them, without an accelerator: no node is started for a handful of images",
     )
     select_shard_size: int = Field(
-        1_000_000,
+        500_000,
         ge=1,
         description="embeddings that one task selects from; a pool of more is selected from in "
         "shards of so many, where the objectives allow it (scale.md)",

@@ -72,12 +72,12 @@ def turn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Turn]:
         "lake": str(folder / "lake"),
         "classes": [str(digit) for digit in range(10)],
         "sources": [{"uri": str(world.bucket), "metadata": "sidecar"}],
-        "selection": {"n_samples": 12},
+        "selection": {"n_samples": 12, "strategy": "diversity"},
         "labeling": {"provider": "oracle", "labels": str(folder / "world" / "truth.csv")},
         "training": {"epochs": 1, "min_updates": 5},
         "watch": {"min_new_samples": 10},
-        # So few that there is one shard; none would be listed by default.
-        "cluster": {"inline_samples": 5},
+        # So few that there are shards; none would be listed by default.
+        "cluster": {"inline_samples": 5, "select_shard_size": 100},
     }
     with pytest.MonkeyPatch.context() as patch:
         paths = [str(HERE / "spying"), os.environ.get("PYTHONPATH", "")]
@@ -115,8 +115,8 @@ def refuse(constant: str) -> float:
 def left(turn: Turn, name: str) -> dict[str, dict[str, Any]]:
     """The artifacts that a task left: uri and metadata by name."""
     # Harvesting is done twice, by the watch and by its round: into one folder.
-    # A task in a loop lies in a folder of its iteration.
-    [found] = turn.folder.rglob(f"{name.replace('_', '-')}/executor_output.json")
+    # A task in a loop lies in a folder of its iteration; each leaves the same.
+    found, *_ = turn.folder.rglob(f"{name.replace('_', '-')}/executor_output.json")
     told = json.loads(found.read_text(encoding="utf-8"), parse_constant=refuse)
     artifacts = {}
     for key, value in told.get("artifacts", {}).items():

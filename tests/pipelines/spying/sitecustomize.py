@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 TARGET = "visionloop.lake.lake"
+VECTORS = ("embeddings", "embedding_blocks", "embedded")
 
 
 class Spy(importlib.abc.MetaPathFinder):
@@ -32,7 +33,7 @@ class Spy(importlib.abc.MetaPathFinder):
 
         def exec_module(module: Any) -> None:
             load(module)
-            for method in ("read", "embeddings", "embedded"):
+            for method in ("read", "table", "batches", *VECTORS):
                 setattr(module.Lake, method, noted(getattr(module.Lake, method)))
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
@@ -43,9 +44,9 @@ def noted(method: Any) -> Any:
     """Return a reading method that notes the table before it reads."""
 
     @functools.wraps(method)
-    def read(self: Any, table: str, **arguments: Any) -> Any:
-        note("reads", "embeddings" if method.__name__ != "read" else table)
-        return method(self, table, **arguments)
+    def read(self: Any, table: str, *more: Any, **arguments: Any) -> Any:
+        note("reads", "embeddings" if method.__name__ in VECTORS else table)
+        return method(self, table, *more, **arguments)
 
     return read
 
