@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -289,3 +290,28 @@ def test_what_a_source_does_not_open_says_how_it_is_opened(tmp_path: Path) -> No
         with pytest.raises(UnreadableMedia) as caught:
             inspect(path.read_bytes())
         assert caught.value.reason == "unsupported" and told in caught.value.detail
+
+
+def test_a_codec_that_nothing_decodes_is_told(tmp_path: Path) -> None:
+    path = video(tmp_path / "clip.mkv", 3)
+    path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XYZ"))
+    (damage,) = frames_of(path, every=1)
+    assert damage.unreadable == "unsupported" and "no decoder" in damage.detail
+
+
+@pytest.mark.parametrize("ending", CODECS)
+def test_no_damage_stops_the_reading_of_other_files(tmp_path: Path, ending: str) -> None:
+    whole = video(tmp_path / f"whole{ending}", 12, codec=CODECS[ending]).read_bytes()
+    rng = random.Random(7)
+    path = tmp_path / f"clip{ending}"
+    for _ in range(30):
+        content = bytearray(whole)
+        for _ in range(rng.randint(1, 20)):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        place = rng.randrange(len(content))
+        content[place : place + rng.randint(0, 50)] = rng.randbytes(rng.randint(0, 50))
+        path.write_bytes(content)
+        found = frames_of(path, every=0.04)
+        good = [one for one in found if not one.unreadable]
+        assert [bool(one.unreadable) for one in found[:-1]] == [False] * len(found[:-1])
+        assert indexes(good) == list(range(len(good)))

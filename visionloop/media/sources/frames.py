@@ -164,10 +164,13 @@ def frames(file: IO[bytes], choice: Choice) -> Iterator[Frame | Damage]:
             if stream is None:
                 yield Damage("not_an_image", "the file has no video stream")
                 return
+            if stream.codec_context is None:
+                yield Damage("unsupported", "there is no decoder for its video stream")
+                return
             yield from _chosen(container, stream, choice, video, place, size)
     except (av.FFmpegError, OSError, OverflowError, ValueError) as error:
-        # A broken length sends the demuxer to places that no file has; a disk's fault is another.
-        if getattr(error, "errno", None) == errno.EIO:
+        # FFmpeg's own errors, also EIO, are about what it read; a disk's fault comes from below it.
+        if not isinstance(error, av.FFmpegError) and getattr(error, "errno", 0) == errno.EIO:
             raise StorageError("cannot read: the disk reports an error") from error
         yield _damage(error, place, size, has_moov=_has_moov(file, size))
 
@@ -203,7 +206,7 @@ def _chosen(
 ) -> Iterator[Frame | Damage]:
     stream.codec_context.thread_count = 1
     stream.codec_context.thread_type = "NONE"
-    stream.codec_context.options = {"err_detect": "explode"}
+    stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
     began = _created(container, stream)
     rate = float(stream.average_rate or stream.guessed_rate or 25)
     place.length = 1 / rate
