@@ -211,9 +211,11 @@ def _ingest(
         uris = [record.uri for record in _spooled(spool) if record.uri]
         if not uris:
             return
-        digest = hashlib.sha256(reading.uri.encode()).hexdigest()[:12]
+        text = "".join(f"{uri}\n" for uri in uris).encode()
+        # Named by what it lists: a shorter list is another source, and marks no file as removed.
+        digest = hashlib.sha256(text).hexdigest()[:12]
         listed = lake.path("imports", f"{reading.format}-{digest}.txt")
-        lake.storage.write(listed, "".join(f"{uri}\n" for uri in uris).encode())
+        lake.storage.write(listed, text)
         source |= {"uri": listed, "kind": "list"}
     config = load_config(loop.text(), overrides={"sources": [source]})
     try:
