@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -315,3 +316,14 @@ def test_no_damage_stops_the_reading_of_other_files(tmp_path: Path, ending: str)
         good = [one for one in found if not one.unreadable]
         assert [bool(one.unreadable) for one in found[:-1]] == [False] * len(found[:-1])
         assert indexes(good) == list(range(len(good)))
+
+
+def test_the_frames_are_the_same_on_one_processor_and_on_all(tmp_path: Path) -> None:
+    path = video(tmp_path / "clip.mp4", 30)
+    everywhere = os.sched_getaffinity(0)
+    on_all = [one.data for one in frames_of(path, every=0.2)]
+    try:
+        os.sched_setaffinity(0, {min(everywhere)})
+        assert [one.data for one in frames_of(path, every=0.2)] == on_all
+    finally:
+        os.sched_setaffinity(0, everywhere)
