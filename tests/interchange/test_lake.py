@@ -36,7 +36,7 @@ def made(folder: Path, name: str, records: list[Annotated] = RECORDS) -> Path:
     return folder / name
 
 
-def bring(lake: Lake, name: str, uri: Path, **how: Any) -> tuple[Imported, Problems]:
+def bring(lake: Lake, name: str, uri: Path | str, **how: Any) -> tuple[Imported, Problems]:
     loop = load_config("{}", overrides={"lake": lake.uri, "name": lake.loop})
     problems = Problems()
     options = how.pop("options", None)
@@ -80,6 +80,19 @@ def test_import_after_export_through_a_lake_is_the_identity(
     assert told(again) == told(RECORDS)
     assert {r.file: dict(r.metadata) for r in again}["a.png"] == {"weather": "rain"}
     assert all(record.sample_id for record in again)
+
+
+@pytest.mark.parametrize("name", ["coco", "webdataset"])
+def test_a_set_in_a_bucket_goes_into_a_lake_and_out_to_a_bucket(
+    name: str, bucket: str, lake: Lake, tmp_path: Path
+) -> None:
+    places = pictures(tmp_path / "media", RECORDS)
+    records = [replace(record, uri=places[record.file]) for record in RECORDS]
+    write_set(name, records, f"{bucket}/{name} ä")
+    done, problems = bring(lake, name, f"{bucket}/{name} ä")
+    assert (done.matched, problems.counts) == (4, {})
+    export_set(lake, name, f"{bucket}/{name}-out", Wanted(splits=False))
+    assert told(read_set(name, f"{bucket}/{name}-out")) == told(RECORDS)
 
 
 def test_importing_twice_changes_nothing(lake: Lake, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.interchange.sets import pictures, png
-from tests.servers import storage_emulator
 from visionloop.errors import InputError
 from visionloop.interchange.formats import FORMATS, WriteOptions, read_set, write_set
 from visionloop.interchange.records import Annotated, Box, Problems
@@ -134,17 +133,6 @@ def test_a_table_opens_as_people_expect(records: list[Annotated], tmp_path: Path
         ("a.png", "label", "cat", ""),
         ("b.png", "box", "dog", "3"),
     ]
-
-
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with storage_emulator() as address, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STORAGE_EMULATOR_HOST", address)
-        from google.auth.credentials import AnonymousCredentials
-        from google.cloud import storage
-
-        storage.Client("emulated", credentials=AnonymousCredentials()).create_bucket("sets")
-        yield "gs://sets"
 
 
 @pytest.mark.parametrize("name", ["coco", "yolo", "webdataset", "lightly"])
