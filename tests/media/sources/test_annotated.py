@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -121,3 +122,11 @@ def test_relative_paths_are_those_of_the_configurations_folder(tmp_path: Path) -
     assert first.video and first.video.frames == str(tmp_path / "frames.txt")
     assert second.media == str(tmp_path / "photos") and second.brings_labels
     assert (third.uri, third.labels) == (str(tmp_path / "t-{0..3}.tar"), "source")
+
+
+def test_what_the_page_on_ingest_shows_is_a_configuration() -> None:
+    page = Path(__file__).parents[3] / "docs" / "ingest.md"
+    section = page.read_text(encoding="utf-8").partition("## Sources")[2].partition("\n## ")[0]
+    shown = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    kinds = {load_config(f"lake: lake\n{text}").sources[0].resolved_kind for text in shown}
+    assert len(shown) >= 6 and kinds == {"folder", "list", "tar", "annotated", "events"}
