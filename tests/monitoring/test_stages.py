@@ -161,6 +161,25 @@ def test_the_report_shows_found_beside_planted_and_lies_in_the_lake(
     assert lake.storage.read(lake.path("report.html")).decode() == text
 
 
+def test_pictures_whose_files_are_gone_are_shown_by_the_lakes_thumbnails(
+    loop: Loop, tmp_path: Path
+) -> None:
+    loop.intake(1)
+    monitor(config=loop.config)
+    flagged = loop.lake.read("flags", where="subject_type == 'sample'")["subject"].to_pylist()
+    held = loop.lake.read("thumbnails")
+    assert held.num_rows == loop.lake.read("samples").num_rows and flagged
+    pages = []
+    for path in (tmp_path / "before.html", tmp_path / "after.html"):
+        report(config=loop.config, page=artifact(path))
+        pages.append(path.read_text().count("data:image/png;base64,"))
+        for file in loop.world.bucket.rglob("*.png"):
+            file.unlink()
+    assert pages[1] > 0
+    # Files that are copies have no thumbnail of their own.
+    assert pages[1] >= pages[0] / 2
+
+
 def test_a_round_that_waits_for_labels_says_for_how_many(loop: Loop, tmp_path: Path) -> None:
     loop.intake(1)
     with loop.lake.run(stage="collect_labels") as run:

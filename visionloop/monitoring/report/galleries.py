@@ -54,7 +54,12 @@ def selection_galleries(
         own = [row for row in rows if row["round_id"] == round_id]
         shown[round_id] = sorted(own, key=lambda row: (row["rank"], row["sample_id"]))
     pictures = thumbnails(
-        lake, (uris.get(row["sample_id"], "") for own in shown.values() for row in own[:SELECTED])
+        lake,
+        {
+            uris.get(row["sample_id"], ""): row["sample_id"]
+            for own in shown.values()
+            for row in own[:SELECTED]
+        },
     )
     galleries = []
     for round_id, own in shown.items():
@@ -125,12 +130,12 @@ def flag_kinds(
     }
     pictures = thumbnails(
         lake,
-        (
-            _place(row, uris)
+        {
+            _place(row, uris): "" if row["subject_type"] == "file" else row["subject"]
             for kind, rows in examples.items()
             for row in rows
             if kind != "unreadable"
-        ),
+        },
     )
     kinds = []
     for kind, rows in sorted(by_kind.items(), key=lambda item: (-len(item[1]), item[0])):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,18 +53,35 @@ def thumbnail(data: bytes) -> Thumbnail | None:
     return Thumbnail(f"data:image/{kind};base64,{coded}", small)
 
 
-def thumbnails(lake: Lake, uris: Iterable[str]) -> dict[str, Thumbnail]:
-    """Return thumbnails by URI; what cannot be read any more is left out.
+def thumbnails(lake: Lake, pictures: Mapping[str, str]) -> dict[str, Thumbnail]:
+    """Return thumbnails by URI; what has neither bytes any more nor a thumbnail is left out.
 
     Args:
-        lake: The lake, whose own storage is used where a picture lies in it.
-        uris: Where the pictures lie.
+        lake: The lake, whose own storage is used where a picture lies in it, and whose thumbnails
+            stand in for pictures that cannot be read any more.
+        pictures: Sample id of each URI, "" where it is no sample's.
     """
     from visionloop.lake.storage import StorageError
 
     found: dict[str, Thumbnail] = {}
-    for uri, data in read_media(lake, uris):
+    for uri, data in read_media(lake, pictures):
         made = None if isinstance(data, StorageError) else thumbnail(data)
         if made is not None:
             found[uri] = made
+    lost = {sample: uri for uri, sample in pictures.items() if sample and uri not in found}
+    for sample, image in _kept(lake, lost) if lost else ():
+        made = thumbnail(image)
+        if made is not None:
+            found[lost[sample]] = made
     return found
+
+
+def _kept(lake: Lake, samples: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """Yield the thumbnails that ingest made of some samples."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = pa.array(sorted(samples), pa.string())
+    for batch in lake.batches("thumbnails", columns=["sample_id", "image"]):
+        some = batch.filter(pc.is_in(batch["sample_id"], value_set=wanted))
+        yield from zip(some["sample_id"].to_pylist(), some["image"].to_pylist(), strict=True)
