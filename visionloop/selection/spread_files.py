@@ -126,12 +126,18 @@ def vectors_table(ids: list[str], x: Floats) -> pa.Table:
 def vectors_of_table(table: pa.Table) -> tuple[list[str], Floats]:
     """Return the samples of such a table, and float32 [n, d]."""
     width = table.schema.field("vector").type.byte_width
-    flat = b"".join(table["vector"].to_pylist())
-    return table["sample_id"].to_pylist(), np.frombuffer(flat, "<f4").reshape(len(table), width // 4).copy()
+    flat = np.frombuffer(b"".join(table["vector"].to_pylist()), "<f4")
+    return table["sample_id"].to_pylist(), flat.reshape(len(table), width // 4).copy()
 
 
 def write_table(lake: Lake, name: str, table: pa.Table) -> None:
-    """Write a file of the selection whole, or not at all."""
+    """Write a file of the selection whole, or not at all.
+
+    Args:
+        lake: The lake.
+        name: Name of the file.
+        table: What it holds.
+    """
     lake.exists()  # raises where it went away: its folder must not be made anew
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="none")
@@ -140,6 +146,11 @@ def write_table(lake: Lake, name: str, table: pa.Table) -> None:
 
 def read_table(lake: Lake, name: str, columns: list[str] | None = None) -> pa.Table:
     """Read a file of the selection.
+
+    Args:
+        lake: The lake.
+        name: Name of the file.
+        columns: Columns to read, all by default.
 
     Raises:
         VisionloopError: It is not there any more.
