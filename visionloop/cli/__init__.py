@@ -30,6 +30,7 @@ COMMANDS = {
     "collect": "keep the events that an endpoint logs",
     "rollback": "put an earlier model back into service, or end a canary",
     "report": "write the health of all stages as one page",
+    "erase": "erase samples from every version of a lake, and prove it",
     "lake": "look after a lake: status, versions, check, vacuum, backup, restore",
     "health": "say whether the server of this container is alive",
     "doctor": "check this machine, a lake and a cluster, with the remedy for each finding",

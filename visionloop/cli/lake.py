@@ -173,7 +173,10 @@ def _versions(args: argparse.Namespace) -> int:
             f"{one['stage']:<15}{one['round_id']:<7}{one['finished_at']:%Y-%m-%d %H:%M}  {changed}"
         )
     if not all(one["readable"] for one in runs):
-        lines.append("* its rows are gone: a vacuum removed them, or the lake was restored")
+        lines.append(
+            "* its rows are gone: a vacuum removed them, samples were erased, or the lake was "
+            "restored"
+        )
     show({"versions": runs}, as_json=args.json, text="\n".join(lines))
     return 0
 

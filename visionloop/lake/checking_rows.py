@@ -12,7 +12,7 @@ import numpy as np
 from visionloop.errors import VisionloopError
 from visionloop.lake import rounds as round_states
 from visionloop.lake.checking import Finding, finding
-from visionloop.lake.schemas import EMBEDDINGS_PREFIX
+from visionloop.lake.schemas import EMBEDDINGS_PREFIX, ERASED
 
 if TYPE_CHECKING:
     from visionloop.lake.lake import Lake
@@ -53,6 +53,7 @@ KEYS = {
     "confidences": ("event_id", "occurrence", "row"),
     "harvest_events": ("uri", "line", "line_sha256"),
     "checks": ("subject", "generation"),
+    "erased": ("digest",),
     "rounds": ("round_id",),
 }
 # A stage counts its input as ``in`` (the harvest as ``events``), and each piece of it once more.
@@ -105,6 +106,8 @@ def rows(lake: Lake, version: str) -> Iterator[Finding]:
 def _references(columns: _Columns) -> Iterator[Finding]:
     for table, name, target, target_name in REFERENCES:
         known = columns.values(target, target_name)
+        if table == "training_sets":
+            known = known | columns.values(ERASED, "tombstone")
         held = [value for (value,) in columns(table, name) if value]
         lost = sorted({value for value in held if value not in known})
         yield finding(

@@ -19,7 +19,7 @@ from visionloop.errors import InputError, StaleRead, VisionloopError
 from visionloop.lake import data_files, rounds, tables, vector_files, versions
 from visionloop.lake.catalog import catalog_errors
 from visionloop.lake.lock import writer_lock
-from visionloop.lake.schemas import EMBEDDINGS_PREFIX, arrow_schema
+from visionloop.lake.schemas import EMBEDDINGS_PREFIX, ERASED, arrow_schema
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -170,13 +170,19 @@ class Run(AbstractContextManager["Run"]):
             anew=anew,
         )
 
-    def rewrite(self, table: str, change: Callable[[Table, dict[str, str]], None]) -> None:
+    def rewrite(
+        self,
+        table: str,
+        change: Callable[[Table, dict[str, str]], None],
+        *,
+        same_rows: bool = True,
+    ) -> None:
         """Let a function put a table's rows into other files.
 
         Args:
             table: Table name, ``stage_runs`` too.
-            change: Called with the table, and with the properties that its snapshot is to have; it
-                leaves the same rows.
+            change: Called with the table, and with the properties that its snapshot is to have.
+            same_rows: Whether it leaves the same rows: whoever has read them may go on.
         """
         self._begin()
         lake = self._lake
@@ -184,7 +190,7 @@ class Run(AbstractContextManager["Run"]):
             held = tables.load_table(lake.catalog, lake.loop, table)
             if held is None:
                 return
-            properties = {data_files.SAME_ROWS: "true"}
+            properties = {data_files.SAME_ROWS: "true"} if same_rows else {}
             if table == "stage_runs":
                 # Its newest snapshot tells the newest version, which stays the same.
                 change(held, properties | versions.summary(self._head))
@@ -289,6 +295,24 @@ class Run(AbstractContextManager["Run"]):
         self._lock = lock
         with catalog_errors(self._lake.catalog_uri, files=self._lake.uri):
             self._head = versions.newest(self._stage_runs)
+            self._refuse_erased()
+
+    def _refuse_erased(self) -> None:
+        """Refuse what was read before samples were erased: it may tell of them."""
+        head = self._head.tables.get(ERASED)
+        if head is None or self.base == self._head.id:
+            return
+        try:
+            read = versions.find(self._stage_runs, self.base).tables.get(ERASED)
+        except InputError:
+            read = None  # the erasure has dropped that version
+        table = self._lake.table(ERASED)
+        if table is None or not data_files.holds_the_same(table, read, head):
+            raise StaleRead(
+                f"samples were erased while the stage {self._stage} worked",
+                where=f"loop {self._lake.loop} of {self._lake.uri}",
+                remedy="Start the pipeline again: it goes on without them",
+            )
 
     def _write(self, name: str, rows: pa.Table, where: Any, *, anew: bool = False) -> None:
         self._begin()

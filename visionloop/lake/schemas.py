@@ -220,6 +220,13 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("inputs", pa.string()),  # JSON
         ("decided_at", TIME),
     ],
+    # Samples that were erased: not which they were, but enough to know one that comes again.
+    "erased": [
+        ("tombstone", pa.string()),  # stands where the sample's id stood in `training_sets`
+        ("digest", pa.string()),  # SHA-256 of the salt and the sample's id
+        ("salt", pa.string()),  # of the lake, the same in every row
+        ("erased_at", TIME),
+    ],
     # The version row is written last: what has none is invisible.
     "stage_runs": [
         ("sequence", pa.int64()),
@@ -237,6 +244,7 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
 }
 
 EMBEDDINGS_PREFIX = "embeddings_"
+ERASED = "erased"
 
 
 def arrow_schema(table: str, *, dimension: int | None = None) -> pa.Schema:

@@ -76,8 +76,8 @@ def find(stage_runs: Table | None, wanted: str) -> Version:
             return version
     if stage_runs is not None and _was_recorded(stage_runs, wanted):
         raise InputError(
-            f"the rows of version {wanted} are gone: a vacuum removed them, or the lake was "
-            "restored from a backup of a later version",
+            f"the rows of version {wanted} are gone: a vacuum removed them, samples of it were "
+            "erased, or the lake was restored from a backup of a later version",
             remedy="Choose one that `visionloop lake versions` lists as readable",
         )
     raise InputError(

@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from visionloop.errors import VisionloopError
+from visionloop.lake.erasing.tombstones import REASON, Tombstones
 from visionloop.lake.storage import StorageError, name_of
 from visionloop.media.intake import Listing, listing_name
 from visionloop.media.orders import Piece, order_table, pieces_of
 from visionloop.media.parts import part_table, pictures
-from visionloop.media.reading import Examined, examine
+from visionloop.media.reading import SKIPPED, Examined, examine
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
@@ -61,6 +62,7 @@ class Pieces:
         self._lake = lake
         self._memory: dict[str, list[Part]] | None = {} if in_memory else None
         self._folder = lake.path(FOLDER, lake.loop)
+        self._erased: Tombstones | None = None
 
     def finished(self) -> set[str]:
         """Return the names of the pieces that are finished."""
@@ -83,6 +85,7 @@ class Pieces:
             StorageError: The lake cannot be written.
         """
         only = {work.entry.info.uri for work in piece.work if work.only_metadata}
+        self._erased = Tombstones.of(self._lake)
         first = self._begun(piece) if piece.is_container else 0
         parts: list[Part] = []
         rows: list[Examined] = []
@@ -96,6 +99,8 @@ class Pieces:
             skip_members=first,
         ):
             advance()
+            if one.sample_id and one.sample_id in self._erased:
+                one = Examined(one.entry, SKIPPED, 0, reason=REASON)
             if len(rows) == ROWS and piece.is_container:
                 parts.append(self._write(piece, rows, number))
                 number, rows = number + 1, []
@@ -106,6 +111,8 @@ class Pieces:
 
     def keep(self, found: Inspection, data: bytes) -> str:
         """Store an image in the lake by its id, so that storing it twice does no harm."""
+        if self._erased is not None and found.sample_id in self._erased:
+            return ""
         name = f"{found.sample_id}.{found.format.lower()}"
         uri = self._lake.path("media", found.sample_id[:2], name)
         if not self._lake.storage.exists(uri):

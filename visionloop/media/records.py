@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from visionloop.lake.erasing.tombstones import REASON
 from visionloop.lake.schemas import WRITTEN_BY, arrow_schema
-from visionloop.media.holdout import POOL, Held, Member, draw_splits
+from visionloop.media.holdout import HOLDOUT, POOL, Held, Member, draw_splits
 from visionloop.media.metadata import MAX_COLUMNS, RESERVED, Problem, column_type
 from visionloop.media.outcomes import Rows, texts_of
 from visionloop.media.parts import IMAGE, IMAGE_COLUMNS, THUMBNAIL
@@ -67,12 +68,15 @@ def among(column: str, values: Sequence[str]) -> Any:
 def file_rows(part: pa.Table, roots: Sequence[str], now: datetime) -> pa.Table:
     """Return the rows of `files`: one for every file of a part, whatever it is.
 
+    A file of an erased sample has none: its URI may tell of it as well.
+
     Args:
         part: As `visionloop.media.parts.SCHEMA`.
         roots: Root of each source.
         now: Time of this ingest, UTC.
     """
     part = part.filter(pc.not_equal(part["state"], METADATA))
+    part = part.filter(pc.not_equal(pc.coalesce(part["reason"].cast(pa.string()), ""), REASON))
     return _table(
         "files",
         part.num_rows,
@@ -173,11 +177,15 @@ def splits_of(
         Member(sample_id, groups.get(row, ""), fingerprint)
         for row, sample_id, fingerprint in zip(new.tolist(), ids, prints, strict=True)
     ]
+    before = earlier.samples
+    frozen = before.filter(pc.equal(before["split"], HOLDOUT))
+    if frozen.num_rows >= holdout.min_samples:
+        before = frozen  # nothing more is drawn: the others of a large lake have no say
     held = [
         Held(Member(sample_id, group or "", fingerprint or bytes(32)), split)
         for sample_id, group, fingerprint, split in zip(
             *(
-                earlier.samples[name].to_pylist()
+                before[name].to_pylist()
                 for name in ("sample_id", "group_key", "fingerprint", "split")
             ),
             strict=True,

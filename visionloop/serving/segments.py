@@ -81,6 +81,11 @@ def find(uri: str) -> list[FileInfo]:
     return sorted(wanted, key=lambda info: info.uri)
 
 
+def is_blob(uri: str) -> bool:
+    """Return whether a file is an object of KServe's blob logger, which holds one delivery."""
+    return _BLOB.search(uri) is not None
+
+
 def is_unread(info: FileInfo, position: Position) -> bool:
     """Return whether a file holds more, or something else, than was read of it."""
     return info.size != position.bytes_read

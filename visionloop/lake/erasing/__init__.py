@@ -1,0 +1,1 @@
+"""Erases samples: their rows, vectors, pictures and files, from every version of a lake."""
