@@ -13,8 +13,10 @@ from tests.media.pictures import encoded, photograph
 from tests.media.sources.making import held, make_bucket, source_of, tar, video
 from tests.servers import storage_emulator
 from visionloop.errors import InputError
-from visionloop.lake.storage import normalise, open_storage
-from visionloop.media.sources import MEDIA, REPEATED, Entry
+from visionloop.lake.anywhere import Anywhere
+from visionloop.lake.storage import GoogleCloudStorage, normalise, open_storage
+from visionloop.media.sources import MEDIA, REPEATED, Entry, named
+from visionloop.media.sources.named import looked_up
 
 PICTURE = encoded(photograph(), "JPEG")
 
@@ -127,6 +129,43 @@ def test_a_list_may_lie_in_a_bucket_and_name_other_places(
             ("gs://photos/set/2 #.jpg", ""),
         ]
         assert [source.storage.read(e.info.uri) for e in (found[0], found[3])] == [PICTURE] * 2
+
+
+def test_many_objects_of_a_folder_are_found_in_its_listing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with storage_emulator() as address:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+        make_bucket(address, "photos")
+        storage = open_storage("gs://photos")
+        for n in range(120):
+            storage.write(f"gs://photos/many/{n:04d}.jpg", b"x")
+        storage.write("gs://photos/few/1.jpg", b"x")
+        asked: list[str] = []
+        real = GoogleCloudStorage.list
+        monkeypatch.setattr(
+            GoogleCloudStorage,
+            "list",
+            lambda self, prefix: (asked.append(prefix), real(self, prefix))[1],
+        )
+        many = [f"gs://photos/many/{n:04d}.jpg" for n in range(0, 240, 2)]
+        uris = ["gs://photos/few/1.jpg", "gs://photos/few/2.jpg", *many, many[-1], "gs://photos/z"]
+        found = list(looked_up(uris, Anywhere()))
+        assert [uri for uri, _ in found] == uris
+        there = {"gs://photos/few/1.jpg", *many[:60]}
+        assert {uri for uri, info in found if info} == there
+        assert all(info is None or info.uri == uri for uri, info in found)
+        assert sorted(asked) == [
+            "gs://photos/few/1.jpg",
+            "gs://photos/few/2.jpg",
+            "gs://photos/many",
+            "gs://photos/z",
+        ]
+        # Too many others between those that are named: each is asked for by itself.
+        asked.clear()
+        monkeypatch.setattr(named, "_OTHERS", 0.1)
+        assert list(looked_up(uris, Anywhere())) == found
+        assert len(asked) > 100
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING
 
 from visionloop.lake.anywhere import Anywhere
-from visionloop.lake.storage import FileInfo, Storage, StorageError, normalise
+from visionloop.lake.storage import FileInfo, Storage, StorageError, is_member, normalise
 from visionloop.media.sources.braces import expand
 from visionloop.media.sources.entries import MEDIA, Entry, Member
 
@@ -18,19 +18,51 @@ if TYPE_CHECKING:
 
 _THREADS = 16
 _WINDOW = 1024
+# In one folder so many URIs are fewer pages of its listing than requests for each; unless more than
+# so many others lie before each of them.
+_WORTH_LISTING, _OTHERS = 100, 50
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def looked_up(uris: Iterable[str], storage: Storage) -> Iterator[tuple[str, FileInfo | None]]:
-    """Yield each URI with the file that lies there, or None; several threads ask.
+    """Yield each URI with the file that lies there, or None.
+
+    One request tells of one object, or of the next thousand in a listing: where many are named in
+    one folder of a bucket, the folder is listed, as long as not too many others lie between them.
 
     Args:
-        uris: The URIs in the lake's form, in any number.
+        uris: The URIs in the lake's form, ascending, in any number.
         storage: Where they lie.
 
     Raises:
         StorageError: It cannot be told whether a file is there.
     """
+    few: list[str] = []
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="look") as pool:
+        for folder, group in groupby(uris, key=_folder_to_list):
+            waiting = iter(group)
+            first = list(islice(waiting, _WINDOW))
+            if folder and len(first) >= _WORTH_LISTING:
+                yield from _asked(few, storage, pool)
+                few = []
+                yield from _found(folder, chain(first, waiting), storage, pool)
+                continue
+            few += first
+            while len(few) >= _WINDOW:
+                yield from _asked(few, storage, pool)
+                few = list(islice(waiting, _WINDOW))
+        yield from _asked(few, storage, pool)
+
+
+def _folder_to_list(uri: str) -> str:
+    """Return the folder of an object in a bucket; empty for what is looked up by itself."""
+    return uri.rpartition("/")[0] if uri.startswith("gs://") and not is_member(uri) else ""
+
+
+def _asked(
+    uris: Iterable[str], storage: Storage, pool: Executor
+) -> Iterator[tuple[str, FileInfo | None]]:
+    """Ask for each URI by itself, in several threads."""
 
     def look(uri: str) -> FileInfo | None:
         try:
@@ -41,9 +73,25 @@ def looked_up(uris: Iterable[str], storage: Storage) -> Iterator[tuple[str, File
             return None
 
     waiting = iter(uris)
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="look") as pool:
-        while window := list(islice(waiting, _WINDOW)):
-            yield from zip(window, pool.map(look, window), strict=True)
+    while window := list(islice(waiting, _WINDOW)):
+        yield from zip(window, pool.map(look, window), strict=True)
+
+
+def _found(
+    folder: str, uris: Iterator[str], storage: Storage, pool: Executor
+) -> Iterator[tuple[str, FileInfo | None]]:
+    """Look for URIs in the listing of their folder."""
+    listed = storage.list(folder)
+    info = next(listed, None)
+    others = 0
+    for done, uri in enumerate(uris):
+        while info is not None and info.uri < uri:
+            info = next(listed, None)
+            others += 1
+            if others > _OTHERS * (done + _WORTH_LISTING):
+                yield from _asked(chain([uri], uris), storage, pool)
+                return
+        yield uri, info if info is not None and info.uri == uri else None
 
 
 class BracedSource:
