@@ -114,11 +114,10 @@ def read_material(
     of_wanted = spaces.vectors(wanted) if wanted else {}
     if len(ids) < mine.num_rows:
         mine = _of(mine, ids)
-    if isinstance(spaces, Spaces):
-        spaces.keep(ids)
+    of_pool = spaces.give_up(ids) if isinstance(spaces, Spaces) else spaces.vectors(ids)
     pool = Pool.build(
         ids,
-        embeddings=spaces.vectors(ids),
+        embeddings=of_pool,
         scores=_deployed(read, ids),
         metadata=metadata,
         **_predictions(read, model, ids, known_classes),

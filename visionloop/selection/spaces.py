@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from visionloop.errors import InputError
 from visionloop.selection.pool import named
@@ -41,6 +42,7 @@ class Spaces:
             embedded, vectors = lake.embeddings(name, version=version or None)
             self._place[name] = {sample: row for row, sample in enumerate(embedded)}
             self._vectors[name] = vectors
+        pa.default_memory_pool().release_unused()  # the files' ids, several times
         self.everywhere: Collection[str] = ()
         if len(self._place) == 1:  # no second set of them all
             (self.everywhere,) = (place.keys() for place in self._place.values())
@@ -48,10 +50,12 @@ class Spaces:
             self.everywhere = set.intersection(*(set(place) for place in self._place.values()))
 
     def split(self, ids: list[str]) -> tuple[list[str], dict[str, int]]:
-        """Return the samples with all embeddings, and how many others, by space."""
+        """Return the samples with all embeddings, ascending, and how many others, by space."""
         excluded: dict[str, int] = {}
         for name, place in self._place.items():
-            left = [sample for sample in ids if sample in place]
+            wanted = set(ids)
+            # The keys, not their equals: a million ids are held once.
+            left = [sample for sample in place if sample in wanted]
             if len(left) < len(ids):
                 excluded[f"not embedded in {name}"] = len(ids) - len(left)
             ids = left
@@ -59,7 +63,7 @@ class Spaces:
 
     def embedded(self, ids: list[str]) -> list[str]:
         """Return the samples with all embeddings."""
-        return self.split(ids)[0]
+        return [one for one in ids if all(one in place for place in self._place.values())]
 
     def vectors(self, ids: list[str]) -> dict[str, Any]:
         """Return the vectors of some samples, by space.
@@ -78,21 +82,23 @@ class Spaces:
             result[name] = x if all_of_it else x[rows]
         return result
 
-    def keep(self, ids: list[str]) -> None:
-        """Forget the vectors of all other samples, without a second copy of these.
+    def give_up(self, ids: list[str]) -> dict[str, Any]:
+        """Return the vectors of some samples without a second copy of them, and forget all others.
 
         Args:
             ids: Samples that have an embedding in every space, in ascending order.
         """
-        for name, place in self._place.items():
-            x = self._vectors[name]
+        result = {}
+        for name in list(self._place):
+            place, x = self._place.pop(name), self._vectors.pop(name)
             rows = np.array([place[sample] for sample in ids], dtype=np.intp)
             # Rows ascend, so none is written over before it was read.
             for start in range(0, len(rows), _MOVED):
                 some = rows[start : start + _MOVED]
                 x[start : start + len(some)] = x[some]
-            self._vectors[name] = x[: len(rows)]
-            self._place[name] = {sample: row for row, sample in enumerate(ids)}
+            result[name] = x[: len(rows)]
+        self.everywhere = ()
+        return result
 
 
 def no_vector(sample_ids: list[str], space: str) -> InputError:
