@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,6 +153,17 @@ def test_a_jpeg_of_several_pictures_is_the_first_of_them() -> None:
     busy().save(buffer, "MPO", save_all=True, append_images=[photograph(64, 48)])
     found = inspect(buffer.getvalue())
     assert (found.format, found.width, found.attached) == ("JPEG", 640, "image")
+
+
+def test_a_file_of_a_thousand_scans_is_refused_before_it_is_decoded() -> None:
+    data = KINDS["progressive"](Image.new("RGB", (4000, 4000)))
+    last = data.rindex(b"\xff\xda")
+    bomb = data[:last] + data[last:-2] * 1000 + data[-2:]
+    began = time.process_time()
+    found = fault(bomb)
+    assert (found.reason, found.detail[-5:]) == ("too_large", "scans")
+    assert time.process_time() - began < 1
+    assert inspect(data).width == 4000
 
 
 def test_a_reduction_keeps_at_least_the_pixels_asked_for() -> None:

@@ -7,8 +7,8 @@ Every reason is stable and machine-readable:
 ``not_an_image`` the bytes are of no known image or video format
 ``unsupported``  a known format that is not decoded: a video, HEIF, SVG, …
 ``truncated``    the file stops before its own end
-``too_large``    more pixels than `MAX_PIXELS`, or than there is memory for: a decompression
-                 bomb, or a scan to tile first
+``too_large``    more pixels than `MAX_PIXELS`, or than there is memory for, or more scans than
+                 `MAX_SCANS`: a decompression bomb, or a picture to tile first
 ``corrupt``      a known, whole file that the decoder refuses
 =============== ==================================================================
 """
@@ -50,6 +50,10 @@ REASONS = ("empty", "not_an_image", "unsupported", "truncated", "too_large", "co
 
 # Pillow's own limit for a decompression bomb: about 1.5 GB of memory while it is decoded.
 MAX_PIXELS = 178_956_970
+
+# Each scan of a progressive JPEG goes over the whole picture: encoders write about ten, and a small
+# file of ten thousand keeps a decoder busy for hours.
+MAX_SCANS = 100
 
 # Conversions that need more than the result go in strips of so many pixels.
 _STRIP = 1_000_000
@@ -184,6 +188,8 @@ def _decode_stored(
     head = jpeg.header(data) if data.startswith(b"\xff\xd8\xff") else None
     if head is not None:
         _refuse_large(head.width, head.height, max_pixels)
+        if head.progressive and (scans := data.count(b"\xff\xda", head.scan)) > MAX_SCANS:
+            raise UnreadableMedia("too_large", f"{scans} scans", offset=head.scan)
         reduction = head.reduction(draft)
         if reserve:
             # A progressive JPEG's coefficients are in memory at full size, whatever the draft.
