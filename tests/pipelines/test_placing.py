@@ -107,7 +107,8 @@ def test_the_configuration_places_and_an_option_wins_over_it(tmp_path: Path) -> 
     config.write_text(
         "lake: /data/lake\n"
         "cluster: {queue: slow, volume: 'lake-claim:/data', width: 3, cpu: '3', memory: 9Gi,\n"
-        "          image: 'registry.example/loop:7', accelerator_memory: 64Gi}\n",
+        "          image: 'registry.example/loop:7', accelerator_memory: 64Gi,\n"
+        "          select_memory: 20Gi}\n",
         encoding="utf-8",
     )
     command = ["compile", "--config", str(config), "--output", str(tmp_path)]
@@ -118,7 +119,8 @@ def test_the_configuration_places_and_an_option_wins_over_it(tmp_path: Path) -> 
         resources = executor["container"]["resources"]
         if label not in ACCELERATED:
             assert resources["resourceCpuLimit"] == "3"
-            assert resources["resourceMemoryRequest"] == "9Gi"
+            selects = label in {"exec-plan-selection", "exec-select-shard", "exec-select"}
+            assert resources["resourceMemoryRequest"] == ("20Gi" if selects else "9Gi")
     parameters = spec["root"]["inputDefinitions"]["parameters"]
     assert parameters["accelerator_memory"]["defaultValue"] == "64Gi"
 

@@ -23,9 +23,7 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         help="PersistentVolumeClaim that every task mounts (at /mnt/visionloop): the place of a "
         "lake that is a folder",
     )
-    group.add_argument(
-        "--width", type=int, metavar="N", help="shards of `infer` at work at once (default: 4)"
-    )
+    group.add_argument("--width", type=int, metavar="N", help="shards at work at once (default: 4)")
 
 
 def fields(args: argparse.Namespace) -> dict[str, Any]:
