@@ -40,7 +40,7 @@ class BoxReader:
         *,
         score: Any = None,
         scores: Sequence[float] = (),
-        attributes: Mapping[str, Any] | None = None,
+        attributes: Any = None,
     ) -> Box | None:
         """Return a box, None where there is none.
 
@@ -50,7 +50,7 @@ class BoxReader:
             field: Where it stands in the file.
             score: Whatever stood in the file.
             scores: Score of each class.
-            attributes: What else is said of it.
+            attributes: What else is said of it, whatever stood in the file.
         """
         numbers = [finite(value) for value in corners]
         if len(numbers) != 4 or None in numbers:
@@ -76,14 +76,10 @@ class BoxReader:
             if off > _ROUNDING:
                 self._problems.add("clipped_box", self._file, field, f"{told} in {image}")
             x_min, y_min, x_max, y_max = inside
-        certainty = finite(score)
-        if score is not None and (certainty is None or not 0 <= certainty <= 1):
-            self._problems.add("bad_score", self._file, field, f"{score!r} is not in [0, 1]")
-            certainty = None
+        certain = certainty(score, self._problems, self._file, field)
         self._problems.boxes.update(found=1, kept=1)
-        return Box(
-            x_min, y_min, x_max, y_max, label, certainty, tuple(scores), dict(attributes or {})
-        )
+        more = dict(attributes) if isinstance(attributes, Mapping) else {}
+        return Box(x_min, y_min, x_max, y_max, label, certain, tuple(scores), more)
 
     def relative(
         self, centre_x: Any, centre_y: Any, width: Any, height: Any
@@ -111,6 +107,22 @@ class BoxReader:
 
     def _refuse(self, kind: str, field: str, detail: str) -> None:
         self._problems.drop_box(kind, self._file, field, detail)
+
+
+def certainty(score: Any, problems: Problems, file: str, field: str) -> float | None:
+    """Return how sure somebody is, None where nobody says, or what is said cannot be.
+
+    Args:
+        score: Whatever stood in the file.
+        problems: Receives a ``bad_score``.
+        file: The file.
+        field: Where it stands in it.
+    """
+    number = finite(score)
+    if score is None or (number is not None and 0 <= number <= 1):
+        return number
+    problems.add("bad_score", file, field, f"{score!r:.80} is not in [0, 1]")
+    return None
 
 
 def finite(value: Any) -> float | None:

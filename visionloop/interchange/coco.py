@@ -18,7 +18,7 @@ from typing import IO, Any
 import orjson
 
 from visionloop.errors import InputError
-from visionloop.interchange.boxes import BoxReader, finite, plain_number
+from visionloop.interchange.boxes import BoxReader, certainty, finite, plain_number
 from visionloop.interchange.formats import ReadOptions, WriteOptions, leftovers
 from visionloop.interchange.places import (
     Folder,
@@ -29,6 +29,7 @@ from visionloop.interchange.places import (
     read_json,
 )
 from visionloop.interchange.records import Annotated, Box, Problems, Reading
+from visionloop.interchange.shapes import as_key, as_list, as_metadata, as_pixels, as_text
 from visionloop.interchange.target import Target
 from visionloop.interchange.writing import Classes, Content, Holds
 
@@ -107,11 +108,11 @@ def _of_file(
     names = _categories(path, content, problems)
     reading.classes += [name for name in names.values() if name not in reading.classes]
     by_image: dict[Any, list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
-    annotations = content.get("annotations") or []
+    annotations = as_list(content.get("annotations"))
     detects = False
     for number, annotation in enumerate(annotations):
         if isinstance(annotation, dict):
-            by_image[annotation.get("image_id")].append((number, annotation))
+            by_image[as_key(annotation.get("image_id"))].append((number, annotation))
             detects = detects or bool(annotation.get("bbox"))
         else:
             problems.add("bad_annotation", path, f"annotations[{number}]", "no object")
@@ -128,15 +129,15 @@ def _of_file(
         if not isinstance(name, str) or not name:
             problems.add("bad_image", path, field, "it has no file_name")
             continue
-        key = image.get("id")
-        if key in seen:
+        key = as_key(image.get("id"))
+        if key is None or key in seen:
             problems.add("duplicate_image_id", path, f"{field}.id", f"{key!r} of {name}")
             continue
         seen.add(key)
         uri = images.uri(images.find(name, hints=hints)) or _stated_uri(image)
         if not uri:
             problems.add("missing_file", path, f"{field}.file_name", name)
-        width, height = (int(finite(image.get(side)) or 0) for side in ("width", "height"))
+        width, height = (as_pixels(image.get(side)) for side in ("width", "height"))
         if not (width and height):
             width, height = image_size(uri)
         boxes = BoxReader(problems, path, width, height)
@@ -145,13 +146,13 @@ def _of_file(
         looked = bool(objects) or image.get(_LOOKED) is True or (detects and not labels)
         if not labels and not looked:
             problems.add("no_annotation", path, field, name)
-        metadata = dict(image.get("metadata") or {})
-        if image.get("date_captured"):
-            metadata["date_captured"] = image["date_captured"]
+        metadata = as_metadata(image.get("metadata"))
+        if captured := as_text(image.get("date_captured")):
+            metadata["date_captured"] = captured
         yield Annotated(
             name,
             uri,
-            str(image.get("sample_id") or ""),
+            as_text(image.get("sample_id")),
             width,
             height,
             tuple(labels),
@@ -169,15 +170,15 @@ def _of_file(
 
 def _categories(path: str, content: Mapping[str, Any], problems: Problems) -> dict[Any, str]:
     names: dict[Any, str] = {}
-    for number, category in enumerate(content.get("categories") or []):
+    for number, category in enumerate(as_list(content.get("categories"))):
         field = f"categories[{number}]"
         name = category.get("name") if isinstance(category, dict) else None
-        if not isinstance(name, str) or not name:
-            problems.add("bad_category", path, field, "it has no name")
-        elif category.get("id") in names:
-            problems.add("duplicate_category_id", path, f"{field}.id", repr(category.get("id")))
+        if not isinstance(name, str) or not name or as_key(category.get("id")) is None:
+            problems.add("bad_category", path, field, "it has no name or no id")
+        elif as_key(category["id"]) in names:
+            problems.add("duplicate_category_id", path, f"{field}.id", repr(category["id"]))
         else:
-            names[category.get("id")] = name
+            names[as_key(category["id"])] = name
     return names
 
 
@@ -198,7 +199,7 @@ def _objects(
             if annotation.get(kind):
                 problems.add(kind, path, f"{field}.{kind}", "boxes and labels alone are read")
         drop = problems.drop_box if bounds else problems.add
-        label = names.get(annotation.get("category_id"))
+        label = names.get(as_key(annotation.get("category_id")))
         if label is None:
             told = repr(annotation.get("category_id"))
             drop("unknown_category", path, f"{field}.category_id", told)
@@ -216,7 +217,8 @@ def _objects(
         elif annotation.get("segmentation"):
             problems.drop_box("no_box", path, f"{field}.bbox", "a shape without its box")
         elif label not in labels:
-            score = finite(annotation.get("score")) if not labels else score
+            if not labels:
+                score = certainty(annotation.get("score"), problems, path, f"{field}.score")
             labels.append(label)
     return objects, labels, score
 

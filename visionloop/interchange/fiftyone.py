@@ -15,7 +15,7 @@ from typing import IO, Any
 import orjson
 
 from visionloop.errors import InputError
-from visionloop.interchange.boxes import BoxReader, finite
+from visionloop.interchange.boxes import BoxReader, certainty, finite
 from visionloop.interchange.formats import ReadOptions, WriteOptions, leftovers
 from visionloop.interchange.places import (
     Folder,
@@ -27,6 +27,7 @@ from visionloop.interchange.places import (
     stem_of,
 )
 from visionloop.interchange.records import Annotated, Box, Problems, Reading
+from visionloop.interchange.shapes import as_list, as_object, as_text
 from visionloop.interchange.target import Target
 from visionloop.interchange.writing import Classes, Content, Holds
 
@@ -67,12 +68,12 @@ def _records(
     problems = reading.problems
     names: dict[str, None] = {}
     for content in contents.values():
-        classes = content.get("classes") or []
-        reading.classes += [str(name) for name in classes if str(name) not in reading.classes]
+        classes = as_list(content.get("classes"))
+        reading.classes += [n for n in map(as_text, classes) if n and n not in reading.classes]
         names.update(dict.fromkeys(content["labels"]))
     for name in names:
         place = images.of_stem(name, "data") or images.of_stem(name)
-        uri = images.uri(place) or str(manifest.get(name) or "")
+        uri = images.uri(place) or as_text(as_object(manifest).get(name))
         if not uri:
             problems.add("missing_file", next(iter(contents)), f"labels.{name}", "no image")
         width, height = image_size(uri)
@@ -91,7 +92,8 @@ def _records(
                     problems.add("unknown_label", path, field, repr(said))
                     continue
                 labels.append(label)
-                score = finite(said.get("confidence")) if isinstance(said, dict) else None
+                given = said.get("confidence") if isinstance(said, dict) else None
+                score = certainty(given, problems, path, f"{field}.confidence")
         if boxes is None and not labels:
             problems.add("no_annotation", next(iter(contents)), f"labels.{name}")
         ending = place[len(stem_of(place)) :]
@@ -151,9 +153,9 @@ def _class(target: Any, content: Mapping[str, Any]) -> str | None:
     """Return a class that is named, or given by its place in `classes`."""
     if isinstance(target, str):
         return target or None
-    classes = content.get("classes") or []
+    classes = as_list(content.get("classes"))
     if isinstance(target, int) and not isinstance(target, bool) and 0 <= target < len(classes):
-        return str(classes[target])
+        return as_text(classes[target]) or None
     return None
 
 

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import orjson
 
 from visionloop.errors import InputError
-from visionloop.interchange.boxes import DECIMALS, BoxReader, finite
+from visionloop.interchange.boxes import DECIMALS, BoxReader, certainty, finite
 from visionloop.interchange.formats import ReadOptions, WriteOptions, leftovers
 from visionloop.interchange.places import (
     IMAGES,
@@ -29,6 +29,13 @@ from visionloop.interchange.places import (
     suffix,
 )
 from visionloop.interchange.records import Annotated, Box, Problems, Reading
+from visionloop.interchange.shapes import (
+    as_list,
+    as_metadata,
+    as_object,
+    as_pixels,
+    as_text,
+)
 from visionloop.interchange.target import Target
 from visionloop.interchange.writing import Classes, Content, Holds
 
@@ -81,8 +88,7 @@ def _records(
     problems = reading.problems
     for number, task in enumerate(tasks):
         field = f"[{number}]"
-        data = task.get("data")
-        data = dict(data) if isinstance(data, dict) else {}
+        data = dict(as_object(task.get("data")))
         key = _image_key(data)
         if not key:
             problems.add("no_file", path, f"{field}.data", "no image is named")
@@ -129,7 +135,9 @@ def _answer(
     path: str, field: str, task: Mapping[str, Any], predictions: bool, problems: Problems
 ) -> Mapping[str, Any]:
     kind = "predictions" if predictions else "annotations"
-    given = [a for a in task.get(kind) or task.get("completions") or [] if isinstance(a, dict)]
+    # `completions` is what annotations were called once.
+    listed = as_list(task.get(kind)) or as_list(task.get("completions"))
+    given = [answer for answer in listed if isinstance(answer, dict)]
     valid = [answer for answer in given if not answer.get("was_cancelled")]
     for _ in range(len(given) - len(valid)):
         problems.add("cancelled", path, f"{field}.{kind}")
@@ -158,21 +166,22 @@ def _record(
     boxes: list[Box] = []
     looked = False
     score: float | None = None
-    results = [r for r in said.get("result") or [] if isinstance(r, dict)]
+    results = [r for r in as_list(said.get("result")) if isinstance(r, dict)]
     for result in results:
-        width = width or int(finite(result.get("original_width")) or 0)
-        height = height or int(finite(result.get("original_height")) or 0)
+        width = width or as_pixels(result.get("original_width"))
+        height = height or as_pixels(result.get("original_height"))
     if not (width and height):
         width, height = image_size(uri)
     reader = BoxReader(problems, path, width, height)
     for number, result in enumerate(results):
         where = f"{field}.result[{number}]"
         kind, value = str(result.get("type", "")), result.get("value")
-        value = value if isinstance(value, dict) else {}
+        value = as_object(value)
         if kind == "choices":
-            chosen = [str(c) for c in value.get("choices") or []]
+            chosen = [c for c in map(as_text, as_list(value.get("choices"))) if c]
             if not labels and chosen:
-                score = finite(result.get("score", said.get("score")))
+                given = result.get("score", said.get("score"))
+                score = certainty(given, problems, path, f"{where}.score")
             labels += [c for c in chosen if c not in labels]
         elif kind == "rectanglelabels":
             looked = True
@@ -187,8 +196,8 @@ def _record(
     names = [*labels, *(box.label for box in boxes)]
     reading.classes += [n for n in dict.fromkeys(names) if n not in reading.classes]
     by = said.get("completed_by", said.get("model_version", ""))
-    by = by.get("email", by.get("id", "")) if isinstance(by, dict) else by
-    sample_id = str(data.pop("sample_id", ""))
+    by = as_text(by.get("email", by.get("id", "")) if isinstance(by, dict) else by)
+    sample_id = as_text(data.pop("sample_id", ""))
     return Annotated(
         name,
         uri,
@@ -199,9 +208,9 @@ def _record(
         score,
         (),
         tuple(boxes) if looked else None,
-        data,
+        as_metadata(data),
         "",
-        str(by or ""),
+        by,
     )
 
 
@@ -215,7 +224,7 @@ def _box(
     width: int,
     height: int,
 ) -> Box | None:
-    names = value.get("rectanglelabels") or []
+    names = [n for n in map(as_text, as_list(value.get("rectanglelabels"))) if n]
     if not names:
         problems.drop_box("unknown_category", path, f"{where}.value.rectanglelabels", "no label")
         return None
@@ -238,7 +247,7 @@ def _box(
             round((x + w) * width / 100, DECIMALS),
             round((y + h) * height / 100, DECIMALS),
         ]
-    return reader.box(corners, str(names[0]), f"{where}.value", score=result.get("score"))
+    return reader.box(corners, names[0], f"{where}.value", score=result.get("score"))
 
 
 class Writer:

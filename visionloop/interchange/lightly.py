@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from visionloop.errors import InputError
-from visionloop.interchange.boxes import BoxReader, finite, plain_number
+from visionloop.interchange.boxes import BoxReader, certainty, finite, plain_number
 from visionloop.interchange.formats import ReadOptions, WriteOptions, leftovers
 from visionloop.interchange.places import (
     Folder,
@@ -23,6 +23,7 @@ from visionloop.interchange.places import (
     stem_of,
 )
 from visionloop.interchange.records import Annotated, Box, Problems, Reading
+from visionloop.interchange.shapes import as_key, as_list, as_metadata, as_object, as_text
 from visionloop.interchange.target import Target
 from visionloop.interchange.writing import Classes, Content, Holds
 
@@ -44,11 +45,15 @@ class _Task:
     """One prediction task: its categories, and the file of each image."""
 
     def __init__(self, name: str, schema: Mapping[str, Any], files: dict[str, str]) -> None:
-        self.name, self.type, self.files = name, str(schema.get("task_type", "")), files
-        listed = [c for c in schema.get("categories") or [] if isinstance(c, dict) and "id" in c]
-        listed.sort(key=lambda category: (str(type(category["id"])), category["id"]))
-        self.names = {category["id"]: str(category.get("name", "")) for category in listed}
-        self.place = {category["id"]: i for i, category in enumerate(listed)}
+        self.name, self.type, self.files = name, as_text(schema.get("task_type")), files
+        named: dict[str | int, str] = {}
+        for category in map(as_object, as_list(schema.get("categories"))):
+            key, text = as_key(category.get("id")), as_text(category.get("name"))
+            if key is not None and text:
+                named.setdefault(key, text)
+        order = sorted(named, key=lambda key: (isinstance(key, str), str(key).zfill(20)))
+        self.names: dict[str | int | None, str] = {key: named[key] for key in order}
+        self.place = {key: i for i, key in enumerate(self.names)}
 
 
 def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
@@ -91,7 +96,7 @@ def _tasks(folder: Folder, wanted: str, problems: Problems) -> list[_Task]:
     tasks: list[_Task] = []
     for name in [wanted] if wanted else there:
         schema = read_json(folder.uri(f"{_PREDICTIONS}{name}/schema.json"))
-        task = _Task(name, schema if isinstance(schema, dict) else {}, {})
+        task = _Task(name, as_object(schema), {})
         kind = DETECTION if task.type in _WITH_BOXES else task.type
         if kind not in (CLASSIFICATION, DETECTION):
             problems.add("task_type", f"{name}/schema.json", "task_type", task.type)
@@ -137,9 +142,9 @@ def _records(
                 problems.add("bad_json", path, "", "no object")
         if not contents:
             continue
-        name = str(contents[0][2].get("file_name") or stem)
+        name = as_text(contents[0][2].get("file_name")) or stem
         for _, path, content in contents:
-            if stem_of(str(content.get("file_name") or stem)) != stem:
+            if stem_of(as_text(content.get("file_name")) or stem) != stem:
                 problems.add("name_mismatch", path, "file_name", str(content.get("file_name")))
         uri = images.uri(images.find(name, hints=("",)))
         if not uri:
@@ -162,25 +167,23 @@ def _record(
     known: dict[str, Any] = {}
     for task, path, content in contents:
         if task is None:
-            held = content.get("metadata")
-            known = dict(held) if isinstance(held, dict) else {}
+            known = as_metadata(content.get("metadata"))
             continue
-        found = content.get("predictions")
-        found = found if isinstance(found, list) else []
+        found = as_list(content.get("predictions"))
         if task.type in _WITH_BOXES:
             reader = BoxReader(problems, path, width, height)
             boxes = tuple(_boxes(path, found, task, reader, problems))
             continue
         for number, said in enumerate(found):
             field = f"predictions[{number}]"
-            category = said.get("category_id") if isinstance(said, dict) else None
+            category = as_key(as_object(said).get("category_id"))
             if category not in task.names:
                 problems.add("unknown_label", path, f"{field}.category_id", repr(category))
                 continue
             labels.append(task.names[category])
             if len(labels) == 1:
                 probabilities = _probabilities(path, field, said, task, problems)
-                score = finite(said.get("score"))
+                score = certainty(said.get("score"), problems, path, f"{field}.score")
                 if score is None and probabilities:
                     score = probabilities[task.place[category]]
     return Annotated(
@@ -211,7 +214,7 @@ def _boxes(
 ) -> Iterator[Box]:
     for number, said in enumerate(found):
         field = f"predictions[{number}]"
-        category = said.get("category_id") if isinstance(said, dict) else None
+        category = as_key(as_object(said).get("category_id"))
         if category not in task.names:
             problems.drop_box("unknown_category", path, f"{field}.category_id", repr(category))
             continue
@@ -224,7 +227,7 @@ def _boxes(
         if len(numbers) == 4 and None not in numbers:
             x, y, w, h = (number for number in numbers if number is not None)
             corners = [x, y, x + w, y + h]
-        scores = tuple(n for n in map(finite, said.get("probabilities") or ()) if n is not None)
+        scores = tuple(n for n in map(finite, as_list(said.get("probabilities"))) if n is not None)
         if scores and len(scores) != len(task.names):
             told = f"{len(scores)} values for {len(task.names)} categories"
             problems.add("bad_probabilities", path, f"{field}.probabilities", told)

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import orjson
 
 from visionloop.errors import InputError
+from visionloop.interchange.records import Problems
 from visionloop.lake.storage import FileInfo, StorageError, join, normalise, open_storage
 
 IMAGES = frozenset(
@@ -196,6 +197,24 @@ def read_text(uri: str) -> str:
             where=uri,
             remedy="Save the file as UTF-8",
         ) from None
+
+
+def readable_text(uri: str, file: str, problems: Problems) -> str | None:
+    """Return the content of one text file of many, None where it is no text.
+
+    Args:
+        uri: Where it lies.
+        file: Its path in the set.
+        problems: Receives a ``bad_text``.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
+    try:
+        return read_text(uri)
+    except InputError as error:
+        problems.add("bad_text", file, "", error.what)
+        return None
 
 
 def read_json(uri: str) -> Any:

@@ -17,10 +17,17 @@ import orjson
 import pyarrow as pa
 
 from visionloop.errors import InputError
-from visionloop.interchange.boxes import BoxReader, finite, plain_number
+from visionloop.interchange.boxes import BoxReader, certainty, plain_number
 from visionloop.interchange.formats import ReadOptions, WriteOptions, leftovers
-from visionloop.interchange.places import Folder, Images, file_and_root, image_size
+from visionloop.interchange.places import (
+    Folder,
+    Images,
+    file_and_root,
+    image_size,
+    read_text,
+)
 from visionloop.interchange.records import Annotated, Box, Problems, Reading
+from visionloop.interchange.shapes import as_pixels
 from visionloop.interchange.target import Target
 from visionloop.interchange.writing import Classes, Content, Holds
 from visionloop.lake.storage import join, open_storage
@@ -163,7 +170,7 @@ def _record(
                 ):
                     told = f"{value!r}, and {kept[key]!r} before"
                     problems.add("conflict", table, f"line {number}, {key}", told)
-    width, height = (int(finite(said.get(side)) or 0) for side in ("width", "height"))
+    width, height = (as_pixels(said.get(side)) for side in ("width", "height"))
     if not (width and height) and any("x_min" in values for _, values, _ in rows):
         width, height = image_size(uri)
     reader = BoxReader(problems, table, width, height)
@@ -191,7 +198,9 @@ def _record(
             )
             boxes += [box] if box else []
         elif label and label not in labels:
-            score = finite(values.get("score")) if not labels else score
+            if not labels:
+                where = f"line {number}, score"
+                score = certainty(values.get("score"), problems, table, where)
             labels.append(label)
     if not labels and not looked:
         problems.add("no_annotation", table, f"line {rows[0][0]}", name)
@@ -239,7 +248,7 @@ def _parquet(uri: str) -> pa.Table:
 def _csv(uri: str, problems: Problems) -> pa.Table:
     from pyarrow import csv as arrow_csv
 
-    data = open_storage(uri).read(uri)
+    data = read_text(uri).encode()
     first = data.split(b"\n", 1)[0].decode("utf-8-sig", "replace")
     delimiter = max("\t;,", key=first.count)
     header = next(csv.reader([first.rstrip("\r")], delimiter=delimiter), [])

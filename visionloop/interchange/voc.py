@@ -18,11 +18,19 @@ from xml.sax.saxutils import escape
 from visionloop.errors import InputError
 from visionloop.interchange.boxes import BoxReader, finite, plain_number
 from visionloop.interchange.formats import ReadOptions, WriteOptions, leftovers
-from visionloop.interchange.places import Folder, Images, file_and_root, image_size, stem_of
+from visionloop.interchange.places import (
+    Folder,
+    Images,
+    file_and_root,
+    image_size,
+    readable_text,
+    stem_of,
+)
 from visionloop.interchange.records import Annotated, Box, Problems, Reading
+from visionloop.interchange.shapes import as_pixels
 from visionloop.interchange.target import Target
 from visionloop.interchange.writing import Classes, Content, Holds
-from visionloop.lake.storage import StorageError, open_storage
+from visionloop.lake.storage import open_storage
 
 HOLDS = Holds(boxes=True, attributes=True, split=True)
 MAX_XML_BYTES = 16 << 20
@@ -59,7 +67,7 @@ def _records(
     for path in found:
         try:
             root = parse_xml(open_storage(folder.root).read(folder.uri(path)))
-        except (ValueError, StorageError) as error:
+        except ValueError as error:
             reading.problems.add("bad_xml", path, "", str(error))
             continue
         if root.tag != "annotation":
@@ -90,7 +98,7 @@ def _record(
     if not uri:
         problems.add("missing_file", path, "filename", name)
     file = place.removeprefix(f"{beside.strip('/')}/") or name or stem
-    width, height = (int(finite(root.findtext(f"size/{s}")) or 0) for s in ("width", "height"))
+    width, height = (as_pixels(root.findtext(f"size/{s}")) for s in ("width", "height"))
     if not (width and height):
         problems.add("no_size", path, "size", "taken from the image")
         width, height = image_size(uri)
@@ -153,7 +161,8 @@ def _splits(folder: Folder, stems: set[str], problems: Problems) -> dict[str, st
     # `trainval` is the union of two others.
     for path in sorted(lists, key=lambda path: (path.endswith("/trainval.txt"), path)):
         split = stem_of(path.rpartition("/")[2])
-        names = [line.strip() for line in folder.text(path).splitlines() if line.strip()]
+        text = readable_text(folder.uri(path), path, problems) or ""
+        names = [line.strip() for line in text.splitlines() if line.strip()]
         if any(name not in stems and _of_one_class(name, stems) for name in names):
             continue
         for name in names:

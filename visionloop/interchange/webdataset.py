@@ -16,10 +16,11 @@ from typing import Any
 import orjson
 
 from visionloop.errors import InputError
-from visionloop.interchange.boxes import BoxReader, finite
+from visionloop.interchange.boxes import BoxReader, certainty
 from visionloop.interchange.formats import ReadOptions, WriteOptions
 from visionloop.interchange.places import IMAGES, Folder, file_and_root, size_of, stem_of, suffix
 from visionloop.interchange.records import Annotated, Box, Problems, Reading
+from visionloop.interchange.shapes import as_list, as_metadata, as_pixels, as_text
 from visionloop.interchange.target import Target
 from visionloop.interchange.writing import Classes, Content, Holds
 from visionloop.lake.archive_storage import Archive
@@ -121,10 +122,10 @@ def _record(sample: _Sample, image: str, classes: list[str], reading: Reading) -
     problems, shard, key = reading.problems, sample.shard, sample.key
     member = sample.files[image]
     said = _json(sample, problems)
-    width, height = (int(finite(said.get(side)) or 0) for side in ("width", "height"))
+    width, height = (as_pixels(said.get(side)) for side in ("width", "height"))
     if not (width and height):
         width, height = size_of(sample.text(image, _HEADER))
-    labels = [str(label) for label in said.get("labels") or []]
+    labels = [label for label in map(as_text, as_list(said.get("labels"))) if label]
     if not labels:
         text = sample.text(".cls").decode("utf-8", "replace").strip()
         place = int(text) if text.isdigit() else -1
@@ -136,7 +137,7 @@ def _record(sample: _Sample, image: str, classes: list[str], reading: Reading) -
         made = (
             reader.box(
                 [box.get(side) for side in ("x_min", "y_min", "x_max", "y_max")],
-                str(box.get("label", "")),
+                as_text(box.get("label")),
                 f"{key}.json, boxes[{number}]",
                 score=box.get("score"),
                 attributes=box.get("attributes"),
@@ -150,23 +151,23 @@ def _record(sample: _Sample, image: str, classes: list[str], reading: Reading) -
             reading.classes.append(label)
     if not labels and boxes is None:
         problems.add("no_annotation", shard, key)
-    metadata = dict(said["metadata"]) if isinstance(said.get("metadata"), dict) else {}
+    metadata = as_metadata(said.get("metadata"))
     metadata |= {k: v for k, v in said.items() if k not in _OWN and not isinstance(v, dict | list)}
     if caption := sample.text(".txt").decode("utf-8", "replace"):
         metadata["caption"] = caption
     return Annotated(
-        str(said.get("file") or member.name),
+        as_text(said.get("file")) or member.name,
         member_uri(sample.archive.info.uri, member),
-        str(said.get("sample_id") or ""),
+        as_text(said.get("sample_id")),
         width,
         height,
         tuple(labels),
-        finite(said.get("score")),
+        certainty(said.get("score"), problems, shard, f"{key}.json, score"),
         (),
         None if boxes is None else tuple(boxes),
         metadata,
-        str(said.get("split") or ""),
-        str(said.get("origin") or ""),
+        as_text(said.get("split")),
+        as_text(said.get("origin")),
     )
 
 

@@ -20,7 +20,7 @@ from visionloop.interchange.places import (
     Images,
     file_and_root,
     image_size,
-    read_text,
+    readable_text,
     stem_of,
 )
 from visionloop.interchange.records import Annotated, Box, Problems, Reading
@@ -92,8 +92,10 @@ def _records(
             boxes: tuple[Box, ...] | None = None
             if beside in labels:
                 labels.discard(beside)
-                text = read_text(folder.uri(beside))
-                if width and height:
+                text = readable_text(folder.uri(beside), beside, problems)
+                if text is None:
+                    pass  # it was told
+                elif width and height:
                     reader = BoxReader(problems, beside, width, height)
                     boxes = tuple(_boxes(beside, text, names, reader, problems))
                 else:
