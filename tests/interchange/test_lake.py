@@ -152,6 +152,24 @@ def test_predictions_of_another_model_come_in_and_go_out(lake: Lake, tmp_path: P
         out(lake, "lightly", tmp_path / "none", model="mine")
 
 
+def test_metadata_is_added_and_what_the_lake_knew_stays(lake: Lake, tmp_path: Path) -> None:
+    bring(lake, "coco", made(tmp_path, "coco", [RECORDS[0], RECORDS[2]]))
+    more = [
+        replace(RECORDS[0], metadata={"weather": "sun", "iso": 200}),
+        replace(RECORDS[2], metadata={"iso": 100, "captured": "2026-01-02T03:04:05+00:00"}),
+    ]
+    done, _ = bring(lake, "webdataset", made(tmp_path / "more", "webdataset", more))
+    assert done.metadata == 2
+    rows = {row["weather"]: row for row in lake.read("metadata").to_pylist()}
+    assert rows["rain"]["iso"] == 200
+    assert rows[None]["iso"] == 100
+    assert rows[None]["captured"].year == 2026
+    flags = lake.read("flags").to_pylist()
+    assert [row["kind"] for row in flags] == ["metadata_conflict"]
+    again, _ = bring(lake, "webdataset", tmp_path / "more" / "webdataset")
+    assert again.metadata == 0
+
+
 def test_boxes_of_an_image_of_another_size_are_not_stored(lake: Lake, tmp_path: Path) -> None:
     uri = made(tmp_path, "coco", [RECORDS[2]])
     path = uri / "annotations" / "instances.json"

@@ -4,7 +4,7 @@ Boxes are ``[x, y, width, height]`` in pixels. An annotation without ``bbox`` is
 whole image. A list of results (``image_id``, ``category_id``, ``bbox``, ``score``) names neither
 images nor categories: `ReadOptions.reference` does.
 
-A file is read whole: some 600 bytes of memory an annotation. It is written as records come.
+A file is read whole, about 1 KB of memory an annotation. It is written as records come.
 """
 
 from __future__ import annotations

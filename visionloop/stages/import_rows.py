@@ -290,37 +290,39 @@ def metadata_rows(
     ids = sorted(known)
     for start in range(0, len(ids), _NAMED):
         part = ids[start : start + _NAMED]
-        these = "sample_id in ({})".format(", ".join(f"'{name}'" for name in part))
-        held = run.read("metadata", where=these)
-        before = {row["sample_id"]: row for row in held.to_pylist()}
-        sidecars = {}
-        for sample_id in part:
-            raw = _object(before[sample_id]["raw"]) if sample_id in before else {}
-            if raw is None:
-                odd.append(Problem(sample_id, "metadata_conflict", "its sidecar is no object"))
-                continue
-            more = known[sample_id]
-            differ = sorted(key for key in more if key in raw and raw[key] != more[key])
-            if differ:
-                told = f"the set says something else of {', '.join(differ)}: the lake's stays"
-                odd.append(Problem(sample_id, "metadata_conflict", told))
-            if not more.keys() <= raw.keys():
-                text = json.dumps({**more, **raw}, ensure_ascii=False, default=str)
-                sidecars[sample_id] = parse_sidecar(text.encode())
-        table, problems = metadata_table(sidecars, held.schema)
+        held = run.read("metadata", where=_among(part)).drop_columns(["round_id", "run_id"])
+        told = {
+            sample_id: parse_sidecar(json.dumps(dict(known[sample_id]), default=str).encode())
+            for sample_id in part
+        }
+        brought, problems = metadata_table(told, held.schema)
         odd += problems
-        imported.metadata += table.num_rows
-        if table.num_rows:
-            named = ", ".join(f"'{name}'" for name in table["sample_id"].to_pylist())
-            run.replace("metadata", table, f"sample_id in ({named})")
+        before = {row["sample_id"]: row for row in held.to_pylist()}
+        rows = []
+        for row in brought.to_pylist():
+            merged = _merged(row, before.get(row["sample_id"], {}), odd)
+            if merged is not None:
+                rows.append(merged)
+        imported.metadata += len(rows)
+        if rows:
+            schema = pa.unify_schemas([held.schema, brought.schema])
+            table = pa.Table.from_pylist(rows, schema=schema)
+            run.replace("metadata", table, _among(table["sample_id"].to_pylist()))
     return odd
 
 
-def _object(text: str | None) -> dict[str, Any] | None:
-    if not text:
-        return {}
-    try:
-        content = json.loads(text)
-    except ValueError:
-        return None
-    return content if isinstance(content, dict) else None
+def _merged(
+    row: dict[str, Any], held: Mapping[str, Any], odd: list[Problem]
+) -> dict[str, Any] | None:
+    """Return a row with what the lake knows and what a set adds; None where it adds nothing."""
+    new = {name: value for name, value in row.items() if value is not None}
+    kept = {name: value for name, value in held.items() if value is not None}
+    differ = sorted(n for n in new.keys() & kept.keys() if n != "raw" and new[n] != kept[n])
+    if differ:
+        told = f"the set says something else of {', '.join(differ)}: the lake's stays"
+        odd.append(Problem(row["sample_id"], "metadata_conflict", told))
+    return None if new.keys() <= kept.keys() else {**new, **kept}
+
+
+def _among(sample_ids: Sequence[str]) -> str:
+    return "sample_id in ({})".format(", ".join(f"'{name}'" for name in sample_ids))
