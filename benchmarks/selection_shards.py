@@ -48,7 +48,7 @@ print(json.dumps({"told": told._asdict(), "bytes": held("VmHWM") - before}))
 def main() -> int:
     """Run the benchmark."""
     options = arguments(__doc__)
-    small, large = (10_000, 30_000) if options.quick else (80_000, 240_000)
+    small, large = (40_000, 120_000) if options.quick else (80_000, 240_000)
     rows = []
     for name, selection in SELECTIONS.items():
         few, many = (measured(n, selection) for n in (small, large))
