@@ -22,7 +22,7 @@ from visionloop.media.fingerprint import NEAR_DUPLICATE_BITS, as_words, distance
 POOL, HOLDOUT, RESERVED = "pool", "holdout", "reserved"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """A sample that is given a split.
 
@@ -37,7 +37,7 @@ class Member:
     fingerprint: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Held:
     """A sample that the lake has.
 

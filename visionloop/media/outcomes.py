@@ -204,11 +204,18 @@ def _codes(encoded: pa.Array) -> NDArray[np.int64]:
     return codes
 
 
-def ids_of(texts: Sequence[str]) -> pa.Array:
+def ids_of(texts: Sequence[str] | pa.ChunkedArray) -> pa.Array:
     """Return sample ids as binary(32)."""
-    data = bytes.fromhex("".join(texts))
+    column = (
+        texts
+        if isinstance(texts, pa.ChunkedArray)
+        else pa.chunked_array([list(texts)], pa.string())
+    )
+    data = bytearray()
+    for start in range(0, len(column), 65_536):  # of a million ids few are objects at a time
+        data += bytes.fromhex("".join(column.slice(start, 65_536).to_pylist()))
     return pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(32), len(texts), [None, pa.py_buffer(data)]
+        pa.binary(32), len(column), [None, pa.py_buffer(bytes(data))]
     )
 
 

@@ -178,9 +178,9 @@ def splits_of(
         for row, sample_id, fingerprint in zip(new.tolist(), ids, prints, strict=True)
     ]
     before = earlier.samples
-    frozen = before.filter(pc.equal(before["split"], HOLDOUT))
-    if frozen.num_rows >= holdout.min_samples:
-        before = frozen  # nothing more is drawn: the others of a large lake have no say
+    held_out = before.filter(pc.equal(before["split"], HOLDOUT))
+    if held_out.num_rows >= holdout.min_samples or not holdout.fraction:
+        before = held_out  # nothing more is drawn: the others of a large lake have no say
     held = [
         Held(Member(sample_id, group or "", fingerprint or bytes(32)), split)
         for sample_id, group, fingerprint, split in zip(

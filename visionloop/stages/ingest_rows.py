@@ -87,7 +87,7 @@ def write_rows(ingest: Ingest, dataset: Artifact | None) -> tuple[Rows, pa.Table
     rows = Rows.of(ingest.parts())
     held = run.read("samples", columns=HELD)
     met = meet(ingest.files(), ingest.listing.changes, rows, _marks(ingest, rows))
-    rows.decide(ids_of(held["sample_id"].to_pylist()), met.at_place, ids_of([]))
+    rows.decide(ids_of(held["sample_id"]), met.at_place, ids_of([]))
     labels = labels_of(ingest, rows)
     groups = _groups(ingest, rows)
     splits, joined = records.splits_of(
