@@ -70,11 +70,17 @@ def rewrite(
         written = data_files.write(table, parts, **options)
         added += [written] if written is not None else []
     done.files = len(going)
-    data_files.commit(table, added, [task.file for task in going], properties=properties)
-    # The snapshot before tells in its manifests which files it removed, with their bounds; the one
-    # after it no longer does.
-    with table.transaction() as change, change.update_snapshot(properties).fast_append():
-        pass
+    with table.transaction() as change:
+        if going:
+            with change.update_snapshot(properties).overwrite() as snapshot:
+                for task in going:
+                    snapshot.delete_data_file(task.file)
+                for one in added:
+                    snapshot.append_data_file(one)
+        # That one tells in its manifests which files it removed, with their bounds; the next one
+        # no longer does.
+        with change.update_snapshot(properties).fast_append():
+            pass
     return done
 
 
