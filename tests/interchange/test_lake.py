@@ -73,6 +73,7 @@ def test_import_after_export_through_a_lake_is_the_identity(
     assert not problems.counts, problems.lines()
     assert (done.matched, done.labels["new"], done.boxes["new"], done.n_boxes) == (4, 3, 3, 3)
     assert done.metadata == 1
+    assert done.lost.total() == 0
     summary = out(lake, name, tmp_path / "out", splits=False)
     assert summary["written"] == 4
     assert summary["lake_version"] == done.lake_version
@@ -201,6 +202,14 @@ def test_annotations_match_images_that_the_lake_has(lake: Lake, tmp_path: Path) 
     assert (done.matched, done.unmatched, done.labels["new"]) == (2, 1, 1)
     # a.png lies there too, and nobody answered about it.
     assert problems.counts == {"missing_file": 1, "not_in_lake": 1, "no_annotation": 1}
+
+
+def test_what_a_lake_cannot_hold_is_counted(lake: Lake, tmp_path: Path) -> None:
+    box = Box(1, 2, 3, 4, "cat", attributes={"difficult": True})
+    said = replace(RECORDS[0], score=0.5, boxes=(box,), sample_id="ab" * 32)
+    done, problems = bring(lake, "coco", made(tmp_path, "coco", [said]))
+    assert done.lost == {"attributes": 1, "scores": 1}
+    assert problems.counts == {"changed_bytes": 1}
 
 
 def test_a_class_that_the_loop_lacks_stops_before_anything_is_stored(

@@ -136,6 +136,7 @@ def _import(
             ]
         ),
         f"metadata of {done.metadata:,} samples",
+        *([f"a lake cannot hold: {_counts(+done.lost)}"] if +done.lost else []),
         f"lake {config.lake}, version {done.lake_version}",
     ]
     result = {**asdict(done), "boxes_met": dict(problems.boxes), "lake": config.lake}

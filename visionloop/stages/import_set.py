@@ -60,6 +60,7 @@ class Imported:
         n_boxes: Boxes written.
         predictions: Predictions written.
         metadata: Samples that got metadata.
+        lost: What the lake cannot hold: ``attributes`` of boxes, ``scores`` of labels.
         ingest: Counts of the ingest.
         classes: Classes of the set.
     """
@@ -74,6 +75,7 @@ class Imported:
     n_boxes: int = 0
     predictions: int = 0
     metadata: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
     ingest: dict[str, int] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
 
@@ -261,6 +263,11 @@ def _write(
             continue
         seen.add(sample_id)
         imported.matched += 1
+        if record.sample_id and record.sample_id.lower() != sample_id:
+            told = f"the set was made of {record.sample_id}, and {sample_id} lies there"
+            problems.add("changed_bytes", record.file, "", told)
+        imported.lost["attributes"] += sum(bool(box.attributes) for box in record.boxes or ())
+        imported.lost["scores"] += not how.model and record.score is not None
         (predictions if how.model else labels).add(record, sample_id, size)
         told = {**record.metadata, **({"split": record.split} if record.split else {})}
         if told:
