@@ -14,10 +14,10 @@ from visionloop.vectors.exact import Floats, Rows, squared_norms
 _ALL_PAIRS = 20_000
 _TILE = 2048
 _BLOCK = 1 << 20
-# Queries whose true neighbours tell how many cells to search, and as many that tell the recall.
+# Queries whose true neighbours tell the recall; twice as many tell how many cells to search.
 _QUERIES = 512
-# What the cells are chosen for lies this much of the way from the recall asked for to 1.
-_MARGIN = 0.4
+# By so many standard errors their recall has to pass what is asked for.
+_ERRORS = 2.0
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _probes(
 ) -> tuple[int, float]:
     """Return how many cells to search, and the recall that this has on other queries."""
     rng = np.random.Generator(np.random.PCG64([seed, 2]))
-    queries = rng.permutation(len(x))[: 2 * _QUERIES]
+    queries = rng.permutation(len(x))[: 3 * _QUERIES]
     truth = _Best(x, half, queries, k)
     truth.look(np.arange(len(queries)), np.arange(len(x)))
     nearest = _nearest_cells(x[queries], cells, len(cells))
@@ -234,7 +234,26 @@ def _probes(
     np.put_along_axis(rank, nearest, np.arange(len(cells), dtype=np.int32)[None, :], axis=1)
     # How many cells have to be searched until each true neighbour is found.
     needed = np.take_along_axis(rank, cells.member[truth.rows], axis=1) + 1
-    choosing = np.sort(needed[:_QUERIES], axis=None)
-    aim = recall + _MARGIN * (1 - recall)
-    probes = int(choosing[min(len(choosing) - 1, int(np.ceil(aim * len(choosing))) - 1)])
-    return probes, float((needed[_QUERIES:] <= probes).mean())
+    probes = _enough(needed[:-_QUERIES], recall, len(cells))
+    judging = needed[-_QUERIES:]
+    while float((judging <= probes).mean()) < recall:
+        probes += 1
+    return probes, float((judging <= probes).mean())
+
+
+def _enough(needed: NDArray[np.int32], recall: float, cells: int) -> int:
+    """Return the fewest cells whose recall is as wanted for all rows, as far as a sample tells.
+
+    The neighbours of one row are found or missed together, so rows are what is drawn: their mean
+    recall has to pass by `_ERRORS` standard errors.
+    """
+    low, high = 1, cells
+    while low < high:
+        probes = (low + high) // 2
+        found = (needed <= probes).mean(axis=1)
+        error = float(found.std()) / np.sqrt(len(found))
+        if float(found.mean()) - _ERRORS * error >= recall:
+            high = probes
+        else:
+            low = probes + 1
+    return low
