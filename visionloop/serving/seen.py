@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -84,6 +84,14 @@ def see(event: Event) -> Seen:
         occurred_at=event.occurred_at,
         received_at=event.received_at,
     )
+
+
+def unless_erased(seen: Seen, erased: Container[object]) -> Seen:
+    """Return an event, or that it is rejected where a sample was erased that it carries."""
+    content = seen.half.content if seen.half else None
+    if isinstance(content, Request) and any(one and one in erased for one in content.samples):
+        return replace(seen, half=None, problem="erased")
+    return seen
 
 
 def _decode(event: Event) -> Request | Response:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from visionloop.lake import Lake
+    from visionloop.lake.erasing.tombstones import Tombstones
     from visionloop.lake.run import Run
     from visionloop.lake.storage import FileInfo
     from visionloop.serving.harvesting import Harvest, Seen
@@ -98,7 +99,9 @@ def harvest(
     now = datetime.now(UTC)
     with opened.run(stage="harvest", round_id=round_id, run_id=run_id) as run:
         files = _unread(run, opened, named, given=bool(events))
-        seen, read = _read(files)
+        from visionloop.lake.erasing.tombstones import Tombstones
+
+        seen, read = _read(files, Tombstones.of(opened, version=run.base))
         held = _held(run, seen, orphaned_before=now - wait)
         from visionloop.serving.harvesting import harvest_events
 
@@ -156,10 +159,11 @@ def _settle(where: str) -> None:
 
 
 def _read(
-    files: list[tuple[FileInfo, Position]],
+    files: list[tuple[FileInfo, Position]], erased: Tombstones
 ) -> tuple[list[Seen], dict[str, Position]]:
     """Read and decode what is new; bodies are forgotten as soon as they are decoded."""
     from visionloop.serving.harvesting import see
+    from visionloop.serving.seen import unless_erased
     from visionloop.serving.segments import Reader
 
     seen: list[Seen] = []
@@ -167,7 +171,7 @@ def _read(
     with progress("harvest", total=len(files), unit="files") as bar:
         for info, position in files:
             reader = Reader(info, position)
-            seen += [see(event) for event in reader.events()]
+            seen += [unless_erased(see(event), erased) for event in reader.events()]
             positions[info.uri] = reader.position
             bar.advance(1)
         bar.note(f"{len(seen)} events")
