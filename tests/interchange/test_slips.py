@@ -55,7 +55,7 @@ def test_coco_boxes_that_leave_the_image_are_clipped_or_dropped_by_name(tmp_path
     ]
     said = [{"image_id": 1, "category_id": 7, "bbox": box} for box in boxes]
     (tmp_path / "instances.json").write_text(coco(said))
-    found, problems = read("coco", tmp_path / "instances.json")
+    found, problems = read("coco", tmp_path)
     assert [(b.x_min, b.y_min, b.x_max, b.y_max) for b in found["a.png"].boxes or ()] == [
         (10, 10, 30, 30),
         (90, 40, 100, 50),
@@ -117,6 +117,19 @@ def test_coco_results_need_the_file_that_they_are_about(tmp_path: Path) -> None:
     found, _ = read("coco", tmp_path / "results.json", reference=str(tmp_path / "ref/set.json"))
     (box,) = found["a.png"].boxes or ()
     assert (box.label, box.score, box.x_max) == ("dog", 0.25, 4)
+
+
+def test_one_file_of_a_coco_set_takes_in_its_own_images_alone(tmp_path: Path) -> None:
+    images(tmp_path, "train2017/a.png", "val2017/a.png", "val2017/b.png")
+    (tmp_path / "annotations").mkdir()
+    only = [{"id": 1, "file_name": "a.png", "width": 100, "height": 50}]
+    path = tmp_path / "annotations" / "instances_val2017.json"
+    path.write_text(coco([{"image_id": 1, "category_id": 7, "bbox": [1, 1, 2, 2]}], images=only))
+    found, problems = read("coco", path)
+    assert [record.uri for record in found.values()] == [(tmp_path / "val2017/a.png").as_uri()]
+    assert not problems.counts
+    found, problems = read("coco", tmp_path)
+    assert len(found) == 3 and problems.counts == {"no_annotation": 2}
 
 
 def test_roboflows_layout_of_coco_is_found_split_by_split(tmp_path: Path) -> None:

@@ -57,8 +57,9 @@ def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
             "there is no COCO file here", where=uri, remedy="Name the .json file of the set"
         )
     pictures = Folder(options.media) if options.media else folder
+    images = pictures.images(whole=not named)
     reading = Reading("coco", folder.root, problems, iter(()), [])
-    reading.records = _records(folder, pictures.images(), found, reading, options.reference)
+    reading.records = _records(folder, images, found, reading, options.reference)
     return reading
 
 

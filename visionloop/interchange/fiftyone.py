@@ -56,7 +56,7 @@ def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
             remedy="Export it as FiftyOneImageDetectionDataset or …ClassificationDataset",
         )
     manifest = read_json(below(folder.root, "data.json")) if "data.json" in folder.files else {}
-    images = (Folder(options.media) if options.media else folder).images()
+    images = (Folder(options.media) if options.media else folder).images(whole=not named)
     reading = Reading("fiftyone", folder.root, problems, iter(()), [])
     reading.records = _records(contents, manifest, images, reading)
     return reading

@@ -72,7 +72,7 @@ def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
             where=uri,
             remedy="Export the project as JSON (not JSON-MIN)",
         )
-    images = (Folder(options.media) if options.media else folder).images()
+    images = (Folder(options.media) if options.media else folder).images(whole=not named)
     reading = Reading("label_studio", folder.root, problems, iter(()), [])
     reading.records = _records(found[0], tasks, images, reading, options.predictions)
     return reading

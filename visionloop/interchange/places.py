@@ -74,9 +74,9 @@ class Folder:
             if path.lower().endswith(endings) and path.rpartition("/")[2] != SUMMARY
         ]
 
-    def images(self) -> Images:
-        """Return the images among the files."""
-        return Images(self)
+    def images(self, *, whole: bool = True) -> Images:
+        """Return the images among the files; `whole`: all of them belong to the set."""
+        return Images(self, whole)
 
     def uri(self, path: str) -> str:
         """Return the URI of a file."""
@@ -93,10 +93,16 @@ class Folder:
 
 
 class Images:
-    """Finds images by the names that annotations give them."""
+    """Finds images by the names that annotations give them.
 
-    def __init__(self, folder: Folder) -> None:
-        self._folder = folder
+    Args:
+        folder: The files.
+        whole: Whether images that nothing speaks of belong to the set: beside one file of several
+            lie those of the others.
+    """
+
+    def __init__(self, folder: Folder, whole: bool) -> None:
+        self._folder, self._whole = folder, whole
         self._by_name: dict[str, list[str]] = {}
         self.used: set[str] = set()
         for path in folder.files:
@@ -151,8 +157,9 @@ class Images:
         return self._folder.uri(path)
 
     def unused(self) -> Iterator[str]:
-        """Yield the images that nothing spoke of, in order."""
-        yield from sorted(path for path in self.paths() if path not in self.used)
+        """Yield the images of the set that nothing spoke of, in order."""
+        if self._whole:
+            yield from sorted(path for path in self.paths() if path not in self.used)
 
 
 def suffix(path: str) -> str:
@@ -178,6 +185,10 @@ def file_and_root(uri: str, *endings: str) -> tuple[str, str]:
     place = normalise(uri)
     if place.lower().endswith(endings):
         parent, _, name = place.rpartition("/")
+        above, _, folder = parent.rpartition("/")
+        if folder.lower() == "annotations":
+            # The images lie beside this folder, not in it.
+            parent, name = above, f"{folder}/{name}"
         return (unquote(name) if place.startswith("file://") else name), parent
     return "", place
 

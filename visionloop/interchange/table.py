@@ -68,7 +68,8 @@ def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
         StorageError: It cannot be read.
     """
     named, root = file_and_root(uri, ".csv", ".tsv", ".parquet")
-    if not named:
+    whole = not named
+    if whole:
         found = [p for p in Folder(root).named(".csv", ".tsv", ".parquet") if "/" not in p]
         if len(found) != 1:
             raise InputError(
@@ -92,7 +93,7 @@ def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
             remedy="Call one `file` or `uri`",
         )
     reading = Reading("table", place, problems, iter(()), [])
-    reading.records = _records(_Rows(named, table, columns), options.media or root, reading)
+    reading.records = _records(_Rows(named, table, columns), options.media or root, reading, whole)
     return reading
 
 
@@ -130,7 +131,7 @@ class _Rows:
             ]
 
 
-def _records(table: _Rows, root: str, reading: Reading) -> Iterator[Annotated]:
+def _records(table: _Rows, root: str, reading: Reading, whole: bool) -> Iterator[Annotated]:
     problems = reading.problems
     images: Images | None = None
     for rows in table.by_image():
@@ -142,7 +143,7 @@ def _records(table: _Rows, root: str, reading: Reading) -> Iterator[Annotated]:
             continue
         uri = str(first.get("uri") or (name if "://" in name else ""))
         if not uri:
-            images = images or Folder(root).images()
+            images = images or Folder(root).images(whole=whole)
             uri = images.uri(images.find(name, hints=("", "images")))
             if not uri:
                 problems.add("missing_file", table.name, f"line {line}", name)

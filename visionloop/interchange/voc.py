@@ -54,7 +54,7 @@ def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
             where=uri,
             remedy="Name the folder that has Annotations/*.xml",
         )
-    images = (Folder(options.media) if options.media else folder).images()
+    images = (Folder(options.media) if options.media else folder).images(whole=not named)
     reading = Reading("voc", folder.root, problems, iter(()), [])
     reading.records = _records(folder, images, found, reading, options.zero_based)
     return reading
