@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from visionloop.errors import VisionloopError
 from visionloop.lake import tables, versions
 from visionloop.lake.catalog import catalog_errors
-from visionloop.lake.scanning import CurrentColumns
 from visionloop.lake.schemas import EMBEDDINGS_PREFIX, arrow_schema
 
 if TYPE_CHECKING:
@@ -149,6 +148,8 @@ def _batches(
     lake: Lake, name: str, columns: list[str] | None, where: Any, version: str
 ) -> Iterator[pa.RecordBatch]:
     from pyiceberg.io.pyarrow import ArrowScan
+
+    from visionloop.lake.scanning import CurrentColumns
 
     table, snapshot = _at(lake, name, version)
     if table is None or snapshot is None:
