@@ -204,6 +204,16 @@ def test_annotations_match_images_that_the_lake_has(lake: Lake, tmp_path: Path) 
     assert problems.counts == {"missing_file": 1, "not_in_lake": 1, "no_annotation": 1}
 
 
+def test_an_image_of_several_classes_gets_none_as_its_label(lake: Lake, tmp_path: Path) -> None:
+    uri = made(tmp_path, "coco", [replace(RECORDS[0], labels=("cat", "dog")), RECORDS[2]])
+    done, problems = bring(lake, "coco", uri)
+    assert done.labels == {"several": 1, "new": 1}
+    assert problems.counts == {"several_labels": 1}
+    rows = {row["weather"]: row for row in lake.read("metadata").to_pylist()}
+    assert json.loads(rows["rain"]["labels"]) == ["cat", "dog"]
+    assert {row["label"] for row in lake.read("labels").to_pylist()} == {"dog", None}
+
+
 def test_what_a_lake_cannot_hold_is_counted(lake: Lake, tmp_path: Path) -> None:
     box = Box(1, 2, 3, 4, "cat", attributes={"difficult": True})
     said = replace(RECORDS[0], score=0.5, boxes=(box,), sample_id="ab" * 32)

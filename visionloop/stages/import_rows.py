@@ -81,10 +81,13 @@ class LabelRows:
             self._conflict(record, sample_id, record.labels[0], before, "a copy in the same set")
 
     def _add_label(self, record: Annotated, sample_id: str) -> None:
+        if len(record.labels) > 1:
+            # The loop knows one class an image; which of several is not ours to say.
+            self._imported.labels["several"] += 1
+            self._problems.add("several_labels", record.file, "", ", ".join(record.labels))
+            return
         label = record.labels[0]
         self._brought[sample_id] = label
-        for other in record.labels[1:]:
-            self._conflict(record, sample_id, other, label, "the first label of this set")
         held = self._answers.get(sample_id)
         before = held["label"] if held else None
         # A label that comes for a sample which somebody had skipped is welcome.

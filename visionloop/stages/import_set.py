@@ -55,7 +55,7 @@ class Imported:
         matched: Those that are samples of the lake.
         unmatched: Those that are not: unreadable, missing, or never ingested.
         repeated: Those whose bytes another image of the set has.
-        labels: What became of the classes of whole images: new, same, replaced, conflict.
+        labels: What became of the classes of whole images: new, same, replaced, conflict, several.
         boxes: What became of the images' boxes, likewise; mismatch: of another image size.
         n_boxes: Boxes written.
         predictions: Predictions written.
@@ -269,15 +269,24 @@ def _write(
         imported.lost["attributes"] += sum(bool(box.attributes) for box in record.boxes or ())
         imported.lost["scores"] += not how.model and record.score is not None
         (predictions if how.model else labels).add(record, sample_id, size)
-        told = {**record.metadata, **({"split": record.split} if record.split else {})}
-        if told:
-            known[sample_id] = told
+        if more := _known(record, how):
+            known[sample_id] = more
     if how.model:
         predictions.write(run)
     else:
         run.append("labels", labels.table())
     odd = labels.odd + metadata_rows(run, known, imported)
     run.append("flags", _of_import(flag_rows(odd, now)))
+
+
+def _known(record: Annotated, how: Importing) -> dict[str, Any]:
+    """Return what becomes metadata: also the split, and classes of which none can be chosen."""
+    more = dict(record.metadata)
+    if record.split:
+        more.setdefault("split", record.split)
+    if len(record.labels) > 1 and not how.model:
+        more.setdefault("labels", list(record.labels))
+    return more
 
 
 def _of_import(flags: pa.Table) -> pa.Table:
