@@ -55,7 +55,7 @@ def parse_document(text: str, *, where: str) -> Any:
     import yaml
 
     try:
-        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), where)
+        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), where, set())
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -63,18 +63,25 @@ def parse_document(text: str, *, where: str) -> Any:
         raise InputError(
             f"not valid YAML: {getattr(error, 'problem', error)}", where=f"{where}{line}"
         ) from None
+    except (ValueError, RecursionError) as error:
+        # A date that no calendar has, or a thousand brackets.
+        raise InputError(f"not valid YAML: {error}", where=where) from None
 
 
-def _refuse_repeated_keys(node: Any, where: str) -> None:
-    """Refuse a key that stands twice: YAML would take the last one without a word."""
+def _refuse_repeated_keys(node: Any, where: str, visited: set[int]) -> None:
+    """Refuse a key that stands twice: YAML would take the last one without a word.
+
+    Each node is looked at once: a few lines of aliases can name one a billion times.
+    """
     children = getattr(node, "value", None)
-    if not isinstance(children, list):
+    if not isinstance(children, list) or id(node) in visited:
         return
+    visited.add(id(node))
     seen: set[str] = set()
     for child in children:
         key, value = child if isinstance(child, tuple) else (None, child)
         if key is not None:
-            if key.value in seen and isinstance(key.value, str):
+            if isinstance(key.value, str) and key.value in seen:
                 raise InputError(
                     f"the key `{key.value}` stands twice",
                     where=f"{where}, line {key.start_mark.line + 1}",
@@ -82,4 +89,4 @@ def _refuse_repeated_keys(node: Any, where: str) -> None:
                 )
             if isinstance(key.value, str):
                 seen.add(key.value)
-        _refuse_repeated_keys(value, where)
+        _refuse_repeated_keys(value, where, visited)
