@@ -245,6 +245,16 @@ def test_yolos_lines_are_judged_one_by_one(tmp_path: Path) -> None:
     assert (found["a.png"].split, found["c.png"].split) == ("train", "val")
 
 
+def test_yolo_names_that_are_no_names_are_unknown_categories(tmp_path: Path) -> None:
+    images(tmp_path, "images/a.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("0 .5 .5 1 1\n1 .5 .5 1 1\n2 .5 .5 1 1\n")
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [cat, [dog], 7]\n")
+    found, problems = read("yolo", tmp_path)
+    assert [box.label for box in found["a.png"].boxes or ()] == ["cat", "7"]
+    assert problems.counts == {"unknown_category": 1}
+
+
 def test_yolo_with_roboflows_paths_is_found(tmp_path: Path) -> None:
     images(tmp_path, "train/images/a.png", "valid/images/b.png")
     (tmp_path / "data.yaml").write_text(

@@ -24,6 +24,7 @@ from visionloop.interchange.places import (
     stem_of,
 )
 from visionloop.interchange.records import Annotated, Box, Problems, Reading
+from visionloop.interchange.shapes import as_text
 from visionloop.interchange.target import Target
 from visionloop.interchange.writing import Classes, Content, Holds
 
@@ -49,7 +50,9 @@ def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
             remedy="Leave --media out",
         )
     settings, names = _settings(folder, named, uri)
-    reading = Reading("yolo", folder.root, problems, iter(()), [names[i] for i in sorted(names)])
+    reading = Reading(
+        "yolo", folder.root, problems, iter(()), [names[i] for i in sorted(names) if names[i]]
+    )
     reading.records = _records(folder, settings, names, problems)
     return reading
 
@@ -60,9 +63,9 @@ def _settings(folder: Folder, named: str, uri: str) -> tuple[Mapping[str, Any], 
         content = parse_document(folder.text(path), where=path)
         names = content.get("names") if isinstance(content, dict) else None
         if isinstance(names, list):
-            return content, {i: str(name) for i, name in enumerate(names)}
+            return content, {i: as_text(name) for i, name in enumerate(names)}
         if isinstance(names, dict) and all(str(key).isdigit() for key in names):
-            return content, {int(key): str(name) for key, name in names.items()}
+            return content, {int(key): as_text(name) for key, name in names.items()}
     if "classes.txt" in folder.files:
         lines = [line.strip() for line in folder.text("classes.txt").splitlines()]
         return {}, {i: line for i, line in enumerate(lines) if line}
@@ -112,7 +115,7 @@ def _splits(
     folder: Folder, images: Images, settings: Mapping[str, Any], every: list[str]
 ) -> Iterator[tuple[str, str | None, list[str]]]:
     """Yield each split: its name, the folder that its files are named from, its images."""
-    base = str(settings.get("path") or "").strip("/")
+    base = as_text(settings.get("path")).strip("/")
     named: dict[str, str] = {}
     for key, value in settings.items():
         if key in _NO_SPLITS:
@@ -169,7 +172,7 @@ def _boxes(
             continue
         index = finite(words[0])
         label = names.get(int(index)) if index is not None and index.is_integer() else None
-        if label is None:
+        if not label:
             problems.drop_box("unknown_category", path, field, words[0])
             continue
         numbers = words[1:]
