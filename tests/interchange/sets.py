@@ -6,8 +6,10 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from visionloop.interchange.records import Annotated
+from visionloop.interchange.formats import ReadOptions, read_set
+from visionloop.interchange.records import Annotated, Problems
 
 
 def png(width: int, height: int, shade: int = 0) -> bytes:
@@ -39,3 +41,20 @@ def pictures(folder: Path, records: Sequence[Annotated]) -> dict[str, str]:
         place.write_bytes(png(record.width or 8, record.height or 8, number))
         places[record.file] = place.as_uri()
     return places
+
+
+def images(folder: Path, *names: str, size: tuple[int, int] = (100, 50)) -> None:
+    for name in names:
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(png(*size))
+
+
+def read(name: str, uri: Path, **options: Any) -> tuple[dict[str, Annotated], Problems]:
+    problems = Problems()
+    found = list(read_set(name, str(uri), problems=problems, options=ReadOptions(**options)))
+    kept = sum(len(record.boxes or ()) for record in found)
+    assert problems.boxes["kept"] == kept
+    # Every box that was met is kept or has a reason.
+    assert problems.boxes["found"] * 2 == problems.boxes.total()
+    return {record.file: record for record in found}, problems
