@@ -6,10 +6,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -22,7 +18,6 @@ from PIL import Image
 from tests.media.pictures import encoded, photograph, photographs
 from tests.servers import storage_emulator
 from visionloop.config import load_config
-from visionloop.demo.world import World
 from visionloop.errors import InputError
 from visionloop.lake import Lake
 from visionloop.lake.storage import FileStorage, StorageError, join, normalise
@@ -442,57 +437,3 @@ def test_an_ingest_from_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         loop.settings["sources"] = [{"uri": "gs://cameras/april"}]
         with pytest.raises(InputError, match="april' does not exist"):
             loop.ingest()
-
-
-CHILD = """
-import sys
-from visionloop.stages.ingest import ingest
-print(ingest(config=sys.argv[1], run_id="run", open_round=True))
-"""
-
-
-def what_it_holds(lake: Lake) -> dict[str, list[dict[str, Any]]]:
-    times = {"found_at", "ingested_at", "flagged_at", "opened_at", "updated_at", "holder"}
-    return {
-        table: sorted(
-            (
-                {k: v for k, v in row.items() if k not in times}
-                for row in lake.read(table).to_pylist()
-            ),
-            key=str,
-        )
-        for table in ("files", "samples", "metadata", "labels", "flags", "rounds")
-    }
-
-
-def test_killed_anywhere_and_started_again_it_is_as_if_it_ran_once(tmp_path: Path) -> None:
-    world = World(tmp_path / "world", seed=3)
-    number = 2
-    world.deliver(number)
-    settings = {"name": "test", "sources": [{"uri": str(world.bucket)}]}
-
-    def run(lake: Path, kill_after: float | None = None) -> bool:
-        config = json.dumps(settings | {"lake": str(lake)})
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, config], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        if kill_after is None:
-            _, errors = child.communicate(timeout=120)
-            assert child.returncode == 0, errors.decode()
-            return False
-        time.sleep(kill_after)
-        killed = child.poll() is None
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
-        return killed
-
-    began = time.monotonic()
-    run(tmp_path / "once")
-    whole = time.monotonic() - began
-    expected = what_it_holds(Lake.open(str(tmp_path / "once"), loop="test"))
-    assert len(expected["files"]) == len(world.delivered(number))
-    # Early: while reading. Late: while tables are written.
-    kills = [run(tmp_path / "killed", whole * share) for share in (0.6, 0.9)]
-    assert any(kills)
-    run(tmp_path / "killed")
-    assert what_it_holds(Lake.open(str(tmp_path / "killed"), loop="test")) == expected

@@ -198,3 +198,48 @@ def test_the_local_runner_spreads_an_intake_and_gives_the_rows_of_one_task(
     assert len(flags) == len(expected.pop("flags")) and of_monitor
     assert {table: rows[table] for table in expected} == expected
     assert shard_files(lake) == []
+
+
+def test_a_container_whose_task_died_is_gone_on_with_behind_its_finished_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import io
+    import tarfile
+
+    from visionloop.media import orders, pieces
+
+    monkeypatch.setattr(pieces, "ROWS", 5)
+    monkeypatch.setattr(orders, "SMALL", 0, raising=False)
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for number in range(23):
+            data = encoded(photograph(40, 32, number // 2))
+            member = tarfile.TarInfo(f"{number:03d}.png")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    source = {"uri": str(folder), "kind": "tar"}
+    whole, broken = (settings(folder, lake, sources=[source], classes=[]) for lake in ("w", "b"))
+    counted = ingest(config=whole)
+    assert (counted.n_files, counted.n_new, counted.n_duplicates) == (23, 12, 11)
+    write, told = pieces.Pieces._put, list[str]()
+
+    def dies(self: pieces.Pieces, name: str, table: Any) -> None:
+        told.append(name)
+        if sum(one.endswith(pieces.MORE) for one in told) == 3:
+            raise KeyboardInterrupt
+        write(self, name, table)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pieces.Pieces, "_put", dies)
+        with pytest.raises(KeyboardInterrupt):
+            ingest(config=broken)
+    read = []
+    inspect = examine.__globals__["inspect"]
+    monkeypatch.setitem(examine.__globals__, "inspect", lambda d: read.append(d) or inspect(d))
+    assert ingest(config=broken)[2:] == counted[2:]
+    assert len(read) == 23 - 10, "two parts of five were finished"
+    assert held(lake_of(broken)) == held(lake_of(whole))
+    assert shard_files(lake_of(broken)) == []
+    read.clear()
+    assert ingest(config=broken)[2:4] == (23, 0) and read == []
