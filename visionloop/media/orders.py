@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 USUAL = 2048
 # A container counts as so many files as it might hold pictures of this many bytes.
 BYTES_A_PICTURE = 200_000
+# A larger container is a piece of its own: it may hold more than a piece of files.
+SMALL = 256 << 10
+# And a smaller one fills a piece as so many files do.
+FILES_A_SMALL_ONE = 16
 
 _COLUMNS = {
     "piece": pa.int32(),
@@ -78,7 +82,7 @@ class Piece:
     @property
     def is_container(self) -> bool:
         """Whether it is one container, of which nobody knows yet how much it holds."""
-        return self.work[0].entry.role == CONTAINER
+        return len(self.work) == 1 and _stands_alone(self.work[0].entry)
 
     @property
     def weight(self) -> int:
@@ -88,10 +92,15 @@ class Piece:
         return len(self.work)
 
 
+def _stands_alone(entry: Entry) -> bool:
+    return entry.role == CONTAINER and entry.info.size > SMALL
+
+
 @dataclass
 class _Growing:
     digest: Any
     work: list[Work] = field(default_factory=list)
+    full: int = 0
 
 
 class Cutter:
@@ -112,8 +121,8 @@ class Cutter:
     def add(self, work: Work) -> Iterator[Piece]:
         """Add a file, in the order of the listing; yield the pieces that are whole by it."""
         growing = self._growing
-        # A container is a piece of its own: it may hold more than a piece of files.
-        if growing and (growing.work[0].source != work.source or work.entry.role == CONTAINER):
+        alone = _stands_alone(work.entry)
+        if growing and (growing.work[0].source != work.source or alone):
             yield from self.rest()
         if self._growing is None:
             self._growing = _Growing(hashlib.sha256(self._settings[work.source]))
@@ -121,9 +130,10 @@ class Cutter:
         row.pop("updated")  # a bucket that does not tell is given the time of the listing
         self._growing.digest.update(json.dumps(row, sort_keys=True).encode())
         self._growing.work.append(work)
+        self._growing.full += FILES_A_SMALL_ONE if work.entry.role == CONTAINER else 1
         place = hashlib.sha256(work.entry.info.uri.encode(errors="surrogateescape")).digest()
         cut = int.from_bytes(place[:4], "big") % self._usual == 0
-        if cut or len(self._growing.work) >= 4 * self._usual or work.entry.role == CONTAINER:
+        if cut or self._growing.full >= 4 * self._usual or alone:
             yield from self.rest()
 
     def rest(self) -> Iterator[Piece]:

@@ -19,6 +19,7 @@ from visionloop.lake import Lake
 from visionloop.lake.checking import check
 from visionloop.lake.identity import is_sample
 from visionloop.lake.storage import normalise, open_storage
+from visionloop.media.pieces import Pieces
 from visionloop.media.sources import containers, list_file
 from visionloop.serving import logged_images
 from visionloop.stages.infer import infer
@@ -248,6 +249,24 @@ def test_a_number_is_the_place_of_a_class_where_classes_are_named(tmp_path: Path
     assert Counter(row["label"] for row in learnt.rows("labels")) == {"1": 1, "cat": 1}
     with pytest.raises(InputError, match="classes of imported labels"):
         Loop(tmp_path / "few", source, classes=["cat"]).ingest()
+
+
+def test_many_small_containers_are_kept_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        tar(tmp_path / "set" / f"{number}.tar", {f"{number}.jpg": PICTURES[number % 12]})
+    written = []
+    real = Pieces._put
+    monkeypatch.setattr(
+        Pieces, "_put", lambda self, name, table: (written.append(name), real(self, name, table))[1]
+    )
+    loop = Loop(tmp_path, {"uri": str(tmp_path / "set"), "kind": "tar"})
+    found = loop.ingest()
+    assert (found.n_files, found.n_new, found.n_duplicates) == (40, 12, 28)
+    assert len(written) <= 4
+    assert loop.ingest().n_skipped == 40
+    loop.whole()
 
 
 def test_a_list_is_read_once_an_ingest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
