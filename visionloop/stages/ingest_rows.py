@@ -159,7 +159,7 @@ def _write_parts(
     sidecars: dict[str, Sidecar] = {}
     renewed: dict[str, Sidecar] = {}
     everywhere = rows.of_kind(NEW)
-    start = 0
+    start = weight = n_waiting = 0
 
     def flush() -> None:
         for name, held in waiting.items():
@@ -191,9 +191,11 @@ def _write_parts(
                     renewed[speaks[file]] = sidecar
             told.add(table, rows, start)
             start += n
-            held = [one for tables in waiting.values() for one in tables]
-            if sum(one.nbytes for one in held) > BYTES or sum(map(len, waiting["files"])) > ROWS:
+            weight += part.rows.nbytes + (part.pictures.nbytes if part.pictures is not None else 0)
+            n_waiting += n
+            if weight > BYTES or n_waiting > ROWS:
                 flush()
+                weight = n_waiting = 0
         flush()
 
 
