@@ -84,4 +84,5 @@ def check(lake: Lake, *, advance: Callable[[Finding], None] = lambda found: None
         keep(checking_rows.rows(lake, version))
         keep(checking_files.media(lake, version))
         keep(checking_files.models(lake, version))
+        keep([checking_files.erasures(lake)])
     return found

@@ -11,6 +11,7 @@ from visionloop.errors import VisionloopError
 from visionloop.lake import tables
 from visionloop.lake.archive_storage import ArchiveStorage
 from visionloop.lake.checking import Finding, finding
+from visionloop.lake.erasing.beside import JOURNAL
 from visionloop.lake.identity import is_sample
 from visionloop.lake.manifest import files_under
 from visionloop.lake.storage import (
@@ -170,6 +171,17 @@ def _unchanged(
     except StorageError:
         return False
     return is_sample(sample_id, data)
+
+
+def erasures(lake: Lake) -> Finding:
+    """Return whether an erasure was begun and has not ended."""
+    left = lake.storage.exists(lake.path(JOURNAL))
+    return finding(
+        "erasures: none is unfinished",
+        1,
+        [f"{lake.path(JOURNAL)}: samples that were to be erased may still be found"] * left,
+        "End it with: visionloop erase --yes",
+    )
 
 
 def models(lake: Lake, version: str) -> Iterator[Finding]:

@@ -58,7 +58,12 @@ class LoggedEvents:
         self.where = where
 
     def carried(self, ids: frozenset[str]) -> tuple[set[str], set[str]]:
-        """Return the ids of the events that carried samples, and the samples that were found."""
+        """Return the ids of the events that carried samples, and the samples that were found.
+
+        Raises:
+            VisionloopError: A collector's spool holds events that nobody reduces.
+        """
+        self._settle()
         events: set[str] = set()
         known: set[str] = set()
         for info in self._files():

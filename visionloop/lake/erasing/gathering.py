@@ -17,7 +17,7 @@ from visionloop.lake.erasing.tombstones import Tombstones
 from visionloop.lake.erasing.traces import Traces
 from visionloop.lake.migration import loop_tables
 from visionloop.lake.schemas import EMBEDDINGS_PREFIX
-from visionloop.lake.storage import StorageError, local_path, name_of, scheme_of
+from visionloop.lake.storage import StorageError, join, local_path, name_of, scheme_of
 from visionloop.lake.vacuum import listed
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Gathered:
         traces: What tells of them.
         known: Those of them that the lake holds anything of.
         originals: Where each lies or lay outside of the lake.
+        sidecars: Files beside those that told something of them.
         tasks: Ids of label requests at a provider, as ``provider: id``.
         models: Models that were trained with them.
         runs: Runs whose rows name them: artifacts of theirs may as well.
@@ -61,6 +62,7 @@ class Gathered:
     traces: Traces
     known: set[str] = field(default_factory=set)
     originals: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    sidecars: set[str] = field(default_factory=set)
     tasks: set[str] = field(default_factory=set)
     models: list[Model] = field(default_factory=list)
     runs: set[str] = field(default_factory=set)
@@ -172,8 +174,9 @@ def _places(lakes: Sequence[Lake], wanted: pa.Array, found: Gathered) -> set[str
     for lake in lakes:
         rows = _Rows(lake)
         for name, places in columns.items():
-            for part in rows.of(name, "sample_id", *places):
+            for part in rows.of(name, "sample_id", *places, "sidecar"):
                 for row in _mine(part, "sample_id", wanted).to_pylist():
+                    found.sidecars |= set(_sidecars(row))
                     for place in places:
                         if row.get(place):
                             mine[row[place]].add(row["sample_id"])
@@ -196,6 +199,14 @@ def _places(lakes: Sequence[Lake], wanted: pa.Array, found: Gathered) -> set[str
                     if place in others.column_names:
                         shared.update(_mine(others, place, candidates)[place].to_pylist())
     return set(mine) - shared
+
+
+def _sidecars(row: dict[str, Any]) -> Iterator[str]:
+    """Yield the places of the sidecars that a row of `files` names."""
+    folder = (row.get("uri") or "").rpartition("/")[0]
+    for mark in (row.get("sidecar") or "").split("; "):
+        if name := mark.rpartition(" ")[0]:
+            yield join(folder, name)
 
 
 def _blobs(lakes: Sequence[Lake], wanted: pa.Array) -> set[bytes]:

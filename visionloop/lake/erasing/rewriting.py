@@ -11,13 +11,13 @@ import pyarrow.compute as pc
 
 from visionloop.lake import data_files, vector_files
 from visionloop.lake.erasing.tombstones import Tombstones
-from visionloop.lake.erasing.traces import Traces
+from visionloop.lake.erasing.traces import SHORT, Traces
 from visionloop.lake.scanning import rows_of_file
 from visionloop.lake.schemas import EMBEDDINGS_PREFIX
 from visionloop.lake.vacuum import place
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import FileScanTask, Table
@@ -60,10 +60,11 @@ def rewrite(
         properties: Properties of the snapshots.
     """
     done = Rewritten()
+    names = {one[:SHORT]: stones.name_of(one) for one in traces.ids}
     added: list[DataFile] = []
     going = [task for task in table.scan().plan_files() if place(task.file.file_path) in suspects]
     for task in going:
-        parts = (without(name, part, traces, stones, done) for part in _parts(name, table, task))
+        parts = (without(name, part, traces, names, done) for part in _parts(name, table, task))
         options = (
             vector_files.layout() if name.startswith(EMBEDDINGS_PREFIX) else {"compression": "zstd"}
         )
@@ -91,7 +92,7 @@ def count(name: str, table: Table, traces: Traces, suspects: Collection[str]) ->
         if place(task.file.file_path) in suspects:
             done.files += 1
             for part in _parts(name, table, task):
-                without(name, part, traces, Tombstones(), done)
+                without(name, part, traces, {}, done)
     return done
 
 
@@ -102,7 +103,7 @@ def _parts(name: str, table: Table, task: FileScanTask) -> Iterator[pa.Table]:
 
 
 def without(
-    name: str, part: pa.Table, traces: Traces, stones: Tombstones, done: Rewritten
+    name: str, part: pa.Table, traces: Traces, names: Mapping[str, str], done: Rewritten
 ) -> pa.Table:
     """Return rows without what tells of samples, and count what was done.
 
@@ -110,13 +111,13 @@ def without(
         name: Name of their table.
         part: Rows, with all columns.
         traces: What tells of the samples.
-        stones: What is put in their places.
+        names: What is put in their places, by the beginning of an id.
         done: Where it is counted.
     """
     gone = _theirs(name, part, traces)
     changed = pa.repeat(False, part.num_rows)
     if name == "training_sets":
-        part = _buried(part, gone, stones)
+        part = _buried(part, gone, names)
         changed = gone
     else:
         done.removed += pc.sum(gone).as_py() or 0
@@ -130,7 +131,7 @@ def without(
             continue
         old = part[column.name].to_pylist()
         new = [
-            _redacted(text, traces, stones) if suspect else text
+            _redacted(text, traces, names) if suspect else text
             for text, suspect in zip(old, found.to_pylist(), strict=True)
         ]
         here = [a != b for a, b in zip(old, new, strict=True)]
@@ -187,10 +188,10 @@ def _carried(row: dict[str, str | None], traces: Traces) -> bool:
     return event not in traces.answered or json.loads(told).get("body_sha256") in traces.answers
 
 
-def _buried(part: pa.Table, gone: pa.Array, stones: Tombstones) -> pa.Table:
+def _buried(part: pa.Table, gone: pa.Array, names: Mapping[str, str]) -> pa.Table:
     """Return rows of training sets with tombstones: how many there were is not forgotten."""
     ids = [
-        (stones.name_of(one) or "erased") if going else one
+        names.get(one[:SHORT], "erased") if going else one
         for one, going in zip(part["sample_id"].to_pylist(), gone.to_pylist(), strict=True)
     ]
     for name, values in (
@@ -202,8 +203,6 @@ def _buried(part: pa.Table, gone: pa.Array, stones: Tombstones) -> pa.Table:
     return part
 
 
-def _redacted(text: str, traces: Traces, stones: Tombstones) -> str:
+def _redacted(text: str, traces: Traces, names: Mapping[str, str]) -> str:
     """Return a text with tombstones where it named samples or places of theirs."""
-    names = {one: stones.name_of(one) or "erased" for one in traces.ids}
-    short = {one[:12]: name for one, name in names.items()}
-    return traces.text.sub(lambda found: short.get(found[0][:12].lower(), "erased"), text)
+    return traces.text.sub(lambda found: names.get(found[0][:SHORT].lower(), "erased"), text)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +17,11 @@ from visionloop.lake.storage import is_member, local_path
 # So many characters of an id are looked for: Iceberg's bounds hold 16, of which it may raise the
 # last; our own messages tell 12.
 SHORT = 12
+# Of more alternatives Arrow's patterns become a hundred times slower, all at once.
+_AT_ONCE = 128
 ID, URI, BYTES = "id", "uri", "bytes"
+_HEX = "hex"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -92,19 +97,22 @@ class Traces:
         return rf"(?<![\w.%~/-])(?:{forms})(?!\.?[\w%~-])"
 
     @cached_property
-    def pattern(self) -> str:
+    def patterns(self) -> list[str]:
         """The same for Arrow, which knows no look-around: what it finds may be no trace."""
-        ids = sorted({one[:SHORT] for one in self.ids})
-        return f"(?i:{'|'.join(ids)})" + "".join(f"|{_quoted(form)}" for form in self.places)
+        told = [f"(?i:{one})" for one in sorted(self._short)] + [
+            _quoted(one) for one in self.places
+        ]
+        return ["|".join(some) for some in _some(told)]
 
     @cached_property
-    def raw_pattern(self) -> str:
-        """What finds ids, as text or as 32 bytes, places and blobs in bytes of any kind."""
-        raw = {form.encode() for form in self.places}
-        raw |= {bytes.fromhex(one) for one in self.ids}
-        raw |= {_middle(one) for one in self.blobs}
-        told = ["".join(rf"\x{byte:02x}" for byte in one) for one in sorted(raw)]
-        return "|".join([f"(?i:{'|'.join(sorted(self._short))})", *told])
+    def _needles(self) -> list[list[tuple[str, str, bytes]]]:
+        """What is looked for in bytes of any kind: its kind, what finds it, all of it."""
+        raw = [(ID, bytes.fromhex(one)) for one in sorted(self.ids)]
+        raw += [(BYTES, one) for one in sorted(self.blobs)]
+        found = [(_HEX, f"(?i:{one})", one.encode()) for one in sorted(self._short)]
+        found += [(kind, _escaped(_middle(one)), one) for kind, one in raw]
+        found += [(URI, _escaped(form.encode()), form.encode()) for form in self.places]
+        return list(_some(found))
 
     @cached_property
     def longest(self) -> int:
@@ -123,25 +131,29 @@ class Traces:
     def _short(self) -> frozenset[str]:
         return frozenset(one[:SHORT] for one in self.ids)
 
-    def in_bytes(self, data: bytes | memoryview) -> set[str]:
+    def in_bytes(self, data: bytes) -> set[str]:
         """Return what kinds of traces some bytes hold."""
         held = pa.array([data], pa.large_binary())
-        if not pc.match_substring_regex(held, pattern=self.raw_pattern)[0].as_py():
-            return set()
-        whole = bytes(data)
-        found = set()
-        lower = whole.lower()
-        if any(one.encode() in lower for one in self._short):
-            found.add(ID)
-        if any(bytes.fromhex(one) in whole for one in self.ids):
-            found.add(ID)
-        if any(one in whole for one in self.blobs):
-            found.add(BYTES)
-        if self.places and self.in_text(whole.decode("latin-1")) & {URI}:
-            found.add(URI)
-        if any(not form.isascii() and form.encode() in whole for form in self.places):
-            found.add(URI)
+        found: set[str] = set()
+        for needles in self._needles:
+            pattern = "|".join(one for _, one, _ in needles)
+            if not pc.match_substring_regex(held, pattern=pattern)[0].as_py():
+                continue
+            kinds = {kind for kind, _, _ in needles}
+            lower = data.lower() if _HEX in kinds else b""
+            for kind, _, whole in needles:
+                if kind == URI:
+                    if whole in data and self._is_place(whole, data):
+                        found.add(URI)
+                elif whole in (lower if kind == _HEX else data):
+                    found.add(ID if kind == _HEX else kind)
         return found
+
+    def _is_place(self, form: bytes, data: bytes) -> bool:
+        # As in `_places`.
+        return (
+            re.search(rb"(?<![\w.%~/-])" + re.escape(form) + rb"(?!\.?[\w%~-])", data) is not None
+        )
 
     def in_column(self, column: pa.Array | pa.ChunkedArray) -> set[str]:
         """Return what kinds of traces a column holds, whatever its type."""
@@ -163,9 +175,11 @@ class Traces:
         elif pa.types.is_fixed_size_binary(kind):
             found |= self._in_binary(column, kind.byte_width)
         elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            some = pc.fill_null(pc.match_substring_regex(column, pattern=self.raw_pattern), False)
-            for value in column.filter(some).to_pylist():
-                found |= self.in_bytes(value)
+            for needles in self._needles:
+                pattern = "|".join(one for _, one, _ in needles)
+                some = pc.fill_null(pc.match_substring_regex(column, pattern=pattern), False)
+                for value in column.filter(some).to_pylist():
+                    found |= self.in_bytes(value)
         return found
 
     def _in_binary(self, column: pa.Array, width: int) -> set[str]:
@@ -178,7 +192,20 @@ class Traces:
 
     def suspects(self, column: pa.Array | pa.ChunkedArray) -> pa.Array:
         """Return which texts of a column may hold a trace."""
-        return pc.fill_null(pc.match_substring_regex(column, pattern=self.pattern), False)
+        found = pa.repeat(False, len(column))
+        for pattern in self.patterns:
+            some = pc.fill_null(pc.match_substring_regex(column, pattern=pattern), False)
+            found = pc.or_(found, some)
+        return found
+
+
+def _some(every: Sequence[T]) -> Iterator[list[T]]:
+    for start in range(0, len(every), _AT_ONCE):
+        yield list(every[start : start + _AT_ONCE])
+
+
+def _escaped(data: bytes) -> str:
+    return "".join(rf"\x{byte:02x}" for byte in data)
 
 
 def _middle(blob: bytes) -> bytes:

@@ -135,6 +135,7 @@ def erase(
     done.deleted, done.originals = beside.originals(
         found.originals.items(), delete=delete_source and not dry_run
     )
+    done.originals |= dict.fromkeys(sorted(found.sidecars), "a sidecar: see what it says of them")
     if dry_run:
         return done
     _clean_catalog(lakes[0])
@@ -195,6 +196,7 @@ def _found(
     found.traces |= before
     for uri, samples in (begun.get("originals") or {}).items():
         found.originals[uri] |= set(samples)
+    found.sidecars |= set(begun.get("sidecars") or ())
     found.tasks |= set(begun.get("tasks") or ())
     found.runs |= set(begun.get("runs") or ())
     told = {(model.loop, model.model_id) for model in found.models}
@@ -226,6 +228,7 @@ def _write_journal(lake: Lake, found: Gathered, begun: dict[str, Any]) -> None:
     told = {
         "begun_at": begun.get("begun_at") or datetime.now(UTC).isoformat(),
         "traces": found.traces.to_json(),
+        "sidecars": sorted(found.sidecars),
         "originals": {uri: sorted(samples) for uri, samples in found.originals.items()},
         "tasks": sorted(found.tasks),
         "runs": sorted(found.runs),
