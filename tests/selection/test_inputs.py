@@ -31,7 +31,7 @@ def test_the_value_of_similar_images_equals_its_formula() -> None:
     values = np.random.default_rng(3).random(9)
     distance = np.linalg.norm(x[:, None].astype(np.float64) - known[None], axis=2)
     nearest = np.sort(distance, axis=1)[:, :5]
-    weight = np.exp(-nearest / nearest.mean())
+    weight = np.exp(-nearest / nearest.mean(axis=1, keepdims=True))
     of_nearest = values[np.argsort(distance, axis=1)[:, :5]]
     expected = (weight * of_nearest).sum(axis=1) / weight.sum(axis=1)
     np.testing.assert_allclose(value_of_similar(x, known, values), expected, atol=1e-5)

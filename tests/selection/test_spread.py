@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,83 +10,35 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.selection.small_lake import CLASSES, NOW, deploy, fill, ids, label, put
+from tests.selection.small_lake import CLASSES, NOW, fill, ids, put
+from tests.selection.spreading import (
+    DIVERSE,
+    SCORES,
+    alone,
+    fill_many,
+    joined,
+    loop_yaml,
+    planned,
+    propose,
+    weights,
+)
 from visionloop.errors import InputError, VisionloopError
 from visionloop.lake import Lake, parts
 from visionloop.selection import proposals
 from visionloop.selection.engine import Selection
-from visionloop.selection.joining import Joined, join
+from visionloop.selection.joining import join
 from visionloop.selection.lots import lots
-from visionloop.selection.material import read_material
-from visionloop.selection.record import select_material
-from visionloop.selection.spread_files import Spread, read_plan
-from visionloop.stages.plan_selection import PlanSelectionOutputs, plan_selection
-from visionloop.stages.select import configured, round_seed, select
+from visionloop.selection.spread_files import read_plan
+from visionloop.stages.plan_selection import plan_selection
+from visionloop.stages.select import select
 from visionloop.stages.select_shard import select_shard
 
 N = 900
-SHARD = 250
-SCORES = {"input": {"type": "SCORES", "score": "margin"}, "strategy": {"type": "WEIGHTS"}}
-DIVERSE = {"input": {"type": "EMBEDDINGS"}, "strategy": {"type": "DIVERSITY"}}
-
-
-def weights(key: str, strength: float = 1.0) -> dict[str, Any]:
-    strategy = {"type": "WEIGHTS", "strength": strength}
-    return {"input": {"type": "METADATA", "key": key}, "strategy": strategy}
 
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    """900 samples of which half were predicted and ten labelled; copies, flags, other files."""
-    lake = Lake.open(str(tmp_path_factory.mktemp("spread") / "lake"), loop="small")
-    names = fill(lake, N)
-    deploy(lake, names[: N // 2])
-    label(lake, names[5:15])
-    more = [f"0{i:03x}x" for i in range(60)]  # in between the others, in a file of their own
-    rows = [{"sample_id": s, "split": "pool", "sharpness": None, "ingested_at": NOW} for s in more]
-    put(lake, "samples", rows)
-    with lake.run(stage="infer", round_id="0000") as run:
-        x = np.random.default_rng(5).normal(size=(60, 8)).astype(np.float32)
-        run.append_embeddings("pixels", more[::-1], 3 * x)
-        run.commit(outputs={"space": "pixels"})
-    flag = {"subject_type": "sample", "kind": "near_duplicate", "stage": "ingest"}
-    put(lake, "flags", [{"subject": names[i], **flag} for i in range(20, 40)])
-    put(lake, "label_requests", [{"sample_id": names[50], "purpose": "training"}])
-    return lake
-
-
-def loop_yaml(lake: Lake, selection: dict[str, Any], **cluster: Any) -> str:
-    section = {"select_shard_size": SHARD, "select_whole": 2000} | cluster
-    settings = {"name": lake.loop, "lake": lake.uri, "classes": CLASSES}
-    return json.dumps(settings | {"selection": selection, "cluster": section})
-
-
-def planned(lake: Lake, selection: dict[str, Any], **cluster: Any) -> PlanSelectionOutputs:
-    return plan_selection(config=loop_yaml(lake, selection, **cluster), round_id="0000")
-
-
-def propose(lake: Lake, plan: PlanSelectionOutputs, order: slice = slice(None)) -> Spread:
-    for shard in plan.shards[order]:
-        select_shard(config=loop_yaml(lake, {}), round_id="0000", plan=plan.plan, shard=shard)
-    return read_plan(lake, plan.plan)
-
-
-def joined(lake: Lake, selection: dict[str, Any]) -> Joined:
-    plan = planned(lake, selection)
-    assert plan.n_shards == 4
-    return join(lake, propose(lake, plan))
-
-
-def alone(lake: Lake, selection: dict[str, Any]) -> Selection:
-    config = configured(_config(lake, selection), 0, "")
-    material = read_material(lake, config, classes=CLASSES)
-    return select_material(material, None, seed=round_seed(config.seed, "0000"), unattended=True)
-
-
-def _config(lake: Lake, selection: dict[str, Any]) -> Any:
-    from visionloop.config import load_config
-
-    return load_config(loop_yaml(lake, selection)).selection
+    return fill_many(str(tmp_path_factory.mktemp("spread") / "lake"), N)
 
 
 @pytest.mark.parametrize("number", [1, 3, 7])
@@ -232,9 +183,7 @@ def test_copies_in_different_shards_are_not_both_picked(lake: Lake) -> None:
 
 
 def joined_of(lake: Lake, selection: dict[str, Any], size: int = 100) -> Selection:
-    plan = planned(lake, selection, select_shard_size=size)
-    assert plan.n_shards == 4
-    return join(lake, propose(lake, plan)).selection
+    return joined(lake, selection, select_shard_size=size).selection
 
 
 def test_neither_the_order_of_shards_nor_a_second_try_changes_what_is_picked(
@@ -292,7 +241,7 @@ def test_a_shard_that_died_half_way_is_listed_again(
         ({"strategy": "diversity", "n_samples": 200}, "200 picks are too many beside shards of"),
     ],
 )  # fmt: skip
-def test_what_needs_everybody_is_done_by_one_task_or_refused(
+def test_what_needs_everybody_is_done_by_one_task_where_it_may_hold_them(
     filled: Lake, selection: dict[str, Any], why: str, tmp_path: Path
 ) -> None:
     page: Any = type("Page", (), {"path": str(tmp_path / "page.md"), "uri": "", "metadata": {}})
@@ -300,10 +249,6 @@ def test_what_needs_everybody_is_done_by_one_task_or_refused(
     plan = plan_selection(config=config, round_id="0000", page=page)
     assert plan == ("", 0, [])
     assert why in Path(page.path).read_text()
-    with pytest.raises(InputError, match="cannot be spread over shards") as told:
-        planned(filled, selection, select_whole=500)
-    assert why in str(told.value) and "cluster.select_whole" in told.value.remedy
-    assert "963 embeddings" in str(told.value)
 
 
 def test_few_embeddings_and_none_make_no_shard(filled: Lake, lake: Lake) -> None:
@@ -348,7 +293,9 @@ def test_a_shard_of_the_holdout_alone_proposes_nobody(filled: Lake) -> None:
     config = loop_yaml(filled, {})
     told = select_shard(config=config, round_id="0000", plan=plan.plan, shard=held[0])
     assert told == (0, 0, 0)
-    assert proposals.read_proposed(filled, held[0]).x.shape == (0, 8)
+    assert proposals.read_proposed(filled, held[0]).table.schema.field("vector").type == pa.binary(
+        32
+    )
     with pytest.raises(InputError, match="has no shard 'x'"):
         select_shard(config=config, round_id="0000", plan=plan.plan, shard="x")
 

@@ -144,6 +144,29 @@ def count(lake: Lake, table: str, column: str, value: str, version: str) -> int:
     return total
 
 
+def smallest(
+    lake: Lake, table: str, column: str, number: int, version: str
+) -> tuple[list[str], bool]:
+    """Return the smallest values of a column of text, each once, and whether there are others.
+
+    Args:
+        lake: The lake.
+        table: Name of the table.
+        column: The column; what is null in it does not count.
+        number: How many at most.
+        version: Lake version; empty for the newest.
+
+    Memory: twice as many values, and a batch.
+    """
+    held: set[str] = set()
+    more = False
+    for batch in _batches(lake, table, [column], None, version):
+        held.update(pc.unique(batch[column]).drop_null().to_pylist())
+        if len(held) > 2 * number:
+            held, more = set(sorted(held)[:number]), True
+    return sorted(held)[:number], more or len(held) > number
+
+
 def _batches(
     lake: Lake, name: str, columns: list[str] | None, where: Any, version: str
 ) -> Iterator[pa.RecordBatch]:

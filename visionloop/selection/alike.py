@@ -15,8 +15,8 @@ ALIKE = 5
 def value_of_similar(x: Floats, known: Floats, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean value of the 5 nearest known rows, each weighted by `exp(-d/c)`.
 
-    c is the mean of all these distances. Nadaraya-Watson regression over nearest neighbours (1964).
-    Cost O(n·m·d).
+    c is the mean of a row's own 5 distances, so that no value depends on who else is asked about.
+    Nadaraya-Watson regression over nearest neighbours (1964). Cost O(n·m·d).
 
     Args:
         x: float32 [n, d].
@@ -27,8 +27,9 @@ def value_of_similar(x: Floats, known: Floats, values: NDArray[np.float64]) -> N
         float64 [n].
     """
     who, distance = nearest_few(x, known, min(ALIKE, len(known)))
-    scale = float(distance.mean()) if len(x) else 0.0
-    weight = np.exp(-distance / scale) if scale > 0 else np.ones_like(distance)
+    scale = distance.mean(axis=1, keepdims=True)
+    # Where all distances are 0, the known rows are as near as each other.
+    weight = np.exp(-distance / np.where(scale > 0, scale, 1.0))
     return np.asarray((weight * values[who]).sum(axis=1) / weight.sum(axis=1))
 
 

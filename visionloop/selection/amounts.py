@@ -72,7 +72,7 @@ class Some(Fixed):
         name: Shown in the explanation.
         values: float64 [m] in [0, 1]; NaN where the other kind counts, or nothing is known.
         neutral: What counts where nothing is known of either kind.
-        nothing: bool [m], where nothing is known of either kind; filled here.
+        nothing: bool [m], where nothing is known of either kind.
         strength: Multiplies the log-objective.
     """
 
@@ -87,7 +87,11 @@ class Some(Fixed):
         filled = np.where(np.isnan(values), np.where(nothing, neutral, 1.0), values)
         super().__init__(name, filled, strength, scale=1.0)
         self._known = ~np.isnan(values)
-        self.informed = bool(self._known.any())
+
+    def restate(self, neutral: float, top: float) -> None:
+        """Change nothing: a value is filled by what counts beside the other kind."""
+        self.informed = True
+        self._values = np.clip(self.given, FLOOR, 1.0)
 
 
 class Counted(Balance):

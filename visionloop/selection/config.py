@@ -14,7 +14,14 @@ from pydantic import Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from visionloop.errors import InputError
-from visionloop.selection.lines import FILTERS, Objective, Reducer, Section
+from visionloop.selection.lines import (
+    FILTERS,
+    Objective,
+    Reducer,
+    Section,
+    is_lightlys,
+    only_filters,
+)
 from visionloop.validation import validate
 
 Preset = Literal[
@@ -30,15 +37,18 @@ Preset = Literal[
 ScoreName = Literal["least_confidence", "margin", "entropy"]
 Dialect = Literal["visionloop", "lightly"]
 
-# What LightlyOne means where a key is not given.
 # The flag of samples whose every file is gone, see `visionloop.media.places`.
 MEDIA_MISSING = "media_missing"
+# What LightlyOne means where a key is not given.
 _LIGHTLY_DEFAULTS: dict[str, Any] = {"random_share": 0.0, "unknown_share": 0.0, "exclude_flags": ()}
 # Keys of a LightlyOne configuration; a file of these alone is one.
 _LIGHTLY_ELSEWHERE = {
     "lightly_path_regex": "Write what the path tells into each image's sidecar, as metadata",
     "auto_tasks": "Select by the predictions of the loop's own model",
 }
+# Parts of a file for LightlyOne that say how its worker runs. One key of them chooses samples.
+WORKER_PARTS = ("worker_config", "lightly_config")
+_LISTED = "relevant_filenames_file"
 _LIGHTLY_KEYS = frozenset({"n_samples", "proportion_samples", "strategies", *_LIGHTLY_ELSEWHERE})
 
 
@@ -167,7 +177,7 @@ class SelectionConfig(Section):
         if self.strategies and all(o.strategy.type in FILTERS for o in self.strategies):
             raise ValueError(
                 f"{' and '.join(sorted(FILTERS))} only filter: `strategies` needs an objective "
-                "beside them"
+                "beside them, such as RANDOM with WEIGHTS"
             )
         if self.proportion_samples is not None and "n_samples" in self.model_fields_set:
             raise ValueError("give `n_samples` or `proportion_samples`, not both")
@@ -185,6 +195,9 @@ class SelectionConfig(Section):
             for key, value in _LIGHTLY_DEFAULTS.items():
                 if key not in data and to_camel(key) not in data:
                     filled[key] = value
+            if only_filters(data.get("strategies")):  # any of those who pass, by lot
+                lot = {"input": {"type": "RANDOM"}, "strategy": {"type": "WEIGHTS"}}
+                filled["strategies"] = [*data["strategies"], lot]
         return filled
 
 
@@ -195,7 +208,8 @@ def parse_selection_config(
 
     Args:
         data: The mapping that YAML or JSON gave. A file that holds nothing but a `selection`
-            section (or LightlyOne's `selection_config`) is read as that section.
+            section (or LightlyOne's `selection_config`, also beside `WORKER_PARTS`) is read as
+            that section.
         where: The file or section, for the error.
         alone: The mapping is a file of its own, which may be one of LightlyOne's.
 
@@ -204,15 +218,35 @@ def parse_selection_config(
             are named, each with its place.
     """
     lightly = False
-    if isinstance(data, Mapping) and len(data) == 1:
-        (wrapper,) = data
-        if wrapper in {"selection", "selection_config", "selectionConfig"}:
-            data, lightly = data[wrapper], wrapper != "selection"
+    if isinstance(data, Mapping):
+        rest = _without_worker(data, where)
+        if len(rest) == 1:
+            (wrapper,) = rest
+            if wrapper in {"selection_config", "selectionConfig"}:
+                data, lightly = rest[wrapper], True
+            elif wrapper == "selection" and len(data) == 1:
+                data = data[wrapper]
     if alone and isinstance(data, Mapping) and "strategies" in data:
-        lightly = lightly or set(data) <= _LIGHTLY_KEYS | {to_camel(key) for key in _LIGHTLY_KEYS}
+        known = _LIGHTLY_KEYS | {to_camel(key) for key in _LIGHTLY_KEYS}
+        lightly = lightly or (set(data) <= known and is_lightlys(data["strategies"]))
         if lightly:
             data = _from_lightly(data, where)
     return validate(SelectionConfig, data, where=where)
+
+
+def _without_worker(data: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a file for LightlyOne without what its worker is told."""
+    rest = dict(data)
+    for part in WORKER_PARTS:
+        for key in (part, to_camel(part)):
+            told = rest.pop(key, None)
+            if isinstance(told, Mapping) and (told.get(_LISTED) or told.get(to_camel(_LISTED))):
+                raise InputError(
+                    f"`{_LISTED}` in `{key}` limits what is selected from, which is not supported",
+                    where=where,
+                    remedy="Ingest those files alone, or filter by a THRESHOLD on metadata",
+                )
+    return rest
 
 
 def _from_lightly(data: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -220,7 +254,7 @@ def _from_lightly(data: Mapping[str, Any], where: str) -> dict[str, Any]:
     for key, remedy in _LIGHTLY_ELSEWHERE.items():
         if data.get(key) or data.get(to_camel(key)):
             raise InputError(f"`{key}` is no part of a selection here", where=where, remedy=remedy)
-    filled = {"dialect": "lightly", **data}
+    filled = {"dialect": "lightly", **{k: v for k, v in data.items() if v is not None}}
     for key in ("n_samples", "nSamples"):
         if filled.get(key) == -1:  # no limit but that of a stopping condition
             del filled[key]

@@ -21,6 +21,7 @@ _OPERATIONS = {
     "BIGGER": np.greater,
     "BIGGER_EQUAL": np.greater_equal,
 }
+LABELLED = "labelled already"
 # Distance of near duplicates that a line NEAR_DUPLICATES means when it gives none.
 NEAR = 0.1
 
@@ -79,7 +80,7 @@ def eligible(
         removed[reason] = removed.get(reason, 0) + int((mask & keep).sum())
         keep[mask] = False
 
-    drop("labelled already", _among(pool.sample_ids, labelled.sample_ids))
+    drop(LABELLED, _among(pool.sample_ids, labelled.sample_ids))
     drop("selected already", _among(pool.sample_ids, taken))
     drop("in the holdout", _among(pool.sample_ids, holdout.sample_ids))
     for kind in config.flags_left_out:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visionloop.lake import parts
-from visionloop.selection.pool import NOT_OF_LENGTH_1, stack_vectors
-from visionloop.selection.spaces import no_vector
+from visionloop.selection.pool import NOT_OF_LENGTH_1, Harvested, stack_vectors
+from visionloop.selection.spaces import Spaces, no_vector
 from visionloop.vectors.exact import Floats, squared_norms
 
 if TYPE_CHECKING:
@@ -56,12 +56,15 @@ class Extract:
         sample_ids: In ascending order, each once.
         x: float32 [n, d] in the same order; scaled to length 1 in its place.
         known: Vectors of other samples that matter: labelled ones, and those of queries.
+        harvested: Harvested images that tell about similar ones, if any do.
+        others: Further embedding spaces, whose vectors are read for all of these samples.
 
     Attributes:
         everywhere: Samples whose vector is here.
+        harvested: As it was given.
 
     Raises:
-        InputError: A vector holds NaN or infinity.
+        InputError: A vector holds NaN or infinity, or the lake has no such space.
     """
 
     def __init__(
@@ -72,6 +75,8 @@ class Extract:
         sample_ids: Sequence[str],
         x: Floats,
         known: dict[str, Floats],
+        harvested: Harvested | None = None,
+        others: Collection[str] = (),
     ) -> None:
         self._lake, self._version, self._space = lake, version, space
         self._ids = list(sample_ids)
@@ -84,6 +89,9 @@ class Extract:
         self._mine = set(self._ids)
         self._known = known
         self.everywhere = _Either(self._mine, known)
+        self.harvested = harvested
+        among = sorted({*self._mine, *known}) if others else []
+        self._others = Spaces(lake, list(others), version, among)
 
     def read(self, table: str, *columns: str, where: str | None = None) -> pa.Table:
         """Read a table: of one with rows for every sample only those of samples that are here.
@@ -114,12 +122,12 @@ class Extract:
         return pa.concat_tables([rows, holdout.filter(pa.array(others, pa.bool_()))])
 
     def split(self, ids: list[str]) -> tuple[list[str], dict[str, int]]:
-        """Return the samples that are here, in the order given; none is missing."""
-        return [sample for sample in ids if sample in self._mine], {}
+        """Return the samples that are here, and how many are missing in another space, by space."""
+        return self._others.split([sample for sample in ids if sample in self._mine])
 
     def embedded(self, ids: list[str]) -> list[str]:
-        """Return the samples whose vector is here."""
-        return [sample for sample in ids if sample in self.everywhere]
+        """Return the samples whose vector is here, and in the other spaces, too."""
+        return self._others.embedded([sample for sample in ids if sample in self.everywhere])
 
     def vectors(self, ids: Sequence[str]) -> dict[str, Floats]:
         """Return the vectors of some samples, of length 1, by space; without a copy for all.
@@ -128,7 +136,7 @@ class Extract:
             InputError: A sample has none.
         """
         if len(ids) == len(self._ids) and all(a == b for a, b in zip(ids, self._ids, strict=True)):
-            return {self._space: self._x}
+            return {self._space: self._x, **self._others.vectors(ids)}
         missing = [sample for sample in ids if sample not in self.everywhere]
         if missing:
             raise no_vector(missing, self._space)
@@ -136,4 +144,4 @@ class Extract:
         for i, name in enumerate(ids):
             own = name in self._mine
             result[i] = self._x[bisect_left(self._ids, name)] if own else self._known[name]
-        return {self._space: result}
+        return {self._space: result, **self._others.vectors(ids)}

@@ -24,7 +24,8 @@ _LIGHTLY_COLUMNS = {
 }
 # Harvested images that similar ones are looked for among. The first by id: ids are hashes, so this
 # is as good as a draw, and the same at every run.
-_HARVESTED = 10_000
+HARVESTED = 10_000
+_ROWS = 1 << 14  # compared at a time, so that no second copy of all is made
 _COMMITTEE = {"vote_entropy": vote_entropy, "consensus_divergence": consensus_divergence}
 
 
@@ -91,14 +92,23 @@ def score_of(
 
 def _similar(pool: Pool, name: str, space: str) -> NDArray[np.float64]:
     """Return what similar harvested images scored, NaN for those that were harvested themselves."""
-    direct = pool.scores.get(DEPLOYED + name)
+    direct = pool.scores.get(DEPLOYED + name, np.full(len(pool), np.nan))
     result = np.full(len(pool), np.nan)
-    if direct is None or not np.isfinite(direct).any() or not pool.embeddings:
+    if not pool.embeddings:
         return result
-    known = np.isfinite(direct)
-    told = np.flatnonzero(known)[:_HARVESTED]
     x = pool.embeddings[space_of(pool, space)]
-    result[~known] = value_of_similar(x[~known], x[told], direct[told])
+    if pool.harvested is None:
+        told = np.flatnonzero(np.isfinite(direct))[:HARVESTED]
+        known, values = x[told], direct[told]
+    else:
+        all_values = pool.harvested.scores.get(name, np.zeros(0))
+        told = np.flatnonzero(np.isfinite(all_values))
+        known, values = pool.harvested.x[told], all_values[told]
+    if len(told):
+        asked = np.flatnonzero(np.isnan(direct))
+        for start in range(0, len(asked), _ROWS):
+            rows = asked[start : start + _ROWS]
+            result[rows] = value_of_similar(x[rows], known, values)
     return result
 
 

@@ -4,12 +4,13 @@ Guards hold as in a selection of one task: of every candidate all is read again,
 are refused wherever they come from. Where each sample has a number for itself, the picks are those
 of one task: scales are measured over all shards, the totals of everybody are formed from what the
 shards wrote down, and whoever has the largest is among the candidates. Where distances count they
-are those of two-stage greedy, see `visionloop.selection.shards`.
+are those of two-stage greedy, see `visionloop.selection.shards`. What needs everybody at once is
+selected from a uniform sample of the pool, see `visionloop.selection.sampled`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from visionloop.errors import VisionloopError
 from visionloop.lake import parts
+from visionloop.selection.eligibility import LABELLED
 from visionloop.selection.engine import STOPPING, Pick, Selection
 from visionloop.selection.extract import Extract
 from visionloop.selection.greedy import TIE_DECIMALS
@@ -32,6 +34,7 @@ from visionloop.selection.proposals import (
     sum_of,
 )
 from visionloop.selection.record import select_material
+from visionloop.selection.sampled import read_sample
 from visionloop.selection.shards import farthest
 from visionloop.selection.spread import at_least
 from visionloop.selection.spread_files import Spread, read_table
@@ -48,12 +51,14 @@ class Joined:
     """The selection over all shards.
 
     Attributes:
-        selection: As a selection of one task, with the flag `selected_in_shards`.
+        selection: As a selection of one task, with the flag `selected_in_shards`, and
+            `sampled_pool` where not all that is eligible is in the sample.
         material: What was read of the candidates.
         candidates: How many there were.
         bound: Where distances alone count: no eligible sample is farther than this from one that is
             picked or labelled. None otherwise.
         least: Likewise: whatever so many are picked, some eligible sample is at least this far.
+        of: Of how many samples the candidates are a uniform sample; 0 where they are none.
     """
 
     selection: Selection
@@ -61,6 +66,7 @@ class Joined:
     candidates: int
     bound: float | None
     least: float | None
+    of: int
 
 
 def join(lake: Lake, spread: Spread) -> Joined:
@@ -82,29 +88,56 @@ def join(lake: Lake, spread: Spread) -> Joined:
     n = config.n_samples
     if config.proportion_samples is not None:
         n = max(1, round(config.proportion_samples * n_eligible))
+    found = _of_sample if spread.sample else _of_candidates
+    selection, material, candidates = found(lake, spread, shards, n, n_eligible)
+    _check_draw(spread, shards, selection)
+    return _over_all(lake, spread, shards, selection, material, n_eligible, candidates)
+
+
+def _of_sample(
+    lake: Lake, spread: Spread, shards: Sequence[Proposed], n: int, n_eligible: int
+) -> tuple[Selection, Material, int]:
+    """Select among a uniform sample of what is eligible; with all of it, as one task does."""
+    known_to = min(shard.told["lot"] for shard in shards)
+    labelled: Collection[str] = spread.labelled
+    for space in _other_spaces(spread):
+        labelled = lake.embeddings(space, sorted(labelled), version=spread.version)[0]
+    named = [shard.table for shard in shards]
+    sample = read_sample(lake, spread, named, known_to, sorted(labelled))
+    material = _material(lake, spread, sample.sample_ids, sample.x, {})
+    selection = select_material(material, n, seed=spread.seed, unattended=True)
+    if sample.size < n_eligible:
+        selection = replace(selection, flags=("sampled_pool", *selection.flags))
+    return selection, material, sample.size
+
+
+def _of_candidates(
+    lake: Lake, spread: Spread, shards: Sequence[Proposed], n: int, n_eligible: int
+) -> tuple[Selection, Material, int]:
+    """Select among candidates of which the shards have proposed the best."""
     scaled: list[dict[str, Any]] = next(
         (shard.told["scaled"] for shard in shards if "scaled" in shard.told), []
     )
     totals, whole = _totals(lake, spread, shards, scaled, keep=not spread.diverse)
     known = dict(spread.known)
     for shard in shards:
-        known |= zip(shard.sample_ids, shard.x, strict=True)
-    named = {name for shard in shards for name in shard.sample_ids}
+        known |= shard.vectors
+    named = {name for shard in shards for name in shard.table["sample_id"].to_pylist()}
     wanted = at_least(min(n, n_eligible))
     while True:
         first = _largest(lake, spread, shards, totals, wanted)
         missing = first - known.keys()
-        found = lake.embeddings(config.space, sorted(missing), version=spread.version)
+        found = lake.embeddings(spread.config.space, sorted(missing), version=spread.version)
         known |= zip(*found, strict=True)
-        material = _material(lake, spread, sorted(named | first), known, whole)
+        ids = sorted(named | first)
+        x = np.stack([known[name] for name in ids]) if ids else np.zeros((0, 0), dtype=np.float32)
+        material = _material(lake, spread, ids, x, whole)
         selection = select_material(material, n, seed=spread.seed, unattended=True)
         selected = {pick.sample_id for pick in selection.picks if pick.arm == "selected"}
         # Whoever is picked beyond the first was one of the others' candidates, by chance there.
         if not first or wanted >= n_eligible or selected <= first:
-            break
+            return selection, material, len(ids)
         wanted *= _MORE
-    _check_draw(spread, shards, selection)
-    return _over_all(lake, spread, shards, selection, material, n_eligible)
 
 
 def _totals(
@@ -166,18 +199,19 @@ def _largest(
 
 
 def _material(
-    lake: Lake,
-    spread: Spread,
-    ids: list[str],
-    known: dict[str, Floats],
-    whole: dict[str, tuple[float, float]],
+    lake: Lake, spread: Spread, ids: list[str], x: Floats, whole: dict[str, tuple[float, float]]
 ) -> Material:
-    x = np.stack([known[name] for name in ids]) if ids else np.zeros((0, 0), dtype=np.float32)
-    extract = Extract(lake, spread.version, spread.config.space, ids, x, spread.known)
+    space, others = spread.config.space, _other_spaces(spread)
+    extract = Extract(lake, spread.version, space, ids, x, spread.known, spread.harvested, others)
     material = read_material(
         lake, spread.config, classes=spread.classes, version=spread.version, extract=extract
     )
     return replace(material, pool=replace(material.pool, whole=whole))
+
+
+def _other_spaces(spread: Spread) -> list[str]:
+    spaces = {line.input.space for line in spread.config.strategies}
+    return sorted(spaces - {"", spread.config.space})
 
 
 def _check_draw(spread: Spread, shards: Sequence[Proposed], selection: Selection) -> None:
@@ -211,8 +245,10 @@ def _over_all(
     selection: Selection,
     material: Material,
     n_eligible: int,
+    candidates: int,
 ) -> Joined:
     """Return the selection with counts, propensities and radii of all shards."""
+    n_all = n_eligible
     removed: dict[str, int] = {}
     n_pool = sum(shard.told["pool"] for shard in shards)
     everyone = parts.count(lake, "samples", "split", "pool", spread.version)
@@ -221,7 +257,14 @@ def _over_all(
     for shard in shards:
         for reason, number in shard.told["removed"].items():
             removed[reason] = removed.get(reason, 0) + number
-    fewer = selection.eligible / max(1, n_eligible)
+    # Who is eligible for itself and yet is not, beside the others of a sample.
+    late = {reason: n for reason, n in selection.removed.items() if reason != LABELLED}
+    late = late if spread.sample else {}
+    for reason, number in late.items():
+        where = " of the sample" if candidates < n_eligible else ""
+        removed[reason + where] = removed.get(reason + where, 0) + number
+    fewer = (selection.eligible + sum(late.values())) / max(1, n_eligible)
+    n_eligible -= sum(late.values())
     picks = tuple(
         replace(pick, propensity=pick.propensity * fewer) if pick.arm == "random" else pick
         for pick in selection.picks
@@ -253,7 +296,8 @@ def _over_all(
             radius=after,
         ),
         material,
-        len(material.pool),
+        candidates,
         bound,
         least,
+        n_all if spread.sample else 0,
     )

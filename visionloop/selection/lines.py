@@ -85,6 +85,12 @@ _STRATEGY_OWNERS = {
     "purity": ("PROBCOVER",),
     "distance": ("NEAR_DUPLICATES",),
 }
+# What LightlyOne does not have: a file with any of it is none of LightlyOne's.
+_OWN_STRATEGIES = frozenset({"COVERAGE", "PROBCOVER", "BADGE", "NEAR_DUPLICATES"})
+_OWN_SCORES = frozenset(SCORES) - frozenset(DETECTION_SCORES)
+_OWN_KEYS = frozenset({"space", "query", "reducer", "radius", "purity", "distance"})
+# An older name of a strategy in LightlyOne's files.
+_OLD_NAMES = {"DIVERSIFY": "DIVERSITY"}
 
 
 class Section(BaseModel):
@@ -109,7 +115,18 @@ def _refuse_strangers(
             )
 
 
-class SelectionInput(Section):
+class _Part(Section):
+    """Input or strategy: what is null is not given, as clients of LightlyOne's API write it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {key: value for key, value in data.items() if value is not None}
+
+
+class SelectionInput(_Part):
     """The data that an objective is defined on: a number or a vector for each sample."""
 
     type: InputType = Field(description="What kind of data")
@@ -195,7 +212,7 @@ class TargetRange(Section):
         return self
 
 
-class SelectionStrategy(Section):
+class SelectionStrategy(_Part):
     """The objective that is put on an input."""
 
     type: StrategyType = Field(description="Which objective")
@@ -238,6 +255,13 @@ class SelectionStrategy(Section):
         description="NEAR_DUPLICATES: who is at most this far from a sample of a smaller id is "
         "not selected; 0.1 unless said",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_name(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or data.get("type") not in _OLD_NAMES:
+            return data
+        return {**data, "type": _OLD_NAMES[data["type"]]}
 
     @model_validator(mode="after")
     def _belongs_to_its_type(self) -> SelectionStrategy:
@@ -301,3 +325,26 @@ class Objective(Section):
         """What to find more of, LightlyOne's tag included."""
         tag = (f"tag:{self.input.tag_name}",) if self.input.tag_name else ()
         return (*(self.input.query or ()), *tag)
+
+
+def is_lightlys(lines: Any) -> bool:
+    """Tell whether nothing in the lines of a configuration, unread yet, is this program's own."""
+    for line in lines if isinstance(lines, list | tuple) else ():
+        given = [line.get(part) for part in ("input", "strategy")] if isinstance(line, dict) else []
+        for part in given:
+            if isinstance(part, dict) and (
+                _OWN_KEYS & set(part)
+                or part.get("type") in _OWN_STRATEGIES
+                or part.get("score") in _OWN_SCORES
+            ):
+                return False
+    return True
+
+
+def only_filters(lines: Any) -> bool:
+    """Tell whether all lines of a configuration, unread yet, only say who may be picked."""
+    kinds = []
+    for line in lines if isinstance(lines, list | tuple) else ():
+        strategy = line.get("strategy") if isinstance(line, dict) else None
+        kinds.append(strategy.get("type") if isinstance(strategy, dict) else None)
+    return bool(kinds) and all(kind in FILTERS for kind in kinds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,7 +118,7 @@ def read_material(
     pool = Pool.build(
         ids,
         embeddings=of_pool,
-        scores=_deployed(read, ids),
+        scores=deployed_scores(read, ids),
         metadata=metadata,
         **_predictions(read, model, ids, known_classes),
         committee=_committee(read, config, model, models, ids, known_classes),
@@ -126,12 +126,14 @@ def read_material(
         fingerprints=mine["fingerprint"].to_pylist(),
         flags=_flags(read, ids, config),
     )
+    if extract:
+        pool = replace(pool, harvested=extract.harvested)
     place = {sample: i for i, sample in enumerate(ids)} if metadata else {}
     labelled = Reference.build(
         marked_ids,
         embeddings=of_marked,
         fingerprints=marked["fingerprint"].to_pylist(),
-        # Of an extract some are not in the pool; no objective that it is for looks at theirs.
+        # Of a shard some are not in the pool; no objective that it weighs looks at theirs.
         metadata={name: [values[place[s]] if s in place else None for s in marked_ids]
                   for name, values in metadata.items()},
         labels=[names[sample] for sample in marked_ids],
@@ -268,8 +270,16 @@ def _probabilities(rows: pa.Table, model_id: str, ids: list[str], classes: int) 
     return result
 
 
-def _deployed(read: Any, ids: list[str]) -> dict[str, np.ndarray]:
-    """Return the newest harvested uncertainty of each sample, by score; NaN where none was."""
+def deployed_scores(read: Any, ids: list[str]) -> dict[str, np.ndarray]:
+    """Return the newest harvested uncertainty of some samples; none where none was harvested.
+
+    Args:
+        read: Reads columns of a table of the lake: ``read(table, *columns)``.
+        ids: The samples.
+
+    Returns:
+        float64 [n] by score, such as `deployed_margin`; NaN where a sample was not harvested.
+    """
     rows = read("confidences", "sample_id", "occurred_at", "event_id", "row", *SCORES).to_pylist()
     place = {sample: i for i, sample in enumerate(ids)} if rows else {}
     known = [row for row in rows if row["sample_id"] in place]

@@ -140,6 +140,22 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Harvested:
+    """Harvested images, which tell how uncertain the deployed model is about similar ones.
+
+    Args:
+        sample_ids: In ascending order.
+        x: float32 [t, d], rows of length 1.
+        scores: float64 [t] in [0, 1] by name (margin, least_confidence, entropy), of at most as
+            many images as are compared with; NaN for others.
+    """
+
+    sample_ids: tuple[str, ...]
+    x: NDArray[np.float32]
+    scores: Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
 class Pool:
     """Samples to choose from.
 
@@ -159,6 +175,7 @@ class Pool:
             offers none.
         whole: Where the pool is part of a larger one: what `Fixed.measure` returns over all of it,
             by the objective's name.
+        harvested: Likewise: the harvested images of all of it; None where they are in the pool.
 
     Raises:
         InputError: Ids are not sorted or not unique, or an array does not fit them.
@@ -176,6 +193,7 @@ class Pool:
     committee: NDArray[np.float32] | None = None
     passes: NDArray[np.float32] | None = None
     whole: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    harvested: Harvested | None = None
 
     def __post_init__(self) -> None:
         if any(a >= b for a, b in pairwise(self.sample_ids)):

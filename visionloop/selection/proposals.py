@@ -4,6 +4,8 @@ Its samples pass the same guards and thresholds as in a selection of one task. T
 their vectors: candidates by the objectives; the samples of the smallest lots, for the share that is
 drawn; images in which a detector found nothing, for their quota. Of objectives that each sample has
 a number for, it also writes down everybody's, so that what is scaled is scaled over all shards.
+Where the objectives need everybody at once, it names its part of a uniform sample of the pool
+instead.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from visionloop.lake import parts
+from visionloop.selection.config import SelectionConfig
 from visionloop.selection.eligibility import eligible
 from visionloop.selection.engine import DEFAULT_CLASSES
 from visionloop.selection.extract import Extract
@@ -26,8 +29,9 @@ from visionloop.selection.material import Material, read_material
 from visionloop.selection.objectives import Fixed, Similarity
 from visionloop.selection.pool import Pool
 from visionloop.selection.request import Request
+from visionloop.selection.sampled import name_sample
 from visionloop.selection.shards import farthest, select_shard
-from visionloop.selection.spread import at_least
+from visionloop.selection.spread import at_least, before_all
 from visionloop.selection.spread_files import (
     Spread,
     has_file,
@@ -51,8 +55,8 @@ class Proposed:
     """What a shard proposes.
 
     Attributes:
-        sample_ids: In ascending order.
-        x: float32 [c, d], their vectors.
+        table: The samples in ascending order with their vectors; those of a sample of the pool in
+            the order of their lots and with these, the vectors in files of their own.
         told: Counts (`pool`, `eligible`, `removed` by reason); `radius`: no eligible row is farther
             from a candidate or from what is labelled, None where there is no bound; `before`: the
             same of any row and what is labelled, None where nothing is; `rest`: of rows that are
@@ -60,9 +64,13 @@ class Proposed:
             values are in a file of their own.
     """
 
-    sample_ids: list[str]
-    x: Floats
+    table: pa.Table
     told: dict[str, Any]
+
+    @property
+    def vectors(self) -> dict[str, Floats]:
+        """The vector of each sample."""
+        return dict(zip(*vectors_of_table(self.table), strict=True))
 
 
 def finished(lake: Lake, shard: str) -> bool:
@@ -77,8 +85,7 @@ def read_proposed(lake: Lake, shard: str) -> Proposed:
         VisionloopError: It has not, or the file is gone.
     """
     table = read_table(lake, shard + PROPOSED)
-    ids, x = vectors_of_table(table)
-    return Proposed(ids, x, json.loads(table.schema.metadata[b"told"]))
+    return Proposed(table, json.loads(table.schema.metadata[b"told"]))
 
 
 def propose(lake: Lake, spread: Spread, part: int) -> Proposed:
@@ -97,14 +104,18 @@ def propose(lake: Lake, spread: Spread, part: int) -> Proposed:
     """
     space, shard = spread.config.space, spread.shards[part]
     ids, x = parts.read_part(lake, space, spread.version, part, spread.parts)
-    extract = Extract(lake, spread.version, space, ids, x, spread.known)
+    extract = Extract(lake, spread.version, space, ids, x, spread.known, spread.harvested)
     nobody = x[:0].copy()
     del ids, x
     material = read_material(
         lake, spread.config, classes=spread.classes, version=spread.version, extract=extract
     )
     del extract
-    pool, told = _guarded(material)
+    config = before_all(material.config) if spread.sample else material.config
+    pool, told = _guarded(material, config)
+    if spread.sample:
+        table, told["lot"] = name_sample(lake, spread, shard, pool)
+        return _write(lake, shard, table, told | {"radius": None})
     named, more = _named(material, pool, spread)
     if objectives := more.pop("objectives", []):
         write_table(lake, shard + IDS, pa.table({"sample_id": pa.array(pool.sample_ids)}))
@@ -117,19 +128,22 @@ def propose(lake: Lake, spread: Spread, part: int) -> Proposed:
         ]  # fmt: skip
     told |= more
     chosen = pool.embeddings[space][named] if len(named) else nobody
-    proposed = Proposed([pool.sample_ids[i] for i in named], chosen, told)
-    table = vectors_table(proposed.sample_ids, proposed.x)
-    # Last: where it is there, so is the rest.
-    write_table(lake, shard + PROPOSED, table.replace_schema_metadata({"told": json.dumps(told)}))
-    return proposed
+    return _write(lake, shard, vectors_table([pool.sample_ids[i] for i in named], chosen), told)
 
 
-def _guarded(material: Material) -> tuple[Pool, dict[str, Any]]:
+def _write(lake: Lake, shard: str, table: pa.Table, told: dict[str, Any]) -> Proposed:
+    """Write what is proposed; last of all files: where it is there, so is the rest."""
+    table = table.replace_schema_metadata({"told": json.dumps(told)})
+    write_table(lake, shard + PROPOSED, table)
+    return Proposed(table, told)
+
+
+def _guarded(material: Material, config: SelectionConfig) -> tuple[Pool, dict[str, Any]]:
     """Return the pool of the eligible samples alone, its vectors moved together in their place."""
     pool, labelled, space = material.pool, material.labelled, material.space
     found = eligible(
         pool,
-        material.config,
+        config,
         labelled=labelled,
         holdout=material.holdout,
         taken=material.taken,

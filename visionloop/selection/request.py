@@ -125,6 +125,7 @@ def deployed(request: Request, score: str, strength: float) -> list[Fixed]:
     """Return how uncertain the deployed model was: on the image itself, else on similar ones.
 
     Two objectives under two names, of which a candidate has one; none where nothing was harvested.
+    Both are there whoever the candidates are, so that shards have the same ones.
 
     Args:
         request: The selection.
@@ -142,11 +143,11 @@ def deployed(request: Request, score: str, strength: float) -> list[Fixed]:
     if not known.any():
         return []
     neutral = float(np.median(both[known]))
-    found = [Some(DEPLOYED + score, direct, neutral, ~known, strength)]
-    if np.isfinite(similar).any():
+    found: list[Fixed] = [Some(DEPLOYED + score, direct, neutral, ~known, strength)]
+    if request.pool.embeddings:
         # Where nothing is known of either, the first counts the neutral value.
         found.append(Some(SIMILAR + score, similar, 1.0, ~known, strength))
-    return [one for one in found if one.informed]
+    return found
 
 
 def diversity(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ class Spaces:
         lake: The lake.
         names: The spaces, each as often as it comes; an empty name is none.
         version: Lake version; empty for the newest.
+        among: Samples to read; None for all.
 
     Attributes:
         everywhere: Samples that have an embedding in every one of them.
@@ -32,14 +33,16 @@ class Spaces:
         InputError: The lake does not have a space.
     """
 
-    def __init__(self, lake: Lake, names: list[str], version: str) -> None:
+    def __init__(
+        self, lake: Lake, names: list[str], version: str, among: list[str] | None = None
+    ) -> None:
         self._place: dict[str, dict[str, int]] = {}
         self._vectors: dict[str, Any] = {}
         have = lake.spaces(version=version or None)
         for name in dict.fromkeys(name for name in names if name):
             if name not in have:
                 raise no_space(name, have)
-            embedded, vectors = lake.embeddings(name, version=version or None)
+            embedded, vectors = lake.embeddings(name, among, version=version or None)
             self._place[name] = {sample: row for row, sample in enumerate(embedded)}
             self._vectors[name] = vectors
         pa.default_memory_pool().release_unused()  # the files' ids, several times
@@ -65,7 +68,7 @@ class Spaces:
         """Return the samples with all embeddings."""
         return [one for one in ids if all(one in place for place in self._place.values())]
 
-    def vectors(self, ids: list[str]) -> dict[str, Any]:
+    def vectors(self, ids: Sequence[str]) -> dict[str, Any]:
         """Return the vectors of some samples, by space.
 
         Raises:

@@ -2,8 +2,9 @@
 
 Spread are objectives that a shard can weigh without the others: distances to what is chosen
 (k-center, in two stages), and numbers that each sample has for itself (scores, weights, similarity
-to queries, lots), of which only the median and the largest depend on all. What needs everybody at
-once (clusters of typicality, coverage, ProbCover, BADGE, balance, near duplicates) is not spread.
+to queries, harvested confidences, lots), of which only the median and the largest depend on all.
+What needs everybody at once (clusters of typicality, coverage, ProbCover, BADGE, balance, near
+duplicates) is not spread: of more than one task may hold, the shards name a uniform sample.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from visionloop.lake import parts
 from visionloop.selection.config import SelectionConfig
 from visionloop.selection.engine import DEFAULT_CLASSES
-from visionloop.selection.lines import COMMITTEE_SCORES, DEPLOYED, SIMILAR, Objective
+from visionloop.selection.lines import COMMITTEE_SCORES, DEPLOYED, Objective
 from visionloop.selection.material import model_in_service
 from visionloop.selection.queries import resolve_queries
 from visionloop.selection.spaces import no_vector
@@ -53,6 +54,7 @@ def plain_lines(
     *,
     classes: Collection[str],
     labels: Sequence[str],
+    told: Collection[str],
 ) -> tuple[SelectionConfig, str]:
     """Return a configuration as lines that can be spread, or why it cannot.
 
@@ -62,17 +64,17 @@ def plain_lines(
         version: Lake version.
         classes: Classes of the loop, if they are named.
         labels: Those of the labelled samples of the pool.
+        told: Scores that harvested images tell of similar ones.
 
     Returns:
         The configuration that selects the same, and an empty text; or the one that was given, and
         what of it needs all embeddings at once.
     """
     preset, score, schedule = config.strategy, config.score, config.schedule
-    harvested = bool(lake.read("confidences", columns=["row"], version=version).num_rows)
     if preset == "random":
         return config, ""
     if preset == "custom":
-        return config, _why_not(config, harvested)
+        return config, _why_not(config)
     if preset == "diversity":
         return _with(config, [_diversity()]), ""
     if preset in {"uncertainty", "auto"}:
@@ -86,19 +88,16 @@ def plain_lines(
             return config, (
                 f"`auto` takes typical samples up to {schedule.uncertainty_from:g} labels a class"
             )
-        if schedule.deployed and harvested:
-            return (
-                config,
-                "`auto` looks for images like those that were harvested (schedule.deployed)",
-            )
         lines = [_scored(score)]
         if schedule.diversity:
             lines.append(_diversity(schedule.diversity))
+        if schedule.deployed and score in told:
+            lines.append(_scored(DEPLOYED + score, schedule.deployed))
         return _with(config, lines), ""
     return config, f"`{preset}` looks at all embeddings at once"
 
 
-def _why_not(config: SelectionConfig, harvested: bool) -> str:
+def _why_not(config: SelectionConfig) -> str:
     diverse = [line for line in config.strategies if line.strategy.type == "DIVERSITY"]
     if len(diverse) > 1 or any(line.strategy.strength <= 0 for line in diverse):
         return "DIVERSITY is there twice, or its strength is not positive"
@@ -108,13 +107,26 @@ def _why_not(config: SelectionConfig, harvested: bool) -> str:
             return f"{kind} looks at all embeddings at once"
         if line.input.space not in {"", config.space}:
             return f"a line names another embedding space, {line.input.space}"
-        if score.startswith(SIMILAR) or score in {*COMMITTEE_SCORES, "bald"}:
-            return f"the score {score} is made of more than a sample's own predictions"
-        if kind == "WEIGHTS" and score.startswith(DEPLOYED) and harvested:
-            return f"{score} is told by similar images where an image was not harvested"
+        if score in {*COMMITTEE_SCORES, "bald"}:
+            return f"the score {score} is made of more than the model in service predicts"
         if kind == "WEIGHTS" and line.strategy.target_range is not None:
             return "`target_range` weighs every sample anew at every pick"
     return ""
+
+
+def before_all(config: SelectionConfig) -> SelectionConfig:
+    """Return a configuration without the filters that a shard cannot apply for itself.
+
+    These are lines of NEAR_DUPLICATES, which compares everybody with everybody, and thresholds on
+    scores of a committee, whose members are those that predicted anything.
+    """
+
+    def alone(line: Objective) -> bool:
+        of_committee = line.input.score in COMMITTEE_SCORES and line.strategy.type == "THRESHOLD"
+        return line.strategy.type != "NEAR_DUPLICATES" and not of_committee
+
+    lines = tuple(line for line in config.strategies if alone(line))
+    return config.model_copy(update={"strategies": lines})
 
 
 def _model(lake: Lake, version: str) -> dict[str, Any] | None:
@@ -128,8 +140,11 @@ def _model(lake: Lake, version: str) -> dict[str, Any] | None:
     return model
 
 
-def _scored(score: str) -> dict[str, Any]:
-    return {"input": {"type": "SCORES", "score": score}, "strategy": {"type": "WEIGHTS"}}
+def _scored(score: str, strength: float = 1.0) -> dict[str, Any]:
+    return {
+        "input": {"type": "SCORES", "score": score},
+        "strategy": {"type": "WEIGHTS", "strength": strength},
+    }
 
 
 def _diversity(strength: float = 1.0) -> dict[str, Any]:

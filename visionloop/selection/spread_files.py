@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from visionloop.errors import VisionloopError
 from visionloop.lake.storage import StorageError, name_of
 from visionloop.selection.config import SelectionConfig
+from visionloop.selection.pool import Harvested
 from visionloop.selection.spread import at_least
 from visionloop.vectors.exact import Floats
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 FOLDER = "shards"
 PLAN = ".plan.parquet"
+_LABELLED, _QUERY, _HARVESTED = "labelled", "query", "harvested"
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,20 @@ class Spread:
 
     Attributes:
         name: Names its files; the same work has the same name.
-        config: What is selected by, as plain lines over one space.
+        config: What is selected by, as plain lines over one space; as configured where a sample of
+            the pool is selected from.
         classes: Classes of the loop.
         version: Lake version that is read.
         parts: Number of shards.
         most: Picks at most.
         seed: Of everything drawn.
         known: Vectors of labelled samples and of queries.
+        labelled: Samples of the pool that are labelled.
+        harvested: Harvested images that tell about similar ones; None where none does.
+        cut: Whether more were harvested than these.
+        sample: Where the objectives need everybody at once: from how many of the pool, drawn
+            uniformly, is selected at most. 0 where they do not.
+        why: Why they do.
     """
 
     name: str
@@ -50,6 +60,11 @@ class Spread:
     most: int
     seed: int
     known: dict[str, Floats]
+    labelled: frozenset[str]
+    harvested: Harvested | None
+    cut: bool
+    sample: int
+    why: str
 
     @property
     def shards(self) -> list[str]:
@@ -73,19 +88,34 @@ class Spread:
         return kinds == {"DIVERSITY"}
 
 
-def write_plan(lake: Lake, plan: dict[str, Any], known: tuple[list[str], Floats]) -> Spread:
+def write_plan(
+    lake: Lake,
+    plan: dict[str, Any],
+    known: tuple[list[str], Floats],
+    labelled: Collection[str],
+    harvested: Harvested | None,
+) -> Spread:
     """Write what the shards are told, and return it.
 
     Args:
         lake: The lake.
-        plan: `Spread`'s attributes but for the name and the vectors, the configuration as JSON.
+        plan: `Spread`'s attributes but for the name and those below, the configuration as JSON.
         known: Ids in ascending order, and float32 [n, d].
+        labelled: Those of them that are labelled samples of the pool.
+        harvested: As in `Spread`.
     """
     ids, x = known
     told = json.dumps(plan, sort_keys=True)
-    digest = hashlib.sha256(f"{told} {' '.join(ids)}".encode()).hexdigest()[:16]
+    more = list(harvested.sample_ids) if harvested else []
+    digest = hashlib.sha256(f"{told} {' '.join([*ids, '', *more])}".encode()).hexdigest()[:16]
     name = f"select-{digest}"
-    table = vectors_table(ids, x).replace_schema_metadata({"told": told})
+    kinds = [_LABELLED if sample in labelled else _QUERY for sample in ids]
+    table = vectors_table([*ids, *more], np.concatenate([x, harvested.x]) if harvested else x)
+    table = table.append_column("kind", pa.array([*kinds, *(_HARVESTED for _ in more)]))
+    for score, values in harvested.scores.items() if harvested else ():
+        of_known = np.full(len(ids), np.nan)
+        table = table.append_column(score, pa.array(np.concatenate([of_known, values])))
+    table = table.replace_schema_metadata({"told": told})
     write_table(lake, name + PLAN, table)
     return _spread(name, table)
 
@@ -102,6 +132,10 @@ def read_plan(lake: Lake, name: str) -> Spread:
 def _spread(name: str, table: pa.Table) -> Spread:
     told = json.loads(table.schema.metadata[b"told"])
     ids, x = vectors_of_table(table)
+    kinds = table["kind"].to_pylist()
+    known = [row for row, kind in enumerate(kinds) if kind != _HARVESTED]
+    more = [row for row, kind in enumerate(kinds) if kind == _HARVESTED]
+    scores = {score: table[score].to_numpy()[more] for score in table.column_names[3:]}
     return Spread(
         name,
         SelectionConfig.model_validate_json(told["config"]),
@@ -110,7 +144,12 @@ def _spread(name: str, table: pa.Table) -> Spread:
         told["parts"],
         told["most"],
         told["seed"],
-        dict(zip(ids, x, strict=True)),
+        {ids[row]: x[row] for row in known},
+        frozenset(ids[row] for row in known if kinds[row] == _LABELLED),
+        Harvested(tuple(ids[row] for row in more), x[more], scores) if more else None,
+        told["cut"],
+        told["sample"],
+        told["why"],
     )
 
 
@@ -126,8 +165,13 @@ def vectors_table(ids: list[str], x: Floats) -> pa.Table:
 def vectors_of_table(table: pa.Table) -> tuple[list[str], Floats]:
     """Return the samples of such a table, and float32 [n, d]."""
     width = table.schema.field("vector").type.byte_width
-    flat = np.frombuffer(b"".join(table["vector"].to_pylist()), "<f4")
-    return table["sample_id"].to_pylist(), flat.reshape(len(table), width // 4).copy()
+    x = np.empty((len(table), width // 4), dtype="<f4")
+    done = 0
+    for chunk in table["vector"].chunks:
+        flat = np.frombuffer(chunk.buffers()[1], np.uint8, len(chunk) * width, chunk.offset * width)
+        x[done : done + len(chunk)] = flat.view("<f4").reshape(len(chunk), width // 4)
+        done += len(chunk)
+    return table["sample_id"].to_pylist(), x
 
 
 def write_table(lake: Lake, name: str, table: pa.Table) -> None:

@@ -55,8 +55,8 @@ def plan_selection(
         page: Receives a Markdown page: into how many shards, or why into none.
 
     Raises:
-        InputError: There are more embeddings than one task may hold, and what is configured needs
-            all of them at once.
+        InputError: There are more embeddings than one task may hold, and more than half as many are
+            to be picked.
     """
     loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     wanted = configured(loop.selection, n_samples, strategy)
@@ -70,20 +70,34 @@ def plan_selection(
         write_page(page, f"# Shards of the selection\n\nOne task selects: {why}.\n")
         return PlanSelectionOutputs("", 0, [])
     from visionloop.selection.proposals import finished
+    from visionloop.selection.sampled import SLACK
 
     left = [shard for shard in spread.shards if not finished(opened, shard)]
-    counts = [[spread.parts, spread.parts - len(left), spread.candidates, len(spread.known)]]
+    each = -(-SLACK * spread.sample // spread.parts) if spread.sample else spread.candidates
+    counts = [[spread.parts, spread.parts - len(left), each, len(spread.known)]]
     header = ["shards", "finished before", "candidates each", "labelled samples and queries"]
-    write_page(page, f"# Shards of the selection\n\n{markdown_table(header, counts)}\n")
+    text = f"# Shards of the selection\n\n{markdown_table(header, counts)}\n"
+    if spread.sample:
+        text += (
+            f"\nThe shards name a uniform sample of up to {spread.sample:,} eligible samples, "
+            f"which one task selects from: {why}.\n"
+        )
+    if spread.cut and spread.harvested:
+        text += (
+            f"\nMore images were harvested than similar ones are compared with: "
+            f"{len(spread.harvested.sample_ids):,}, the first by sample id.\n"
+        )
+    write_page(page, text)
     return PlanSelectionOutputs(spread.name, len(left), left)
 
 
 def _plan(
     loop: LoopConfig, lake: Lake, config: SelectionConfig, version: str, round_id: str
 ) -> tuple[Spread | None, str]:
-    """Return the selection spread over shards and an empty text, or None and why it is not."""
+    """Return the selection spread over shards, or None and why it is not."""
     from visionloop.labeling.answers import latest_labels
     from visionloop.lake.parts import rows_of, rows_of_space
+    from visionloop.selection.harvested import read_harvested
     from visionloop.selection.material import space_of_lake
     from visionloop.selection.spread import most_picks, plain_lines, with_queries
     from visionloop.selection.spread_files import write_plan
@@ -97,24 +111,27 @@ def _plan(
     labels = latest_labels(lake.read("labels", version=version).to_pylist())
     rows = rows_of(lake, "samples", labels, columns=["sample_id", "split"], version=version)
     labelled = {row["sample_id"] for row in rows.to_pylist() if row["split"] == "pool"}
+    harvested, cut = read_harvested(lake, config, version)
     lines, why = plain_lines(
-        lake, config, version, classes=loop.classes, labels=[labels[name] for name in labelled]
+        lake,
+        config,
+        version,
+        classes=loop.classes,
+        labels=[labels[name] for name in labelled],
+        told=harvested.scores if harvested else (),
     )
     most = most_picks(config, total)
     if not why and 2 * most > size:
         why = f"{most:,} picks are too many beside shards of {size:,}"
-    if why:
-        if total > whole:
-            raise InputError(
-                f"the selection cannot be spread over shards: {why}. One task would have to hold "
-                f"{total:,} embeddings, and may hold {whole:,}",
-                where="selection",
-                remedy="Select by `diversity`, `uncertainty`, `random`, or lines of DIVERSITY, "
-                "WEIGHTS, SIMILARITY, THRESHOLD and RANDOM (docs/scale.md); or raise "
-                "cluster.select_whole, and cluster.select_memory with it",
-            )
+    if why and total <= whole:
         log(f"plan_selection: one task selects among {total:,} embeddings, since {why}")
         return None, why
+    if why and 2 * most > whole:
+        raise InputError(
+            f"{most:,} picks are too many: of {total:,} embeddings one task may hold {whole:,}",
+            where="selection",
+            remedy="Ask for fewer, or raise cluster.select_whole and cluster.select_memory",
+        )
     lines, known = with_queries(
         lake,
         lines,
@@ -129,5 +146,8 @@ def _plan(
         "parts": -(-total // size),
         "most": most,
         "seed": round_seed(config.seed, round_id),
+        "cut": cut,
+        "sample": whole if why else 0,
+        "why": why,
     }
-    return write_plan(lake, plan, known), ""
+    return write_plan(lake, plan, known, labelled, harvested), why

@@ -36,6 +36,7 @@ _NOTES = {
     "max_sum": "The sum of the weights reached its most and ended the selection.",
     "dataset_id_without_effect": "`dataset_id` has no effect: a lake holds one data set.",
     "selected_in_shards": "The embeddings were too many for one task: shards proposed candidates.",
+    "sampled_pool": "A uniform sample of the pool was selected from, not all of it.",
     "candidates_used_up": "Too many candidates were near duplicates of others; fewer were taken.",
     "cold_start": "There are no predictions yet, so typical samples were taken.",
 }
@@ -146,8 +147,24 @@ def _join(lake: Lake, plan: str) -> tuple[Material, Selection, dict[str, Any], s
 
     spread = read_plan(lake, plan)
     joined = join(lake, spread)
-    text = f"{joined.candidates} candidates of {spread.parts} shards were selected among."
     told: dict[str, Any] = {"number": spread.parts, "candidates": joined.candidates}
+    if not spread.sample:
+        text = f"{joined.candidates} candidates of {spread.parts} shards were selected among."
+    elif joined.candidates < joined.of:
+        told |= {"sample_of": joined.of, "why": spread.why}
+        text = (
+            f"{joined.candidates:,} of {joined.of:,} eligible images were selected among, a "
+            f"uniform sample that {spread.parts} shards named: {spread.why}, and one task may hold "
+            f"{spread.sample:,}. The random share was drawn from all that are eligible."
+        )
+    else:
+        text = f"All {joined.of:,} eligible images of {spread.parts} shards were selected among."
+    if spread.cut and spread.harvested:
+        told["harvested"] = len(spread.harvested.sample_ids)
+        text += (
+            f" More images were harvested than similar ones were compared with: the "
+            f"{told['harvested']:,} of the smallest ids."
+        )
     if joined.bound is not None and joined.least is not None:
         told |= {"bound": joined.bound, "least": joined.least}
         text += (

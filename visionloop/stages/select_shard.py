@@ -77,7 +77,7 @@ def select_shard(
     counts = {
         "n_pool": proposed.told["pool"],
         "n_eligible": proposed.told["eligible"],
-        "n_candidates": len(proposed.sample_ids),
+        "n_candidates": proposed.table.num_rows,
     }
     log_metrics(metrics, counts)
     write_page(page, _page(shard, counts, proposed.told))
