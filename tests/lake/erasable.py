@@ -13,8 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from visionloop.cli import main
 from visionloop.lake import Lake
+from visionloop.lake.erasing.work import Erasure, erase
+from visionloop.serving.erasing import LoggedEvents
 from visionloop.serving.harvesting import harvest_events, see
 from visionloop.serving.segments import Position, Reader, find
 
@@ -40,7 +44,14 @@ def vector(number: int) -> np.ndarray:
 
 
 def make(root: Path, *, n: int = 5, loop: str = "test", catalog: str = "") -> Lake:
-    """Fill a lake with samples 0 to n - 1; what each holds is found in `holds`."""
+    """Fill a lake with samples 0 to n - 1.
+
+    Args:
+        root: Folder that the lake is made in, and the source.
+        n: Number of samples.
+        loop: Name of its loop.
+        catalog: Its catalog.
+    """
     lake = Lake.open(str(root / "lake"), loop=loop, catalog=catalog)
     source = root / "source"
     source.mkdir(exist_ok=True)
@@ -149,7 +160,14 @@ def _learn(lake: Lake, ids: list[str]) -> None:
 
 
 def line(number: int, kind: str, event: str, body: bytes) -> bytes:
-    """Return a line of the collector's."""
+    """Return a line of the collector's.
+
+    Args:
+        number: Of the sample.
+        kind: ``request`` or ``response``.
+        event: Its ``ce-id``.
+        body: The payload.
+    """
     headers = {
         "ce-id": event,
         "ce-type": f"org.kubeflow.serving.inference.{kind}",
@@ -231,3 +249,40 @@ def content(lake: Lake) -> dict[str, list[dict[str, Any]]]:
         for name in lake._version(None).tables
         if not name.startswith("embeddings_")
     }
+
+
+def small(root: Path, loop: str = "test", catalog: str = "") -> Lake:
+    """Make a lake with little in it: two versions of two tables, copies.
+
+    Args:
+        root: Folder that the lake is made in.
+        loop: Name of its loop.
+        catalog: Its catalog.
+    """
+    lake = Lake.open(str(root / "lake"), loop=loop, catalog=catalog)
+    for number in range(2):
+        with lake.run(stage="ingest") as run:
+            name = identity(number)
+            rows = {"uri": [f"file:///camera/{number}.jpg"], "state": ["ok"], "sample_id": [name]}
+            run.append("files", pa.table(rows))
+            run.append_embeddings(SPACE, [name], vector(number)[None])
+            run.commit()
+        lake.storage.write(lake.path("media", name[:2], f"{name}.jpeg"), picture(number))
+    return lake
+
+
+def rest(lake: Lake) -> tuple[list[str], list[str]]:
+    """Return what a small lake holds."""
+    lake = Lake.open(lake.uri, loop=lake.loop)
+    return sorted(lake.read("files")["sample_id"].to_pylist()), lake.embeddings(SPACE)[0]
+
+
+def erase_all(lake: Lake, *ids: str, **options: Any) -> Erasure:
+    """Erase samples from a lake of one loop."""
+    return erase([lake], ids, [LoggedEvents(lake.path("events"))], **options)
+
+
+def command(capsys: pytest.CaptureFixture[str], lake: Lake, *options: str) -> tuple[int, str]:
+    """Run the command; returns its exit status and what it printed."""
+    status = main(["erase", "--lake", lake.uri, "--loop", lake.loop, *options])
+    return status, capsys.readouterr().out

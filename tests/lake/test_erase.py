@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import signal
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +14,25 @@ import pyarrow as pa
 import pytest
 
 from tests.lake import erasable
-from tests.lake.erasable import MODEL, SPACE, exchange, identity, picture, vector
+from tests.lake.erasable import (
+    MODEL,
+    SPACE,
+    command,
+    erase_all,
+    exchange,
+    identity,
+    picture,
+    rest,
+    small,
+    vector,
+)
 from tests.lake.old_lake import on_disk
-from tests.lake.writers import processes
 from visionloop.cli import main
 from visionloop.errors import InputError, StaleRead, VisionloopError
 from visionloop.lake import Lake
 from visionloop.lake.checking import check
 from visionloop.lake.erasing.beside import JOURNAL
 from visionloop.lake.erasing.tombstones import Tombstones
-from visionloop.lake.erasing.work import Erasure, erase
-from visionloop.serving.erasing import LoggedEvents
 from visionloop.serving.segments import Position, Reader, find, is_unread
 
 GONE = 0
@@ -47,36 +52,6 @@ class Erased:
     told: dict[str, Any]
     dry: dict[str, Any]
     status: int
-
-
-def command(capsys: pytest.CaptureFixture[str], lake: Lake, *options: str) -> tuple[int, str]:
-    """Run the command; returns its exit status and what it printed."""
-    status = main(["erase", "--lake", lake.uri, "--loop", lake.loop, *options])
-    return status, capsys.readouterr().out
-
-
-def erase_all(lake: Lake, *ids: str, **options: Any) -> Erasure:
-    return erase([lake], ids, [LoggedEvents(lake.path("events"))], **options)
-
-
-def small(root: Path, loop: str = "test", catalog: str = "") -> Lake:
-    """Make a lake with little in it: two versions of two tables, a copy."""
-    lake = Lake.open(str(root / "lake"), loop=loop, catalog=catalog)
-    for number in range(2):
-        with lake.run(stage="ingest") as run:
-            name = identity(number)
-            rows = {"uri": [f"file:///camera/{number}.jpg"], "state": ["ok"], "sample_id": [name]}
-            run.append("files", pa.table(rows))
-            run.append_embeddings(SPACE, [name], vector(number)[None])
-            run.commit()
-        lake.storage.write(lake.path("media", name[:2], f"{name}.jpeg"), picture(number))
-    return lake
-
-
-def rest(lake: Lake) -> tuple[list[str], list[str]]:
-    """Return what a small lake holds."""
-    lake = Lake.open(lake.uri, loop=lake.loop)
-    return sorted(lake.read("files")["sample_id"].to_pylist()), lake.embeddings(SPACE)[0]
 
 
 @pytest.fixture(scope="module")
@@ -224,74 +199,6 @@ def test_an_erased_sample_is_named_again_only_for_a_proof(
     assert status == 0
     assert "found 0" in text and f"{MODEL} (in_service, loop test)" in text
     assert erased.lake.version() == Lake.open(erased.lake.uri, loop="test").version()
-
-
-def _killed(uri: str, after: int) -> None:
-    """Erase, and die where the n-th file of the lake is opened, renamed or removed."""
-    import sys
-
-    met = 0
-
-    def count(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal met
-        if event in ("open", "os.rename", "os.remove") and "/lake/" in str(arguments[0]):
-            met += 1
-            if met == after:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    lake = Lake.open(uri, loop="test")
-    sys.addaudithook(count)
-    erase_all(lake, identity(GONE))
-
-
-def kill_at(lake: Lake, after: int) -> int:
-    """Erase in a process that dies at its n-th file; returns its exit status."""
-    child = processes.Process(target=_killed, args=(lake.uri, after))
-    child.start()
-    child.join(60)
-    assert child.exitcode in (0, -signal.SIGKILL)
-    return child.exitcode or 0
-
-
-def _ends_well(lake: Lake) -> None:
-    done = erase_all(Lake.open(lake.uri, loop="test"), identity(GONE))
-    assert done.proof is not None and done.proof.clean
-    assert rest(lake) == ([identity(1)], [identity(1)])
-    assert not lake.storage.exists(lake.path(JOURNAL))
-    left = [path for path in on_disk(lake.uri) if identity(GONE)[:12] in path]
-    left += [
-        path for path in on_disk(lake.uri) if vector(GONE).tobytes() in Path(path).read_bytes()
-    ]
-    assert left == []
-
-
-def test_an_erasure_that_is_killed_is_ended_by_the_next(tmp_path: Path) -> None:
-    lake = small(tmp_path)
-    died = [kill_at(lake, after) for after in (55, 70, 80)]
-    assert died == [-signal.SIGKILL] * 3
-    journal = tmp_path / "lake" / JOURNAL
-    assert stat.S_IMODE(journal.stat().st_mode) == 0o600
-    _ends_well(lake)
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("after", range(2, 152, 3))
-def test_an_erasure_that_is_killed_anywhere_is_ended_by_the_next(
-    tmp_path: Path, after: int
-) -> None:
-    lake = small(tmp_path)
-    kill_at(lake, after)
-    _ends_well(lake)
-
-
-def test_the_command_goes_on_with_what_was_begun(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    lake = small(tmp_path)
-    assert kill_at(lake, 60) == -signal.SIGKILL
-    status, text = command(capsys, lake, "--yes")
-    assert status == 0 and "found 0" in text
-    assert rest(lake) == ([identity(1)], [identity(1)])
 
 
 def test_what_is_left_is_named_and_fails_the_command(

@@ -7,30 +7,23 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tests import servers
-from tests.lake.erasable import SPACE, exchange, identity, picture, vector
+from tests.lake.erasable import SPACE, erase_all, exchange, identity, picture, vector
 from tests.media.pictures import encoded, photograph
 from visionloop.lake import Lake
 from visionloop.lake.checking import check
 from visionloop.lake.erasing.scanning import Scanner
 from visionloop.lake.erasing.traces import BYTES, ID, URI, Traces
-from visionloop.lake.erasing.work import Erasure, erase
 from visionloop.lake.storage import open_storage
-from visionloop.serving.erasing import LoggedEvents
 from visionloop.stages.harvest import harvest
 from visionloop.stages.ingest import ingest
 
 NAME = identity(0)
-
-
-def erase_all(lake: Lake, *ids: str, **options: Any) -> Erasure:
-    return erase([lake], ids, [LoggedEvents(lake.path("events"))], **options)
 
 
 @pytest.mark.parametrize("copy", [True, False])

@@ -86,7 +86,14 @@ def rewrite(
 
 
 def count(name: str, table: Table, traces: Traces, suspects: Collection[str]) -> Rewritten:
-    """Return what `rewrite` would do, as far as rows go."""
+    """Return what `rewrite` would do, as far as rows go.
+
+    Args:
+        name: Name of the table.
+        table: The table.
+        traces: What tells of the samples.
+        suspects: Places of the files that hold traces.
+    """
     done = Rewritten()
     for task in table.scan().plan_files():
         if place(task.file.file_path) in suspects:
