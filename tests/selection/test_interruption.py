@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.selection.small_lake import NOW, fill, ids, put
+from visionloop import cli
 from visionloop.lake import Lake, checking_rows
 from visionloop.selection.greedy import Course, Picked
 from visionloop.selection.interruption import Keeper
@@ -166,6 +167,32 @@ def test_what_was_kept_of_another_version_of_the_lake_is_not_used(tmp_path: Path
     keeper.write()
     later = Keeper(tmp_path, {"n": 5}, {"version": "b"})
     assert later.outdated and later.course == Course()
+
+
+def test_picks_that_another_query_file_led_to_are_not_used(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(lake)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    query, seen = tmp_path / "query.txt", []
+    line = {"input": {"type": "EMBEDDINGS", "query": [f"file:{query}"]}}
+    line["strategy"] = {"type": "SIMILARITY"}
+    config = tmp_path / "similar.yaml"
+    config.write_text(json.dumps({"strategies": [line]}), encoding="utf-8")
+    arguments = ["select", "--lake", lake.uri, "--config", str(config), "-n", "4"]
+    names = sorted(lake.read("samples", columns=["sample_id"])["sample_id"].to_pylist())
+
+    def interrupted(_: Lake, config: Any, *__: Any, course: Course, **___: Any) -> None:
+        seen.append(len(course.picked))
+        course.picked.append(Picked(0, {}))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("visionloop.selection.record.select_from_lake", interrupted)
+    query.write_text(names[0])
+    assert cli.main(arguments) == cli.main(arguments) == 1
+    query.write_text(names[1])
+    assert cli.main(arguments) == 1
+    assert seen == [0, 1, 0], "the picks of the first file are gone on with for it alone"
 
 
 def test_picks_are_kept_in_the_lake_under_a_name_and_no_round_minds(

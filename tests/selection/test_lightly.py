@@ -133,6 +133,13 @@ def test_thresholds_come_first(run: Any) -> None:
     assert all(len(BOXES[i]) >= 2 for i in run("object_count_threshold")["rows"])
 
 
+def test_a_threshold_alone_takes_any_of_those_who_pass(run: Any) -> None:
+    few, all_of_them = run("metadata_threshold")["rows"], run("metadata_threshold", "-n", "60")
+    passing = [i for i in range(N) if SHARPNESS[i] > 20]
+    assert len(few) == 12 and sorted(few) != passing[:12], "by lot, not by id"
+    assert few == all_of_them["rows"][:12] and set(all_of_them["rows"]) <= set(passing)
+
+
 def test_a_target_leaves_the_rest_to_any_other_value(run: Any) -> None:
     chosen = Counter(WEATHER[i] for i in run("metadata_balance_target")["rows"])
     assert (chosen["rainy"], chosen["sunny"]) == (8, 2), "7.2 and 2.4 by highest averages"
@@ -205,10 +212,55 @@ def test_only_a_file_with_nothing_but_its_keys_is_lightlys() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "strategy"),
+    [
+        ({"type": "EMBEDDINGS"}, {"type": "COVERAGE"}),
+        ({"type": "EMBEDDINGS", "space": "pixels"}, {"type": "DIVERSITY"}),
+        ({"type": "EMBEDDINGS", "query": ["a"]}, {"type": "SIMILARITY"}),
+        ({"type": "SCORES", "score": "deployed_margin"}, {"type": "WEIGHTS"}),
+    ],
+)
+def test_a_file_with_a_line_that_only_we_have_is_ours(
+    given: dict[str, Any], strategy: dict[str, Any]
+) -> None:
+    data = {"n_samples": 5, "strategies": [{"input": given, "strategy": strategy}]}
+    assert parse_selection_config(data, alone=True).dialect == "visionloop"
+
+
+def test_the_command_says_whose_configuration_it_reads(
+    lake: Lake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "theirs.json"
+    inner = json.loads((FOLDER / "visual_diversity.json").read_text(encoding="utf-8"))
+    file.write_text(
+        json.dumps({"worker_config": {"use_datapool": True}, "selection_config": inner})
+    )
+    assert cli.main(["select", "--lake", lake.uri, "--config", str(file), "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["dialect"] == "lightly"
+    assert "read as LightlyOne's" in told.err and "`worker_config`: read without" in told.err
+    file.write_text(json.dumps(inner | {"seed": 1}))
+    assert cli.main(["select", "--lake", lake.uri, "--config", str(file), "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["dialect"] == "visionloop" and "LightlyOne" not in told.err
+
+
+def test_older_names_and_nulls_of_its_clients_are_read() -> None:
+    line = {
+        "input": {"type": "EMBEDDINGS", "task": None, "space": None},
+        "strategy": {"type": "DIVERSIFY", "strength": None, "threshold": None},
+    }
+    data = {"nSamples": None, "proportionSamples": 0.5, "strategies": [line]}
+    (read,) = parse_selection_config({"selectionConfig": data}, alone=True).strategies
+    assert (read.strategy.type, read.strategy.strength) == ("DIVERSITY", 1.0)
+
+
+@pytest.mark.parametrize(
     ("change", "told"),
     [
         ({"lightly_path_regex": "(?P<day>.*)"}, "sidecar"),
         ({"autoTasks": [{"type": "CROP"}]}, "predictions of the loop's own model"),
+        ({"workerConfig": {"relevantFilenamesFile": "a.txt"}}, "limits what is selected from"),
     ],
 )
 def test_what_is_no_selection_here_is_refused_with_a_remedy(

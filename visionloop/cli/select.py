@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         lake = open_existing(settings.lake, settings.catalog, settings.loop)
         if args.save:
             check_name(lake, args.save)
+        settings.say_dialect()
         made = _select(lake, settings, args)
     for warning in made.warnings:
         say(f"warning: {warning}")
@@ -75,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     selection = made.selection
     result = {
         "n_selected": len(selection.picks),
+        "dialect": settings.selection.dialect,
         "requested": selection.requested,
         "pool": selection.pool,
         "eligible": selection.eligible,
@@ -94,6 +96,7 @@ def _select(lake: Lake, settings: _Settings, args: argparse.Namespace) -> Made:
     from visionloop import __version__, environment
     from visionloop.progress import progress
     from visionloop.selection.interruption import Keeper
+    from visionloop.selection.queries import digests_of_files
     from visionloop.selection.record import select_from_lake
 
     config, version = settings.selection, args.version or lake.version()
@@ -102,11 +105,13 @@ def _select(lake: Lake, settings: _Settings, args: argparse.Namespace) -> Made:
         "selection": config.model_dump(mode="json"),
         "asked": [args.n, args.seed, settings.classes],
     }
-    keeper = Keeper(
-        Path(environment.state_folder()), task, {"version": version, "program": __version__}
-    )
+    state = {"version": version, "program": __version__, "files": digests_of_files(config)}
+    keeper = Keeper(Path(environment.state_folder()), task, state)
     if keeper.outdated:
-        say("the lake or visionloop has changed since the interruption: the selection begins anew")
+        say(
+            "the lake, a file of a query or visionloop has changed since the interruption: the "
+            "selection begins anew"
+        )
     with progress("select", unit="picks") as bar:
         before = len(keeper.course.picked)
         bar.note("preparing")
@@ -140,13 +145,20 @@ class _Settings:
 
     def __init__(self, args: argparse.Namespace) -> None:
         from visionloop.config import load_config
-        from visionloop.selection.config import SelectionConfig, parse_selection_config
+        from pydantic.alias_generators import to_camel
+
+        from visionloop.selection.config import (
+            WORKER_PARTS,
+            SelectionConfig,
+            parse_selection_config,
+        )
 
         self.lake = absolute(args.lake) if args.lake else ""
         self.loop: str = args.loop or ""
         self.catalog: str = args.catalog or ""
         self.classes: list[str] = []
         self.selection: SelectionConfig = SelectionConfig()
+        self._read_as_lightlys, self._for_the_worker = False, ""
         if args.config:
             data = _read(args.config)
             if "lake" in data:
@@ -158,9 +170,25 @@ class _Settings:
                 self.selection = config.selection
             else:
                 self.selection = parse_selection_config(data, where=args.config, alone=True)
+                if self.selection.dialect == "lightly":
+                    self._read_as_lightlys = "dialect" not in data
+                    camel = [to_camel(part) for part in WORKER_PARTS]
+                    self._for_the_worker = " and ".join(
+                        f"`{part}`" for part in (*WORKER_PARTS, *camel) if data.get(part)
+                    )
         if not self.lake:
             raise InputError("no lake was named", remedy="Give --lake URI")
         self.loop = self.loop or only_loop(self.lake, self.catalog)
+
+    def say_dialect(self) -> None:
+        """Say where a file is read with LightlyOne's meaning: no random share, for example."""
+        if self._read_as_lightlys:
+            say(
+                "the configuration is read as LightlyOne's (dialect: lightly): nothing is drawn "
+                "at random unless it says so; `dialect: visionloop` in it means ours"
+            )
+        if self._for_the_worker:
+            say(f"{self._for_the_worker}: read without effect")
 
 
 def _read(source: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -95,6 +96,22 @@ def members(kind: str, name: str, read: Read, labels: Mapping[str, str]) -> set[
         if found:
             return found
     return set()
+
+
+def digests_of_files(config: SelectionConfig) -> dict[str, str]:
+    """Return a digest of the ids in each file that a query names, by the file.
+
+    The rest of a query lies in the lake, which tells by its version whether it has changed.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    items = [item.partition(":") for line in config.strategies for item in line.query]
+    return {
+        name: hashlib.sha256("\n".join(sorted(_listed(name))).encode()).hexdigest()
+        for kind, _, name in items
+        if kind == "file"
+    }
 
 
 def _listed(uri: str) -> set[str]:
