@@ -53,6 +53,39 @@ def test_scores_that_do_not_sum_to_one_leave_the_rest_to_the_background() -> Non
     np.testing.assert_allclose(sigmoid.uncertainty("margin", "max"), [0.9, 0.5], atol=1e-6)
 
 
+def one(*scores: float) -> Detections:
+    return Detections.build([[{"scores": list(scores)}]], [f"c{i}" for i in range(len(scores))])
+
+
+@pytest.mark.parametrize("score", ["margin", "least_confidence", "entropy"])
+def test_what_a_box_counts_depends_on_no_other_box(score: str) -> None:
+    images: list[Boxes | None] = [[{"scores": s}] for s in ([0.6, 0.4], [0.5, 0.3], [0.9, 0.9])]
+    together = Detections.build(images, CLASSES).uncertainty(score, "max")
+    alone = [Detections.build([image], CLASSES).uncertainty(score, "max")[0] for image in images]
+    np.testing.assert_array_equal(together, alone)
+
+
+@pytest.mark.parametrize("score", ["margin", "least_confidence", "entropy"])
+def test_a_little_background_changes_little_and_even_scores_are_the_most_uncertain(
+    score: str,
+) -> None:
+    steps = [one(0.6 * (1 - b), 0.4 * (1 - b)).uncertainty(score, "max")[0]
+             for b in np.linspace(0, 0.02, 41)]  # fmt: skip
+    assert np.abs(np.diff(steps)).max() < 0.01
+    for even in ((0.5, 0.5), (0.4995, 0.4995), (0.45, 0.45), (1 / 3, 1 / 3)):
+        assert one(*even).uncertainty(score, "max")[0] == pytest.approx(1.0, abs=1e-6)
+    # One class alone: nothing but the background can be doubted.
+    certain, doubtful = one(0.99).uncertainty(score, "max"), one(0.5).uncertainty(score, "max")
+    assert certain[0] < 0.1 and doubtful[0] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_background_as_large_as_a_class_is_one_of_them() -> None:
+    # .4, .2 and .4 of background: (1 - .4)·3/2 and H/ln 3.
+    box = one(0.4, 0.2)
+    np.testing.assert_allclose(box.uncertainty("least_confidence", "max"), [0.9], atol=1e-6)
+    np.testing.assert_allclose(box.uncertainty("entropy", "max"), [0.960230], atol=1e-5)
+
+
 def test_counts_and_distributions_are_of_all_boxes() -> None:
     np.testing.assert_array_equal(found().category_counts()[:3], [[1, 1], [0, 1], [0, 0]])
     np.testing.assert_allclose(
@@ -100,6 +133,21 @@ def test_images_without_boxes_have_a_quota_of_their_own(embedded: bool) -> None:
     assert all(int(p.sample_id) < 30 for p in selection.picks if p.arm == "selected")
     assert len(set(selection.sample_ids)) == 10
     assert "found nothing" in explain(unknown[0].objectives, arm="unknown")
+
+
+def test_an_image_that_was_never_predicted_changes_no_quota() -> None:
+    rng = np.random.default_rng(0)
+    boxes: list[Boxes | None] = [
+        [{"scores": [p, 1 - p]}] if i % 2 else [] for i, p in enumerate(rng.uniform(0.5, 1, 40))
+    ]
+    config = parse_selection_config(
+        {"strategy": "uncertainty", "random_share": 0, "unknown_share": 0.3}
+    )
+    for first in (boxes[1], None):
+        boxes[0] = first
+        pool = Pool.build([f"{i:04d}" for i in range(40)], boxes=boxes, classes=CLASSES)
+        arms = [pick.arm for pick in select(pool, config, 10).picks]
+        assert arms.count("unknown") == 3
 
 
 def test_the_quota_is_spread_over_the_unknown_images() -> None:

@@ -152,7 +152,8 @@ def pick_unknown(
 
     What it missed altogether has no uncertainty, so an objective of uncertainty would never ask for
     it. The quota is spread over them by k-center, from what is labelled and chosen already; without
-    embeddings it is drawn. It is empty where the objectives know as much of them as of others.
+    embeddings it is drawn. It is empty unless some objective knows of images with boxes, and of
+    none without.
 
     Args:
         request: The selection.
@@ -169,10 +170,13 @@ def pick_unknown(
     if found is None:
         return []
     empty = found.without_boxes[request.rows] & open_to
-    some, others = np.flatnonzero(empty), np.flatnonzero(open_to & ~empty)
-    if not len(some) or not len(others):
-        return []
-    if not any(o.known(int(others[0])) and not o.known(int(some[0])) for o in objectives):
+    some = np.flatnonzero(empty)
+    others = np.flatnonzero(found.predicted[request.rows] & open_to & ~empty)
+
+    def knows(objective: Objective, candidates: Rows) -> bool:
+        return any(objective.known(int(candidate)) for candidate in candidates)
+
+    if not len(some) or not any(knows(o, others) and not knows(o, some) for o in objectives):
         return []
     quota = min(int(request.config.unknown_share * budget + 0.5), budget - len(chosen))
 

@@ -25,8 +25,6 @@ FORMULAS = {
     "least_confidence": scores.least_confidence,
     "entropy": scores.entropy,
 }
-# What probabilities that sum to 1 may be off by.
-_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -117,15 +115,22 @@ class Detections:
         """Return one uncertainty an image, float64 [n]; NaN where nothing was found.
 
         A box's uncertainty is that of its class scores (`visionloop.selection.scores`). Scores that
-        do not sum to 1 (a sigmoid for each class) leave the rest to the background, a class of its
-        own.
+        do not sum to 1 (a sigmoid for each class) leave the rest b to the background, a class of
+        its own; those that sum to more are divided by their sum. The formula is divided by the
+        largest value that probabilities with a background of at most b can have: without any this
+        is the formula of C classes, from 1/(C + 1) on that of C + 1, and what lies between is
+        continuous. So a box's value depends on nothing but its own scores.
 
         Args:
             score: margin, least_confidence or entropy.
             reducer: What becomes of several boxes. `max` and `mean` stay in [0, 1]; `sum` prefers
                 images of many uncertain objects.
         """
-        return self.reduced(FORMULAS[score](_probabilities(self.scores)), reducer)
+        p = _probabilities(self.scores)
+        values = FORMULAS[score](p)
+        if score != "margin":  # two classes alike have the largest with any background
+            values = np.clip(values / _largest(score, p), 0.0, 1.0)
+        return self.reduced(values, reducer)
 
     def objectness_least_confidence(self) -> NDArray[np.float64]:
         """Return 1 minus the image's highest score, float64 [n]; NaN where nothing was found."""
@@ -161,9 +166,18 @@ class Detections:
 
 
 def _probabilities(scores_: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return float64 [B, C + 1], the background last."""
     values = scores_.astype(np.float64)
     sums = values.sum(axis=1)
-    if np.all(np.abs(sums - 1.0) <= _ROUNDING) and values.shape[1] > 1:
-        return values
     values = values / np.maximum(sums, 1.0)[:, None]
     return np.column_stack([values, np.maximum(0.0, 1.0 - sums)])
+
+
+def _largest(score: str, p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the formula's largest value where the background is at most the box's, float64 [B]."""
+    c = p.shape[1] - 1
+    if c == 1:  # an object or none: the background is all that can be doubted
+        return np.ones(len(p))
+    background = np.minimum(p[:, -1], 1.0 / (c + 1))
+    evenly = np.column_stack([np.repeat((1.0 - background)[:, None] / c, c, axis=1), background])
+    return FORMULAS[score](evenly)
