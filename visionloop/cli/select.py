@@ -144,9 +144,9 @@ class _Settings:
     """Lake, loop and selection, from a loop.yaml or from a selection configuration and options."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        from visionloop.config import load_config
         from pydantic.alias_generators import to_camel
 
+        from visionloop.config import load_config
         from visionloop.selection.config import (
             WORKER_PARTS,
             SelectionConfig,
