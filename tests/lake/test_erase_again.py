@@ -13,12 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests import servers
-from tests.lake.erasable import SPACE, erase_all, exchange, identity, picture, vector
+from tests.lake.erasable import SPACE, erase_all, exchange, identity, picture, small, vector
 from tests.media.pictures import encoded, photograph
 from visionloop.lake import Lake
+from visionloop.lake.backup import backup
 from visionloop.lake.checking import check
 from visionloop.lake.erasing.scanning import Scanner
+from visionloop.lake.erasing.tombstones import Tombstones
 from visionloop.lake.erasing.traces import BYTES, ID, URI, Traces
+from visionloop.lake.restore import restore
 from visionloop.lake.storage import open_storage
 from visionloop.stages.harvest import harvest
 from visionloop.stages.ingest import ingest
@@ -80,6 +83,16 @@ def test_a_harvest_rejects_requests_that_carry_what_was_erased(tmp_path: Path) -
     assert [row["event_id"] for row in rows if row["reason"] == "erased"] == ["e0"]
 
 
+def test_a_backup_from_after_knows_what_was_erased(tmp_path: Path) -> None:
+    lake = small(tmp_path)
+    erase_all(lake, NAME)
+    backup(Lake.open(lake.uri, loop="test"), str(tmp_path / "backup"))
+    again, _ = restore(str(tmp_path / "backup"), str(tmp_path / "restored"))
+    assert NAME in Tombstones.of(again) and identity(1) not in Tombstones.of(again)
+    done = erase_all(again, NAME)
+    assert done.proof is not None and done.proof.clean and done.tables == {}
+
+
 def _elsewhere(uri: str, catalog: str) -> Lake:
     lake = Lake.open(uri, catalog=catalog, loop="test")
     for number in range(2):
@@ -105,7 +118,8 @@ def test_a_lake_in_a_bucket_with_a_catalog_in_postgresql(
         from google.auth.credentials import AnonymousCredentials
         from google.cloud import storage as gcs
 
-        gcs.Client("p", credentials=AnonymousCredentials()).create_bucket("lake")
+        anonymous = AnonymousCredentials()  # type: ignore[no-untyped-call]
+        gcs.Client("p", credentials=anonymous).create_bucket("lake")
         lake = _elsewhere("gs://lake/root", catalog)
         done = erase_all(lake, NAME)
         assert done.proof is not None and done.proof.clean
@@ -130,7 +144,7 @@ def _parquet(column: pa.Array) -> bytes:
     pq.write_table(
         pa.table({"a": column}), sink, compression="zstd", write_statistics=False,
     )  # fmt: skip
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue().to_pybytes())
 
 
 TRACES = Traces(

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from visionloop.lake import data_files, vector_files
 from visionloop.lake.erasing.tombstones import Tombstones
 from visionloop.lake.erasing.traces import SHORT, Traces
-from visionloop.lake.scanning import rows_of_file
 from visionloop.lake.schemas import EMBEDDINGS_PREFIX
 from visionloop.lake.vacuum import place
 
@@ -106,6 +105,8 @@ def count(name: str, table: Table, traces: Traces, suspects: Collection[str]) ->
 def _parts(name: str, table: Table, task: FileScanTask) -> Iterator[pa.Table]:
     if name.startswith(EMBEDDINGS_PREFIX):
         return vector_files.tables(table, task)
+    from visionloop.lake.scanning import rows_of_file
+
     return rows_of_file(table, task)
 
 
