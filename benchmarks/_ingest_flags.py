@@ -22,8 +22,8 @@ from visionloop.errors import UnreadableMedia
 from visionloop.lake.schemas import arrow_schema
 from visionloop.media.decode import decode_rgb
 from visionloop.media.inspect import Inspection, inspect
+from visionloop.media.likeness import grey
 from visionloop.monitoring.config import MonitoringConfig
-from visionloop.monitoring.pixels import grey
 from visionloop.monitoring.samples import check_samples
 
 # What CleanVision calls each kind; it has none for a picture that lacks contrast, and finds most of
@@ -112,9 +112,10 @@ EXPECTED = {defect: kind for defect, (kind, _) in DEFECTS.items()} | {
 
 def our_flags(files: Mapping[str, bytes]) -> dict[str, set[str]]:
     """Return the names of the files that the loop's monitor flags with its defaults, by kind."""
-    rows, names = [], {}
+    rows, names, thumbnails = [], {}, {}
     for name, data in files.items():
         seen = inspect(data)
+        thumbnails[seen.sample_id] = seen.thumbnail
         told = {field: getattr(seen, field) for field in _COLUMNS}
         rows.append({**told, "uri": name, "source": "benchmark", "source_uri": name})
         names[seen.sample_id] = name
@@ -126,7 +127,7 @@ def our_flags(files: Mapping[str, bytes]) -> dict[str, set[str]]:
         pa.Table.from_pylist([], schema=arrow_schema("checks")),
         MonitoringConfig(),
         now=NOW,
-        read_greys=lambda uris: {uri: grey(files[uri]) for uri in uris},
+        read_greys=lambda places: {one: grey(thumbnails[one]) for one in places},
         read_pixels=lambda uris: [(uri, decode_rgb(files[uri])) for uri in uris],
     )
     flagged: dict[str, set[str]] = {}

@@ -45,6 +45,13 @@ class HoldoutConfig(_Section):
         description="metadata key whose samples stay together (camera, patient, video)",
     )
     seed: int = Field(0, ge=0, description="seed of the choice")
+    copy_likeness: float = Field(
+        0.94,
+        ge=0,
+        le=1,
+        description="likeness of the pixels from which a sample counts as a copy of one in the "
+        "holdout, and is reserved: nobody trains on it; 1: only groups are",
+    )
 
     @model_validator(mode="after")
     def _least_is_no_more_than_most(self) -> HoldoutConfig:

@@ -17,8 +17,6 @@ from visionloop.media.fingerprint import (
     as_words,
     distances,
     fingerprint,
-    groups,
-    near_duplicates,
 )
 
 
@@ -83,45 +81,3 @@ def test_a_fingerprint_has_32_bytes_and_does_not_depend_on_the_mode() -> None:
     flat = Image.new("L", (50, 40), 128)
     assert len(fingerprint(flat)) == 32
     assert fingerprint(flat) == fingerprint(Image.new("RGB", (9, 9), (3, 3, 3)))
-
-
-def naive_pairs(found: npt.NDArray[np.uint64], threshold: int) -> list[tuple[int, int, int]]:
-    pairs = []
-    for i in range(len(found)):
-        for j in range(i + 1, len(found)):
-            bits = sum(
-                bin(int(a) ^ int(b)).count("1") for a, b in zip(found[i], found[j], strict=True)
-            )
-            if bits <= threshold:
-                pairs.append((i, j, bits))
-    return pairs
-
-
-def test_near_duplicates_are_those_of_a_naive_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    import visionloop.media.fingerprint as module
-
-    rng = np.random.default_rng(1)
-    base = rng.integers(0, 2**64, (40, 4), dtype=np.uint64)
-    found = base[rng.integers(0, 40, 130)]
-    for row in found:  # flip up to 12 bits
-        for bit in rng.integers(0, 256, rng.integers(0, 13)):
-            row[bit // 64] ^= np.uint64(1) << np.uint64(bit % 64)
-    expected = naive_pairs(found, 10)
-    assert len(expected) > 20
-    for rows, columns in ((256, 8192), (7, 11), (1, 1)):
-        monkeypatch.setattr(module, "_ROWS", rows)
-        monkeypatch.setattr(module, "_COLUMNS", columns)
-        pairs, bits = near_duplicates(found, 10)
-        assert [
-            (i, j, b) for (i, j), b in zip(pairs.tolist(), bits.tolist(), strict=True)
-        ] == expected
-
-
-def test_nothing_has_no_near_duplicates() -> None:
-    for n in (0, 1):
-        pairs, bits = near_duplicates(np.zeros((n, 4), np.uint64))
-        assert pairs.shape == (0, 2) and bits.shape == (0,)
-
-
-def test_groups_join_through_others() -> None:
-    assert groups([[0, 3], [3, 5], [1, 2]], 6).tolist() == [0, 1, 1, 0, 4, 0]

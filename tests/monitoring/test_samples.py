@@ -15,8 +15,8 @@ from visionloop.demo.world import KINDS, World
 from visionloop.errors import UnreadableMedia
 from visionloop.lake.schemas import arrow_schema
 from visionloop.media.inspect import inspect
+from visionloop.media.likeness import grey
 from visionloop.monitoring.config import MonitoringConfig
-from visionloop.monitoring.pixels import grey
 from visionloop.monitoring.samples import Checked, check_samples
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -60,15 +60,15 @@ class Intake:
             self.checks,
             config,
             now=NOW,
-            read_greys=self._greys if pixels else lambda uris: {},
+            read_greys=self._greys if pixels else lambda places: {},
         )
         self.checks = pa.concat_tables(
             [self.checks.select(checked.checks.column_names), checked.checks]
         )
         return checked
 
-    def _greys(self, uris: list[str]) -> Mapping[str, np.ndarray]:
-        return {uri: grey(self.bytes[uri]) for uri in uris}
+    def _greys(self, places: Mapping[str, str]) -> Mapping[str, np.ndarray]:
+        return {one: grey(inspect(self.bytes[uri]).thumbnail) for one, uri in places.items()}
 
 
 def flags(checked: Checked, kind: str) -> list[dict[str, Any]]:

@@ -70,7 +70,7 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("captured_at", TIME),
         ("ingested_at", TIME),
         ("source", pa.string()),
-        ("split", pa.string()),  # pool | holdout | reserved (came later, of a holdout group)
+        ("split", pa.string()),  # pool | holdout | reserved (of a holdout group, or a copy)
         ("group_key", pa.string()),
         ("fingerprint", pa.binary(32)),  # 256-bit perceptual hash
         ("sharpness", pa.float32()),

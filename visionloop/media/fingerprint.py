@@ -24,13 +24,11 @@ bits digits look-alike same frame cropped clothing look-alike same frame cropped
 20   57.2%             100%       99%     1.2%                100%       95%
 ==== ================= ========== ======= =================== ========== =======
 
-`NEAR_DUPLICATE_BITS` is 10, which keeps small glyphs apart. Collections of photographs can afford
-16 to 20 and then find most cropped copies too.
+`NEAR_DUPLICATE_BITS` is 10, which keeps small glyphs apart: what a fingerprint alone can tell.
+Cropped copies are found farther out, where `visionloop.media.likeness` tells them from look-alikes.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -39,13 +37,12 @@ from PIL import Image
 FINGERPRINT_BYTES = 32
 NEAR_DUPLICATE_BITS = 10
 
+# A fingerprint tells of so many coefficients, each as a thermometer of so many levels.
+COEFFICIENTS, LEVELS = 51, 5
+
 _SIDE = 32
-_COEFFICIENTS = 51
 # The quantiles of a normal distribution at 1/6 … 5/6, times 0.8: coefficients have heavier tails.
 _LEVELS = np.array([-0.7739, -0.3446, 0.0, 0.3446, 0.7739])
-
-# One block of distances, a byte each, fits in a core's cache.
-_ROWS, _COLUMNS = 256, 8192
 
 
 def _transform() -> npt.NDArray[np.float64]:
@@ -60,7 +57,7 @@ def _lowest() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     order = sorted(
         ((i, j) for i in range(_SIDE) for j in range(_SIDE) if i + j),
         key=lambda place: (sum(place), place),
-    )[:_COEFFICIENTS]
+    )[:COEFFICIENTS]
     return np.array([i for i, _ in order]), np.array([j for _, j in order])
 
 
@@ -95,9 +92,9 @@ def fingerprint_of_grey(small: Image.Image) -> bytes:
     """Return the fingerprint of what `reduced` left of a picture."""
     grey = np.asarray(small, dtype=np.float64)
     values = (_DCT @ grey @ _DCT.T)[_FREQUENCIES]
-    scale = float(np.sqrt(np.einsum("i,i->", values, values) / _COEFFICIENTS))
+    scale = float(np.sqrt(np.einsum("i,i->", values, values) / COEFFICIENTS))
     # Below one grey level of contrast the coefficients are rounding errors.
-    values = values / scale if scale > 1e-6 else np.zeros(_COEFFICIENTS)
+    values = values / scale if scale > 1e-6 else np.zeros(COEFFICIENTS)
     return np.packbits(values[None, :] > _LEVELS[:, None]).tobytes()
 
 
@@ -133,64 +130,3 @@ def distances(
     for word in range(left.shape[1]):
         total += np.bitwise_count(left[:, word, None] ^ right[None, :, word])
     return total
-
-
-def near_duplicates(
-    words: npt.NDArray[np.uint64], threshold: int = NEAR_DUPLICATE_BITS
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return every pair of fingerprints within a distance.
-
-    Exact: all pairs are compared, in blocks, in O(n²) time and O(n + pairs) memory. Most pairs are
-    ruled out by their first 64 bits.
-
-    Args:
-        words: uint64 [n, 4], see `as_words`.
-        threshold: Largest distance of a pair, in bits.
-
-    Returns:
-        Pairs int64 [m, 2] with i < j, in ascending order, and their distances int64 [m].
-    """
-    found: list[npt.NDArray[np.int64]] = []
-    bits: list[npt.NDArray[np.int64]] = []
-    n = len(words)
-    for top in range(0, n, _ROWS):
-        rows = words[top : top + _ROWS]
-        for left in range(top, n, _COLUMNS):
-            columns = words[left : left + _COLUMNS]
-            first = np.bitwise_count(rows[:, 0, None] ^ columns[None, :, 0])
-            i, j = np.nonzero(first <= threshold)
-            later = top + i < left + j
-            i, j = i[later], j[later]
-            exact = np.bitwise_count(rows[i] ^ columns[j]).sum(axis=1, dtype=np.int64)
-            near = exact <= threshold
-            found.append(np.stack([top + i[near], left + j[near]], axis=1))
-            bits.append(exact[near])
-    if not found:
-        return np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
-    pairs, exact = np.concatenate(found), np.concatenate(bits)
-    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
-    return pairs[order], exact[order]
-
-
-def groups(pairs: Iterable[Sequence[int]], n: int) -> npt.NDArray[np.int64]:
-    """Return the group of each fingerprint: what is joined by pairs, directly or through others.
-
-    Args:
-        pairs: Pairs of indices, as from `near_duplicates`.
-        n: Number of fingerprints.
-
-    Returns:
-        int64 [n]: the lowest index of each one's group.
-    """
-    parent = np.arange(n)
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = int(parent[i])
-        return i
-
-    for i, j in pairs:
-        a, b = root(i), root(j)
-        parent[max(a, b)] = min(a, b)
-    return np.array([root(i) for i in range(n)], dtype=np.int64)

@@ -4,8 +4,9 @@ Each intake adds to it until it has ``holdout.min_samples``; from then on it nev
 accuracies of different rounds stay comparable. It is drawn from what nobody has learnt from: from
 the intake's new samples, and before the first selection also from those that came earlier. What
 belongs together stays on one side: samples of one group (a camera, a patient, a video), and copies
-of one picture. A later sample of a group that is in the holdout is ``reserved``: training on it
-would leak, and once the holdout is frozen, adding it would move it.
+of one picture, as far as fingerprints tell. A later sample of a group that is in the holdout is
+``reserved``: training on it would leak, and once the holdout is frozen, adding it would move it. So
+is a copy that the pixels tell, see `visionloop.media.copies`.
 """
 
 from __future__ import annotations

@@ -26,11 +26,12 @@ class MonitoringConfig(BaseModel):
         "compared pixel by pixel.",
     )
     near_duplicate_likeness: float = Field(
-        default=0.99,
+        default=0.94,
         ge=0,
         le=1,
-        description="Correlation of the pixels, over small crops, from which on two pictures count "
-        "as the same.",
+        description="Likeness of the pixels (1 less the share of the variance that one picture, "
+        "laid over the other, leaves unexplained in the worst of 64 tiles) from which on two "
+        "pictures count as the same.",
     )
     min_population: int = Field(
         default=50,

@@ -9,35 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.errors import UnreadableMedia
-from visionloop.monitoring.likeness import SIDE
+from visionloop.media.likeness import SIDE, Floats, grey
 from visionloop.monitoring.media_reading import read_media
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
 
-# Decoded at this scale a JPEG costs a quarter, and the reduction to SIDE sees no difference.
-_DRAFT = 4 * SIDE
-
-
-def grey(data: bytes) -> NDArray[np.float64]:
-    """Return an encoded picture as `visionloop.monitoring.likeness` compares it.
-
-    Args:
-        data: The encoded bytes.
-
-    Returns:
-        float64 [SIDE, SIDE], 0 to 255.
-
-    Raises:
-        UnreadableMedia: The bytes are no complete image.
-    """
-    from PIL import Image
-
-    from visionloop.media.decode import decode
-
-    image = decode(data, draft=_DRAFT).image.convert("L")
-    small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return np.asarray(small, dtype=np.float64)
+# Decoded at this scale a JPEG costs a quarter, and what is compared sees no difference.
+_DRAFT = 2 * SIDE
 
 
 def read_pixels(lake: Lake, uris: Iterable[str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -59,21 +38,28 @@ def read_pixels(lake: Lake, uris: Iterable[str]) -> Iterator[tuple[str, NDArray[
             continue
 
 
-def read_greys(lake: Lake, uris: Iterable[str]) -> Mapping[str, NDArray[np.float64]]:
-    """Return the grey pixels of pictures by URI; what cannot be read any more is left out.
+def read_greys(lake: Lake, places: Mapping[str, str], version: str) -> Mapping[str, Floats]:
+    """Return the grey pixels of samples, of those that have any.
+
+    They are those of the thumbnail that ingest wrote; a sample of an older lake that has none is
+    read where it lies.
 
     Args:
         lake: The lake, whose own storage is used where a picture lies in it.
-        uris: Where the pictures lie.
+        places: URI by sample id.
+        version: Version of the lake to read.
     """
     from visionloop.lake.storage import StorageError
+    from visionloop.media.decode import decode
+    from visionloop.media.thumbnails import read_thumbnails
 
-    found = {}
-    for uri, data in read_media(lake, uris):
+    found = {one: grey(data) for one, data in read_thumbnails(lake, places, version).items()}
+    left = {uri: one for one, uri in places.items() if one not in found}
+    for uri, data in read_media(lake, left):
         if isinstance(data, StorageError):
             continue
         try:
-            found[uri] = grey(data)
+            found[left[uri]] = grey(decode(data, draft=_DRAFT).image)
         except UnreadableMedia:
             continue  # it was whole when it was ingested; the caller works without it
     return found

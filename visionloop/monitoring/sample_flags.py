@@ -10,14 +10,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from visionloop.media.fingerprint import NEAR_DUPLICATE_BITS, as_words
+from visionloop.media.likeness import Floats, likeness
+from visionloop.media.near_duplicates import nearest_earlier
 from visionloop.monitoring.config import MonitoringConfig
-from visionloop.monitoring.duplicates import nearest_earlier
 from visionloop.monitoring.findings import Findings
-from visionloop.monitoring.likeness import likeness
 from visionloop.monitoring.quality import Limit, limits, net_sharpness, oddities, telling
 
-# Takes URIs; returns float64 [SIDE, SIDE] of those that can be read.
-ReadGreys = Callable[[list[str]], Mapping[str, NDArray[np.float64]]]
+# Takes URIs by sample id; returns what `visionloop.media.likeness` compares, of those there are.
+ReadGreys = Callable[[Mapping[str, str]], Mapping[str, Floats]]
+# So many candidates are compared at a time: each picture has 16 KiB.
+_PAIRS = 2000
 
 
 @dataclass(frozen=True)
@@ -147,25 +149,38 @@ def flag_near_duplicates(
         *sorted(known, key=lambda r: (uris[r], ids[r])),
         *sorted(fresh, key=lambda r: (uris[r], ids[r])),
     ]
-    nearest, distance = nearest_earlier(as_words([prints[r] or b"" for r in order]), len(known))
+    prints_in_order = as_words([prints[r] or b"" for r in order])
+    nearest, distance = nearest_earlier(
+        prints_in_order, len(known), thresholds.near_duplicate_distance
+    )
     candidates = [
         (row, order[other], int(bits))
         for row, other, bits in zip(order[len(known) :], nearest, distance, strict=True)
-        if other >= 0 and bits <= thresholds.near_duplicate_distance
+        if other >= 0
     ]
-    greys = read_greys([uris[r] for row, other, _ in candidates for r in (row, other)])
-    for row, other, bits in candidates:
-        left, right = greys.get(uris[row]), greys.get(uris[other])
-        evidence = {"original": ids[other], "original_uri": uris[other], "bits": bits}
-        if left is not None and right is not None:
-            score, threshold = likeness(left, right), thresholds.near_duplicate_likeness
-            same = score >= threshold
-            # Flat pictures have nothing to correlate; equal fingerprints are all they can show.
-            same |= bits == 0 and min(float(left.std()), float(right.std())) < 1
-        else:
-            # Without the pixels only what the fingerprint alone is good for can be said.
-            score, threshold = float(bits), float(NEAR_DUPLICATE_BITS)
-            same = bits <= NEAR_DUPLICATE_BITS
-            evidence["unconfirmed"] = "the pictures' bytes could not be read"
-        if same:
-            findings.flag(ids[row], "near_duplicate", score=score, threshold=threshold, **evidence)
+    for start in range(0, len(candidates), _PAIRS):
+        some = candidates[start : start + _PAIRS]
+        greys = read_greys({ids[r]: uris[r] for row, other, _ in some for r in (row, other)})
+        shown = [pair for pair in some if {ids[pair[0]], ids[pair[1]]} <= greys.keys()]
+        likenesses = likeness(
+            [greys[ids[row]] for row, _, _ in shown], [greys[ids[other]] for _, other, _ in shown]
+        )
+        scores = dict(zip(shown, likenesses.tolist(), strict=True))
+        for row, other, bits in some:
+            evidence = {"original": ids[other], "original_uri": uris[other], "bits": bits}
+            score = scores.get((row, other, bits))
+            if score is not None:
+                threshold = thresholds.near_duplicate_likeness
+                same = score >= threshold
+                # Flat pictures have nothing to compare; equal fingerprints are all they can show.
+                flat = min(float(greys[ids[r]].std()) for r in (row, other)) < 1
+                same |= bits == 0 and flat
+            else:
+                # Without the pixels only what the fingerprint alone is good for can be said.
+                score, threshold = float(bits), float(NEAR_DUPLICATE_BITS)
+                same = bits <= NEAR_DUPLICATE_BITS
+                evidence["unconfirmed"] = "the pictures' bytes could not be read"
+            if same:
+                findings.flag(
+                    ids[row], "near_duplicate", score=score, threshold=threshold, **evidence
+                )

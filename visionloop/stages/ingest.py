@@ -151,6 +151,7 @@ def ingest(
 # What is counted beside the files, with what the page says of it.
 EXTRAS = {
     "n_holdout": "samples were put into the holdout",
+    "n_holdout_copy": "samples show a picture of the holdout again; they are reserved",
     "n_labels": "labels were imported",
     "n_unknown_labels": "rows of labels name no known file",
     "n_bad_sidecar": "sidecars could not be read; their images stay, without metadata",

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from visionloop.media.holdout import HOLDOUT
 from visionloop.media.metadata import Problem
 from visionloop.media.outcomes import ids_of, texts_of
 from visionloop.media.places import MEDIA_MISSING, Moved, settle
 from visionloop.media.records import among, some_at_a_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from visionloop.lake import Run
     from visionloop.media.outcomes import Rows
@@ -51,23 +50,19 @@ def settle_places(ingest: Ingest, rows: Rows, met: Met) -> dict[str, str]:
     return moved.uris
 
 
-def change_samples(run: Run, joined: Sequence[str], moved: Mapping[str, str]) -> None:
+def change_samples(run: Run, splits: Mapping[str, str], moved: Mapping[str, str]) -> None:
     """Change samples that the lake has.
 
     Args:
         run: The run.
-        joined: Those that join the holdout.
+        splits: New split of those that join the holdout, or are reserved.
         moved: New URI of those that lie elsewhere now.
     """
-    for some in some_at_a_time(sorted({*joined, *moved})):
+    for some in some_at_a_time(sorted({*splits, *moved})):
         these = among("sample_id", some)
         table = run.read("samples", where=these)
         ids = table["sample_id"].to_pylist()
-        held = set(joined)
-        for name, values in (
-            ("split", {one: HOLDOUT for one in held}),
-            ("uri", moved),
-        ):
+        for name, values in (("split", splits), ("uri", moved)):
             place = table.schema.get_field_index(name)
             new = [
                 values.get(one, value)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionloop.media import records
+from visionloop.media.holdout import HOLDOUT, RESERVED
 from visionloop.media.intake import NEW, Listing
 from visionloop.media.known import files_of
 from visionloop.media.metadata import Problem, column_name, metadata_table
@@ -20,6 +21,7 @@ from visionloop.media.outcomes import KINDS, Rows, groups_of, ids_of, texts_of
 from visionloop.media.parts import sidecars_of
 from visionloop.media.places import Met, meet
 from visionloop.media.reading import METADATA, OPENED
+from visionloop.stages.ingest_copies import copies_of_holdout
 from visionloop.stages.ingest_labels import labels_of
 from visionloop.stages.ingest_places import change_samples, settle_places
 
@@ -93,9 +95,12 @@ def write_rows(ingest: Ingest, dataset: Artifact | None) -> tuple[Rows, pa.Table
     splits, joined = records.splits_of(
         rows, groups, loop.holdout, records.Earlier(held, _learnt_from(run))
     )
+    copies = copies_of_holdout(ingest, rows, held, splits, joined)
+    # Of a new sample the split is written, of an earlier one it is changed.
+    splits |= dict.fromkeys(copies, RESERVED)
     run.refuse_stale("files", "samples")
     moved = settle_places(ingest, rows, met)
-    change_samples(run, joined, moved)
+    change_samples(run, dict.fromkeys(copies, RESERVED) | dict.fromkeys(joined, HOLDOUT), moved)
     _write_parts(ingest, rows, splits, groups, met, dataset)
     run.append("labels", labels)
     run.append("flags", records.flag_rows(ingest.problems, ingest.now))
@@ -108,7 +113,8 @@ def write_rows(ingest: Ingest, dataset: Artifact | None) -> tuple[Rows, pa.Table
         }
     )
     ingest.counts.update(
-        n_holdout=Counter(splits.values())["holdout"] + len(joined),
+        n_holdout=Counter(splits.values())[HOLDOUT] + len(joined),
+        n_holdout_copy=len(copies),
         n_labels=labels.num_rows,
         n_removed=changes["gone"] + changes["replaced"],
         n_back=changes["back"],

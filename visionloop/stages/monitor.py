@@ -83,7 +83,7 @@ def monitor(
                 run.read("checks", columns=["subject", "generation"]),
                 thresholds,
                 now=now,
-                read_greys=lambda uris: read_greys(opened, uris),
+                read_greys=lambda places: read_greys(opened, places, run.base),
                 read_pixels=lambda uris: read_pixels(opened, uris),
             )
             bar.advance(checked.n_in)

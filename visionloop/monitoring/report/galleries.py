@@ -21,6 +21,7 @@ ROUNDS, SELECTED, EXAMPLES = 2, 24, 6
 _HEADINGS = {
     "exact_duplicate": "The same bytes again",
     "near_duplicate": "Nearly the same picture again",
+    "holdout_copy": "A picture of the holdout again",
     "unreadable": "Not readable",
     "blurred": "Blurred",
     "dark": "Dark",
