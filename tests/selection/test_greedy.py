@@ -182,3 +182,24 @@ def test_a_selection_that_was_complete_picks_nothing_more() -> None:
         [Diversity(x, x[:0])], np.ones(50, bool), 5, accept=lambda _: True, course=course
     )
     assert [p.candidate for p in again] == before and why == ""
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e-3, 7.0])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_a_factor_that_all_strengths_have_in_common_changes_no_pick(
+    factor: float, balanced: bool
+) -> None:
+    x, rng = clustered(200, 8), np.random.default_rng(2)
+    scores, member = rng.uniform(0.5, 0.6, 200), np.eye(3)[rng.integers(3, size=200)]
+
+    def picks(by: float) -> list[int]:
+        objectives: list[Objective] = [
+            Fixed("score", scores, by),
+            Diversity(x, x[:0].copy(), 0.5 * by),
+        ]
+        if balanced:
+            objectives.append(Balance("balance", member, np.full(3, 1 / 3), np.zeros(3), by))
+        found, _ = greedy(objectives, np.ones(200, dtype=bool), 40, accept=lambda _: True)
+        return [pick.candidate for pick in found]
+
+    assert picks(factor) == picks(1.0)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from visionloop.selection.clusters import kmeans
 from visionloop.selection.config import parse_selection_config
 from visionloop.selection.engine import select
+from visionloop.selection.greedy import greedy
 from visionloop.selection.neighbours import copies_of, hamming, nearest
 from visionloop.selection.objectives import (
     Balance,
@@ -117,6 +118,37 @@ def test_coverage_picks_in_typiclusts_order() -> None:
         counts[cluster[best]] += 1
         left.discard(best)
     assert got == expected
+
+
+@pytest.mark.parametrize("number", [21, 1100])
+def test_tiny_clusters_come_last_whatever_the_others_have_of_labels(number: int) -> None:
+    cluster = np.array([0] * 8 + [1] * 8 + [2] * 3)
+    typicality = np.linspace(1, 2, len(cluster))
+    labels = np.array([number, number - 1, 0])
+    coverage = Coverage(cluster, np.array([4000, 3000, 3]), labels, typicality)
+    picked, why = greedy([coverage], np.ones(19, dtype=np.bool_), 19, accept=lambda _: True)
+    # By turns, the larger first where both have the same, and then the tiny one.
+    turns = [1, *[0, 1] * 7, 0, 2, 2, 2]
+    assert [cluster[p.candidate] for p in picked] == turns
+    assert not why
+    assert all(0 < (p.values["coverage"] or 0) <= 1 for p in picked)
+
+
+@pytest.mark.parametrize("refused_before", [False, True])
+def test_whoever_is_refused_does_not_keep_its_cluster_from_being_chosen(
+    refused_before: bool,
+) -> None:
+    """The most typical of the larger cluster is a near duplicate: the next best takes its place."""
+    cluster = np.array([0] * 10 + [1] * 9)
+    typicality = np.full(19, 1.0)
+    typicality[3], typicality[12] = 1e5, 1.5
+    coverage = Coverage(cluster, np.array([10, 9]), np.zeros(2, dtype=np.intp), typicality)
+    allowed = np.arange(19) != (3 if refused_before else -1)
+    with np.errstate(over="raise", divide="raise", invalid="raise"):
+        picked, _ = greedy([coverage], allowed, 18, accept=lambda candidate: candidate != 3)
+    assert [p.candidate for p in picked[:4]] == [0, 12, 1, 10]
+    # With nobody left in one cluster the other's go on.
+    assert sorted(p.candidate for p in picked) == [i for i in range(19) if i != 3]
 
 
 def test_balance_apportions_like_the_highest_averages() -> None:

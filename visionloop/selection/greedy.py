@@ -6,7 +6,7 @@ of logarithms. Cost of k picks out of m: O(k·m·(objectives + d)).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from visionloop.selection.accelerated import device_greedy
 from visionloop.selection.badge import Badge
 from visionloop.selection.lazy import lazy_greedy
-from visionloop.selection.objectives import Diversity, Fixed, Objective
+from visionloop.selection.objectives import Coverage, Diversity, Fixed, Objective
 from visionloop.vectors.exact import Floats
 
 # Totals closer than this are equal, and equals go to the smaller sample id: float32 products differ
 # by their last bits between processors and thread counts, and must not decide.
-TIE_DECIMALS = 6
+_TIE_DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,17 @@ class Course:
 
     picked: list[Picked] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)
+
+
+def comparable(total: NDArray[np.float64], strengths: Iterable[float]) -> NDArray[np.float64]:
+    """Return totals in which equals are equal, whatever factor all strengths have in common.
+
+    Args:
+        total: float64 [m], `Σ strength · ln objective`.
+        strengths: Those of all objectives.
+    """
+    largest = max(map(abs, strengths), default=0.0) or 1.0
+    return np.asarray(np.round(total / largest, _TIE_DECIMALS))
 
 
 def greedy(
@@ -136,12 +147,13 @@ def _lazily(
     still = _total([o for o in objectives if isinstance(o, Fixed)], len(allowed))
     still[~allowed] = -np.inf
     floor = diversity.minimum_distance
+    strengths = [objective.strength for objective in objectives]
 
     def score(rows: NDArray[np.intp], squared: Floats) -> NDArray[np.float64]:
         total = still[rows] + diversity.strength * np.log(diversity.value_of(squared))
         if floor is not None:
             total[np.sqrt(squared) < floor] = -np.inf
-        return np.round(total, TIE_DECIMALS)
+        return comparable(total, strengths)
 
     picked = 0
     asked = 0
@@ -182,33 +194,60 @@ def _step_by_step(
     """Pick with any objectives, weighing every candidate anew at every step."""
     open_to = allowed.copy()
     floors = [o for o in moving if isinstance(o, Diversity) and o.minimum_distance is not None]
+    coverages = [o for o in moving if isinstance(o, Coverage)]
+    for coverage in coverages:
+        coverage.leave_out(np.flatnonzero(~open_to))
     still = _total([o for o in objectives if isinstance(o, Fixed)], len(allowed))
-    for _ in range(k):
-        possible = open_to.copy()
-        for diversity in floors:
-            possible &= diversity.allowed()
-        # Once a step: each is a pass over all candidates.
-        values = {id(objective): objective.values() for objective in objectives}
-        total = still.copy()
-        for objective in moving:
-            if objective.strength:
-                total += objective.strength * np.log(values[id(objective)])
-            if isinstance(objective, Badge):
-                total += objective.noise()
-        total = np.round(total, TIE_DECIMALS)
-        # Whoever is refused here is refused for good, so the totals hold until something is chosen.
-        candidate = _first_accepted(np.where(possible, total, -np.inf), open_to, accept)
-        if candidate is None:
+    total, values = _weigh(objectives, still, open_to, floors)
+    picked = 0
+    while picked < k:
+        candidate = int(total.argmax())
+        if total[candidate] == -np.inf:
             return "minimum_distance" if open_to.any() else "exhausted"
+        open_to[candidate] = False
+        total[candidate] = -np.inf
+        if not accept(candidate):
+            # Refused for good: the totals hold, unless a cluster has another best candidate now.
+            for coverage in coverages:
+                coverage.leave_out(np.array([candidate]))
+            if coverages:
+                total, values = _weigh(objectives, still, open_to, floors)
+            continue
         shown: dict[str, float | None] = {
-            o.name: float(values[id(o)][candidate]) if o.known(candidate) else None
-            for o in objectives
+            o.name: float(values[i][candidate]) if o.known(candidate) else None
+            for i, o in enumerate(objectives)
         }
-        pick = Picked(candidate, shown)
         for objective in objectives:
             objective.choose(candidate)
-        note(pick)
+        note(Picked(candidate, shown))
+        picked += 1
+        if picked < k:
+            total, values = _weigh(objectives, still, open_to, floors)
     return ""
+
+
+def _weigh(
+    objectives: Sequence[Objective],
+    still: NDArray[np.float64],
+    open_to: NDArray[np.bool_],
+    floors: Sequence[Diversity],
+) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+    """Return the totals of all candidates, minus infinity of who is out, and what they are of."""
+    values = [objective.values() for objective in objectives]
+    total = still.copy()
+    for objective, found in zip(objectives, values, strict=True):
+        if isinstance(objective, Fixed):
+            continue
+        if objective.strength:
+            logs = objective.logs() if isinstance(objective, Coverage) else np.log(found)
+            total += objective.strength * logs
+        if isinstance(objective, Badge):
+            total += objective.noise()
+    total = comparable(total, [objective.strength for objective in objectives])
+    total[~open_to] = -np.inf
+    for diversity in floors:
+        total[~diversity.allowed()] = -np.inf
+    return total, values
 
 
 def values_at(objectives: Sequence[Objective], candidate: int) -> dict[str, float | None]:
@@ -218,19 +257,6 @@ def values_at(objectives: Sequence[Objective], candidate: int) -> dict[str, floa
 
 def _value_at(objective: Objective, candidate: int) -> float | None:
     return float(objective.values()[candidate]) if objective.known(candidate) else None
-
-
-def _first_accepted(
-    total: NDArray[np.float64], open_to: NDArray[np.bool_], accept: Callable[[int], bool]
-) -> int | None:
-    while True:
-        candidate = int(total.argmax())
-        if total[candidate] == -np.inf:
-            return None
-        open_to[candidate] = False
-        total[candidate] = -np.inf
-        if accept(candidate):
-            return candidate
 
 
 def _total(objectives: Sequence[Objective], m: int) -> NDArray[np.float64]:

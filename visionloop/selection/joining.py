@@ -22,7 +22,7 @@ from visionloop.lake import parts
 from visionloop.selection.eligibility import LABELLED
 from visionloop.selection.engine import STOPPING, Pick, Selection
 from visionloop.selection.extract import Extract
-from visionloop.selection.greedy import TIE_DECIMALS
+from visionloop.selection.greedy import comparable
 from visionloop.selection.lots import lots
 from visionloop.selection.material import Material, read_material
 from visionloop.selection.objectives import Fixed, Similarity
@@ -169,7 +169,9 @@ def _totals(
             if totals is None:
                 totals = np.zeros(len(values))
             totals += sum_of([one])
-    return None if totals is None else np.round(totals, TIE_DECIMALS), whole
+    if totals is not None:
+        totals = comparable(totals, [float(objective["strength"]) for objective in scaled])
+    return totals, whole
 
 
 def _largest(

@@ -8,6 +8,7 @@ veto a candidate for good.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import pairwise
 from typing import Protocol
 
@@ -230,9 +231,10 @@ class Coverage:
     Source: Hacohen, Dekel & Weinshall, "Active Learning on a Budget: Opposite Strategies Suit High
     and Low Budgets" (2022), algorithm 1. The order there is lexicographic: fewest labels, then the
     size of the cluster, then typicality. Here the same order is one number,
-    `2^-labels · (1 + size/largest)/2 · typicality/(its cluster's best that is left)`, so that it
-    combines with other objectives; alone it picks the same samples. Clusters of up to 5 samples
-    are left for last.
+    `2^-(labels - fewest) · (1 + size/largest)/2 · typicality/(its cluster's best that is left)`, so
+    that it combines with other objectives; alone it picks the same samples. `fewest` is over the
+    clusters with anybody left. Clusters of up to 5 samples are left for last: they count below
+    whatever any other can come to. Its logarithm has no smallest number, as the number itself has.
 
     Args:
         cluster: intp [m], each candidate's cluster.
@@ -257,17 +259,23 @@ class Coverage:
         self._typicality = typicality
         self._left = np.ones(len(cluster), dtype=np.bool_)
         share = sizes / max(1, int(sizes.max(initial=1)))
-        self._weight = np.where(sizes > SMALLEST_CLUSTER, (1.0 + share) / 2.0, FLOOR)
+        self._small = sizes <= SMALLEST_CLUSTER
+        self._weight = np.where(self._small, np.log(FLOOR), np.log((1.0 + share) / 2.0))
         self._best = np.zeros(len(sizes))
         np.maximum.at(self._best, cluster, typicality)
 
-    def values(self) -> Values:
-        """Return float64 [m]."""
-        tier = np.exp2(-self._labels) * self._weight
-        best = np.maximum(self._best, np.finfo(np.float64).tiny)
+    def logs(self) -> Values:
+        """Return float64 [m], the logarithms of the values; of no meaning for who is left out."""
+        tier = self._weight - self._tiers() * np.log(2.0)
+        best = np.where(self._best > 0, self._best, np.inf)
         relative = np.minimum(self._typicality / best[self._cluster], 1.0)
-        values: Values = np.maximum(tier[self._cluster] * relative, np.finfo(np.float64).tiny)
-        return values
+        logs: Values = np.log(np.maximum(relative, np.finfo(np.float64).tiny))
+        logs += tier[self._cluster]
+        return logs
+
+    def values(self) -> Values:
+        """Return float64 [m]; where it matters which of two is larger, take `logs`."""
+        return np.clip(np.exp(self.logs()), np.finfo(np.float64).tiny, 1.0)
 
     def known(self, candidate: int) -> bool:
         """Tell that every candidate lies in some cluster."""
@@ -275,11 +283,25 @@ class Coverage:
 
     def choose(self, candidate: int) -> None:
         """Count one more label in the cluster; its next best candidate becomes the best."""
-        group = self._cluster[candidate]
-        self._labels[group] += 1
-        self._left[candidate] = False
-        left = np.flatnonzero(self._left & (self._cluster == group))
-        self._best[group] = self._typicality[left].max(initial=0.0)
+        self._labels[self._cluster[candidate]] += 1
+        self.leave_out(np.array([candidate]))
+
+    def leave_out(self, candidates: NDArray[np.intp]) -> None:
+        """Take note of who cannot be chosen; the next best of its cluster becomes the best."""
+        self._left[candidates] = False
+        for group in np.unique(self._cluster[candidates]):
+            left = np.flatnonzero(self._left & (self._cluster == group))
+            self._best[group] = self._typicality[left].max(initial=0.0)
+
+    def _tiers(self) -> Values:
+        """Return float64 [clusters]: labels beyond the fewest, of the small beyond all others'."""
+        tiers, start = np.zeros(len(self._labels)), 0.0
+        for group in (~self._small, self._small):
+            there = self._labels[group & (self._best > 0)]
+            fewest = there.min() if len(there) else 0.0
+            tiers[group] = np.maximum(self._labels[group] - fewest, 0.0) + start
+            start = there.max() - fewest + 1.0 if len(there) else 0.0
+        return tiers
 
 
 SMALLEST_CLUSTER = 5
@@ -298,13 +320,22 @@ class Balance:
         target: float64 [V], wanted shares.
         counts: float64 [V], what is labelled already.
         strength: Multiplies the log-objective.
+        absent: Wanted values that no candidate has, for the selection's flags.
     """
 
     def __init__(
-        self, name: str, membership: Values, target: Values, counts: Values, strength: float = 1.0
+        self,
+        name: str,
+        membership: Values,
+        target: Values,
+        counts: Values,
+        strength: float = 1.0,
+        *,
+        absent: Collection[str] = (),
     ) -> None:
         self.name = name
         self.strength = strength
+        self.absent = absent
         self._known: NDArray[np.bool_] = np.asarray(np.isfinite(membership).all(axis=1))
         self._membership = np.where(self._known[:, None], membership, 0.0)
         self._target = target

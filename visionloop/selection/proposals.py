@@ -23,7 +23,7 @@ from visionloop.selection.config import SelectionConfig
 from visionloop.selection.eligibility import eligible
 from visionloop.selection.engine import DEFAULT_CLASSES
 from visionloop.selection.extract import Extract
-from visionloop.selection.greedy import TIE_DECIMALS, greedy
+from visionloop.selection.greedy import comparable, greedy
 from visionloop.selection.lots import lots
 from visionloop.selection.material import Material, read_material
 from visionloop.selection.objectives import Fixed, Similarity
@@ -236,7 +236,8 @@ def _by_objectives(request: Request, spread: Spread) -> tuple[Rows, float | None
         picked, _ = greedy(objectives, everyone, min(k, m), accept=lambda _: True)
         return np.array([pick.candidate for pick in picked], dtype=np.intp), None, scaled
     total = sum_of(scaled)
-    return np.argsort(-np.round(total, TIE_DECIMALS), kind="stable")[:k], None, scaled
+    total = comparable(total, [one.strength for one in scaled])
+    return np.argsort(-total, kind="stable")[:k], None, scaled
 
 
 def sum_of(objectives: list[Fixed]) -> NDArray[np.float64]:
