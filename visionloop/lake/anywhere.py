@@ -42,9 +42,13 @@ class Anywhere:
         """Return an object's bytes."""
         return self.of(uri).read(uri)
 
-    def read_range(self, uri: str, start: int, length: int) -> bytes:
+    def read_listed(self, info: FileInfo) -> bytes:
+        """Return the bytes that a listing found, see `visionloop.lake.storage.Storage`."""
+        return self.of(info.uri).read_listed(info)
+
+    def read_range(self, uri: str, start: int, length: int, generation: str = "") -> bytes:
         """Return a part of an object's bytes, see `visionloop.lake.storage.Storage`."""
-        return self.of(uri).read_range(uri, start, length)
+        return self.of(uri).read_range(uri, start, length, generation)
 
     def write(self, uri: str, data: bytes) -> None:
         """Replace an object."""

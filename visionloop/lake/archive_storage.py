@@ -23,6 +23,7 @@ from visionloop.lake.archives import (
 from visionloop.lake.storage import (
     INSIDE,
     FileInfo,
+    ObjectChanged,
     Storage,
     StorageError,
     local_path,
@@ -30,6 +31,7 @@ from visionloop.lake.storage import (
     read_together,
     scheme_of,
 )
+from visionloop.lake.storage.interface import changed, stored_generation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +74,9 @@ class Archive:
         elif spool or is_compressed(info.uri):
             self._file = self._spooled(storage, local)
         else:
-            self._ranges = lambda start, length: storage.read_range(info.uri, start, length)
+            self._ranges = lambda start, length: storage.read_range(
+                info.uri, start, length, info.generation
+            )
         self.spooled = self._file is not None and not (local and not is_compressed(info.uri))
         self.size = os.fstat(self._file.fileno()).st_size if self._file else info.size
 
@@ -83,7 +87,7 @@ class Archive:
             packed = temporary()
             for start in range(0, self.info.size, _CHUNK):
                 length = min(_CHUNK, self.info.size - start)
-                packed.write(storage.read_range(self.info.uri, start, length))
+                packed.write(storage.read_range(self.info.uri, start, length, self.info.generation))
             packed.seek(0)
         if not is_compressed(self.info.uri):
             packed.flush()
@@ -257,9 +261,22 @@ class ArchiveStorage:
     def read(self, uri: str) -> bytes:
         """Return a member's bytes."""
         container, name = name_in(uri)
-        return self.archive(container).bytes_of(name)
+        try:
+            return self.archive(container).bytes_of(name)
+        except ObjectChanged:
+            with _LOCK:
+                _OPEN.pop((container, self._spool), None)
+            return self.archive(container).bytes_of(name)
 
-    def read_range(self, uri: str, start: int, length: int) -> bytes:
+    def read_listed(self, info: FileInfo) -> bytes:
+        """Return a member's bytes, unless its tar was overwritten since it was listed."""
+        container, name = name_in(info.uri)
+        archive = self.archive(container)
+        if archive.info.generation != stored_generation(info.generation):
+            raise changed(info.uri)
+        return archive.bytes_of(name)
+
+    def read_range(self, uri: str, start: int, length: int, generation: str = "") -> bytes:
         """Return a part of a member's bytes, see `visionloop.lake.storage.Storage`.
 
         Raises:
@@ -269,6 +286,8 @@ class ArchiveStorage:
         archive = self.archive(container)
         if name not in archive.index:
             raise StorageError(f"the tar has no member {name!r:.200}", where=container)
+        if generation and archive.info.generation != stored_generation(generation):
+            raise changed(uri)
         offset, size = archive.index[name]
         return archive.read(offset + start, max(0, min(length, size - start)))
 

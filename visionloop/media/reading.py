@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from visionloop.errors import UnreadableMedia
-from visionloop.lake.storage import StorageError, name_of
+from visionloop.lake.storage import ObjectChanged, StorageError, name_of
 from visionloop.media.inspect import Inspection, inspect, sample_id_of
 from visionloop.media.metadata import Sidecar, parse_sidecar
 from visionloop.media.sources.entries import CONTAINER, Entry, Member
@@ -109,12 +109,10 @@ def examine(
         if work.reason:
             return Examined(work, SKIPPED, 0, reason=work.reason)
         try:
-            data = source.storage.read(work.info.uri)
+            # Filed under the generation that was listed, so no other may be read.
+            data = source.storage.read_listed(work.info)
         except StorageError as error:
-            # Between the listing and the reading a file can vanish; that is no fault of its own.
-            there = source.storage.exists(work.info.uri)
-            reason = "cannot_read" if there else "vanished"
-            return Examined(work, SKIPPED, 0, reason=reason, detail=error.what)
+            return _not_had(source, work, error)
         found = _inspected(Member(work, data), keep if keep_all else None)
         if found.state == OK:
             found = replace(found, sidecar=read_metadata(source, work))
@@ -151,11 +149,18 @@ def _work(
         try:
             yield from source.members(entry, skip_members)
         except StorageError as error:
-            there = source.storage.exists(entry.info.uri)
-            reason = "cannot_read" if there else "vanished"
-            yield Examined(entry, SKIPPED, 0, reason=reason, detail=error.what)
+            yield _not_had(source, entry, error)
         else:
             yield Examined(entry, OPENED, entry.info.size)
+
+
+def _not_had(source: Source, entry: Entry, error: StorageError) -> Examined:
+    # Between the listing and the reading a file can vanish or change; that is no fault of its own.
+    if not source.storage.exists(entry.info.uri):
+        reason = "vanished"
+    else:
+        reason = "changed" if isinstance(error, ObjectChanged) else "cannot_read"
+    return Examined(entry, SKIPPED, 0, reason=reason, detail=error.what)
 
 
 def _member(

@@ -145,7 +145,7 @@ class OpenedContainers:
         copy = temporary()
         for start in range(0, info.size, _CHUNK):
             length = min(_CHUNK, info.size - start)
-            copy.write(self._anywhere.read_range(info.uri, start, length))
+            copy.write(self._anywhere.read_range(info.uri, start, length, info.generation))
         copy.seek(0)
         return copy
 
