@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.selection.small_lake import CLASSES, fill, label, put
+from visionloop.errors import InputError
 from visionloop.lake import Lake
 from visionloop.selection.config import parse_selection_config
+from visionloop.selection.custom import _as_texts
+from visionloop.selection.engine import select
 from visionloop.selection.material import read_material
+from visionloop.selection.pool import Pool
 from visionloop.selection.record import select_material
 
 
@@ -34,3 +40,43 @@ def test_a_balance_of_classes_counts_what_is_labelled(lake: Lake) -> None:
     config = parse_selection_config({"strategies": [line], "random_share": 0})
     chosen = [names.index(s) for s in select_material(read_material(lake, config), 9).sample_ids]
     assert np.bincount([i % 3 for i in chosen], minlength=3).tolist() == [0, 5, 4]
+
+
+def balance(target: dict[str, float], column: str = "weather", **more: Any) -> Any:
+    line = {
+        "input": {"type": "METADATA", "key": column},
+        "strategy": {"type": "BALANCE", "target": target},
+    }
+    return parse_selection_config({"strategies": [line], "random_share": 0, **more})
+
+
+def pool(metadata: dict[str, list[Any]], **more: Any) -> Pool:
+    n = len(next(iter(metadata.values())))
+    return Pool.build([f"{i:04d}" for i in range(n)], metadata=metadata, **more)
+
+
+def test_a_balance_tells_long_numbers_apart() -> None:
+    cameras = [1234567, 1234568, 1234569] * 10
+    config = balance({"1234567": 0.5, "1234568": 0.5}, "camera")
+    chosen = select(pool({"camera": cameras}), config, 10).sample_ids
+    assert np.bincount([int(s) % 3 for s in chosen], minlength=3).tolist() == [5, 5, 0]
+    assert len(set(_as_texts(np.array([0.1, 0.1 + 2**-50, 2e18, 1e-7, 3.0, np.nan])))) == 6
+
+
+@pytest.mark.parametrize("dialect", ["visionloop", "lightly"])
+def test_a_wanted_value_that_filters_used_up_does_not_end_an_unattended_round(dialect: str) -> None:
+    weather = ["fog", "rain", "sun"] * 6
+    flags = {"near_duplicate": [w == "fog" for w in weather]}
+    config = balance({"fog": 0.5, "rain": 0.25}, dialect=dialect, exclude_flags=["near_duplicate"])
+    found = select(pool({"weather": weather}, flags=flags), config, 8)
+    chosen = [weather[int(s)] for s in found.sample_ids]
+    assert (chosen.count("rain"), chosen.count("sun")) == (4, 4)
+    assert found.flags == ("absent_balance_weather",)
+    with pytest.raises(InputError, match="values that the pool does not have: snow"):
+        select(pool({"weather": weather}), balance({"snow": 0.5}), 8)
+
+
+def test_a_sample_of_a_pool_may_lack_a_wanted_value() -> None:
+    part = replace(pool({"weather": ["rain", "sun"] * 6}), partial=True)
+    found = select(part, balance({"fog": 0.5, "rain": 0.25}), 8)
+    assert len(found.sample_ids) == 8 and "absent_balance_weather" in found.flags

@@ -396,9 +396,12 @@ def test_similarity_finds_what_is_near_the_query() -> None:
     pool = make(50)
     query = ({"type": "EMBEDDINGS", "query": ["0007"]}, {"type": "SIMILARITY"})
     x = pool.embeddings["e"]
-    nearest = np.argsort(np.linalg.norm(x - x[7], axis=1), kind="stable")[:5]
-    chosen = select(pool, lines(query), 5).sample_ids
-    assert set(chosen) == {f"{i:04d}" for i in nearest}
+    nearest = np.argsort(np.linalg.norm(x - x[7], axis=1), kind="stable")[:6]
+    found = select(pool, lines(query), 5)
+    assert set(found.sample_ids) == {f"{i:04d}" for i in nearest if i != 7}
+    assert found.removed["that are queries"] == 1 and found.pool == found.eligible + 1
+    theirs = select(pool, lines(query, dialect="lightly", exclude_flags=()), 5).sample_ids
+    assert set(theirs) == {f"{i:04d}" for i in nearest[:5]}, "LightlyOne has it among the rest"
     far = ({"type": "EMBEDDINGS", "query": ["0007"]}, {"type": "SIMILARITY", "strength": -1})
     assert "0007" not in select(pool, lines(far), 5).sample_ids
     missing = ({"type": "EMBEDDINGS", "query": ["gone"]}, {"type": "SIMILARITY"})

@@ -84,6 +84,7 @@ def most_similar(names: list[str], queries: list[int], n: int) -> set[str]:
     x = vectors(33)  # the 30 of the pool and 3 of the holdout
     distance = np.linalg.norm(x[:30, None] - x[queries][None], axis=2).min(axis=1)
     distance[2] = np.inf  # a copy of a holdout sample
+    distance[queries] = np.inf
     return {names[i] for i in np.argsort(distance, kind="stable")[:n]}
 
 
@@ -107,7 +108,8 @@ def test_more_is_found_like_a_set_that_the_lake_names(lake: Lake) -> None:
     def expected(*rows: int) -> set[str]:
         left = most_similar(names, list(rows), 30)
         order = [s for s in _by_distance(names, list(rows)) if s in left]
-        return set([s for s in order if s not in {names[7], names[8], names[20]}][:3])
+        gone = {names[7], names[8], names[20], *(names[row] for row in rows)}
+        return set([s for s in order if s not in gone][:3])
 
     assert found("flag:it's blurred") == expected(11)
     assert found("training_set:t1") == expected(12)

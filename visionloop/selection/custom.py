@@ -17,6 +17,7 @@ from visionloop.selection.objectives import (
     FLOOR,
     Balance,
     Fixed,
+    Lots,
     Objective,
     Similarity,
     density_typicality,
@@ -128,10 +129,10 @@ def _weights(request: Request, line: Line) -> tuple[list[Objective], list[Limit]
     return [Fixed(name, values, strategy.strength, scale=1.0 if bounded else None)], limits
 
 
-def _random(request: Request, seed: int, strength: float = 1.0) -> Fixed:
+def _random(request: Request, seed: int, strength: float = 1.0) -> Lots:
     # By the sample's id alone, so that filters do not change anyone's luck.
     draws = lots([request.pool.sample_ids[row] for row in request.rows], seed)
-    return Fixed("random", np.maximum(draws, FLOOR), strength, scale=1.0)
+    return Lots("random", np.maximum(draws, FLOOR), strength)
 
 
 def _similarity(request: Request, line: Line) -> Fixed:
@@ -167,10 +168,18 @@ def _balance_metadata(request: Request, line: Line) -> Balance:
         if text is not None:
             counts[place[text]] += 1
     name = f"balance_{key}"
+    # Who had a wanted value may all be labelled or filtered out: the others go on without them.
+    absent = set(line.strategy.target or ()) - set(names)
+    if not request.pool.partial:
+        absent &= {t for t in _as_texts(column_of(request.pool, key)) if t is not None}
+    names += sorted(absent)
+    membership = np.pad(membership, ((0, 0), (0, len(absent))))
+    membership[[text is None for text in texts]] = np.nan
+    counts = np.pad(counts, (0, len(absent)))
     if _merges(request, line, names):
         names, membership, counts = _merged(names, membership, counts, line)
     target = _target(name, names, membership, line)
-    return Balance(name, membership, target, counts, line.strategy.strength)
+    return Balance(name, membership, target, counts, line.strategy.strength, absent=absent)
 
 
 def _balance_predictions(request: Request, line: Line) -> Balance:
@@ -235,4 +244,9 @@ def _target(
 def _as_texts(values: NDArray[np.generic]) -> list[str | None]:
     if values.dtype == object:
         return list(values)
-    return [None if np.isnan(v) else f"{v:g}" for v in values.astype(np.float64)]
+    return [None if np.isnan(v) else _as_text(float(v)) for v in values]
+
+
+def _as_text(number: float) -> str:
+    """Return a number as a person writes it, no two as the same text."""
+    return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)

@@ -22,6 +22,7 @@ _OPERATIONS = {
     "BIGGER_EQUAL": np.greater_equal,
 }
 LABELLED = "labelled already"
+QUERIES = "that are queries"
 # Distance of near duplicates that a line NEAR_DUPLICATES means when it gives none.
 NEAR = 0.1
 
@@ -83,6 +84,9 @@ def eligible(
     drop(LABELLED, _among(pool.sample_ids, labelled.sample_ids))
     drop("selected already", _among(pool.sample_ids, taken))
     drop("in the holdout", _among(pool.sample_ids, holdout.sample_ids))
+    if config.dialect != "lightly":  # LightlyOne has the queries of a tag among the rest
+        for line in config.strategies:
+            drop(QUERIES, _among(pool.sample_ids, line.query))
     for kind in config.flags_left_out:
         if kind in pool.flags:
             drop(f"flagged {kind}", pool.flags[kind])

@@ -127,7 +127,7 @@ def read_material(
         flags=_flags(read, ids, config),
     )
     if extract:
-        pool = replace(pool, harvested=extract.harvested)
+        pool = replace(pool, harvested=extract.harvested, partial=True)
     place = {sample: i for i, sample in enumerate(ids)} if metadata else {}
     labelled = Reference.build(
         marked_ids,

@@ -176,6 +176,7 @@ class Pool:
         whole: Where the pool is part of a larger one: what `Fixed.measure` returns over all of it,
             by the objective's name.
         harvested: Likewise: the harvested images of all of it; None where they are in the pool.
+        partial: Whether there may be samples that are no part of this pool, with other values.
 
     Raises:
         InputError: Ids are not sorted or not unique, or an array does not fit them.
@@ -194,6 +195,7 @@ class Pool:
     passes: NDArray[np.float32] | None = None
     whole: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     harvested: Harvested | None = None
+    partial: bool = False
 
     def __post_init__(self) -> None:
         if any(a >= b for a, b in pairwise(self.sample_ids)):

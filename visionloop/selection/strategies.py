@@ -11,7 +11,7 @@ from visionloop.selection.config import Schedule
 from visionloop.selection.custom import objectives_of
 from visionloop.selection.limits import Limit
 from visionloop.selection.lines import FILTERS
-from visionloop.selection.objectives import Fixed, Objective
+from visionloop.selection.objectives import Balance, Fixed, Lots, Objective
 from visionloop.selection.request import (
     Request,
     badge,
@@ -41,6 +41,11 @@ class Plan:
     def strengths(self) -> dict[str, float]:
         """Each objective's strength by its name."""
         return {one.name: one.strength for one in self.objectives}
+
+    @property
+    def drawn(self) -> bool:
+        """Whether chance decides who is picked, and nobody's probability of it is known."""
+        return any(isinstance(one, Badge | Lots) and one.strength for one in self.objectives)
 
 
 def build_objectives(request: Request) -> Plan:
@@ -83,6 +88,8 @@ def build_objectives(request: Request) -> Plan:
             objective.restate(*request.pool.whole[objective.name])
         if preset == "custom" and isinstance(objective, Fixed | Badge) and not objective.informed:
             notes.append(f"unknown_{objective.name}")
+        if isinstance(objective, Balance) and objective.absent:
+            notes.append(f"absent_{objective.name}")
     return Plan(objectives, limits, notes)
 
 

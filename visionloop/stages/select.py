@@ -258,12 +258,18 @@ def _page(
         weights = ", ".join(f"{name} {value:.2g}" for name, value in selection.strengths.items())
         parts.append(f"Objectives and their strengths: {weights or 'none, drawn at random'}.")
         parts += [shards] if shards else []
-        parts += [_NOTES.get(flag, f"Note: {flag.replace('_', ' ')}.") for flag in selection.flags]
+        parts += [_note(flag) for flag in selection.flags]
     if advice is not None:
         reasons = "\n".join(f"- {reason}" for reason in advice.reasons)
         parts += [f"## {headline(advice)}", reasons, "## Picks"]
     parts.append(_picks(table))
     return "\n\n".join(parts) + "\n"
+
+
+def _note(flag: str) -> str:
+    if flag.startswith("absent_"):
+        return f"Nobody is left with one of the values that {flag.removeprefix('absent_')} wants."
+    return _NOTES.get(flag, f"Note: {flag.replace('_', ' ')}.")
 
 
 def _picks(table: pa.Table) -> str:
