@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -167,6 +168,19 @@ def test_what_was_kept_of_another_version_of_the_lake_is_not_used(tmp_path: Path
     keeper.write()
     later = Keeper(tmp_path, {"n": 5}, {"version": "b"})
     assert later.outdated and later.course == Course()
+
+
+def test_what_comes_before_the_first_pick_is_shown_with_its_time_left(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(lake)
+    monkeypatch.setattr("visionloop.vectors.phases._PACE_S", 0.0)
+    monkeypatch.setattr("visionloop.progress._LOG_PACE", 0.0)
+    assert cli.main(["select", "--lake", lake.uri, "-n", "4"]) == 0  # `auto`, without a model
+    told = capsys.readouterr().err
+    assert "reading the lake" in told
+    assert re.search(r"first centres \d+%, about \d+ s left of it", told)
+    assert told.index("typicality 100%") < told.index("1 of 4 picks")
 
 
 def test_picks_that_another_query_file_led_to_are_not_used(

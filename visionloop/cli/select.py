@@ -8,6 +8,7 @@ is gone on with when the same command is started again.
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,12 @@ from visionloop.cli.parser import say, show
 from visionloop.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pyarrow as pa
 
     from visionloop.lake import Lake
+    from visionloop.progress import Progress
     from visionloop.selection.advice import Advice
     from visionloop.selection.config import SelectionConfig
     from visionloop.selection.greedy import Course
@@ -98,6 +102,7 @@ def _select(lake: Lake, settings: _Settings, args: argparse.Namespace) -> Made:
     from visionloop.selection.interruption import Keeper
     from visionloop.selection.queries import digests_of_files
     from visionloop.selection.record import select_from_lake
+    from visionloop.vectors.phases import shown
 
     config, version = settings.selection, args.version or lake.version()
     task = {
@@ -114,7 +119,7 @@ def _select(lake: Lake, settings: _Settings, args: argparse.Namespace) -> Made:
         )
     with progress("select", unit="picks") as bar:
         before = len(keeper.course.picked)
-        bar.note("preparing")
+        bar.note("reading the lake")
 
         def watch(course: Course, wanted: int) -> None:
             if bar.total is None:
@@ -123,21 +128,40 @@ def _select(lake: Lake, settings: _Settings, args: argparse.Namespace) -> Made:
             keeper.note()
 
         try:
-            made = select_from_lake(
-                lake,
-                config,
-                args.n,
-                classes=settings.classes,
-                version=version,
-                seed=args.seed,
-                course=keeper.course,
-                watch=watch,
-            )
+            with shown(_phases(bar)):
+                made = select_from_lake(
+                    lake,
+                    config,
+                    args.n,
+                    classes=settings.classes,
+                    version=version,
+                    seed=args.seed,
+                    course=keeper.course,
+                    watch=watch,
+                )
         except BaseException:
             keeper.write()
             raise
     keeper.finish()
     return made
+
+
+def _phases(bar: Progress) -> Callable[[str, float], None]:
+    """Return what shows beside the picks how far the work before and after them has come."""
+    began: dict[str, tuple[float, float]] = {}
+
+    def tell(name: str, share: float) -> None:
+        now = time.monotonic()
+        start, before = began.get(name, (now, share))
+        if share <= before:  # for the first time, or once more
+            began[name] = start, before = now, share
+        text = f"{name} {share:.0%}"
+        if share > before:
+            left = (now - start) * (1 - share) / (share - before)
+            text += f", about {left:,.0f} s left of it"
+        bar.note(text)
+
+    return tell
 
 
 class _Settings:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from visionloop.vectors.cells import assign, means
 from visionloop.vectors.exact import Floats, Rows, squared_norms
 from visionloop.vectors.gathered import Matrix
+from visionloop.vectors.phases import steps
 
 # Of more rows than these and than so many a cluster, a sample decides where the centres are: the
 # sum of squared distances of all 50,000 x 128 to 500 centres is 0.3 to 2.4% larger for it.
@@ -41,7 +42,7 @@ def kmeans(
     for _ in range(restarts):
         centres = _seeds(_some(sample, max(_FEW // 2, _SEEDS_PER_CLUSTER * k), rng), k, rng)
         inertia = np.inf
-        for _ in range(iterations):
+        for _ in steps("k-means", range(iterations)):
             member, distance = assign(sample, centres)
             total = float(distance.sum(dtype=np.float64))
             if inertia - total <= 1e-5 * total:
@@ -68,7 +69,7 @@ def _seeds(x: Floats, k: int, rng: np.random.Generator) -> Floats:
     norms = squared_norms(x)
     chosen = [int(rng.integers(n))]
     distance = _squared(x, norms, np.array(chosen))[:, 0]
-    for _ in range(1, k):
+    for _ in steps("first centres", range(1, k)):
         total = distance.cumsum(dtype=np.float64)
         if total[-1] <= 0:  # all distinct rows are seeds already
             break

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from visionloop.vectors.exact import Floats as Floats
 from visionloop.vectors.knn import nearest_neighbours
+from visionloop.vectors.phases import steps
 
 _IN_CACHE = 1 << 17  # pairs of 64 bits that are compared at a time
 _BLOCK_VALUES = 1 << 24  # 64 MiB of float32 a block
@@ -99,7 +100,7 @@ def copies_of(
     of_a, of_b = np.flatnonzero(a.any(axis=1)), np.flatnonzero(b.any(axis=1))
     first = b[of_b, 0]
     step = max(1, _IN_CACHE // max(1, len(of_b)))
-    for start in range(0, len(of_a), step):
+    for start in steps("copies", range(0, len(of_a), step)):
         some = of_a[start : start + step]
         # The first 64 bits rule out most pairs.
         row, column = np.nonzero(np.bitwise_count(a[some, 0, None] ^ first) <= distance)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from visionloop.vectors.exact import Floats, Rows, product_error, squared_norms
 from visionloop.vectors.gathered import Matrix
+from visionloop.vectors.phases import steps
 
 _SAMPLE_PER_CELL = 40  # as faiss takes for its coarse cells: at least 39
 _ROUNDS = 4
@@ -57,7 +58,7 @@ def cells_of(x: Floats, number: int, *, seed: int = 0) -> Cells:
     number = max(1, min(number, len(x)))
     sample = x[np.sort(rng.permutation(len(x))[: _SAMPLE_PER_CELL * number])]
     centres = sample[np.sort(rng.permutation(len(sample))[:number])]
-    for _ in range(_ROUNDS):
+    for _ in steps("cells", range(_ROUNDS)):
         member, squared = assign(sample, centres)
         centres = means(sample, member, squared, centres)
     member, _ = assign(x, centres)
@@ -77,7 +78,7 @@ def assign(x: Matrix, centres: Floats) -> tuple[Rows, Floats]:
     squared = np.empty(len(x), dtype=np.float32)
     half = squared_norms(centres) / 2
     step = max(256, _BLOCK // len(centres))
-    for start in range(0, len(x), step):
+    for start in steps("nearest centres", range(0, len(x), step)):
         part = slice(start, start + step)
         some = x[part]
         likeness = some @ centres.T

@@ -13,6 +13,7 @@ import numpy as np
 from visionloop.vectors.gathered import Floats as Floats
 from visionloop.vectors.gathered import Gathered, Matrix
 from visionloop.vectors.gathered import Rows as Rows
+from visionloop.vectors.phases import steps
 
 _PAIRS = 1 << 12  # differences are formed for so many pairs at a time, to stay in the cache
 
@@ -78,7 +79,7 @@ def nearest_exactly(a: Matrix, b: Floats) -> tuple[Rows, Floats]:
     norms = squared_norms(a)
     slack = 2 * product_error(a.shape[1], max(float(norms.max()), 2 * float(half.max())))
     step = max(1, min(4096, (1 << 22) // len(b)))
-    for start in range(0, len(a), step):
+    for start in steps("distances", range(0, len(a), step)):
         rows = slice(start, start + step)
         own = a[rows]
         likeness = own @ b.T

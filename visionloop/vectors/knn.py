@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from visionloop.vectors.cells import Cells, cells_of
 from visionloop.vectors.exact import Floats, Rows, squared_norms
+from visionloop.vectors.phases import steps
 
 # Up to so many rows all pairs are compared: cells would hardly be faster.
 _ALL_PAIRS = 20_000
@@ -172,7 +173,7 @@ class _Best:
 
 def _compare_all(best: _Best) -> None:
     n = len(best.queries)
-    for left in range(0, n, _TILE):
+    for left in steps("neighbours", range(0, n, _TILE)):
         places = np.arange(left, min(n, left + _TILE))
         # Its own tile first: near rows often lie near in order, and a low limit rules out more.
         for right in [left, *range(0, left, _TILE), *range(left + _TILE, n, _TILE)]:
@@ -189,7 +190,7 @@ def _search(best: _Best, cells: Cells, nearest: NDArray[np.int32]) -> float:
         asked = nearest[:, first:last]
         order = np.argsort(asked, axis=None, kind="stable")
         bounds = np.searchsorted(asked.reshape(-1)[order], np.arange(len(cells) + 1))
-        for cell in range(len(cells)):
+        for cell in steps("neighbours", range(len(cells))):
             places = order[bounds[cell] : bounds[cell + 1]] // max(1, asked.shape[1])
             if len(places):
                 best.look(places, cells.rows(cell))

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from visionloop.vectors.cells import cells_of, within_reach
 from visionloop.vectors.exact import Floats, Rows, product_error, squared_norms
+from visionloop.vectors.phases import steps
 
 # A block of products of a cell's members with so many other rows stays in the cache.
 _COLUMNS = 2048
@@ -47,7 +48,7 @@ def near_pairs(x: Floats, cosine: float, *, seed: int = 0) -> Rows:
     distance = float(np.sqrt(max(0.0, 2 * largest - 2 * cosine) + error))
     cells = cells_of(x, int(np.sqrt(len(x))), seed=seed)
     head, tail, slack = _head(x, norms, error, seed)
-    for cell, others in within_reach(x, cells, distance):
+    for cell, others in steps("near pairs", within_reach(x, cells, distance), len(cells)):
         members = cells.rows(cell)
         left = head[members]
         for start in range(0, len(others), _COLUMNS):
