@@ -4,6 +4,12 @@ A lake with samples, fingerprints and a model's predictions of ten classes, its 
 float32 components (2,048 bytes) clustered. `plan_selection`, two `select_shard` and `select` run in
 processes of their own, 200 picks. What each holds is the most that Linux ever counted as resident,
 less what it was after the imports; the figures are the slope between two sizes of the lake.
+
+Typicality needs everybody at once: there a quarter of the pool is the sample that `select` holds,
+and the figure is for each of it. What such a sample is worth: 50 picks from 1/4, 1/8 and 1/32 of
+a pool in 100 clusters of very different sizes, beside 50 picks from all of it and 50 at random.
+How typical they are (1 / mean distance to the 20 nearest) and how near the pool is to them (mean
+distance to the nearest pick) is measured over all of the pool, the mean of five samples.
 """
 
 from __future__ import annotations
@@ -25,7 +31,11 @@ CLASSES = [f"class-{i}" for i in range(10)]
 SELECTIONS: dict[str, dict[str, Any]] = {
     "uncertainty": {"strategy": "uncertainty"},
     "diversity": {"strategy": "diversity"},
+    "typicality": {"strategy": "typicality"},
 }
+IN_SAMPLE = 4  # one of so many of the pool
+SHARES = (4, 8, 32)
+CLUSTERS, FEW_PICKS = 100, 50
 PICKS = 200
 D = 512
 FILE_ROWS = 20_000
@@ -53,16 +63,20 @@ def main() -> int:
     for name, selection in SELECTIONS.items():
         few, many = (measured(n, selection) for n in (small, large))
         slope = {who: (many[who] - few[who]) / (large - small) for who in few}
+        sampled = name == "typicality"
         # The shard is half of the samples.
         for who, size, of in (
             ("plan_selection", slope["plan_selection"], "all shards"),
             ("select_shard", 2 * slope["select_shard"], "its shard"),
-            ("select", slope["select"], "all shards"),
+            ("select", IN_SAMPLE * slope["select"], "the sample")
+            if sampled
+            else ("select", slope["select"], "all shards"),
         ):
             case = f"{name}: {who}, bytes a sample of {of}"
             rows.append(Row(case, size, "one task for all", slope["alone"], "bytes"))
         if options.quick:
             break
+    rows += worth(16_000 if options.quick else 64_000)
     report("selection_shards", rows, as_json=options.json)
     return 0
 
@@ -77,7 +91,9 @@ def measured(n: int, selection: dict[str, Any]) -> dict[str, float]:
         settings["selection"] = selection | {"n_samples": PICKS}
 
         def run(stage: str, shards: int, **more: Any) -> Any:
-            cluster = {"select_shard_size": -(-n // shards), "select_whole": 10 * n}
+            sampled = shards > 1 and selection["strategy"] == "typicality"
+            whole = n // IN_SAMPLE if sampled else 10 * n
+            cluster = {"select_shard_size": -(-n // shards), "select_whole": whole}
             text = json.dumps(settings | {"cluster": cluster})
             given = json.dumps({"config": text, "round_id": "0000", **more})
             command = [sys.executable, "-c", CHILD, stage, given]
@@ -98,6 +114,53 @@ def measured(n: int, selection: dict[str, Any]) -> dict[str, float]:
         return found | {"alone": found["select"], "select": merged}
     finally:
         shutil.rmtree(folder)
+
+
+def worth(n: int) -> list[Row]:
+    """Return how good picks from samples of a pool of n are, beside those from all of it."""
+    from scipy.spatial import cKDTree
+
+    rng = np.random.default_rng(3)
+    weight = 1 / np.arange(1, CLUSTERS + 1)
+    of = rng.choice(CLUSTERS, size=n, p=weight / weight.sum())
+    spread = rng.uniform(0.05, 0.4, size=(CLUSTERS, 1))
+    x = rng.normal(size=(CLUSTERS, 16))[of] + spread[of] * rng.normal(size=(n, 16))
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    names = [f"{data.hex()}" for data in np.frombuffer(rng.bytes(16 * n), "V16").tolist()]
+    typical = 1 / cKDTree(x).query(x, 21)[0][:, 1:].mean(axis=1)
+
+    def measures(rows: np.ndarray) -> tuple[float, float]:
+        return float(typical[rows].mean()), float(cKDTree(x[rows]).query(x)[0].mean())
+
+    def picks(seed: int, share: int) -> np.ndarray:
+        """Select from the samples of the smallest lots, as shards name them."""
+        from visionloop.selection.config import SelectionConfig
+        from visionloop.selection.engine import select
+        from visionloop.selection.lots import lots
+        from visionloop.selection.pool import Pool
+
+        rows = np.argsort(lots(names, seed, 1))[: n // share]
+        pool = Pool.build([names[i] for i in rows], embeddings={"e": x[rows]})
+        made = select(pool, SelectionConfig(strategy="typicality"), FEW_PICKS, seed=seed)
+        place = {names[i]: i for i in rows}
+        return np.array([place[name] for name in made.sample_ids])
+
+    whole = np.mean([measures(picks(seed, 1)) for seed in range(5)], axis=0)
+    random = np.mean([measures(rng.choice(n, FEW_PICKS, replace=False)) for _ in range(5)], axis=0)
+    rows = []
+    for share in SHARES:
+        found = np.mean([measures(picks(seed, share)) for seed in range(5)], axis=0)
+        case = f"{FEW_PICKS} picks from 1/{share} of {n:,}"
+        rows.append(Row(f"{case}: typicality", found[0], "from all", whole[0], "1/distance",
+                        smaller_is_better=False))  # fmt: skip
+        rows.append(
+            Row(f"{case}: distance of the pool", found[1], "from all", whole[1], "distance")
+        )
+    kinds = (("typicality", "1/distance", False), ("distance of the pool", "distance", True))
+    for (kind, unit, smaller), a, b in zip(kinds, random, whole, strict=True):
+        rows.append(Row(f"{FEW_PICKS} picks at random: {kind}", a, "from all", b, unit,
+                        smaller_is_better=smaller))  # fmt: skip
+    return rows
 
 
 def fill(root: Path, n: int) -> None:

@@ -75,13 +75,13 @@ class ClusterConfig(BaseModel):
         500_000,
         ge=1,
         description="embeddings that one task selects from; a pool of more is selected from in "
-        "shards of so many, where the objectives allow it (scale.md)",
+        "shards of so many (scale.md)",
     )
     select_whole: int = Field(
-        5_000_000,
+        500_000,
         ge=1,
-        description="embeddings up to which one task selects from all of them, where the "
-        "objectives need it; a larger pool is refused",
+        description="embeddings that one task may hold where the objectives need all of them at "
+        "once; of a larger pool a uniform sample of so many is selected from (scale.md)",
     )
     select_memory: Memory = Field(
         "",

@@ -26,10 +26,11 @@ def plan_selection(
 ):
     """List the shards of a selection; none where the embeddings are few enough for one task.
 
-    Where they are too many, and the objectives need all of them at once, it refuses.
+    Where they are too many, and the objectives need all of them at once, the shards name a uniform
+    sample, which select selects from.
 
-    Reads: embeddings (of what is labelled, and of queries), labels, label_requests, selections,
-        samples, experiments, predictions, confidences.
+    Reads: embeddings (of what is labelled, queries and harvested images), labels, label_requests,
+        selections, samples, experiments, predictions, confidences.
     Writes: nothing; the plan that select_shard and select read.
 
     Args:
