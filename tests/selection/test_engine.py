@@ -99,6 +99,7 @@ def test_every_selection_is_of_distinct_open_samples_and_its_counts_add_up(
     assert [p.rank for p in selection.picks] == list(range(len(chosen)))
     assert ("budget_exceeds_pool" in selection.flags) == (n > size - len(taken))
     for pick in selection.picks:
+        assert pick.propensity is not None
         assert 0 < pick.propensity <= 1
         assert all(v is None or 0 < v <= 1 for v in pick.objectives.values())
 

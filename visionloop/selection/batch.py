@@ -21,7 +21,7 @@ Rows = NDArray[np.intp]
 
 
 class Batch:
-    """What was chosen in this batch, and what is too close to it.
+    """What was chosen in this batch, and what is too close to it or to what is labelled.
 
     Args:
         pool: What there is.
@@ -48,16 +48,26 @@ class Batch:
         self.nearest_before: dict[int, tuple[str | None, float]] = {}
 
     def accept(self, row: int) -> bool:
-        """Take the row in unless it nearly equals one that is in already."""
+        """Take the row in unless it nearly equals one that is in already or labelled."""
         squared = self._squared(row)
-        if self._rows and self._is_duplicate(row, squared):
+        if self._is_copy(row):
             self.refused += 1
             return False
-        self.nearest_before[row] = self._nearest(row, squared)
-        self._take(row)
+        who, apart = self._nearest(row, squared)
+        # float32 leaves up to 1e-6 on the squared distance of equal vectors.
+        if apart**2 <= self._duplicate_distance**2 + 1e-6:
+            self.refused += 1
+            return False
+        self.nearest_before[row] = who, apart
+        self._append(row)
         return True
 
-    def _take(self, row: int) -> None:
+    def take(self, row: int) -> None:
+        """Take the row in, whatever it is close to."""
+        self.nearest_before[row] = self._nearest(row, self._squared(row))
+        self._append(row)
+
+    def _append(self, row: int) -> None:
         if self.space:
             if len(self._vectors) == len(self._rows):  # twice the room, so that few are moved
                 more = max(64, len(self._vectors))
@@ -73,15 +83,12 @@ class Batch:
         among: Floats = squared_distances(x[row : row + 1], self._vectors[: len(self._rows)])[0]
         return among
 
-    def _is_duplicate(self, row: int, squared: Floats) -> bool:
+    def _is_copy(self, row: int) -> bool:
         prints = self._pool.fingerprints
-        if prints is not None and self._copy_distance >= 0:
-            among = copies_of(prints[row : row + 1], prints[self._rows], self._copy_distance)[0]
-            if among[0] >= 0:
-                return True
-        # float32 leaves up to 1e-6 on the squared distance of equal vectors.
-        near = self._duplicate_distance**2 + 1e-6
-        return len(squared) > 0 and float(squared.min()) <= near
+        if prints is None or not self._rows:
+            return False
+        who = copies_of(prints[row : row + 1], prints[self._rows], self._copy_distance)[0]
+        return bool(who[0] >= 0)
 
     def _nearest(self, row: int, squared: Floats) -> tuple[str | None, float]:
         if not self.space:
@@ -103,15 +110,15 @@ def draw_share(
 ) -> tuple[list[int], float]:
     """Draw the random share before anything is chosen, so that everyone has the same chance.
 
-    It is a simple random sample of the eligible rows. Only where near duplicates lie among them is
-    the chance of `number / eligible` nominal: of two that are drawn the second is passed over.
+    It is a simple random sample of the eligible rows, near duplicates of each other among them:
+    were the second of two passed over, nobody's chance would be `number / eligible` any more.
 
     Args:
         pool: What there is.
         config: Its strategy and random share.
         rows: The eligible rows.
         budget: How many the whole batch will have; the draw is a share of it, rounded.
-        batch: Takes in who is drawn.
+        batch: Takes in who is drawn, so that nothing close to them is chosen.
         seed: Of the draw.
 
     Returns:
@@ -130,13 +137,10 @@ def draw_share(
         number = budget
     if not number:
         return [], 1.0
-    drawn: list[int] = []
     drawn_first = np.argsort(lots([pool.sample_ids[row] for row in rows], seed, 1), kind="stable")
-    for row in rows[drawn_first]:
-        if batch.accept(int(row)):
-            drawn.append(int(row))
-        if len(drawn) == number:
-            break
+    drawn = rows[drawn_first][:number].tolist()
+    for row in drawn:
+        batch.take(row)
     return sorted(drawn), number / len(rows)
 
 

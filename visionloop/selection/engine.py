@@ -38,8 +38,10 @@ class Pick:
             detector found nothing) or `random` (the share drawn at random).
         propensity: Probability with which its arm picks it, given everything known before the
             round. `random`: number drawn / number eligible, the same for every eligible sample.
-            The others: 1, because the rule is deterministic. An unbiased estimate over what was
-            eligible weights the random arm alone by 1/propensity.
+            The others come after it: 1 where a rule decides who is next, None where chance has a
+            part in it whose probability is not known (BADGE, lines of RANDOM, the quota of unknown
+            images without embeddings). An unbiased estimate over what was eligible weights the
+            random arm alone by 1/propensity.
         objectives: Each objective's value in (0, 1] at the step at which it was picked; None where
             it was not known of this sample (and counted as the median of the others). For the
             other arms: when they were taken in, shown but not used.
@@ -50,7 +52,7 @@ class Pick:
     sample_id: str
     rank: int
     arm: str
-    propensity: float
+    propensity: float | None
     objectives: Mapping[str, float | None]
     nearest_chosen: str | None
     nearest_distance: float
@@ -154,6 +156,7 @@ def select(
     unknown: list[tuple[int, Mapping[str, float | None]]] = []
     picked: list[Picked] = []
     strengths: dict[str, float] = {}
+    by_rule: float | None = 1.0
     if config.strategy != "random" and budget:
         request = Request(
             pool=pool,
@@ -167,6 +170,7 @@ def select(
         )
         plan = build_objectives(request)
         strengths = plan.strengths
+        by_rule = None if plan.drawn else 1.0
         flags += plan.notes
         open_to = np.ones(len(rows), dtype=np.bool_)
         for limit in plan.limits:
@@ -184,13 +188,21 @@ def select(
         picked, stopped = _greedily(plan, open_to, chosen, left, batch, rows, course, watch, device)
         flags += [stopped] if stopped else []
     picks = [
-        *_picks(pool, "selected", 1.0, [(int(rows[p.candidate]), p.values) for p in picked], batch),
-        *_picks(pool, "unknown", 1.0, [(int(rows[place]), v) for place, v in unknown], batch),
+        *_picks(
+            pool, "selected", by_rule, [(int(rows[p.candidate]), p.values) for p in picked], batch
+        ),
+        *_picks(
+            pool,
+            "unknown",
+            1.0 if batch.space else None,
+            [(int(rows[place]), v) for place, v in unknown],
+            batch,
+        ),
         *_picks(pool, "random", propensity, list(zip(drawn, random_arm, strict=True)), batch),
     ]
     picks = [replace(pick, rank=rank) for rank, pick in enumerate(picks)]
     if len(picks) < budget and not STOPPING & set(flags):
-        text = f"{batch.refused} near duplicates of others in the batch were left out"
+        text = f"{batch.refused} near duplicates of others in the batch or labelled were left out"
         if not unattended:
             raise _too_few(wanted, len(picks), found, text)
         flags.append("budget_exceeds_pool")
@@ -275,7 +287,7 @@ def _radii(
 def _picks(
     pool: Pool,
     arm: str,
-    propensity: float,
+    propensity: float | None,
     rows: Sequence[tuple[int, Mapping[str, float | None]]],
     batch: Batch,
 ) -> list[Pick]:

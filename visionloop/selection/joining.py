@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.errors import VisionloopError
 from visionloop.lake import parts
 from visionloop.selection.eligibility import LABELLED
 from visionloop.selection.engine import STOPPING, Pick, Selection
 from visionloop.selection.extract import Extract
 from visionloop.selection.greedy import comparable
-from visionloop.selection.lots import lots
 from visionloop.selection.material import Material, read_material
 from visionloop.selection.objectives import Fixed, Similarity
 from visionloop.selection.proposals import (
@@ -90,7 +88,6 @@ def join(lake: Lake, spread: Spread) -> Joined:
         n = max(1, round(config.proportion_samples * n_eligible))
     found = _of_sample if spread.sample else _of_candidates
     selection, material, candidates = found(lake, spread, shards, n, n_eligible)
-    _check_draw(spread, shards, selection)
     return _over_all(lake, spread, shards, selection, material, n_eligible, candidates)
 
 
@@ -216,18 +213,6 @@ def _other_spaces(spread: Spread) -> list[str]:
     return sorted(spaces - {"", spread.config.space})
 
 
-def _check_draw(spread: Spread, shards: Sequence[Proposed], selection: Selection) -> None:
-    drawn = [pick.sample_id for pick in selection.picks if pick.arm == "random"]
-    known_to = min(shard.told["lot"] for shard in shards)
-    if drawn and lots(drawn, spread.seed, 1).max() > known_to:
-        raise VisionloopError(
-            "most of the samples that were drawn at random are near duplicates of each other, "
-            "more than the shards made up for",
-            where="selection",
-            remedy="Lower selection.duplicate_distance and copy_distance, or the number of samples",
-        )
-
-
 def _reach(material: Material, picks: Sequence[Pick]) -> float:
     """Return the distance of the candidate that is farthest from what is picked or labelled."""
     x = material.pool.embeddings[material.space]
@@ -268,7 +253,9 @@ def _over_all(
     fewer = (selection.eligible + sum(late.values())) / max(1, n_eligible)
     n_eligible -= sum(late.values())
     picks = tuple(
-        replace(pick, propensity=pick.propensity * fewer) if pick.arm == "random" else pick
+        replace(pick, propensity=pick.propensity * fewer)
+        if pick.arm == "random" and pick.propensity is not None
+        else pick
         for pick in selection.picks
     )
     flags = ["selected_in_shards", *selection.flags]

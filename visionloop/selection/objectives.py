@@ -113,6 +113,19 @@ class Fixed:
         """Nothing changes."""
 
 
+class Lots(Fixed):
+    """A number for each candidate that was drawn: who is picked is up to chance.
+
+    Args:
+        name: Shown in the explanation.
+        values: float64 [m], in (0, 1].
+        strength: Multiplies the log-objective.
+    """
+
+    def __init__(self, name: str, values: Values, strength: float = 1.0) -> None:
+        super().__init__(name, values, strength, scale=1.0)
+
+
 class Similarity(Fixed):
     """`exp(-d/c)`, d the distance to the nearest query, c its mean over all candidates.
 
