@@ -163,7 +163,13 @@ def _varied(words: Words) -> NDArray[np.uint64]:
 
 
 def choose(words: Words, start: int, within: int) -> list[Group]:
-    """Return the groups that a sample says cost least."""
+    """Return the groups that a sample says cost least.
+
+    Args:
+        words: All fingerprints, uint64 [n, 4].
+        start: First row that is looked for among the others.
+        within: The distance, in bits.
+    """
     levels = levels_of(_sample(words))
     n, queries = len(words), len(words) - start
     halves = levels[::2], levels[1::2]
