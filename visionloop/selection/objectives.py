@@ -27,6 +27,7 @@ from visionloop.vectors.exact import (
 )
 from visionloop.vectors.gathered import Matrix
 from visionloop.vectors.knn import nearest_neighbours
+from visionloop.vectors.phases import steps
 
 FLOOR = 1e-6
 
@@ -387,7 +388,7 @@ def local_typicality(x: Matrix, cluster: NDArray[np.intp], clusters: int) -> Val
     values = np.ones(len(x))
     order = np.argsort(cluster, kind="stable")
     bounds = np.searchsorted(cluster[order], np.arange(clusters + 1))
-    for start, end in pairwise(bounds):
+    for start, end in steps("typicality", list(pairwise(bounds))):
         rows = order[start:end]
         if len(rows) > 1:
             k = max(1, min(20, len(rows) // 2))
