@@ -148,6 +148,17 @@ def test_the_copy_distance_is_the_one_that_was_measured_for_the_fingerprint() ->
     assert SelectionConfig().copy_distance == NEAR_DUPLICATE_BITS
 
 
+def test_what_equals_the_holdout_is_never_selected_also_where_nothing_is_compared() -> None:
+    frozen, known = prints(1, seed=5), prints(1, seed=7)
+    pool = make(5, fingerprints=[frozen[0], flip(frozen[0], 1), known[0], *prints(2)])
+    holdout = Reference.build(["h"], fingerprints=frozen)
+    reference = Reference.build(["z"], embeddings={"e": vectors(1, seed=9)}, fingerprints=known)
+    plan = config(copy_distance=-1)
+    selection = select(pool, plan, 4, holdout=holdout, labelled=reference)
+    assert set(selection.sample_ids) == set(ids(5)[1:])
+    assert selection.removed == {"copies of the holdout": 1}
+
+
 def test_a_copy_of_a_labelled_picture_is_not_labelled_again() -> None:
     known = prints(1, seed=5)
     pool = make(4, fingerprints=[flip(known[0], 3), *prints(3)])

@@ -115,6 +115,8 @@ def test_copies_of_the_holdout_are_not_trained_on() -> None:
     assert trainable(rows, 10) == {"other", "blank"}
     assert trainable(rows, 2) == {"copy", "other", "blank"}
     assert trainable(rows, -1) == {"copy", "other", "blank"}
+    equal = sample("equal", "pool", rows[0]["fingerprint"])
+    assert trainable([*rows, equal], -1) == {"copy", "other", "blank"}
     assert trainable(rows[1:], 10) == {"copy", "other", "blank"}
 
 

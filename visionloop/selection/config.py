@@ -143,13 +143,14 @@ class SelectionConfig(Section):
         ge=-1,
         le=256,
         description="Differing fingerprint bits (of 256) up to which two images are copies of one "
-        "picture; -1 compares no fingerprints",
+        "picture; -1 compares no fingerprints, but for those that equal one of the holdout",
     )
     duplicate_distance: float = Field(
         0.01,
         ge=0,
         le=2,
-        description="Embedding distance up to which two samples of a batch are near duplicates",
+        description="Embedding distance up to which a sample is a near duplicate of another of its "
+        "batch, or of a labelled one",
     )
     exclude_flags: tuple[str, ...] = Field(
         ("near_duplicate",), description="Samples with a flag of these kinds are not selected"

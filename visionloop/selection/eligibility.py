@@ -91,9 +91,14 @@ def eligible(
         if kind in pool.flags:
             drop(f"flagged {kind}", pool.flags[kind])
     if pool.fingerprints is not None:
-        for reason, other in (("copies of the holdout", holdout), ("copies of labelled", labelled)):
+        # What is equal to the holdout stays out of it, whatever is configured.
+        guards = (
+            ("copies of the holdout", holdout, max(config.copy_distance, 0)),
+            ("copies of labelled", labelled, config.copy_distance),
+        )
+        for reason, other, distance in guards:
             if other.fingerprints is not None:
-                who, _ = copies_of(pool.fingerprints, other.fingerprints, config.copy_distance)
+                who, _ = copies_of(pool.fingerprints, other.fingerprints, distance)
                 drop(reason, who >= 0)
     for objective in config.strategies:
         if objective.strategy.type == "THRESHOLD":

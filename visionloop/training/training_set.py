@@ -69,7 +69,8 @@ def trainable(samples: Sequence[Mapping[str, Any]], copy_distance: int) -> set[s
 
     Args:
         samples: Rows of the table `samples` with sample_id, split and fingerprint.
-        copy_distance: Differing fingerprint bits up to which two images are copies; -1: no guard.
+        copy_distance: Differing fingerprint bits up to which two images are copies; equal ones are,
+            also where it is -1.
     """
     pool = [row for row in samples if row["split"] == "pool"]
     holdout = [row for row in samples if row["split"] == "holdout"]
@@ -77,7 +78,7 @@ def trainable(samples: Sequence[Mapping[str, Any]], copy_distance: int) -> set[s
     who, _ = copies_of(
         fingerprint_words([row["fingerprint"] for row in pool]),
         fingerprint_words([row["fingerprint"] for row in holdout]),
-        copy_distance,
+        max(copy_distance, 0),
     )
     return {
         row["sample_id"]
