@@ -53,6 +53,18 @@ def rows_of_space(lake: Lake, space: str, version: str) -> int:
     return sum(file.rows for file in _files(table, snapshot))
 
 
+def components_of_space(lake: Lake, space: str, version: str) -> int:
+    """Return how many components each vector of an embedding space has, 0 where there is none.
+
+    Args:
+        lake: The lake.
+        space: The embedding space.
+        version: Lake version.
+    """
+    table, _ = _at(lake, EMBEDDINGS_PREFIX + space, version)
+    return 0 if table is None else tables.vector_dimension(table)
+
+
 def read_part(
     lake: Lake, space: str, version: str, part: int, parts: int
 ) -> tuple[list[str], Floats]:

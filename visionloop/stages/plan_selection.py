@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from visionloop.errors import InputError
 from visionloop.progress import log
 from visionloop.stages.artifacts import Artifact, markdown_table, write_page
+from visionloop.stages.memory import check_memory
 from visionloop.stages.opening import open_stage
 from visionloop.stages.select import configured, round_seed
 from visionloop.task import stage
@@ -56,7 +57,7 @@ def plan_selection(
 
     Raises:
         InputError: There are more embeddings than one task may hold, and more than half as many are
-            to be picked.
+            to be picked; or what one task is to hold does not fit its memory.
     """
     loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     wanted = configured(loop.selection, n_samples, strategy)
@@ -96,7 +97,7 @@ def _plan(
 ) -> tuple[Spread | None, str]:
     """Return the selection spread over shards, or None and why it is not."""
     from visionloop.labeling.answers import latest_labels
-    from visionloop.lake.parts import rows_of, rows_of_space
+    from visionloop.lake.parts import components_of_space, rows_of, rows_of_space
     from visionloop.selection.harvested import read_harvested
     from visionloop.selection.material import space_of_lake
     from visionloop.selection.spread import most_picks, plain_lines, with_queries
@@ -105,7 +106,9 @@ def _plan(
     size, whole = loop.cluster.select_shard_size, loop.cluster.select_whole
     space = space_of_lake(lake, config, version) if version else ""
     total = rows_of_space(lake, space, version) if space else 0
+    components = components_of_space(lake, space, version) if space else 0
     if total <= size:
+        check_memory(total, components, "one task", "set cluster.select_shard_size to less")
         return None, f"there are {total:,} embeddings, and it takes up to {size:,}"
     config = config.model_copy(update={"space": space})
     labels = latest_labels(lake.read("labels", version=version).to_pylist())
@@ -124,6 +127,7 @@ def _plan(
     if not why and 2 * most > size:
         why = f"{most:,} picks are too many beside shards of {size:,}"
     if why and total <= whole:
+        check_memory(total, components, "one task", "set cluster.select_whole to less")
         log(f"plan_selection: one task selects among {total:,} embeddings, since {why}")
         return None, why
     if why and 2 * most > whole:
@@ -132,6 +136,11 @@ def _plan(
             where="selection",
             remedy="Ask for fewer, or raise cluster.select_whole and cluster.select_memory",
         )
+    parts = -(-total // size)
+    shard = -(-total // parts)
+    check_memory(shard, components, "a shard", "set cluster.select_shard_size to less")
+    if why:
+        check_memory(whole, components, "a sample", "set cluster.select_whole to less")
     lines, known = with_queries(
         lake,
         lines,
@@ -143,7 +152,7 @@ def _plan(
         "config": lines.model_dump_json(exclude_unset=True),
         "classes": list(loop.classes),
         "version": version,
-        "parts": -(-total // size),
+        "parts": parts,
         "most": most,
         "seed": round_seed(config.seed, round_id),
         "cut": cut,
