@@ -13,7 +13,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from visionloop import environment
 from visionloop.errors import InputError
-from visionloop.lake.storage.google_errors import Corrupted, failure, raised
+from visionloop.lake.storage.google_errors import failure, raised
+from visionloop.lake.storage.google_upload import PART, Corrupted, checksum, send
 from visionloop.lake.storage.interface import (
     FileInfo,
     StorageError,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 # What is asked of a listing: without it, each object comes with all its metadata.
 _FIELDS = "items(name,size,generation,updated),nextPageToken"
-# Larger files go up in such parts; what failed is sent again from its part on.
-_PART = 16 << 20
 # What an object that is stored packed may unpack to.
 _MAX_UNPACKED = 1 << 30
 # Times that bytes are asked for whose checksum is wrong.
@@ -132,10 +131,13 @@ class GoogleCloudStorage:
     def _write(self, uri: str, source: IO[bytes], size: int) -> None:
         bucket, name = self._at(uri)
         try:
-            # The client compares the checksum of what it sent with that of what was stored.
-            bucket.blob(name, chunk_size=_PART).upload_from_file(
-                source, size=size, content_type="application/octet-stream", **_patience()
-            )
+            # Either compares the checksum of what it sent with that of what was stored.
+            if size > PART:
+                send(bucket.blob(name), source, size, _patience())
+            else:
+                bucket.blob(name, chunk_size=PART).upload_from_file(
+                    source, size=size, content_type="application/octet-stream", **_patience()
+                )
         except raised() as error:
             raise failure("write", uri, error) from error
 
@@ -248,35 +250,35 @@ def _fetch(bucket: gcs.Bucket, name: str, generation: str, into: IO[bytes]) -> g
 
     Verified here: the client leaves it when a broken connection made it go on in the middle.
     """
+    from google.api_core.exceptions import NotFound
+
     for _ in range(_TRIES):
         blob = bucket.blob(name)
         into.seek(0)
         into.truncate()
-        blob.download_to_file(
-            into,
-            raw_download=True,
-            checksum=None,
-            if_generation_match=_number(generation),
-            **_patience(),
-        )
+        try:
+            blob.download_to_file(
+                into,
+                raw_download=True,
+                checksum=None,
+                if_generation_match=_number(generation),
+                **_patience(),
+            )
+        except NotFound:
+            # It went on after a broken connection, and the generation that it began with is gone.
+            if not into.tell():
+                raise
+            continue
         if _is_whole(blob, into):
             return blob
-    raise Corrupted(f"its checksum is wrong, {_TRIES} times in a row")
+    raise Corrupted(
+        f"its checksum is wrong, or it is overwritten meanwhile, {_TRIES} times in a row"
+    )
 
 
 def _is_whole(blob: gcs.Blob, file: IO[bytes]) -> bool:
     """Compare the CRC32C, which every object has; composite ones have no MD5."""
-    from base64 import b64encode
-
-    from google_crc32c import extend
-
-    if not blob.crc32c:
-        return True  # an emulator's
-    found = 0
-    file.seek(0)
-    while part := file.read(1 << 20):
-        found = extend(found, part)
-    return bool(b64encode(found.to_bytes(4, "big")).decode() == blob.crc32c)
+    return not blob.crc32c or checksum(file) == blob.crc32c  # an emulator may tell none
 
 
 def _unpacked(data: bytes, uri: str) -> bytes:

@@ -16,10 +16,6 @@ _PERMISSIONS = {
 }
 
 
-class Corrupted(OSError):
-    """The bytes that came are not those that are stored."""
-
-
 def raised() -> tuple[type[Exception], ...]:
     """Return what the client raises: its own errors, and its transport's."""
     from google.api_core.exceptions import GoogleAPIError
