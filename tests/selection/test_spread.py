@@ -312,10 +312,17 @@ def test_a_detectors_unknown_images_have_their_quota_in_shards_too(lake: Lake) -
         for i, s in enumerate(names)
     ]
     put(lake, "predictions", rows)
+    marked = names[100:200]
+    put(lake, "labels", [
+        {"sample_id": s, "task": "detection", "boxes": [{**box, "scores": []}], "created_at": NOW}
+        for s in marked
+    ])  # fmt: skip
     selection = {"strategy": "uncertainty", "n_samples": 20, "unknown_share": 0.2}
     made, one = joined_of(lake, selection, size=130), alone(lake, selection)
     arms = [pick.arm for pick in made.picks]
     assert arms == [pick.arm for pick in one.picks] and arms.count("unknown") == 4
+    assert made.removed["labelled already"] == one.removed["labelled already"] == len(marked)
+    assert not set(made.sample_ids) & set(marked)
     empty = {s for i, s in enumerate(names) if i % 3 == 0}
     assert {pick.sample_id for pick in made.picks if pick.arm == "unknown"} <= empty
     for arm in ("selected", "random"):

@@ -129,7 +129,7 @@ def rows_of(
     """
     kept = []
     schema = None
-    for batch in _batches(lake, table, columns, where, version):
+    for batch in batches(lake, table, columns, where, version):
         schema = batch.schema
         mask = pa.array([name in wanted for name in batch[key].to_pylist()], pa.bool_())
         if mask.true_count:
@@ -151,7 +151,7 @@ def count(lake: Lake, table: str, column: str, value: str, version: str) -> int:
         version: Lake version; empty for the newest.
     """
     total = 0
-    for batch in _batches(lake, table, [column], None, version):
+    for batch in batches(lake, table, [column], None, version):
         total += pc.sum(pc.equal(batch[column], value)).as_py() or 0
     return total
 
@@ -172,16 +172,25 @@ def smallest(
     """
     held: set[str] = set()
     more = False
-    for batch in _batches(lake, table, [column], None, version):
+    for batch in batches(lake, table, [column], None, version):
         held.update(pc.unique(batch[column]).drop_null().to_pylist())
         if len(held) > 2 * number:
             held, more = set(sorted(held)[:number]), True
     return sorted(held)[:number], more or len(held) > number
 
 
-def _batches(
+def batches(
     lake: Lake, name: str, columns: list[str] | None, where: Any, version: str
 ) -> Iterator[pa.RecordBatch]:
+    """Yield a table's rows some at a time, a file after the other.
+
+    Args:
+        lake: The lake.
+        name: Name of the table.
+        columns: Columns to read; None for all.
+        where: A row filter in pyiceberg's syntax, if any.
+        version: Lake version; empty for the newest.
+    """
     from pyiceberg.io.pyarrow import ArrowScan
 
     from visionloop.lake.scanning import CurrentColumns

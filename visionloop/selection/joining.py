@@ -203,7 +203,12 @@ def _material(
     space, others = spread.config.space, _other_spaces(spread)
     extract = Extract(lake, spread.version, space, ids, x, spread.known, spread.harvested, others)
     material = read_material(
-        lake, spread.config, classes=spread.classes, version=spread.version, extract=extract
+        lake,
+        spread.config,
+        classes=spread.classes,
+        version=spread.version,
+        task=spread.task,
+        extract=extract,
     )
     return replace(material, pool=replace(material.pool, whole=whole))
 

@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visionloop.errors import InputError
-from visionloop.labeling.answers import latest_labels, skipped_samples
+from visionloop.labeling.answers import skipped_samples
 from visionloop.selection.config import SelectionConfig
+from visionloop.selection.in_service import (
+    age,
+    finds_objects,
+    is_about_objects,
+    labels_of,
+    model_in_service,
+)
 from visionloop.selection.lines import COMMITTEE_SCORES
 from visionloop.selection.pool import Pool, Reference
 from visionloop.selection.queries import resolve_queries
@@ -35,7 +42,8 @@ class Material:
 
     Args:
         pool: Embedded samples of the split `pool`, labelled or not.
-        labelled: Those of them that have a label.
+        labelled: Those of them that have a label: objects where the model in service finds such,
+            see `visionloop.selection.in_service.is_about_objects`.
         holdout: The frozen holdout.
         taken: Ids that were selected, or sent to labelling, before.
         n_classes: Number of classes, None when nothing tells.
@@ -64,6 +72,7 @@ def read_material(
     *,
     classes: Collection[str] = (),
     version: str = "",
+    task: str = "",
     extract: Extract | None = None,
 ) -> Material:
     """Read the lake at one version.
@@ -73,6 +82,7 @@ def read_material(
         config: Tells which tables are needed.
         classes: Classes of the loop; empty takes those of the model or of the labels.
         version: Lake version; empty for the newest.
+        task: Task of the loop; empty lets the labels tell what it is.
         extract: The samples that the pool consists of, with their vectors; None for all.
 
     Raises:
@@ -99,7 +109,8 @@ def read_material(
     spaces = extract or Spaces(lake, named_spaces, version)
     ids, excluded = spaces.split(mine["sample_id"].to_pylist())
     answers = read("labels").to_pylist()
-    names = latest_labels(answers)
+    detector = finds_objects(lake, model, version)
+    names = labels_of(answers, objects=is_about_objects(detector, answers, task))
     config, wanted = resolve_queries(
         config.model_copy(update={"space": space}), read, labels=names, embedded=spaces.everywhere
     )
@@ -120,7 +131,7 @@ def read_material(
         embeddings=of_pool,
         scores=deployed_scores(read, ids),
         metadata=metadata,
-        **_predictions(read, model, ids, known_classes),
+        **_predictions(read, model, ids, known_classes, detector),
         committee=_committee(read, config, model, models, ids, known_classes),
         classes=known_classes or list(classes),
         fingerprints=mine["fingerprint"].to_pylist(),
@@ -136,7 +147,7 @@ def read_material(
         # Of a shard some are not in the pool; no objective that it weighs looks at theirs.
         metadata={name: [values[place[s]] if s in place else None for s in marked_ids]
                   for name, values in metadata.items()},
-        labels=[names[sample] for sample in marked_ids],
+        labels=[name for sample in marked_ids for name in names[sample]],
     )  # fmt: skip
     taken = set(read("label_requests", "sample_id")["sample_id"].to_pylist())
     taken |= set(read("selections", "sample_id")["sample_id"].to_pylist())
@@ -149,22 +160,13 @@ def read_material(
             fingerprints=holdout["fingerprint"].to_pylist(),
         ),
         frozenset(taken),
-        len(classes or known_classes or set(names.values())) or None,
+        len(classes or known_classes or {c for own in names.values() for c in own}) or None,
         model["model_id"] if model else "",
         space,
         excluded,
         config,
         Reference.build(wanted, embeddings=of_wanted),
     )
-
-
-def model_in_service(models: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the loop's model in service among rows of `experiments`, None on a cold start."""
-    return max((row for row in models if row["state"] == "in_service"), key=_age, default=None)
-
-
-def _age(model: dict[str, Any]) -> tuple[str, str]:
-    return str(model["trained_at"]), str(model["model_id"])
 
 
 def space_of_lake(lake: Lake, config: SelectionConfig, version: str) -> str:
@@ -206,12 +208,14 @@ def _space_of_inference(lake: Lake, version: str) -> str:
 
 
 def _predictions(
-    read: Any, model: dict[str, Any] | None, ids: list[str], classes: list[str]
+    read: Any,
+    model: dict[str, Any] | None,
+    ids: list[str],
+    classes: list[str],
+    detector: bool | None,
 ) -> dict[str, Any]:
     """Return what the model in service predicted, as arguments of `Pool.build`."""
-    import pyarrow.compute as pc
-
-    if model is None or not classes:
+    if model is None or not classes or detector is None:
         return {}
     rows = read(
         "predictions",
@@ -220,9 +224,7 @@ def _predictions(
         "boxes",
         where=f"model_id == '{model['model_id']}'",
     )
-    # A list that is null comes back empty, so a classifier is told by its probabilities.
-    longest = pc.max(pc.list_value_length(rows["probabilities"])).as_py() or 0
-    if rows.num_rows and not longest:
+    if detector:
         boxes = [given or [] for given in rows["boxes"].to_pylist()]
         found = dict(zip(rows["sample_id"].to_pylist(), boxes, strict=True))
         return {"boxes": [found.get(sample) for sample in ids]}
@@ -243,7 +245,7 @@ def _committee(
         return None
     alike = [row for row in models if list(row["classes"] or []) == classes]
     members = []
-    for row in sorted(alike, key=_age, reverse=True):
+    for row in sorted(alike, key=age, reverse=True):
         found = read(
             "predictions", "sample_id", "probabilities", where=f"model_id == '{row['model_id']}'"
         )

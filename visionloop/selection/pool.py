@@ -107,7 +107,8 @@ class Reference:
         embeddings: float32 [n, d] by space, rows of length 1; a space may be missing.
         fingerprints: uint64 [n, 4]; None when there are none.
         metadata: As in `Pool`; used where a batch is balanced against what is labelled.
-        labels: Their classes, for the same; empty where they are not known.
+        labels: Their classes, for the same, each as often as it comes: a detector's samples have
+            one for each object. Empty where they are not known.
     """
 
     sample_ids: tuple[str, ...] = ()

@@ -108,7 +108,12 @@ def propose(lake: Lake, spread: Spread, part: int) -> Proposed:
     nobody = x[:0].copy()
     del ids, x
     material = read_material(
-        lake, spread.config, classes=spread.classes, version=spread.version, extract=extract
+        lake,
+        spread.config,
+        classes=spread.classes,
+        version=spread.version,
+        task=spread.task,
+        extract=extract,
     )
     del extract
     config = before_all(material.config) if spread.sample else material.config

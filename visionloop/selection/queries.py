@@ -28,7 +28,7 @@ def resolve_queries(
     config: SelectionConfig,
     read: Read,
     *,
-    labels: Mapping[str, str],
+    labels: Mapping[str, Collection[str]],
     embedded: Collection[str],
 ) -> tuple[SelectionConfig, list[str]]:
     """Replace sets of samples by the ids of those among them that have an embedding.
@@ -36,7 +36,7 @@ def resolve_queries(
     Args:
         config: The configuration.
         read: Reads columns of a table of the lake: ``read(table, *columns, where=…)``.
-        labels: The label of each labelled sample.
+        labels: The classes of each labelled sample.
         embedded: Samples that have an embedding.
 
     Returns:
@@ -73,14 +73,14 @@ def resolve_queries(
     return config.model_copy(update={"strategies": tuple(lines)}), list(everyone)
 
 
-def members(kind: str, name: str, read: Read, labels: Mapping[str, str]) -> set[str]:
+def members(kind: str, name: str, read: Read, labels: Mapping[str, Collection[str]]) -> set[str]:
     """Return the ids of a set of samples, none where nothing has the name.
 
     Args:
         kind: One of `KINDS`.
         name: The set's name; of a ``file`` its URI.
         read: Reads columns of a table of the lake.
-        labels: The label of each labelled sample, for the kind ``label``.
+        labels: The classes of each labelled sample, for the kind ``label``.
 
     Raises:
         InputError: A file cannot be read.
@@ -88,7 +88,7 @@ def members(kind: str, name: str, read: Read, labels: Mapping[str, str]) -> set[
     if kind == "file":
         return _listed(name)
     if kind == "label":
-        return {sample for sample, label in labels.items() if label == name}
+        return {sample for sample, own in labels.items() if name in own}
     for table, column, subject in _TABLES.values() if kind == "tag" else [_TABLES[kind]]:
         # Compared here: a name is a person's text and must not become part of a filter.
         rows = read(table, column, subject).to_pylist()

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from visionloop.lake import parts
 from visionloop.selection.config import SelectionConfig
 from visionloop.selection.engine import DEFAULT_CLASSES
+from visionloop.selection.in_service import model_in_service
 from visionloop.selection.lines import COMMITTEE_SCORES, DEPLOYED, Objective
-from visionloop.selection.material import model_in_service
 from visionloop.selection.queries import resolve_queries
 from visionloop.selection.spaces import no_vector
 from visionloop.selection.strategies import uncertainty_weight
@@ -53,7 +53,7 @@ def plain_lines(
     version: str,
     *,
     classes: Collection[str],
-    labels: Sequence[str],
+    labels: Sequence[Collection[str]],
     told: Collection[str],
 ) -> tuple[SelectionConfig, str]:
     """Return a configuration as lines that can be spread, or why it cannot.
@@ -63,7 +63,7 @@ def plain_lines(
         config: The configuration.
         version: Lake version.
         classes: Classes of the loop, if they are named.
-        labels: Those of the labelled samples of the pool.
+        labels: The classes of each labelled sample of the pool.
         told: Scores that harvested images tell of similar ones.
 
     Returns:
@@ -83,7 +83,10 @@ def plain_lines(
             return config, f"`{preset}` takes typical samples as long as there are no predictions"
         if preset == "uncertainty":
             return _with(config, [_scored(score)]), ""
-        n_classes = len(classes or model["classes"] or set(labels)) or DEFAULT_CLASSES
+        n_classes = (
+            len(classes or model["classes"] or {c for own in labels for c in own})
+            or DEFAULT_CLASSES
+        )
         if uncertainty_weight(schedule, len(labels), n_classes) < 1:
             return config, (
                 f"`auto` takes typical samples up to {schedule.uncertainty_from:g} labels a class"
@@ -163,7 +166,7 @@ def with_queries(
     lake: Lake,
     config: SelectionConfig,
     version: str,
-    labels: Mapping[str, str],
+    labels: Mapping[str, Collection[str]],
     vectors: Callable[[set[str]], tuple[list[str], Floats]],
 ) -> tuple[SelectionConfig, tuple[list[str], Floats]]:
     """Return a configuration whose queries are sample ids, and all vectors that shards need.
@@ -172,7 +175,7 @@ def with_queries(
         lake: The lake.
         config: The configuration.
         version: Lake version.
-        labels: The label of each labelled sample.
+        labels: The classes of each labelled sample.
         vectors: Reads those of some samples, and of what is labelled: ids, and float32 [n, d].
 
     Raises:

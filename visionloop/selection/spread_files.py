@@ -39,6 +39,7 @@ class Spread:
         config: What is selected by, as plain lines over one space; as configured where a sample of
             the pool is selected from.
         classes: Classes of the loop.
+        task: Its task.
         version: Lake version that is read.
         parts: Number of shards.
         most: Picks at most.
@@ -55,6 +56,7 @@ class Spread:
     name: str
     config: SelectionConfig
     classes: tuple[str, ...]
+    task: str
     version: str
     parts: int
     most: int
@@ -140,6 +142,7 @@ def _spread(name: str, table: pa.Table) -> Spread:
         name,
         SelectionConfig.model_validate_json(told["config"]),
         tuple(told["classes"]),
+        told["task"],
         told["version"],
         told["parts"],
         told["most"],

@@ -133,10 +133,11 @@ def _samples(lake: Lake, wanted: Wanted) -> tuple[pa.Table, int]:
         def read(table: str, *names: str, where: Any = None) -> pa.Table:
             return lake.read(table, columns=list(names), where=where, version=wanted.version)
 
-        labels: Mapping[str, str] = {}
+        labels: dict[str, tuple[str, ...]] = {}
         if kind == "label":
             rows = lake.read("labels", version=wanted.version).to_pylist()
-            labels = latest_labels(rows, wanted.task)
+            own = latest_labels(rows, wanted.task)
+            labels = {sample: (label,) for sample, label in own.items()}
         ids = members(kind, name, read, labels)
         found = samples.filter(pc.is_in(samples["sample_id"], pa.array(sorted(ids), pa.string())))
         asked = len(ids)

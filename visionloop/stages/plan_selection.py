@@ -96,9 +96,14 @@ def _plan(
     loop: LoopConfig, lake: Lake, config: SelectionConfig, version: str, round_id: str
 ) -> tuple[Spread | None, str]:
     """Return the selection spread over shards, or None and why it is not."""
-    from visionloop.labeling.answers import latest_labels
     from visionloop.lake.parts import components_of_space, rows_of, rows_of_space
     from visionloop.selection.harvested import read_harvested
+    from visionloop.selection.in_service import (
+        finds_objects,
+        is_about_objects,
+        labels_of,
+        model_in_service,
+    )
     from visionloop.selection.material import space_of_lake
     from visionloop.selection.spread import most_picks, plain_lines, with_queries
     from visionloop.selection.spread_files import write_plan
@@ -111,7 +116,11 @@ def _plan(
         check_memory(total, components, "one task", "set cluster.select_shard_size to less")
         return None, f"there are {total:,} embeddings, and it takes up to {size:,}"
     config = config.model_copy(update={"space": space})
-    labels = latest_labels(lake.read("labels", version=version).to_pylist())
+    answers = lake.read("labels", version=version).to_pylist()
+    models = lake.read("experiments", where="arm == 'loop'", version=version).to_pylist()
+    detector = finds_objects(lake, model_in_service(models), version)
+    objects = is_about_objects(detector, answers, loop.task)
+    labels = labels_of(answers, objects=objects)
     rows = rows_of(lake, "samples", labels, columns=["sample_id", "split"], version=version)
     labelled = {row["sample_id"] for row in rows.to_pylist() if row["split"] == "pool"}
     harvested, cut = read_harvested(lake, config, version)
@@ -151,6 +160,7 @@ def _plan(
     plan = {
         "config": lines.model_dump_json(exclude_unset=True),
         "classes": list(loop.classes),
+        "task": loop.task,
         "version": version,
         "parts": parts,
         "most": most,

@@ -17,10 +17,9 @@ from visionloop.stages.opening import open_stage
 from visionloop.task import stage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pyarrow as pa
 
+    from visionloop.config import LoopConfig
     from visionloop.lake import Lake
     from visionloop.selection.advice import Advice
     from visionloop.selection.config import SelectionConfig
@@ -110,7 +109,7 @@ def select(
             if plan:
                 material, selection, shards, text = _join(opened, plan)
             else:
-                material, selection, shards = _alone(opened, wanted, loop.classes, run.base, seed)
+                material, selection, shards = _alone(opened, wanted, loop, run.base, seed)
             past = read_past(opened, version=run.base, before=run.round_id)
             advice = advise(material.config, selection, past)
             rows = selection_rows(selection, model_id=material.model_id)
@@ -131,12 +130,12 @@ def select(
 
 
 def _alone(
-    lake: Lake, config: SelectionConfig, classes: Sequence[str], version: str, seed: int
+    lake: Lake, config: SelectionConfig, loop: LoopConfig, version: str, seed: int
 ) -> tuple[Material, Selection, dict[str, Any]]:
     from visionloop.selection.material import read_material
     from visionloop.selection.record import select_material
 
-    material = read_material(lake, config, classes=classes, version=version)
+    material = read_material(lake, config, classes=loop.classes, version=version, task=loop.task)
     return material, select_material(material, None, seed=seed, unattended=True), {}
 
 
