@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from tests.selection.small_lake import CLASSES, NOW, deploy, fill, label, put
 from visionloop.config import load_config
 from visionloop.lake import Lake
-from visionloop.selection.engine import Selection
+from visionloop.selection.engine import Pick, Selection
 from visionloop.selection.joining import Joined, join
 from visionloop.selection.material import read_material
 from visionloop.selection.record import select_material
@@ -69,6 +70,11 @@ def joined(lake: Lake, selection: dict[str, Any], **cluster: Any) -> Joined:
     plan = planned(lake, selection, **cluster)
     assert plan.n_shards == 4
     return join(lake, propose(lake, plan))
+
+
+def propensities(picks: Iterable[Pick]) -> list[float]:
+    """Each pick's propensity; -1 where chance decides and it is not known."""
+    return [-1.0 if pick.propensity is None else pick.propensity for pick in picks]
 
 
 def alone(lake: Lake, selection: dict[str, Any]) -> Selection:

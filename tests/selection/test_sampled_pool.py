@@ -24,6 +24,7 @@ from tests.selection.spreading import (
     joined,
     loop_yaml,
     planned,
+    propensities,
     propose,
     weights,
 )
@@ -78,8 +79,8 @@ def assert_same(made: Selection, one: Selection) -> None:
     assert [(p.sample_id, p.arm, p.nearest_chosen) for p in made.picks] == [
         (p.sample_id, p.arm, p.nearest_chosen) for p in one.picks
     ]
+    assert propensities(made.picks) == pytest.approx(propensities(one.picks), rel=1e-12)
     for a, b in zip(made.picks, one.picks, strict=True):
-        assert a.propensity == pytest.approx(b.propensity, rel=1e-12)
         assert dict(a.objectives) == pytest.approx(dict(b.objectives), abs=1e-9)
     assert (made.pool, made.eligible, made.requested) == (one.pool, one.eligible, one.requested)
     assert made.pool == made.eligible + sum(made.removed.values())
@@ -183,6 +184,7 @@ def test_of_a_pool_too_large_the_samples_of_the_smallest_lots_are_selected_from(
     drawn, of_one = ([p for p in s.picks if p.arm == "random"] for s in (made, one))
     assert [p.sample_id for p in drawn] == [p.sample_id for p in of_one] and len(drawn) == 2
     assert {p.propensity for p in drawn} == {2 / one.eligible}
+    assert {p.propensity for p in made.picks if p.arm == "selected"} == {None}
     labelled = set(found.material.labelled.sample_ids)  # coverage must know them
     everyone = set(joined(filled, given, **ALL).material.pool.sample_ids) - labelled
     assert len(everyone) == one.eligible

@@ -40,7 +40,7 @@ class Pick:
             round. `random`: number drawn / number eligible, the same for every eligible sample.
             The others come after it: 1 where a rule decides who is next, None where chance has a
             part in it whose probability is not known (BADGE, lines of RANDOM, the quota of unknown
-            images without embeddings). An unbiased estimate over what was eligible weights the
+            images without embeddings, a sample of the pool). An unbiased estimate over what was eligible weights the
             random arm alone by 1/propensity.
         objectives: Each objective's value in (0, 1] at the step at which it was picked; None where
             it was not known of this sample (and counted as the median of the others). For the

@@ -257,12 +257,14 @@ def _over_all(
         removed[reason + where] = removed.get(reason + where, 0) + number
     fewer = (selection.eligible + sum(late.values())) / max(1, n_eligible)
     n_eligible -= sum(late.values())
-    picks = tuple(
-        replace(pick, propensity=pick.propensity * fewer)
-        if pick.arm == "random" and pick.propensity is not None
-        else pick
-        for pick in selection.picks
-    )
+    sampled = "sampled_pool" in selection.flags
+
+    def chance(pick: Pick) -> float | None:
+        if pick.arm == "random" and pick.propensity is not None:
+            return pick.propensity * fewer
+        return None if sampled else pick.propensity  # who is in a sample is up to chance
+
+    picks = tuple(replace(pick, propensity=chance(pick)) for pick in selection.picks)
     flags = ["selected_in_shards", *selection.flags]
     if len(picks) < min(selection.requested, n_eligible) and not STOPPING & set(flags):
         flags = [flag for flag in flags if flag != "budget_exceeds_pool"]
