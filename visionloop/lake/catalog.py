@@ -153,6 +153,51 @@ def _storage_properties(root: str) -> dict[str, str]:
     }
 
 
+def refuse_another_root(root: str, catalog: Catalog, loop: str) -> None:
+    """Refuse a catalog whose tables lie under another root: a lake that was copied or moved.
+
+    A catalog names its tables' files by absolute paths, so that a copy of a lake, made with ``cp``,
+    would read and change the files of the lake that it was made from.
+
+    Args:
+        root: The lake's root URI.
+        catalog: Its catalog, a SQL one as `open_catalog` returns it.
+        loop: Name of the loop.
+
+    Raises:
+        InputError: A table of the loop lies elsewhere.
+    """
+    from pyiceberg.catalog.sql import IcebergTables
+    from sqlalchemy import select
+    from sqlalchemy.orm import Session
+
+    named = select(IcebergTables.metadata_location).where(IcebergTables.table_namespace == loop)
+    with Session(catalog.engine) as session:  # type: ignore[attr-defined]
+        places = {_root_of_table(place) for place in session.scalars(named) if place}
+    for held in sorted(places):
+        if not _same_root(root, held):
+            raise InputError(
+                f"this lake was copied or moved: its catalog names the files of {held}",
+                where=root,
+                remedy=f"Work with the lake at {held}; make a copy with `visionloop lake backup` "
+                "and `visionloop lake restore`. A lake that was moved: put it back, or make its "
+                "former place a symbolic link to this one",
+            )
+
+
+def _root_of_table(metadata: str) -> str:
+    # root/loop/table/metadata/version.metadata.json
+    return metadata.rsplit("/", 4)[0]
+
+
+def _same_root(root: str, held: str) -> bool:
+    if scheme_of(root) != "file" or scheme_of(held) != "file":
+        return normalise(root) == held.rstrip("/")
+    # A file's path stands unquoted in the catalog.
+    mine, other = local_path(root), Path(held.removeprefix("file://"))
+    return mine == other or (mine.exists() and other.exists() and mine.samefile(other))
+
+
 @contextlib.contextmanager
 def catalog_errors(where: str, *, files: str = "") -> Iterator[None]:
     """Turn what the catalog's and the file system's libraries raise into a `VisionloopError`.

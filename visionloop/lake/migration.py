@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from visionloop.errors import InputError, VisionloopError
 from visionloop.lake import schemas, tables
+from visionloop.lake.catalog import refuse_another_root
 from visionloop.lake.lock import writer_lock
 from visionloop.lake.storage import join, open_storage
 
@@ -65,7 +66,7 @@ def _version_of(stage_runs: Table) -> int:
 
 
 def prepare(root: str, catalog: Catalog, catalog_uri: str, loop: str) -> None:
-    """Migrate a lake that is older than this program.
+    """Migrate a lake that is older than this program; refuse one that is not in its place.
 
     Args:
         root: Root of the lake.
@@ -74,10 +75,11 @@ def prepare(root: str, catalog: Catalog, catalog_uri: str, loop: str) -> None:
         loop: Name of the loop.
 
     Raises:
-        InputError: The lake is newer than this program.
+        InputError: The lake is newer than this program, or was copied or moved.
         VisionloopError: The lake was not restored whole, or another process writes to it and does
             not end.
     """
+    refuse_another_root(root, catalog, loop)
     table = tables.load_table(catalog, loop, "stage_runs")
     if table is None:
         # Only an empty loop can be one whose restore was interrupted: its history comes last.
