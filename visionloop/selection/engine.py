@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from visionloop.errors import InputError
 from visionloop.selection.accelerated import device_of
 from visionloop.selection.batch import Batch, draw_share, pick_unknown
+from visionloop.selection.cold import without_unknown_thresholds
 from visionloop.selection.config import SelectionConfig
 from visionloop.selection.eligibility import Eligibility, eligible
 from visionloop.selection.greedy import Course, Picked, greedy, values_at
@@ -40,8 +41,8 @@ class Pick:
             round. `random`: number drawn / number eligible, the same for every eligible sample.
             The others come after it: 1 where a rule decides who is next, None where chance has a
             part in it whose probability is not known (BADGE, lines of RANDOM, the quota of unknown
-            images without embeddings, a sample of the pool). An unbiased estimate over what was eligible weights the
-            random arm alone by 1/propensity.
+            images without embeddings, a sample of the pool). An unbiased estimate over what was
+            eligible weights the random arm alone by 1/propensity.
         objectives: Each objective's value in (0, 1] at the step at which it was picked; None where
             it was not known of this sample (and counted as the median of the others). For the
             other arms: when they were taken in, shown but not used.
@@ -107,6 +108,7 @@ def select(
     n_classes: int | None = None,
     excluded: Mapping[str, int] | None = None,
     unattended: bool = False,
+    at_most: bool = False,
     course: Course | None = None,
     watch: Callable[[Course, int], None] | None = None,
 ) -> Selection:
@@ -125,7 +127,9 @@ def select(
         queries: Samples that SIMILARITY may find more of, beside the pool's and the labelled ones.
         n_classes: Number of classes; None takes the pool's.
         excluded: Samples that are no part of the pool, by reason, for the counts.
-        unattended: When fewer than n are left, take them and flag it instead of failing.
+        unattended: Nobody is there to be asked: when fewer than n are left, take them, and where
+            nothing is known of what the lines ask for, take typical samples; both are flagged.
+        at_most: When fewer than n are left, take them and flag it instead of failing.
         course: How far an interrupted call with the same input had come; it is gone on with.
         watch: Called after every pick of the greedy rule with how far it has come and how many
             picks it is to make; what it raises ends the selection.
@@ -139,13 +143,14 @@ def select(
     labelled, holdout = labelled or Reference(), holdout or Reference()
     device = device_of(config.device)  # before any work: it may not be there
     seed = config.seed if seed is None else seed
+    at_most = at_most or unattended
+    passing, flags = without_unknown_thresholds(pool, config, unattended=unattended)
     found = eligible(
-        pool, config, labelled=labelled, holdout=holdout, taken=taken, excluded=excluded or {}
+        pool, passing, labelled=labelled, holdout=holdout, taken=taken, excluded=excluded or {}
     )
     wanted = _wanted(config, n, len(found.rows))
-    flags: list[str] = []
     if len(found.rows) < wanted:
-        if not unattended:
+        if not at_most:
             raise _too_few(wanted, len(found.rows), found, "")
         flags.append("budget_exceeds_pool")
     budget = min(wanted, len(found.rows))
@@ -167,6 +172,7 @@ def select(
             n=budget,
             n_classes=n_classes or len(pool.classes) or DEFAULT_CLASSES,
             seed=seed,
+            cold="typicality" if unattended else "refuse",
         )
         plan = build_objectives(request)
         strengths = plan.strengths
@@ -203,7 +209,7 @@ def select(
     picks = [replace(pick, rank=rank) for rank, pick in enumerate(picks)]
     if len(picks) < budget and not STOPPING & set(flags):
         text = f"{batch.refused} near duplicates of others in the batch or labelled were left out"
-        if not unattended:
+        if not at_most:
             raise _too_few(wanted, len(picks), found, text)
         flags.append("budget_exceeds_pool")
     before, after = _radii(pool, labelled, picks, batch.space)
