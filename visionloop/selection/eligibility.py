@@ -13,7 +13,7 @@ from visionloop.selection.inputs import amounts_of, space_of
 from visionloop.selection.lines import Objective
 from visionloop.selection.neighbours import copies_of
 from visionloop.selection.pool import Pool, Reference
-from visionloop.vectors.pairs import near_pairs
+from visionloop.vectors.thinning import thinned
 
 _OPERATIONS = {
     "SMALLER": np.less,
@@ -131,19 +131,14 @@ def _near_others(
 ) -> NDArray[np.bool_]:
     """Return bool [rows]: who is near a labelled sample, or near one of a smaller id that stays.
 
-    Cost: that of `near_pairs`.
+    Cost: that of `thinned`.
     """
     known = labelled.embeddings.get(space)
     x = pool.embeddings[space][rows]
     before = 0 if known is None else len(known)
     everything = x if known is None else np.concatenate([known, x])
-    pairs = near_pairs(everything, max(1.0 - distance**2 / 2.0, 1e-6))
-    gone = np.zeros(len(everything), dtype=np.bool_)
-    # Pairs come in ascending order, so it is settled of the first whether it stays.
-    for first, second in pairs:
-        if second >= before and not gone[first]:
-            gone[second] = True
-    return gone[before:]
+    stays = thinned(everything, max(1.0 - distance**2 / 2.0, 1e-6), always=before)
+    return ~stays[before:]
 
 
 def _threshold(

@@ -11,13 +11,18 @@ from visionloop.vectors.phases import steps
 
 # A block of products of a cell's members with so many other rows stays in the cache.
 _COLUMNS = 2048
+_BLOCK = 1 << 21  # nor is it larger where a cell holds many
 _EXACT = 1 << 18  # values of the pairs that are computed anew at a time
 # The head holds this share of the rows' energy; it is a multiple of 16 with the tail's column.
 _HEAD_ENERGY = 0.7
 _SAMPLE = 4096
 
 
-def near_pairs(x: Floats, cosine: float, *, seed: int = 0) -> Rows:
+class TooManyPairs(Exception):
+    """There are more pairs than were to be listed."""
+
+
+def near_pairs(x: Floats, cosine: float, *, seed: int = 0, most: int | None = None) -> Rows:
     """Return every pair of rows whose inner product reaches a threshold, exactly.
 
     Three bounds rule pairs out, each cheaper than the next. The rows are parted into cells, and
@@ -31,16 +36,20 @@ def near_pairs(x: Floats, cosine: float, *, seed: int = 0) -> Rows:
         x: float32 [n, d], rows of length 1.
         cosine: The smallest inner product of a pair, above 0.
         seed: Of the cells and the sample that the directions are from.
+        most: List no more pairs than these; None for all.
 
     Returns:
         intp [p, 2] with the smaller row first, in ascending order.
+
+    Raises:
+        TooManyPairs: There are more than `most`.
 
     Cost O(n^1.5·d) where near rows lie in few cells, O(n²·d) where they lie in all; memory: half of
     x or less, beside it.
     """
     if len(x) < 2:
         return np.zeros((0, 2), dtype=np.intp)
-    keys = [np.zeros(0, dtype=np.intp)]
+    keys, listed = [np.zeros(0, dtype=np.intp)], 0
     norms = squared_norms(x)
     largest = float(norms.max())
     error = product_error(x.shape[1], largest)
@@ -51,8 +60,9 @@ def near_pairs(x: Floats, cosine: float, *, seed: int = 0) -> Rows:
     for cell, others in steps("near pairs", within_reach(x, cells, distance), len(cells)):
         members = cells.rows(cell)
         left = head[members]
-        for start in range(0, len(others), _COLUMNS):
-            some = others[start : start + _COLUMNS]
+        columns = max(16, min(_COLUMNS, _BLOCK // len(members)))
+        for start in range(0, len(others), columns):
+            some = others[start : start + columns]
             products = left @ head[some].T
             likely = np.flatnonzero(products >= cosine - slack)
             a, b = members[likely // len(some)], some[likely % len(some)]
@@ -61,9 +71,12 @@ def near_pairs(x: Floats, cosine: float, *, seed: int = 0) -> Rows:
             likely, a, b = likely[once], a[once], b[once]
             near = products.reshape(-1)[likely] - 2 * tail[a] * tail[b] >= cosine + slack
             open_still = np.flatnonzero(~near)
-            near[open_still] = _products(x, a[open_still], b[open_still]) >= cosine
+            near[open_still] = products_of(x, a[open_still], b[open_still]) >= cosine
             a, b = a[near], b[near]
             keys.append(np.minimum(a, b) * len(x) + np.maximum(a, b))
+            listed += len(a)
+            if most is not None and listed > most:
+                raise TooManyPairs
     found = np.concatenate(keys)
     del keys
     found.sort()  # one number a pair sorts several times faster than two
@@ -98,7 +111,14 @@ def _head(x: Floats, norms: Floats, error: float, seed: int) -> tuple[Floats, Fl
     return head, np.ascontiguousarray(head[:, wide]), 2 * off
 
 
-def _products(x: Floats, a: Rows, b: Rows) -> NDArray[np.float64]:
+def products_of(x: Floats, a: Rows, b: Rows) -> NDArray[np.float64]:
+    """Return the inner products of rows a with rows b, pair by pair, computed in float64.
+
+    Args:
+        x: float32 [n, d].
+        a: intp [p].
+        b: intp [p].
+    """
     result = np.empty(len(a))
     step = max(1, _EXACT // x.shape[1])
     for start in range(0, len(a), step):
