@@ -37,6 +37,7 @@ class Ranged:
         self.name = name
         self.strength = strength
         self._known: NDArray[np.bool_] = np.isfinite(amounts)
+        self.informed = bool(self._known.any())
         some = amounts[self._known]
         self._amounts = np.where(self._known, amounts, np.median(some) if len(some) else 0.0)
         self._scale = max(float(some.mean()) if len(some) else 1.0, FLOOR)

@@ -137,6 +137,7 @@ def read_material(
         fingerprints=mine["fingerprint"].to_pylist(),
         flags=_flags(read, ids, config),
     )
+    pool = replace(pool, model=str(model["model_id"]) if model else "")
     if extract:
         pool = replace(pool, harvested=extract.harvested, partial=True)
     place = {sample: i for i, sample in enumerate(ids)} if metadata else {}

@@ -335,6 +335,9 @@ class Balance:
         counts: float64 [V], what is labelled already.
         strength: Multiplies the log-objective.
         absent: Wanted values that no candidate has, for the selection's flags.
+
+    Attributes:
+        informed: Whether any candidate's value is known.
     """
 
     def __init__(
@@ -351,6 +354,7 @@ class Balance:
         self.strength = strength
         self.absent = absent
         self._known: NDArray[np.bool_] = np.asarray(np.isfinite(membership).all(axis=1))
+        self.informed = bool(self._known.any())
         self._membership = np.where(self._known[:, None], membership, 0.0)
         self._target = target
         self._counts = counts.astype(np.float64).copy()

@@ -21,6 +21,7 @@ from visionloop.vectors.exact import squared_norms
 FINGERPRINT_BYTES = 32
 FINGERPRINT_WORDS = FINGERPRINT_BYTES // 8
 NOT_OF_LENGTH_1 = 2e-5
+NOT_A_SUM_OF_1 = 0.01
 
 
 def named(sample_ids: Sequence[str], at_most: int = 5) -> str:
@@ -178,6 +179,7 @@ class Pool:
             by the objective's name.
         harvested: Likewise: the harvested images of all of it; None where they are in the pool.
         partial: Whether there may be samples that are no part of this pool, with other values.
+        model: Id of the model in service, whose predictions these are; empty where there is none.
 
     Raises:
         InputError: Ids are not sorted or not unique, or an array does not fit them.
@@ -197,6 +199,7 @@ class Pool:
     whole: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     harvested: Harvested | None = None
     partial: bool = False
+    model: str = ""
 
     def __post_init__(self) -> None:
         if any(a >= b for a, b in pairwise(self.sample_ids)):
@@ -231,6 +234,19 @@ class Pool:
                 raise InputError(
                     f"{name} of {stack.shape[2]} classes came with {len(self.classes)} class names"
                 )
+            for member in stack:
+                self._check_probabilities(name, member)
+
+    def _check_probabilities(self, name: str, given: NDArray[np.float32]) -> None:
+        total, low = given.sum(axis=1), given.min(axis=1, initial=0.0)
+        # NaN rows are unknown; models in float16 are off by a thousandth.
+        wrong = np.flatnonzero((np.abs(total - 1.0) > NOT_A_SUM_OF_1) | (low < -NOT_A_SUM_OF_1))
+        if len(wrong) and len(self.classes):
+            raise InputError(
+                f"{name} of {len(wrong)} samples are negative or do not sum to 1: "
+                + named(_at(self.sample_ids, wrong)),
+                remedy="Give probabilities; of logits they are the softmax",
+            )
 
     @staticmethod
     def build(

@@ -18,6 +18,7 @@ from visionloop.selection.engine import Selection, select
 from visionloop.selection.explain import explain
 from visionloop.selection.greedy import Course
 from visionloop.selection.material import Material, read_material
+from visionloop.selection.notes import notes
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
@@ -136,10 +137,11 @@ def select_from_lake(
     # LightlyOne's number of samples is the most that it takes; `-n` is asked for.
     at_most = config.dialect == "lightly" and n is None
     selection = select_material(
-        material, n, seed=seed, unattended=at_most, course=course, watch=watch
+        material, n, seed=seed, at_most=at_most, course=course, watch=watch
     )
     rows = selection_rows(selection, model_id=material.model_id)
     advice = advise(material.config, selection, read_past(lake, version=version))
+    warnings += notes(selection, material.pool)
     return Made(selection, rows, advice, tuple(warnings))
 
 
@@ -149,6 +151,7 @@ def select_material(
     *,
     seed: int | None = None,
     unattended: bool = False,
+    at_most: bool = False,
     course: Course | None = None,
     watch: Callable[[Course, int], None] | None = None,
 ) -> Selection:
@@ -165,6 +168,7 @@ def select_material(
         n_classes=material.n_classes,
         excluded=material.excluded,
         unattended=unattended,
+        at_most=at_most,
         course=course,
         watch=watch,
     )

@@ -11,6 +11,7 @@ from visionloop.errors import InputError
 from visionloop.selection.amounts import Some
 from visionloop.selection.badge import Badge
 from visionloop.selection.clusters import kmeans
+from visionloop.selection.cold import Cold
 from visionloop.selection.config import SelectionConfig
 from visionloop.selection.covering import ProbCover, radius_of_purity
 from visionloop.selection.inputs import score_of, space_of
@@ -38,6 +39,7 @@ class Request:
         n: How many are wanted.
         n_classes: Number of classes of the task.
         seed: Of everything drawn.
+        cold: What becomes of lines of which all know nothing, see `visionloop.selection.cold`.
     """
 
     pool: Pool
@@ -48,6 +50,7 @@ class Request:
     n: int
     n_classes: int
     seed: int
+    cold: Cold = "keep"
 
     def space(self, space: str = "") -> str:
         """Return the embedding space of a line, the selection's where it names none.

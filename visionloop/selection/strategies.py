@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from visionloop.selection.badge import Badge
+from visionloop.selection.cold import nothing_known, of_predictions, says_nothing
 from visionloop.selection.config import Schedule
 from visionloop.selection.custom import objectives_of
 from visionloop.selection.limits import Limit
@@ -73,6 +74,8 @@ def build_objectives(request: Request) -> Plan:
         objectives = [badge(request)]
     elif preset == "auto":
         objectives = _scheduled(request)
+        if _unheard(request):
+            notes.append("cold_start")
     else:
         for line in config.strategies:
             if line.strategy.type in FILTERS:
@@ -86,10 +89,16 @@ def build_objectives(request: Request) -> Plan:
     for objective in objectives:
         if isinstance(objective, Fixed) and objective.name in request.pool.whole:
             objective.restate(*request.pool.whole[objective.name])
-        if preset == "custom" and isinstance(objective, Fixed | Badge) and not objective.informed:
+        if preset == "custom" and not getattr(objective, "informed", True):
             notes.append(f"unknown_{objective.name}")
         if isinstance(objective, Balance) and objective.absent:
             notes.append(f"absent_{objective.name}")
+    if preset == "custom" and request.cold != "keep" and says_nothing(objectives):
+        if request.cold == "refuse":
+            names = " and ".join(dict.fromkeys(one.name for one in objectives))
+            predicted = any(of_predictions(line) for line in config.strategies)
+            raise nothing_known(names, request.pool, predicted=predicted)
+        return Plan([coverage(request)], [], ["cold_start", *notes])
     return Plan(objectives, limits, notes)
 
 
@@ -112,9 +121,7 @@ def uncertainty_weight(schedule: Schedule, n_labels: int, n_classes: int) -> flo
 
 def _scheduled(request: Request) -> list[Objective]:
     schedule, score = request.config.schedule, request.config.score
-    weight = 0.0
-    if _knows_score(request):
-        weight = uncertainty_weight(schedule, len(request.labelled.sample_ids), request.n_classes)
+    weight = _weight(request) if _knows_score(request) else 0.0
     objectives: list[Objective] = []
     if weight < 1:
         objectives.append(coverage(request, 1 - weight))
@@ -126,6 +133,16 @@ def _scheduled(request: Request) -> list[Objective]:
         # Already before the own model's uncertainty counts: production says where it struggles.
         objectives += deployed(request, score, schedule.deployed * max(weight, 0.5))
     return objectives
+
+
+def _weight(request: Request) -> float:
+    labels = len(request.labelled.sample_ids)
+    return uncertainty_weight(request.config.schedule, labels, request.n_classes)
+
+
+def _unheard(request: Request) -> bool:
+    """Whether uncertainty has a weight by the schedule and nothing is predicted."""
+    return _weight(request) > 0 and not _knows_score(request)
 
 
 def _knows_score(request: Request) -> bool:

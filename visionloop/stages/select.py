@@ -28,17 +28,6 @@ if TYPE_CHECKING:
 
 # A page is for reading; the Parquet table holds all picks.
 PAGE_ROWS = 200
-_NOTES = {
-    "budget_exceeds_pool": "The budget was larger than what was left; the rest was taken.",
-    "minimum_distance": "The minimum distance between samples ended the selection.",
-    "minimum_typicality": "Nobody was left who is typical enough.",
-    "max_sum": "The sum of the weights reached its most and ended the selection.",
-    "dataset_id_without_effect": "`dataset_id` has no effect: a lake holds one data set.",
-    "selected_in_shards": "The embeddings were too many for one task: shards proposed candidates.",
-    "sampled_pool": "A uniform sample of the pool was selected from, not all of it.",
-    "candidates_used_up": "Too many candidates were near duplicates of others; fewer were taken.",
-    "cold_start": "There are no predictions yet, so typical samples were taken.",
-}
 
 
 class SelectOutputs(NamedTuple):
@@ -243,6 +232,7 @@ def _page(
     shards: str = "",
 ) -> str:
     from visionloop.selection.advice import headline
+    from visionloop.selection.notes import note
 
     parts = [f"# Selection of round {round_id}", f"{table.num_rows} samples were selected."]
     if selection is None:
@@ -257,18 +247,12 @@ def _page(
         weights = ", ".join(f"{name} {value:.2g}" for name, value in selection.strengths.items())
         parts.append(f"Objectives and their strengths: {weights or 'none, drawn at random'}.")
         parts += [shards] if shards else []
-        parts += [_note(flag) for flag in selection.flags]
+        parts += [note(flag) for flag in selection.flags]
     if advice is not None:
         reasons = "\n".join(f"- {reason}" for reason in advice.reasons)
         parts += [f"## {headline(advice)}", reasons, "## Picks"]
     parts.append(_picks(table))
     return "\n\n".join(parts) + "\n"
-
-
-def _note(flag: str) -> str:
-    if flag.startswith("absent_"):
-        return f"Nobody is left with one of the values that {flag.removeprefix('absent_')} wants."
-    return _NOTES.get(flag, f"Note: {flag.replace('_', ' ')}.")
 
 
 def _picks(table: pa.Table) -> str:
