@@ -84,7 +84,7 @@ def most_similar(names: list[str], queries: list[int], n: int) -> set[str]:
     x = vectors(33)  # the 30 of the pool and 3 of the holdout
     distance = np.linalg.norm(x[:30, None] - x[queries][None], axis=2).min(axis=1)
     distance[2] = np.inf  # a copy of a holdout sample
-    distance[queries] = np.inf
+    distance[[row for row in queries if row < 30]] = np.inf
     return {names[i] for i in np.argsort(distance, kind="stable")[:n]}
 
 
@@ -145,8 +145,39 @@ def test_more_is_found_like_the_samples_of_a_file(lake: Lake, tmp_path: Path) ->
         )
     with pytest.raises(InputError, match=r"cannot read the sample ids of a query.*missing\.txt"):
         select_from_lake(lake, query(f"file:{tmp_path}/missing.txt"), 4)
-    with pytest.raises(InputError, match="1 samples have no embedding in the space 'pixels': nope"):
+
+
+def test_a_sample_can_be_named_by_the_beginning_of_its_id(lake: Lake) -> None:
+    names = fill(lake)
+    found = select_from_lake(lake, query(names[4][:16]), 4).selection.sample_ids
+    assert set(found) == most_similar(names, [4], 4)
+    with pytest.raises(InputError, match="`nope`, nor one that begins so"):
         select_from_lake(lake, query("nope"), 4)
+    with pytest.raises(InputError, match="`000` begins the ids of 10 samples") as refused:
+        select_from_lake(lake, query("000"), 4)
+    assert refused.value.remedy == "Give more of the id"
+    missing = "e" * 64
+    with pytest.raises(InputError, match="1 samples have no embedding in the space 'pixels': e"):
+        select_from_lake(lake, query(missing), 4)
+
+
+def test_a_query_that_is_not_there_is_answered_with_what_is(lake: Lake) -> None:
+    names = fill(lake)
+    label(lake, names[7:9])
+    put(lake, "flags", [{"subject": names[1], "subject_type": "sample", "kind": "likely_wrong"}])
+    put(lake, "selections", [{"sample_id": names[20], "rank": 0, "arm": "selected"}])
+
+    def remedy(item: str) -> str:
+        with pytest.raises(InputError) as refused:
+            select_from_lake(lake, query(item), 3)
+        return refused.value.remedy
+
+    assert remedy("flag:likly_wrong").startswith("Did you mean `flag:likely_wrong`?")
+    assert "Labels of the lake: cat" in remedy("label:zebra")
+    assert "Rounds with a selection of the lake: 0000." in remedy("round:9")
+    assert "Saved selections of the lake: none." in remedy("selection:mine")
+    assert "Did you mean `label:cat`?" in remedy("lable:cat")
+    assert "label:…" in remedy("cls:cat")
 
 
 def test_samples_of_the_holdout_can_be_looked_for_and_are_not_selected(lake: Lake) -> None:
