@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from visionloop.components.image import IMAGE
+from visionloop.pipelines.names import settle_group_names
 from visionloop.pipelines.placement import CPU, MEMORY, WIDTH
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def place(definition: BaseComponent, placed: Placed) -> BaseComponent:
         definition.component_spec.implementation.container.image = placed.image or IMAGE
         return definition
     spec = definition.pipeline_spec
+    settle_group_names(spec)
     accelerated = set()
     executors = spec.deployment_spec["executors"]
     for label, executor in executors.items():
