@@ -12,6 +12,7 @@ from visionloop.errors import InputError
 from visionloop.interchange.places import stem_of
 from visionloop.interchange.records import Annotated, Problems
 from visionloop.interchange.target import Target
+from visionloop.lake.identity import is_sample
 from visionloop.lake.storage import INSIDE, StorageError, local_path, open_storage
 
 Media = Literal["copy", "link", "none"]
@@ -250,5 +251,8 @@ class Admission:
             for record, (_, data) in zip(group, open_storage(uris[0]).read_many(uris), strict=True):
                 if isinstance(data, StorageError):
                     self._leave_out("missing_file", record, str(data))
+                elif record.sample_id and not is_sample(record.sample_id, data):
+                    # Its annotations are of the bytes that its id was made of.
+                    self._leave_out("changed_file", record, f"overwritten since: {record.uri}")
                 else:
                     yield record, Content(record.uri, "copy", data)

@@ -58,14 +58,18 @@ def thumbnails(lake: Lake, pictures: Mapping[str, str]) -> dict[str, Thumbnail]:
 
     Args:
         lake: The lake, whose own storage is used where a picture lies in it, and whose thumbnails
-            stand in for pictures that cannot be read any more.
+            stand in for pictures that cannot be read any more, or were overwritten.
         pictures: Sample id of each URI, "" where it is no sample's.
     """
+    from visionloop.lake.identity import is_sample
     from visionloop.lake.storage import StorageError
 
     found: dict[str, Thumbnail] = {}
     for uri, data in read_media(lake, pictures):
-        made = None if isinstance(data, StorageError) else thumbnail(data)
+        sample = pictures[uri]
+        if isinstance(data, StorageError) or (sample and not is_sample(sample, data)):
+            continue  # gone, or overwritten by another picture
+        made = thumbnail(data)
         if made is not None:
             found[uri] = made
     lost = {sample: uri for uri, sample in pictures.items() if sample and uri not in found}
