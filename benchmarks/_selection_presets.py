@@ -44,7 +44,7 @@ def preset_rows(*, quick: bool) -> list[Row]:
         theirs = timed(_peer(x, {"weights": margin, "typicality": typicality}, strategies, k))[1]
         theirs += of_typicality if "typicality" in strategies else 0.0
         case = f"select {name}, clustered {n:,} x {d}, k={k:,}, 50 labelled"
-        rows.append(Row(case, ours, f"{peer}, {' and '.join(strategies)}", theirs, "s", 0.5))
+        rows.append(Row(case, ours, f"{peer}, {' and '.join(strategies)}", theirs, "s"))
     return rows
 
 

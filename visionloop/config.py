@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from visionloop.cluster_config import ClusterConfig
-from visionloop.documents import read_document
+from visionloop.documents import absolute_under, read_document
 from visionloop.errors import InputError
 from visionloop.monitoring.config import MonitoringConfig, WatchConfig
 from visionloop.redaction import fields_with_secrets
@@ -274,8 +274,7 @@ def _resolve_paths(config: LoopConfig, folder: Path) -> LoopConfig:
     """Make the relative paths of a file absolute: its stages run in other folders."""
 
     def absolute(uri: str) -> str:
-        plain = bool(uri) and "://" not in uri and not uri.startswith(("/", "~"))
-        return str((folder / uri).resolve()) if plain else uri
+        return absolute_under(folder, uri)
 
     def labels(uri: str) -> str:
         return uri if uri in ("none", "folder", "source") else absolute(uri)
@@ -285,6 +284,9 @@ def _resolve_paths(config: LoopConfig, folder: Path) -> LoopConfig:
 
     data = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
     data["lake"] = absolute(config.lake)
+    if any(line.query for line in config.selection.strategies):
+        selection = config.selection.with_files(absolute)
+        data["selection"] = selection.model_dump(mode="json", by_alias=True, exclude_unset=True)
     for section, name, resolve in (
         ("labeling", "labels", labels),
         ("embedding", "weights", weights),

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from visionloop.errors import InputError
+
+# What stands between quotes, what YAML calls a comment, and what JSON with comments does. An
+# address such as http://host is none: a comment stands at the start or after a blank or a mark.
+_QUOTED_OR_COMMENT = re.compile(
+    r"""(?P<kept>"(?:\\.|[^"\\])*"|(?<=[\s,:{\[])'[^'\n]*'|(?:(?<=\s)|^)\#[^\n]*)"""
+    r"""|(?:(?<=[\s,{}\[\]"])|^)(?P<comment>//[^\n]*|/\*.*?\*/)""",
+    re.DOTALL | re.MULTILINE,
+)
 
 
 def read_document(source: str, *, remedy: str) -> tuple[Any, str, Path | None]:
@@ -42,8 +51,29 @@ def read_document(source: str, *, remedy: str) -> tuple[Any, str, Path | None]:
     return parse_document(text, where=name_of(source)), name_of(source), folder
 
 
+def absolute_under(folder: Path, uri: str) -> str:
+    """Return a path that stands in a file of a folder as an absolute one; a URI stays as it is."""
+    plain = bool(uri) and "://" not in uri and not uri.startswith(("/", "~"))
+    return str((folder / uri).resolve()) if plain else uri
+
+
+def without_comments(text: str) -> str:
+    """Return JSON with its ``//`` and ``/* */`` comments blanked out; lines keep their numbers.
+
+    Text that does not begin as JSON does, with a brace or such a comment, is returned as it is.
+    """
+    if not text.lstrip("\ufeff \t\r\n").startswith(("{", "//", "/*")):
+        return text
+
+    def blank(found: re.Match[str]) -> str:
+        comment = found["comment"]
+        return found[0] if comment is None else re.sub(r"[^\n]", " ", comment)
+
+    return _QUOTED_OR_COMMENT.sub(blank, text)
+
+
 def parse_document(text: str, *, where: str) -> Any:
-    """Parse YAML, of which JSON is a part.
+    """Parse YAML, of which JSON is a part; JSON may have comments.
 
     Args:
         text: The document; None comes back for an empty one.
@@ -54,6 +84,7 @@ def parse_document(text: str, *, where: str) -> Any:
     """
     import yaml
 
+    text = without_comments(text)
     try:
         _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), where, set())
         return yaml.safe_load(text)

@@ -55,7 +55,8 @@ def _say(model: type[BaseModel], error: Any) -> str:
     if error["type"] == "missing":
         return f"`{path}` is missing"
     message = str(error["msg"]).removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
+    if not message[:2].isupper():  # a name in capitals is not the beginning of a sentence
+        message = message[:1].lower() + message[1:]
     given = error.get("input")
     shown = f", not {given!r}" if isinstance(given, (str, int, float, bool)) else ""
     return f"`{path}`: {message}{shown}" if path else message

@@ -86,7 +86,7 @@ def test_a_restored_lake_reads_the_same_rows_and_its_round_goes_on(
     # The history is kept as records, of which only the last can be read.
     before = old.history()["version"].to_pylist()
     assert lake.history()["version"].to_pylist() == [*before, lake.version()]
-    with pytest.raises(InputError, match="gone: a vacuum removed them.*the lake was restored"):
+    with pytest.raises(InputError, match=r"gone: a vacuum removed them.*the lake was restored"):
         lake.read("files", version=before[-2])
     resumed = lake.rounds.open("next")
     assert (resumed.round_id, resumed.counts["selected"]) == ("0000", 3)

@@ -121,7 +121,9 @@ def test_a_pool_of_copies_of_what_is_labelled_is_covered() -> None:
     names = [f"{i:02d}" for i in range(12)]
     labelled = Reference.build(names[::4], embeddings={"e": x[::4]})
     config = parse_selection_config({"strategy": "diversity"})
-    made = select(Pool.build(names, embeddings={"e": x}), config, 2, labelled=labelled)
+    pool = Pool.build(names, embeddings={"e": x})
+    made = select(pool, config, 2, labelled=labelled, at_most=True)
+    assert made.sample_ids == ()
     advice = advise(config, made, Past())
     assert advice.verdict == "stop" and "The pool is covered" in " ".join(advice.reasons)
 

@@ -1,4 +1,4 @@
-"""Selections by what nothing is known of: a person is told, a round goes on with typical samples."""
+"""Selections by what nothing is known of: a person is told, a round takes typical samples."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def test_a_proportion_replaces_the_number() -> None:
                     )
                 ]
             },
-            "an objective beside them",
+            "NEAR_DUPLICATES and THRESHOLD only filter: .* an objective beside them",
         ),
         (
             {

@@ -240,6 +240,33 @@ def test_embeddings_of_another_dimension_are_refused_with_their_samples() -> Non
         select(make(5), config(strategy="diversity"), 2, labelled=labelled(3, 16))
 
 
+def test_logits_are_refused_as_probabilities() -> None:
+    p = probabilities(5)
+    p[3] = [2.0, -1.5, 0.3, 0.2]  # they sum to 1 all the same
+    with pytest.raises(InputError, match=r"probabilities of 1 samples .*: 0003") as refused:
+        Pool.build(ids(5), probabilities=p, classes=["a", "b", "c", "d"])
+    assert "softmax" in str(refused.value.remedy)
+    with pytest.raises(InputError, match=r"committee of 2 samples .*: 0000, 0004"):
+        both = np.stack([probabilities(5), probabilities(5)])
+        both[1, [0, 4]] *= 3
+        Pool.build(ids(5), committee=both, classes=["a", "b", "c", "d"])
+
+
+def test_a_query_of_another_dimension_is_refused_by_its_name() -> None:
+    query = ({"type": "EMBEDDINGS", "query": ["0001", "q"]}, {"type": "SIMILARITY"})
+    queries = Reference.build(["q"], embeddings={"e": vectors(1, 5)})
+    with pytest.raises(InputError, match=r"1 query samples .* of 5 dimensions, the pool of 8: q"):
+        select(make(), lines(query), 3, queries=queries)
+
+
+def test_infinite_metadata_is_refused_where_it_is_used() -> None:
+    pool = make(6, metadata={"speed": [1.0, float("inf"), 2, 3, 4, 5]})
+    assert len(select(pool, config(strategy="diversity"), 3).picks) == 3
+    line = ({"type": "METADATA", "key": "speed"}, {"type": "WEIGHTS"})
+    with pytest.raises(InputError, match="1 samples have an infinite value of 'speed': 0001"):
+        select(pool, lines(line), 3)
+
+
 def test_samples_that_come_twice_are_refused() -> None:
     with pytest.raises(InputError, match="come twice in the pool: 0001"):
         Pool.build(["0001", "0000", "0001"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("picks are written as .csv or .parquet", where=f"--output {args.output}")
     if args.n is not None and args.n < 1:
         raise InputError("at least one sample must be asked for", where=f"-n {args.n}")
+    if args.seed is not None and args.seed < 0:
+        raise InputError("a seed is 0 or more", where=f"--seed {args.seed}")
     with interrupts_arrive():
         settings = _Settings(args)
 
@@ -171,6 +174,7 @@ class _Settings:
         from pydantic.alias_generators import to_camel
 
         from visionloop.config import load_config
+        from visionloop.documents import absolute_under
         from visionloop.selection.config import (
             WORKER_PARTS,
             SelectionConfig,
@@ -184,7 +188,7 @@ class _Settings:
         self.selection: SelectionConfig = SelectionConfig()
         self._read_as_lightlys, self._for_the_worker = False, ""
         if args.config:
-            data = _read(args.config)
+            data, folder = _read(args.config)
             if "lake" in data:
                 config = load_config(args.config)
                 self.lake = self.lake or config.lake
@@ -194,6 +198,8 @@ class _Settings:
                 self.selection = config.selection
             else:
                 self.selection = parse_selection_config(data, where=args.config, alone=True)
+                if folder:
+                    self.selection = self.selection.with_files(partial(absolute_under, folder))
                 if self.selection.dialect == "lightly":
                     self._read_as_lightlys = "dialect" not in data
                     camel = [to_camel(part) for part in WORKER_PARTS]
@@ -215,13 +221,13 @@ class _Settings:
             say(f"{self._for_the_worker}: read without effect")
 
 
-def _read(source: str) -> dict[str, Any]:
+def _read(source: str) -> tuple[dict[str, Any], Path | None]:
     from visionloop.documents import read_document
 
-    data, where, _ = read_document(source, remedy="Give the path of a YAML file")
+    data, where, folder = read_document(source, remedy="Give the path of a YAML file")
     if not isinstance(data, dict):
         raise InputError("a selection configuration is a mapping of keys to values", where=where)
-    return data
+    return data, folder
 
 
 def _write(picks: pa.Table, path: Path) -> None:

@@ -7,7 +7,7 @@ its name: a key that is silently ignored would select something else than was as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -166,6 +166,26 @@ class SelectionConfig(Section):
     def flags_left_out(self) -> tuple[str, ...]:
         """Kinds of flags whose samples are not selected: nobody can label one without its file."""
         return tuple(dict.fromkeys((*self.exclude_flags, MEDIA_MISSING)))
+
+    def with_files(self, resolve: Callable[[str], str]) -> SelectionConfig:
+        """Return the same with other names for the files of its queries.
+
+        Args:
+            resolve: Returns the name of a file, such as its absolute path.
+        """
+        lines = []
+        for line in self.strategies:
+            if line.input.query:
+                query = tuple(
+                    f"file:{resolve(item.removeprefix('file:'))}"
+                    if item.startswith("file:")
+                    else item
+                    for item in line.input.query
+                )
+                named = line.input.model_copy(update={"query": query})
+                line = line.model_copy(update={"input": named})
+            lines.append(line)
+        return self.model_copy(update={"strategies": tuple(lines)}) if lines else self
 
     @model_validator(mode="after")
     def _strategies_and_preset_agree(self) -> SelectionConfig:

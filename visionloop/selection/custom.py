@@ -138,8 +138,10 @@ def _random(request: Request, seed: int, strength: float = 1.0) -> Lots:
 def _similarity(request: Request, line: Line) -> Fixed:
     space = request.space(line.input.space)
     vectors: dict[str, Floats] = {}
+    wanted = set(line.query)
     for some in (request.queries, request.labelled, request.pool):
-        vectors.update(zip(some.sample_ids, some.embeddings.get(space, ()), strict=False))
+        of_some = zip(some.sample_ids, some.embeddings.get(space, ()), strict=False)
+        vectors.update((name, vector) for name, vector in of_some if name in wanted)
     missing = [sample_id for sample_id in line.query if sample_id not in vectors]
     if missing:
         raise InputError(
@@ -148,6 +150,14 @@ def _similarity(request: Request, line: Line) -> Fixed:
             where="selection.strategies",
         )
     x = request.vectors(space)[0]
+    odd = [sample for sample in line.query if len(vectors[sample]) != x.shape[1]]
+    if odd:
+        raise InputError(
+            f"{len(odd)} query samples have embeddings of {len(vectors[odd[0]])} dimensions, the "
+            f"pool of {x.shape[1]}: {named(odd)}",
+            where=f"embeddings of the space {space!r}",
+            remedy="Two models' embeddings were mixed; embed all samples again",
+        )
     query = np.stack([vectors[sample_id] for sample_id in line.query])
     return Similarity(query_distances(x, query), line.strategy.strength)
 

@@ -14,7 +14,7 @@ from visionloop.selection.alike import value_of_similar
 from visionloop.selection.committee import bald, consensus_divergence, vote_entropy
 from visionloop.selection.detections import FORMULAS, Reducer
 from visionloop.selection.lines import DEPLOYED, SIMILAR, SelectionInput
-from visionloop.selection.pool import Pool
+from visionloop.selection.pool import Pool, named
 
 # Names that LightlyOne gives to what the lake measures of every image.
 _LIGHTLY_COLUMNS = {
@@ -187,7 +187,8 @@ def column_of(pool: Pool, key: str) -> NDArray[Any]:
     """Return a metadata column by name, that of a sidecar (`weather.description`) included.
 
     Raises:
-        InputError: The pool has no such column; the nearest names are given.
+        InputError: The pool has no such column (the nearest names are given), or a value is
+            infinite.
     """
     name = key
     if name not in pool.metadata:
@@ -199,7 +200,16 @@ def column_of(pool: Pool, key: str) -> NDArray[Any]:
             where="selection.strategies",
             remedy=f"Use one of {', '.join(near)}" if near else "Ingest metadata first",
         )
-    return pool.metadata[name]
+    values = pool.metadata[name]
+    endless = [] if values.dtype == object else np.flatnonzero(np.isinf(values)).tolist()
+    if endless:
+        raise InputError(
+            f"{len(endless)} samples have an infinite value of {key!r}: "
+            + named([pool.sample_ids[row] for row in endless]),
+            where="selection.strategies",
+            remedy="Correct their sidecars and ingest them again, or use another column",
+        )
+    return values
 
 
 def space_of(pool: Pool, wanted: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import hashlib
 import io
 from collections.abc import Callable, Collection, Mapping
@@ -20,6 +21,16 @@ _TABLES = {
     "flag": ("flags", "kind", "subject"),
     "training_set": ("training_sets", "training_set", "sample_id"),
 }
+
+_PLURALS = {
+    "round": "rounds with a selection",
+    "selection": "saved selections",
+    "flag": "kinds of flags",
+    "label": "labels",
+    "training_set": "training sets",
+}
+_ID_LENGTH = 64
+_SHOWN = 8
 
 Read = Callable[..., Any]
 
@@ -43,7 +54,8 @@ def resolve_queries(
         The configuration with plain ids, and all these ids in order, each once.
 
     Raises:
-        InputError: A set does not exist, or none of it has an embedding.
+        InputError: A set does not exist, or none of it has an embedding; no sample's id begins as
+            a query does, or several do.
     """
     lines: list[Objective] = []
     everyone: dict[str, None] = {}
@@ -55,22 +67,82 @@ def resolve_queries(
         for item in line.query:
             kind, _, name = item.partition(":")
             if kind not in KINDS:
-                ids[item] = None
+                ids[_whole_id(item, read)] = None
                 continue
             found = members(kind, name, read, labels)
+            if not found:
+                raise InputError(
+                    f"the query `{item}` names no sample",
+                    where="selection.strategies",
+                    remedy=_there_is(kind, name, read, labels),
+                )
             known = sorted(s for s in found if s in embedded)
             if not known:
                 raise InputError(
-                    f"the query `{item}` names "
-                    + (f"{len(found)} samples, none with an embedding" if found else "no sample"),
+                    f"the query `{item}` names {len(found)} samples, none with an embedding",
                     where="selection.strategies",
-                    remedy=f"Give sample ids, or one of {', '.join(f'{k}:…' for k in KINDS[:-1])}",
+                    remedy="Run `visionloop run intake --config loop.yaml`, which embeds what the "
+                    "lake holds, or name other samples",
                 )
             ids.update(dict.fromkeys(known))
         everyone.update(ids)
         plain = line.input.model_copy(update={"query": tuple(ids), "tag_name": None})
         lines.append(line.model_copy(update={"input": plain}))
     return config.model_copy(update={"strategies": tuple(lines)}), list(everyone)
+
+
+def _whole_id(item: str, read: Read) -> str:
+    """Return the sample id that a query is or begins."""
+    if len(item) == _ID_LENGTH:
+        return item
+    kind, colon, name = item.partition(":")
+    if colon:
+        likely = difflib.get_close_matches(kind, KINDS[:-1], 1)
+        raise InputError(
+            f"the query `{item}` is of an unknown kind, {kind!r}",
+            where="selection.strategies",
+            remedy=(f"Did you mean `{likely[0]}:{name}`? " if likely else "")
+            + f"Give sample ids, or one of {', '.join(f'{k}:…' for k in KINDS[:-1])}",
+        )
+    import pyarrow.compute as pc
+
+    column = read("samples", "sample_id")["sample_id"]
+    found = column.filter(pc.starts_with(column, item)).to_pylist() if item else []
+    if item in found:
+        return item
+    if len(found) != 1:
+        several = ", ".join(sorted(found)[:2])
+        raise InputError(
+            f"the query `{item}` begins the ids of {len(found)} samples, such as {several}"
+            if found
+            else f"no sample of the lake has the id `{item}`, nor one that begins so",
+            where="selection.strategies",
+            remedy="Give more of the id"
+            if found
+            else "Give ids, or their beginnings, as `visionloop select` prints them; a set is "
+            f"named by {', '.join(f'{k}:…' for k in KINDS[:-1])}",
+        )
+    return str(found[0])
+
+
+def _there_is(kind: str, name: str, read: Read, labels: Mapping[str, Collection[str]]) -> str:
+    """Return what could have been meant by the name of a set that is not there."""
+    if kind == "file":
+        return "The file lists no sample id: write one a line, or a CSV column `sample_id`"
+    known: dict[str, set[str]] = {}
+    for each in _TABLES if kind == "tag" else [kind]:
+        if each == "label":
+            known[each] = {label for held in labels.values() for label in held}
+        else:
+            table, column, _ = _TABLES[each]
+            known[each] = {value for value in read(table, column)[column].to_pylist() if value}
+    likely = difflib.get_close_matches(name, {one for found in known.values() for one in found}, 1)
+    parts = [f"Did you mean `{kind}:{likely[0]}`?"] if likely else []
+    for each, found in known.items():
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        listed = ", ".join(sorted(found)[:_SHOWN]) + more
+        parts.append(f"{_PLURALS[each].capitalize()} of the lake: {listed or 'none'}.")
+    return " ".join(parts)
 
 
 def members(kind: str, name: str, read: Read, labels: Mapping[str, Collection[str]]) -> set[str]:

@@ -136,9 +136,7 @@ def select_from_lake(
         )
     # LightlyOne's number of samples is the most that it takes; `-n` is asked for.
     at_most = config.dialect == "lightly" and n is None
-    selection = select_material(
-        material, n, seed=seed, at_most=at_most, course=course, watch=watch
-    )
+    selection = select_material(material, n, seed=seed, at_most=at_most, course=course, watch=watch)
     rows = selection_rows(selection, model_id=material.model_id)
     advice = advise(material.config, selection, read_past(lake, version=version))
     warnings += notes(selection, material.pool)

@@ -59,7 +59,7 @@ def _one_block_after_another(x: Floats, cosine: float, always: int) -> NDArray[n
         for first in range(0, len(before), _BLOCK):
             others = before[first : first + _BLOCK]
             products = x[rows] @ x[others].T
-            near = (products >= cosine + error).any(axis=1)
+            near = np.any(products >= cosine + error, axis=1)
             row, column = np.nonzero((products >= cosine - error) & ~near[:, None])
             row = row[products_of(x, rows[row], others[column]) >= cosine]
             near[row] = True
