@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from visionloop.path_pattern import PathPattern
 from visionloop.value_forms import StorageUri
 
 # What a URI's end tells of its kind; anything else is a folder, a prefix or a single file.
@@ -103,8 +104,22 @@ class SourceConfig(BaseModel):
         alias="copy",
         description="copy the bytes into the lake; otherwise they are referenced where they lie",
     )
-    metadata: Literal["sidecar", "none"] = Field(
-        "sidecar", description="sidecar: `photo.jpg.json` or `photo.json` beside an image"
+    metadata: Literal["all", "sidecar", "none"] = Field(
+        "all",
+        description="all: what lies beside an image (`photo.jpg.json`, `photo.json`, also .yaml "
+        "and .yml), a table of metadata, the path and the EXIF of the image. sidecar: all but EXIF",
+    )
+    metadata_table: StorageUri = Field(
+        "",
+        description="table of metadata with a row a file: CSV, Parquet or JSON lines with a column "
+        "`file_name`, paths relative to its folder; empty: `metadata.csv`, `metadata.parquet` or "
+        "`metadata.jsonl` at the root of a folder, if there is one",
+    )
+    pattern: str = Field(
+        "",
+        description="what the path below the source says: "
+        "`{camera}/{date:%Y-%m-%d}/{shot:int}.{}`. {name} is text, {name:int} and {name:float} are "
+        "numbers, {name:%Y…} is a time, {} is not kept, ** is any path",
     )
     labels: StorageUri = Field(
         "none",
@@ -137,6 +152,13 @@ class SourceConfig(BaseModel):
         by_itself = bool(self.format) and "labels" not in self.model_fields_set
         return self.labels == "source" or by_itself
 
+    @field_validator("pattern")
+    @classmethod
+    def _is_a_pattern(cls, text: str) -> str:
+        if text:
+            PathPattern(text)
+        return text
+
     @model_validator(mode="after")
     def _fits_its_kind(self) -> SourceConfig:
         kind = self.resolved_kind
@@ -151,6 +173,16 @@ class SourceConfig(BaseModel):
         if self.labels == "folder" and kind == "events":
             raise ValueError(
                 "logged requests lie in no folders: take `labels: none`, or a CSV file"
+            )
+        if (self.pattern or self.metadata_table) and self.metadata == "none":
+            raise ValueError("`metadata: none` leaves out what `pattern` and `metadata_table` say")
+        if self.pattern and kind not in ("folder", "list", "tar"):
+            raise ValueError(
+                f"`pattern` is for folders, lists and tars, this source is of kind {kind}"
+            )
+        if self.metadata_table and kind not in ("folder", "tar"):
+            raise ValueError(
+                f"`metadata_table` is for folders and tars, this source is of kind {kind}"
             )
         if _BRACES.search(self.uri) and kind not in ("tar", "folder"):
             raise ValueError(f"braces are for tars, this source is of kind {kind}")

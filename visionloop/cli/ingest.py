@@ -10,7 +10,17 @@ from visionloop.cli.parser import show
 from visionloop.errors import InputError
 from visionloop.source_config import Format, SourceConfig
 
-_OF_A_SOURCE = ("kind", "format", "every", "scenes", "frames", "metadata", "labels", "copy")
+_OF_A_SOURCE = (
+    "kind",
+    "format",
+    "every",
+    "scenes",
+    "frames",
+    "metadata",
+    "pattern",
+    "labels",
+    "copy",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,8 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--metadata",
-        choices=("sidecar", "none"),
-        help="sidecar: photo.jpg.json or photo.json beside an image (default: sidecar)",
+        choices=("all", "sidecar", "none"),
+        help="sidecar: photo.jpg.json, photo.json or .yaml beside an image, metadata.csv, paths; "
+        "all: EXIF, too (default: all)",
+    )
+    parser.add_argument(
+        "--pattern",
+        help="what the path below the source says: {camera}/{date:%%Y-%%m-%%d}/{name}",
     )
     parser.add_argument(
         "--labels",
@@ -100,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _source(args: argparse.Namespace, uri: str) -> dict[str, Any]:
     source: dict[str, Any] = {"uri": absolute(uri)}
-    for name in ("kind", "format", "metadata"):
+    for name in ("kind", "format", "metadata", "pattern"):
         if getattr(args, name):
             source[name] = getattr(args, name)
     if args.labels:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 from visionloop.media import jpeg, sniff
 from visionloop.media.budget import DECODING
 from visionloop.media.decode import MAX_PIXELS, decode_stored, upright
+from visionloop.media.exif import captured_at, exif_values
 from visionloop.media.fingerprint import fingerprint_of_grey, reduced
 from visionloop.media.measures import LEAST_SIDE, measures, normalised, saturation
 
@@ -23,10 +25,6 @@ from visionloop.media.measures import LEAST_SIDE, measures, normalised, saturati
 THUMBNAIL_SIDE = 160
 # A picture with so few pixels keeps each of them: smoothed it would show nothing.
 _KEPT_SIDE = 64
-
-_EXIF_IFD = 0x8769
-_DATE_TIME, _DATE_TIME_ORIGINAL = 0x0132, 0x9003
-_OFFSET_TIME, _OFFSET_TIME_ORIGINAL, _SUBSEC_ORIGINAL = 0x9010, 0x9011, 0x9291
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,7 @@ class Inspection:
         saturation: Mean distance of the strongest and the weakest channel, 0 grey to 1.
         attached: What follows the picture in its file, "" for nothing; see
             `visionloop.media.sniff.attachment`.
+        exif: See `visionloop.media.exif.exif_values`.
         thumbnail: Upright picture of at most `THUMBNAIL_SIDE` pixels a side, as JPEG; as PNG where
             the whole picture has at most 64 pixels a side.
     """
@@ -72,6 +71,7 @@ class Inspection:
     entropy: float
     saturation: float
     attached: str
+    exif: Mapping[str, Any]
     thumbnail: bytes
 
 
@@ -119,6 +119,7 @@ def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Inspection:
         **measured._asdict(),
         saturation=saturation(pixels),
         attached=sniff.attachment(data, _end(data, form)),
+        exif=exif_values(exif),
         thumbnail=thumbnail,
     )
 
@@ -136,41 +137,3 @@ def _encoded(pixels: npt.NDArray[np.uint8]) -> bytes:
         return bytes(simplejpeg.encode_jpeg(pixels[:, :, None], 80, "GRAY", "Gray"))
     space = "RGB" if pixels.shape[2] == 3 else "RGBX"
     return bytes(simplejpeg.encode_jpeg(pixels, 80, space, "420"))
-
-
-def captured_at(exif: Image.Exif) -> datetime | None:
-    """Return EXIF's time of capture in UTC, None where there is none or it is no time."""
-    if not len(exif):
-        return None
-    try:
-        details = exif.get_ifd(_EXIF_IFD)
-    except Exception:  # broken EXIF makes Pillow raise whatever it meets; the picture is whole
-        details = {}
-    text = details.get(_DATE_TIME_ORIGINAL)
-    offset = details.get(_OFFSET_TIME_ORIGINAL)
-    fraction = details.get(_SUBSEC_ORIGINAL)
-    if not _text(text):
-        text, offset, fraction = exif.get(_DATE_TIME), details.get(_OFFSET_TIME), None
-    try:
-        moment = datetime.strptime(_text(text)[:19], "%Y:%m:%d %H:%M:%S")
-        digits = _text(fraction)
-        if digits.isdigit():
-            moment += timedelta(microseconds=int(digits[:6].ljust(6, "0")))
-        return moment.replace(tzinfo=_offset(_text(offset))).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        value = value.decode("ascii", "replace")
-    return value.strip("\x00 ") if isinstance(value, str) else ""
-
-
-def _offset(text: str) -> timezone:
-    try:
-        hours, minutes = text[1:].split(":")
-        shift = timedelta(hours=int(hours), minutes=int(minutes))
-        return timezone(-shift if text[0] == "-" else shift)
-    except (ValueError, IndexError):
-        return UTC

@@ -2,7 +2,7 @@
 
 ============ ====================================================================================
 ``media``    to be read and verified; what turns out to be no image is counted as unreadable
-``sidecar``  a ``.json`` file named after another file of its folder: metadata, no media
+``sidecar``  a ``.json``, ``.yaml`` or ``.yml`` file named after another file of its folder
 ``labels``   a file that the configuration names as a table of labels
 ``hidden``   what systems leave behind: names that begin with a dot, ``Thumbs.db``, ``__MACOSX/``
 ============ ====================================================================================
@@ -20,7 +20,7 @@ from visionloop.lake.storage import FileInfo
 from visionloop.media.sources.entries import HIDDEN, LABELS, MEDIA, SIDECAR, Entry
 
 # Endings of metadata files that are named after an image, the most telling one first.
-SIDECARS = (".json",)
+SIDECARS = (".json", ".yaml", ".yml")
 _LEFT_BEHIND = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 # Files that wait for one that may still get a sidecar; beyond it the others go before that one.
 _HELD = 1000

@@ -1,10 +1,11 @@
-"""Metadata that lies beside images: sidecar files to typed columns, and nothing lost on the way.
+"""Metadata of images: of sidecars, tables, paths and EXIF to typed columns, and nothing lost.
 
-A sidecar is a JSON object in ``<image>.json`` or ``<image stem>.json``. Nested objects become flat
-(``{"sensor": {"iso": 400}}`` gives ``sensor_iso``), lists are kept as JSON text. A column has one
-of four types, decided by the first batch that brings it: bool, float64, timestamp (ISO 8601, UTC
-where it names no offset) or string; a batch that mixes types makes a string column. A value that
-does not fit a column later is left out of it, stays in `raw`, and is reported.
+A sidecar is a JSON object or a YAML mapping in ``<image>.json`` or ``<image stem>.json`` (also
+``.yaml`` and ``.yml``). Nested objects become flat (``{"sensor": {"iso": 400}}`` gives
+``sensor_iso``), lists are kept as JSON text. A column has one of four types, decided by the first
+batch that brings it: bool, float64, timestamp (ISO 8601, UTC where it names no offset) or string; a
+batch that mixes types makes a string column. A value that does not fit a column later is left out
+of it, stays in `raw`, and is reported.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pyarrow as pa
 
+from visionloop.documents import parse_document
+from visionloop.errors import InputError
 from visionloop.lake.schemas import TIME
 
 MAX_SIDECAR_BYTES = 1 << 20
@@ -58,19 +61,24 @@ class Value:
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What one sidecar holds.
+    """What one sidecar, or another origin of metadata, holds.
 
     Attributes:
-        raw: The file's text, undecodable bytes replaced.
+        raw: The file's text, undecodable bytes replaced; of YAML the same as JSON, if it can be
+            read.
         values: Value of each column.
         problem: Why nothing could be read from it; empty when it could.
         collisions: Columns that several of its names lead to; the first name in order won.
+        conflicts: One sentence for each column in which origins differ; the first origin won.
+        mismatch: The path that its source's pattern does not fit; empty when it does.
     """
 
     raw: str
     values: Mapping[str, Value]
     problem: str = ""
     collisions: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    mismatch: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ class Problem:
 
     Attributes:
         sample_id: The sample.
-        kind: ``bad_sidecar`` or ``metadata_conflict``.
+        kind: ``bad_sidecar``, ``metadata_conflict`` or ``path_mismatch``.
         detail: One sentence.
     """
 
@@ -103,17 +111,33 @@ def column_name(name: str) -> str:
     return column
 
 
-def parse_sidecar(data: bytes) -> Sidecar:
-    """Read a sidecar; a bad one gives no values and a `problem`."""
+def parse_sidecar(data: bytes, *, yaml: bool = False) -> Sidecar:
+    """Read a sidecar, JSON or YAML; a bad one gives no values and a `problem`."""
     raw = data[:MAX_SIDECAR_BYTES].decode("utf-8-sig", "replace").replace("\x00", "\ufffd")
     if len(data) > MAX_SIDECAR_BYTES:
         return Sidecar(raw, {}, f"larger than {MAX_SIDECAR_BYTES:,} bytes")
+    form = "YAML" if yaml else "JSON"
     try:
-        content = json.loads(data.decode("utf-8-sig"))
+        text = data.decode("utf-8-sig")
+        content = _of_yaml(text) if yaml else json.loads(text)
+    except InputError as error:
+        return Sidecar(raw, {}, error.what)
     except (ValueError, RecursionError) as error:
-        return Sidecar(raw, {}, f"not JSON: {error}")
+        return Sidecar(raw, {}, f"not {form}: {error}")
     if not isinstance(content, dict):
-        return Sidecar(raw, {}, f"a JSON {type(content).__name__} instead of an object")
+        return Sidecar(raw, {}, f"a {form} {type(content).__name__} instead of an object")
+    if yaml:
+        raw = _as_json(content)
+    return sidecar_of(content, raw)
+
+
+def sidecar_of(content: Mapping[str, Any], raw: str | None = None) -> Sidecar:
+    """Return values as a sidecar that held them.
+
+    Args:
+        content: Plain values by name, and times.
+        raw: The text that they were read from; None for the same as JSON.
+    """
     values: dict[str, Value] = {}
     collisions = []
     for name, value in sorted(_flat(content), key=lambda pair: pair[0]):
@@ -122,7 +146,72 @@ def parse_sidecar(data: bytes) -> Sidecar:
             collisions.append(column)
         elif (typed := _typed(value)) is not None:
             values[column] = typed
-    return Sidecar(raw, values, "", tuple(collisions))
+    return Sidecar(_as_json(content) if raw is None else raw, values, "", tuple(collisions))
+
+
+def combined(origins: Sequence[tuple[str, Sidecar]]) -> Sidecar | None:
+    """Return what several origins say together; where they differ the first one is right.
+
+    Args:
+        origins: Name and metadata of each origin, the one that is to be believed first.
+
+    Returns:
+        All of it, with the text of the first; None where there is no origin.
+    """
+    if not origins:
+        return None
+    values: dict[str, Value] = {}
+    by: dict[str, str] = {}
+    conflicts = [one for _, told in origins for one in told.conflicts]
+    for origin, told in origins:
+        for column, value in told.values.items():
+            if column not in values:
+                values[column], by[column] = value, origin
+            elif not _agree(values[column], value):
+                kept = f"{by[column]} says {values[column].text[:80]!r}"
+                conflicts.append(f"column {column!r}: {kept}, {origin} {value.text[:80]!r}")
+    return Sidecar(
+        origins[0][1].raw,
+        values,
+        "; ".join(told.problem for _, told in origins if told.problem),
+        tuple(column for _, told in origins for column in told.collisions),
+        tuple(conflicts),
+        next((told.mismatch for _, told in origins if told.mismatch), ""),
+    )
+
+
+def _agree(a: Value, b: Value) -> bool:
+    return a.value == b.value if a.type == b.type else a.text == b.text
+
+
+def _of_yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        # A few aliases of aliases are a document of a billion values.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise InputError("its aliases (*name) are not read")
+    except yaml.YAMLError:
+        pass  # which is told better below
+    return parse_document(text, where="sidecar")
+
+
+def _as_json(content: Any) -> str:
+    plain = _plain_keys(content)
+    return json.dumps(plain, ensure_ascii=False, sort_keys=True, default=_written)
+
+
+def _plain_keys(content: Any) -> Any:
+    """Return a value whose names are texts: YAML has numbers and dates for names, too."""
+    if isinstance(content, Mapping):
+        return {str(name): _plain_keys(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_plain_keys(value) for value in content]
+    return content
+
+
+def _written(value: Any) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def capture_time(sidecar: Sidecar) -> datetime | None:
@@ -132,6 +221,19 @@ def capture_time(sidecar: Sidecar) -> datetime | None:
         if value is not None and isinstance(value.value, datetime):
             return value.value
     return None
+
+
+def same_moment(a: datetime, b: datetime, *, zoned: bool) -> bool:
+    """Return whether two times of capture are one, to the second.
+
+    Args:
+        a: A time, UTC.
+        b: A time, UTC.
+        zoned: Whether the second one's offset from UTC was written down. Where it was not, it may
+            differ by what time zones do: quarters of an hour, up to 14 hours.
+    """
+    seconds = round(abs((a - b).total_seconds()))
+    return seconds <= 1 or (not zoned and seconds <= 14 * 3600 and seconds % 900 in (0, 1, 899))
 
 
 def column_type(types: Iterable[str]) -> pa.DataType:
@@ -158,6 +260,14 @@ def metadata_table(
         Problem(i, "metadata_conflict", f"several names lead to column {column!r}")
         for i in ids
         for column in sidecars[i].collisions
+    ]
+    problems += [
+        Problem(i, "metadata_conflict", told) for i in ids for told in sidecars[i].conflicts
+    ]
+    problems += [
+        Problem(i, "path_mismatch", f"the pattern does not fit {sidecars[i].mismatch!r}")
+        for i in ids
+        if sidecars[i].mismatch
     ]
     held = {field.name: _type_of(field.type) for field in existing if field.name not in RESERVED}
     columns: dict[str, pa.Array] = {
@@ -194,7 +304,7 @@ def metadata_table(
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for name, value in content.items():
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
@@ -210,11 +320,13 @@ def _typed(value: Any) -> Value | None:
             return Value("text", str(value), str(value))
         case int() | float():
             return None if not math.isfinite(value) else Value("number", float(value), repr(value))
+        case date():  # of which a time is one
+            return _typed(value.isoformat())
         case str():
             moment = _moment(value)
             return Value("text", value, value) if moment is None else Value("time", moment, value)
         case _:
-            text = json.dumps(value, ensure_ascii=False, sort_keys=True)
+            text = _as_json(value)
             return Value("text", text, text)
 
 

@@ -42,7 +42,7 @@ _COLUMNS = {
     "size": pa.int64(),
     "generation": pa.string(),
     "updated": TIME,
-    "told": pa.string(),  # JSON: sidecars, values, label, boxes, reason, where there are any
+    "told": pa.string(),  # JSON: sidecars, values, label, boxes, reason, path, where there are any
 }
 SCHEMA = pa.schema(list(_COLUMNS.items()))
 
@@ -175,8 +175,10 @@ def _row(work: Work, piece: int) -> dict[str, Any]:
         "label": entry.label,
         "boxes": list(entry.boxes) if entry.boxes is not None else None,
         "reason": entry.reason,
+        "path": dict(entry.path) if entry.path is not None else None,
     }
-    some = {key: value for key, value in told.items() if value or (value == [] and key == "boxes")}
+    empty = ("boxes", "path")  # which say something when they are empty
+    some = {k: v for k, v in told.items() if v or (v is not None and k in empty)}
     return {
         "piece": piece,
         "source": work.source,
@@ -204,5 +206,6 @@ def _work(row: dict[str, Any]) -> Work:
         told.get("label", ""),
         tuple(boxes) if boxes is not None else None,
         told.get("reason", ""),
+        told.get("path"),
     )
     return Work(row["source"], entry, row["only_metadata"])

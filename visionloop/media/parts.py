@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from visionloop.lake.schemas import TIME
 from visionloop.media.inspect import Inspection
-from visionloop.media.metadata import Sidecar, Value, capture_time
+from visionloop.media.metadata import Sidecar, Value
 from visionloop.media.reading import OK, UNREADABLE, Examined
 
 # What an image is stands in columns of these names: `image_width` for `Inspection.width`.
@@ -52,7 +52,7 @@ _TYPES: dict[Any, pa.DataType] = {
 
 def _image_columns() -> dict[str, pa.DataType]:
     hints = get_type_hints(Inspection)
-    left_out = ("sample_id", THUMBNAIL)
+    left_out = ("sample_id", "exif", THUMBNAIL)
     return {name: _TYPES[hint] for name, hint in hints.items() if name not in left_out}
 
 
@@ -125,8 +125,6 @@ def _row(source: int, one: Examined) -> dict[str, Any]:
     }
     if image is not None:
         row |= {IMAGE + name: getattr(image, name) for name in IMAGE_COLUMNS}
-        if image.captured_at is None and sidecar is not None:
-            row[IMAGE + "captured_at"] = capture_time(sidecar)
     return row
 
 

@@ -71,7 +71,13 @@ class Pieces:
         return {name.removesuffix(PART) for name in self._names() if name.endswith(PART)}
 
     def examine(
-        self, source: Source, piece: Piece, *, copy: bool, advance: Callable[[], None]
+        self,
+        source: Source,
+        piece: Piece,
+        *,
+        copy: bool,
+        exif: bool,
+        advance: Callable[[], None],
     ) -> None:
         """Examine the files of a piece and keep what became of them.
 
@@ -79,6 +85,7 @@ class Pieces:
             source: Their source.
             piece: The piece.
             copy: Copy every image into the lake.
+            exif: Take what cameras wrote into the images for metadata.
             advance: Called after each file.
 
         Raises:
@@ -96,6 +103,7 @@ class Pieces:
             only_metadata=lambda entry: entry.info.uri in only,
             keep=self.keep,
             keep_all=copy,
+            exif=exif,
             skip_members=first,
         ):
             advance()

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from visionloop.errors import UnreadableMedia
-from visionloop.lake.storage import ObjectChanged, StorageError, name_of
+from visionloop.lake.storage import FileInfo, ObjectChanged, StorageError, name_of
+from visionloop.media.exif import exif_of_bytes
 from visionloop.media.inspect import Inspection, inspect, sample_id_of
-from visionloop.media.metadata import Sidecar, parse_sidecar
+from visionloop.media.metadata import (
+    MAX_SIDECAR_BYTES,
+    Sidecar,
+    capture_time,
+    combined,
+    parse_sidecar,
+    same_moment,
+    sidecar_of,
+)
 from visionloop.media.sources.entries import CONTAINER, Entry, Member
 
 if TYPE_CHECKING:
@@ -25,6 +36,8 @@ THREADS = 8
 # What is read ahead of the file whose turn it is: so many files, and of members so many bytes.
 _AHEAD = 32 * THREADS
 _BYTES_AHEAD = 64 << 20
+# What cameras write into a JPEG lies before its picture.
+_HEAD = 256 << 10
 
 OK, UNREADABLE, SKIPPED = "ok", "unreadable", "skipped"
 # A known image of which only the sidecars were read; a container whose members were.
@@ -64,13 +77,18 @@ class Examined:
 
     @property
     def sidecar_mark(self) -> str:
-        """What changes when its sidecars do."""
+        """What changes when its metadata do."""
         return sidecar_mark(self.entry)
 
 
 def sidecar_mark(entry: Entry) -> str:
-    """Return what changes when an entry's sidecars do, empty where it has none."""
-    return "; ".join(f"{name_of(info.uri)} {info.generation}" for info in entry.sidecars)
+    """Return what changes when an entry's metadata do, empty where it has none but in its bytes."""
+    marks = [f"{name_of(info.uri)} {info.generation}" for info in entry.sidecars]
+    for name, told in (("values", entry.values), ("path", entry.path)):
+        if told:
+            text = json.dumps(dict(told), sort_keys=True)
+            marks.append(f"{name}={hashlib.sha256(text.encode()).hexdigest()[:16]}")
+    return "; ".join(marks)
 
 
 def examine(
@@ -80,6 +98,7 @@ def examine(
     only_metadata: Callable[[Entry], bool] = lambda entry: False,
     keep: Callable[[Inspection, bytes], str] | None = None,
     keep_all: bool = False,
+    exif: bool = False,
     skip_members: int = 0,
     threads: int = THREADS,
 ) -> Iterator[Examined]:
@@ -94,6 +113,7 @@ def examine(
         keep: Stores a readable image's bytes and returns where; called by several threads at once;
             where it raises, so does this. Without it nothing is kept.
         keep_all: Keep every image, not only those that lie nowhere else.
+        exif: Whether what a camera wrote into the picture is metadata, too.
         skip_members: Leave out so many members of each container.
         threads: Files read at once.
 
@@ -103,9 +123,10 @@ def examine(
 
     def one(work: Entry | Member) -> Examined:
         if isinstance(work, Member):
-            return _member(source, work, keep)
+            return _member(source, work, keep, exif)
         if only_metadata(work):
-            return Examined(work, METADATA, 0, sidecar=read_metadata(source, work))
+            inside = _exif_of(source, work) if exif else None
+            return Examined(work, METADATA, 0, sidecar=read_metadata(source, work, inside))
         if work.reason:
             return Examined(work, SKIPPED, 0, reason=work.reason)
         try:
@@ -114,9 +135,7 @@ def examine(
         except StorageError as error:
             return _not_had(source, work, error)
         found = _inspected(Member(work, data), keep if keep_all else None)
-        if found.state == OK:
-            found = replace(found, sidecar=read_metadata(source, work))
-        return found
+        return _described(source, found, exif)
 
     with ThreadPoolExecutor(threads, thread_name_prefix="examine") as pool:
         ahead: deque[tuple[Future[Examined], int]] = deque()
@@ -164,7 +183,7 @@ def _not_had(source: Source, entry: Entry, error: StorageError) -> Examined:
 
 
 def _member(
-    source: Source, member: Member, keep: Callable[[Inspection, bytes], str] | None
+    source: Source, member: Member, keep: Callable[[Inspection, bytes], str] | None, exif: bool
 ) -> Examined:
     entry = member.entry
     if member.unreadable or member.data is None:
@@ -172,9 +191,7 @@ def _member(
         state = UNREADABLE if member.unreadable else SKIPPED
         return Examined(entry, state, 0, member.sample_id, reason, member.detail)
     found = _inspected(member, keep if member.keep else None)
-    if found.state == OK:
-        found = replace(found, sidecar=read_metadata(source, entry))
-    return found
+    return _described(source, found, exif, timed=member.captured_at is not None)
 
 
 def _inspected(member: Member, keep: Callable[[Inspection, bytes], str] | None) -> Examined:
@@ -200,19 +217,67 @@ def _inspected(member: Member, keep: Callable[[Inspection, bytes], str] | None) 
     return Examined(member.entry, OK, len(data), found.sample_id, kept=kept, inspection=found)
 
 
-def read_metadata(source: Source, entry: Entry) -> Sidecar | None:
-    """Return the metadata of an image: what its sidecar says, else what its source does."""
-    told = _values_of(entry) if entry.values else None
-    if not entry.sidecars:
-        return told
+def _described(source: Source, found: Examined, exif: bool, timed: bool = False) -> Examined:
+    """Add the metadata of an image; a time of capture that they state comes before EXIF's.
+
+    Args:
+        source: Its source.
+        found: The image.
+        exif: Whether EXIF is metadata.
+        timed: Whether its container tells its time: a sidecar tells that of the whole video.
+    """
+    image = found.inspection
+    if image is None:
+        return found
+    inside = sidecar_of(image.exif) if exif and image.exif else None
+    told = read_metadata(source, found.entry, inside)
+    if told is not None and not timed and (moment := capture_time(told)) is not None:
+        zoned = "exif_utc_offset" in image.exif
+        if image.captured_at and not same_moment(moment, image.captured_at, zoned=zoned):
+            said = f"metadata say {moment.isoformat()}, EXIF {image.captured_at.isoformat()}"
+            told = replace(told, conflicts=(*told.conflicts, f"time of capture: {said}"))
+        image = replace(image, captured_at=moment)
+    return replace(found, sidecar=told, inspection=image)
+
+
+def read_metadata(source: Source, entry: Entry, inside: Sidecar | None = None) -> Sidecar | None:
+    """Return the metadata of an image: of its sidecars, its source or table, its path, its bytes.
+
+    Args:
+        source: Its source.
+        entry: The image.
+        inside: What its bytes say.
+    """
+    origins = [(name_of(info.uri), _beside(source, info)) for info in entry.sidecars]
+    if entry.values:
+        origins.append(("the source", sidecar_of(entry.values)))
+    if entry.path is not None:
+        told = sidecar_of(entry.path)
+        mismatch = "" if entry.path else unquote(entry.info.uri)
+        origins.append(("the path", replace(told, mismatch=mismatch)))
+    if inside is not None:
+        origins.append(("EXIF", inside))
+    return combined(origins)
+
+
+def _beside(source: Source, info: FileInfo) -> Sidecar:
+    if info.size > MAX_SIDECAR_BYTES:
+        return Sidecar("", {}, f"larger than {MAX_SIDECAR_BYTES:,} bytes")
     try:
-        beside = parse_sidecar(source.storage.read(entry.sidecars[0].uri))
+        data = source.storage.read(info.uri)
     except StorageError as error:
-        beside = Sidecar("", {}, f"cannot be read: {error.what}")
-    if told is None:
-        return beside
-    return replace(beside, values={**told.values, **beside.values})
+        return Sidecar("", {}, f"cannot be read: {error.what}")
+    return parse_sidecar(data, yaml=not info.uri.lower().endswith(".json"))
 
 
-def _values_of(entry: Entry) -> Sidecar:
-    return parse_sidecar(json.dumps(dict(entry.values), ensure_ascii=False).encode())
+def _exif_of(source: Source, entry: Entry) -> Sidecar | None:
+    """Return what the bytes of a known image say; of a JPEG they say it at the beginning."""
+    info = entry.info
+    try:
+        data = source.storage.read_range(info.uri, 0, min(info.size, _HEAD), info.generation)
+        if not data.startswith(b"\xff\xd8") and len(data) < info.size:
+            data = source.storage.read_listed(info)
+    except StorageError as error:
+        return Sidecar("", {}, f"EXIF cannot be read: {error.what}")
+    values = exif_of_bytes(data)
+    return sidecar_of(values) if values else None

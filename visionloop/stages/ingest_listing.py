@@ -85,6 +85,7 @@ def examine_pieces(
         number = piece.source
         if number not in sources:
             sources[number] = open_source(loop.sources[number], label_files=label_files(loop))
-        copy = loop.sources[number].copy_media
-        kept.examine(sources[number], piece, copy=copy, advance=bar.advance)
+        told = loop.sources[number]
+        exif = told.metadata == "all"
+        kept.examine(sources[number], piece, copy=told.copy_media, exif=exif, advance=bar.advance)
     return before, bar.done - begun - before

@@ -109,7 +109,7 @@ def write_rows(ingest: Ingest, dataset: Artifact | None) -> tuple[Rows, pa.Table
     ingest.counts.update(
         {
             f"n_{kind}": kinds[kind]
-            for kind in ("bad_sidecar", "metadata_conflict", "label_conflict")
+            for kind in ("bad_sidecar", "metadata_conflict", "path_mismatch", "label_conflict")
         }
     )
     ingest.counts.update(

@@ -120,5 +120,9 @@ def open_source(source: SourceConfig, *, label_files: Collection[str] = ()) -> S
     if kind == "tar" or source.video is not None:
         from visionloop.media.sources.containers import OpenedContainers
 
-        return OpenedContainers(inner, source)
+        inner = OpenedContainers(inner, source)
+    if source.metadata != "none" and (source.pattern or kind in ("folder", "tar")):
+        from visionloop.media.sources.described import DescribedSource
+
+        inner = DescribedSource(inner, source)
     return inner

@@ -52,7 +52,7 @@ class OpenedContainers:
     def __init__(self, inner: Source, source: SourceConfig) -> None:
         self._inner = inner
         self._labels = source.labels
-        self._sidecars = source.metadata == "sidecar"
+        self._sidecars = source.metadata != "none"
         self._tars = source.resolved_kind == "tar"
         self._video = source.video
         self._copy = source.copy_media

@@ -32,6 +32,8 @@ class Entry:
         label: Label that the source has of it; empty for none.
         boxes: Boxes that the source has of it, as rows of the column `labels.boxes`; None where it
             says nothing of boxes, empty where it says that there is none.
+        path: What its path says by the source's pattern; empty where the pattern does not fit, None
+            where there is none.
         reason: Why its bytes cannot be had, in one word, where the listing tells already: a line of
             a list that names no file is ``missing``.
     """
@@ -43,6 +45,7 @@ class Entry:
     label: str = ""
     boxes: tuple[Mapping[str, Any], ...] | None = None
     reason: str = ""
+    path: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,160 @@
+"""What a camera wrote into a picture: EXIF to plain values, whatever is broken in it left out."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+from PIL import Image
+
+_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
+_DATE_TIME, _DATE_TIME_ORIGINAL = 0x0132, 0x9003
+_OFFSET_TIME, _OFFSET_TIME_ORIGINAL, _SUBSEC_ORIGINAL = 0x9010, 0x9011, 0x9291
+_ORIENTATION = 0x0112
+# Texts and numbers by their column: of the picture itself, and of the camera's settings.
+_TEXTS = {"exif_camera_make": 0x010F, "exif_camera_model": 0x0110}
+_DETAIL_TEXTS = {"exif_camera_serial": 0xA431, "exif_lens": 0xA434}
+_DETAIL_NUMBERS = {
+    "exif_exposure_seconds": 0x829A,
+    "exif_f_number": 0x829D,
+    "exif_iso": 0x8827,
+    "exif_focal_length_mm": 0x920A,
+}
+_MAX_TEXT = 200
+
+
+def exif_values(exif: Image.Exif) -> dict[str, Any]:
+    """Return what EXIF says of the picture, by column; a broken or empty field is left out.
+
+    ``exif_captured_at`` (UTC), ``exif_utc_offset`` (as written, for example ``+02:00``),
+    ``exif_latitude`` and ``exif_longitude`` (degrees, north and east positive), ``exif_altitude``
+    (metres above the sea), ``exif_camera_make``, ``…_model`` and ``…_serial``, ``exif_lens``,
+    ``exif_exposure_seconds``, ``exif_f_number``, ``exif_iso``, ``exif_focal_length_mm`` and
+    ``exif_orientation`` (1 to 8, as stored: measures and models see the picture upright).
+    """
+    if not len(exif):
+        return {}
+    details = _ifd(exif, _EXIF_IFD)
+    found: dict[str, Any] = {}
+    if (moment := captured_at(exif)) is not None:
+        found["exif_captured_at"] = moment
+        _, offset, _ = _time_fields(exif, details)
+        if _offset(_text(offset)) is not None:
+            found["exif_utc_offset"] = _text(offset)
+    found |= {name: _text(exif.get(tag))[:_MAX_TEXT] for name, tag in _TEXTS.items()}
+    found |= {name: _text(details.get(tag))[:_MAX_TEXT] for name, tag in _DETAIL_TEXTS.items()}
+    for name, tag in _DETAIL_NUMBERS.items():
+        number = _number(details.get(tag))
+        found[name] = number if number is not None and number > 0 else None
+    orientation = exif.get(_ORIENTATION)
+    if isinstance(orientation, int) and 1 <= orientation <= 8:
+        found["exif_orientation"] = orientation
+    found |= _place(_ifd(exif, _GPS_IFD))
+    return {name: value for name, value in found.items() if value is not None and value != ""}
+
+
+def exif_of_bytes(data: bytes) -> dict[str, Any]:
+    """Return `exif_values` of an image whose pixels are not read; nothing where it cannot be told.
+
+    Args:
+        data: The encoded bytes, or as many of them as hold its header.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return exif_values(image.getexif())
+    except Exception:  # broken headers make Pillow raise whatever it meets
+        return {}
+
+
+def captured_at(exif: Image.Exif) -> datetime | None:
+    """Return EXIF's time of capture in UTC, None where there is none or it is no time.
+
+    A camera that wrote no offset is taken to have been on UTC.
+    """
+    if not len(exif):
+        return None
+    text, offset, fraction = _time_fields(exif, _ifd(exif, _EXIF_IFD))
+    try:
+        moment = datetime.strptime(_text(text)[:19], "%Y:%m:%d %H:%M:%S")
+        digits = _text(fraction)
+        if digits.isdigit():
+            moment += timedelta(microseconds=int(digits[:6].ljust(6, "0")))
+        return moment.replace(tzinfo=_offset(_text(offset)) or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _time_fields(exif: Image.Exif, details: Mapping[int, Any]) -> tuple[Any, Any, Any]:
+    """Return the time, its offset from UTC and its fraction of a second, as they are written."""
+    text = details.get(_DATE_TIME_ORIGINAL)
+    if _text(text):
+        return text, details.get(_OFFSET_TIME_ORIGINAL), details.get(_SUBSEC_ORIGINAL)
+    return exif.get(_DATE_TIME), details.get(_OFFSET_TIME), None
+
+
+def _ifd(exif: Image.Exif, tag: int) -> Mapping[int, Any]:
+    try:
+        return exif.get_ifd(tag) or {}
+    except Exception:  # broken EXIF makes Pillow raise whatever it meets; the picture is whole
+        return {}
+
+
+def _place(gps: Mapping[int, Any]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    latitude = _degrees(gps.get(2), _text(gps.get(1)), "S", 90.0)
+    longitude = _degrees(gps.get(4), _text(gps.get(3)), "W", 180.0)
+    # Devices without a fix write a void status, or the point where equator and meridian meet.
+    nowhere = _text(gps.get(9)) == "V" or (latitude == 0.0 and longitude == 0.0)
+    if latitude is not None and longitude is not None and not nowhere:
+        found = {"exif_latitude": latitude, "exif_longitude": longitude}
+        altitude = _number(gps.get(6))
+        if altitude is not None:
+            below = gps.get(5) in (1, b"\x01")
+            found["exif_altitude"] = -altitude if below else altitude
+    return found
+
+
+def _degrees(value: Any, reference: str, negative: str, most: float) -> float | None:
+    if not isinstance(value, tuple | list) or not 1 <= len(value) <= 3:
+        return None
+    parts = [_number(part) for part in value]
+    degrees = 0.0
+    for part, units in zip(parts, (1, 60, 3600), strict=False):
+        if part is None or part < 0:
+            return None
+        degrees += part / units
+    if degrees > most or not reference:
+        return None
+    return round(-degrees if reference.upper().startswith(negative) else degrees, 7)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, tuple | list) and value:
+        value = value[0]
+    if isinstance(value, bool | str | bytes) or value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
+    if not isinstance(value, str):
+        return ""
+    return "".join(c for c in value.partition("\x00")[0] if c.isprintable()).strip()
+
+
+def _offset(text: str) -> timezone | None:
+    try:
+        hours, minutes = text[1:].split(":")
+        shift = timedelta(hours=int(hours), minutes=int(minutes))
+        return timezone(-shift if text[0] == "-" else shift)
+    except (ValueError, IndexError):
+        return None
