@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -66,7 +68,9 @@ def sets(draw: Any) -> list[Annotated]:
                 f"{draw(st.sampled_from(['', 'sub/', 'ä b/']))}{stem}.png",
                 width=width,
                 height=height,
-                sample_id=draw(st.sampled_from(["", "ab" * 32])),
+                # A set that names an image by other bytes than its own is refused; `hold_identity`
+                # puts the digest of the file here.
+                sample_id=draw(st.sampled_from(["", "known"])),
                 labels=labels,
                 score=draw(SCORES) if labels else None,
                 boxes=objects,
@@ -150,10 +154,19 @@ def test_import_after_export_is_the_identity_for_long(
     hold_identity(name, kind, records)
 
 
+def identified(record: Annotated, uri: str) -> Annotated:
+    """Give a record that is to have an id the one of its bytes."""
+    if not record.sample_id:
+        return record
+    data = Path(unquote(urlsplit(uri).path)).read_bytes()
+    return replace(record, sample_id=hashlib.sha256(data).hexdigest())
+
+
 def hold_identity(name: str, kind: str, records: list[Annotated]) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         places = pictures(folder / "media", records)
+        records = [identified(record, places[record.file]) for record in records]
         given_records = [replace(record, uri=places[record.file]) for record in records]
         wanted = [e for record in records if (e := expected(name, record))]
         if name == "folders":

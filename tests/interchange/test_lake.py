@@ -216,10 +216,24 @@ def test_an_image_of_several_classes_gets_none_as_its_label(lake: Lake, tmp_path
 
 def test_what_a_lake_cannot_hold_is_counted(lake: Lake, tmp_path: Path) -> None:
     box = Box(1, 2, 3, 4, "cat", attributes={"difficult": True})
-    said = replace(RECORDS[0], score=0.5, boxes=(box,), sample_id="ab" * 32)
-    done, problems = bring(lake, "coco", made(tmp_path, "coco", [said]))
+    said = replace(RECORDS[0], score=0.5, boxes=(box,))
+    uri = made(tmp_path, "coco", [said])
+    path = uri / "annotations" / "instances.json"
+    held = json.loads(path.read_text())
+    held["images"][0]["sample_id"] = "ab" * 32  # of other bytes than the file's
+    path.write_text(json.dumps(held))
+    done, problems = bring(lake, "coco", uri)
     assert done.lost == {"attributes": 1, "scores": 1}
     assert problems.counts == {"changed_bytes": 1}
+
+
+def test_a_set_that_names_an_image_by_other_bytes_is_written_without_it(
+    lake: Lake, tmp_path: Path
+) -> None:
+    records = [replace(RECORDS[0], sample_id="ab" * 32)]
+    uri = made(tmp_path, "coco", records)
+    done, _ = bring(lake, "coco", uri)  # a set of no image into an empty lake
+    assert (done.records, done.matched) == (0, 0)
 
 
 def test_a_class_that_the_loop_lacks_stops_before_anything_is_stored(

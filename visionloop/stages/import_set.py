@@ -304,8 +304,10 @@ class _Places:
     """
 
     def __init__(self, run: Run) -> None:
+        import pyarrow.compute as pc
+
         files = run.read("files", columns=["uri", "sample_id", "state"])
-        good = files.filter([bool(sample) for sample in files["sample_id"].to_pylist()])
+        good = files.filter(pc.not_equal(pc.fill_null(files["sample_id"], ""), ""))
         self._uris = good["uri"].combine_chunks()
         self._ids = good["sample_id"].combine_chunks()
         samples = run.read("samples", columns=["sample_id", "width", "height"])
