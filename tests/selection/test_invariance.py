@@ -145,8 +145,12 @@ def test_neither_threads_nor_order_change_a_byte(name: str) -> None:
 @settings(max_examples=6, deadline=None)
 def test_no_pick_is_a_duplicate_or_a_copy_of_the_holdout(name: str, seed: int) -> None:
     world = World(seed)
-    chosen = world.select(configured(name), np.arange(N), n=N).sample_ids
+    made = world.select(configured(name), np.arange(N), n=N)
+    chosen = made.sample_ids
     assert len(set(chosen)) == len(chosen)
     assert not {"0007", "0008"} & set(chosen)
+    # A draw at random may hold both of two: its propensity would be no probability otherwise.
+    drawn = {pick.sample_id for pick in made.picks if pick.arm == "random"}
     for i in range(5):
-        assert len({f"{i:04d}", f"{50 + i:04d}"} & set(chosen)) <= 1, "equal vectors"
+        equal = {f"{i:04d}", f"{50 + i:04d}"}
+        assert len(equal & set(chosen)) <= max(1, len(equal & drawn)), "equal vectors"

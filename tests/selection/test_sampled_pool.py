@@ -229,7 +229,22 @@ def test_everybody_is_in_the_sample_and_drawn_with_the_same_chance(lake: Lake) -
     place = {name: i for i, name in enumerate(names)}
     for seed in range(seeds):
         config = SelectionConfig(space="e")
-        spread = Spread("plan", config, (), "", 3, 1, seed, {}, frozenset(), None, False, 45, "why")
+        spread = Spread(
+            name="plan",
+            config=config,
+            classes=(),
+            task="",
+            version="",
+            parts=3,
+            most=1,
+            seed=seed,
+            known={},
+            labelled=frozenset(),
+            harvested=None,
+            cut=False,
+            sample=45,
+            why="why",
+        )
         told = [
             sampled.name_sample(lake, spread, shard, pool)
             for shard, pool in zip(spread.shards, pools, strict=True)
