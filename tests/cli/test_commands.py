@@ -127,7 +127,7 @@ def test_a_missing_source_fails_the_run_with_one_paragraph_and_status_2(
     status = main(["run", "intake", "--config", str(config), "--output", str(tmp_path / "out")])
     error = capsys.readouterr().err.splitlines()[-1]
     assert status == 2
-    assert error.startswith("error: task ingest failed: ") and "nowhere" in error
+    assert error.startswith("error: task list_files failed: ") and "nowhere" in error
     log = Path(error.rpartition("The log is ")[2])
     assert "InputError" in log.read_text(encoding="utf-8")
 

@@ -32,9 +32,11 @@ def lake_rights(root: str) -> Finding:
     from visionloop.lake.storage import StorageError, join, open_storage, scheme_of
 
     storage = open_storage(root)
+    # The listing of a bucket asks for nothing else; one of a prefix also looks for that object.
+    listed = _bucket(root) if scheme_of(root) == "gs" else root
     probe = join(root, "tmp", f"doctor-{secrets.token_hex(6)}")
     steps: list[tuple[str, Callable[[], object]]] = [
-        ("list", lambda: next(iter(storage.list(root)), None)),
+        ("list", lambda: next(iter(storage.list(listed)), None)),
         ("create", lambda: storage.write(probe, b"visionloop doctor")),
         ("get", lambda: storage.read(probe)),
         ("delete", lambda: storage.delete(probe)),
@@ -68,11 +70,14 @@ def _lacking(root: str, lacking: list[str], probe: str) -> Finding:
         told += "; without an object of its own, get and delete could not be tried"
     elif "delete" in lacking:
         told += f"; {probe} was left there"
-    bucket = "/".join(root.split("/")[:3])
     return Finding(
         _CHECK,
         "fail",
         told,
-        f"gcloud storage buckets add-iam-policy-binding {bucket} --role=roles/storage.objectUser "
+        f"gcloud storage buckets add-iam-policy-binding {_bucket(root)} --role=roles/storage.objectUser "
         "--member=serviceAccount:ACCOUNT",
     )
+
+
+def _bucket(root: str) -> str:
+    return "/".join(root.split("/")[:3])

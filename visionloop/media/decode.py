@@ -164,7 +164,7 @@ def decode_stored(
     """Decode an image as `decode` does, but leave turning and spreading it to the caller.
 
     Grey stays one channel, and the picture lies as it is stored: for measures that do not depend on
-    either, which then cost a third less. See `upright`.
+    either, which then cost a third less. For the arguments see `decode`; for turning, `upright`.
 
     Raises:
         UnreadableMedia: As `decode_rgb`.

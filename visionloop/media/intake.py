@@ -140,7 +140,7 @@ def list_sources(
 def count_new(
     sources: Sequence[SourceConfig], known: Known, label_files: Iterable[str] = ()
 ) -> int:
-    """Return how many files, containers included, a listing shows that are not known."""
+    """Return how many files, containers included, a listing shows that are not known; see `scan`."""
     listing = Listing()
     return sum(not work.only_metadata for work in scan(sources, known, listing, label_files))
 

@@ -155,6 +155,11 @@ class Pieces:
         """Remove pieces, orders and a listing that are committed.
 
         What marks a piece as finished goes first, so that no half of one is ever taken for whole.
+
+        Args:
+            names: Of the pieces.
+            orders: Names of the orders.
+            listing: Name of the listing; empty for none.
         """
         if self._memory is not None:
             self._memory.clear()

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 def settle_places(ingest: Ingest, rows: Rows, met: Met) -> dict[str, str]:
     """Write which files are gone or back, and flag samples that no place has any more.
 
+    Args:
+        ingest: The ingest that is being committed.
+        rows: What it found.
+        met: The files that it met, and what became of those of earlier ingests.
+
     Returns:
         New URI of each sample that another place still has.
     """
