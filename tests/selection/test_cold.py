@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.selection.small_lake import CLASSES, NOW, fill, ids, label, put, vectors
@@ -40,6 +41,13 @@ def unpredicted(n: int = 12) -> Pool:
         ((MARGIN, {"type": "WEIGHTS", "target_range": {"min_sum": 2}}), "margin"),
         ((PREDICTIONS, UNIFORM), "balance_classes"),
         ((EMBEDDINGS, {"type": "BADGE"}), "badge"),
+        (({"type": "SCORES", "score": "vote_entropy"}, {"type": "WEIGHTS"}), "vote_entropy"),
+        (
+            ({"type": "SCORES", "score": "object_frequency"}, {"type": "WEIGHTS"}),
+            "object_frequency",
+        ),
+        (({**PREDICTIONS, "categories": ["cat"]}, {"type": "WEIGHTS"}), "probability_cat"),
+        ((PREDICTIONS, {"type": "BALANCE", "target": {"cat": 0.5}}), "balance_classes"),
     ],
 )
 def test_lines_that_know_nothing_are_an_error_by_hand_and_typicality_in_a_round(
@@ -51,6 +59,30 @@ def test_lines_that_know_nothing_are_an_error_by_hand_and_typicality_in_a_round(
     typical = select(unpredicted(), parse_selection_config({"strategy": "typicality"}), 4)
     assert found.sample_ids == typical.sample_ids
     assert "cold_start" in found.flags
+
+
+@pytest.mark.parametrize("classes", [(), CLASSES])
+def test_lines_on_classes_wait_for_the_first_model(classes: list[str]) -> None:
+    pool = Pool.build(ids(12), embeddings={"e": vectors(12)}, classes=classes)
+    counted = {"type": "PREDICTIONS", "name": "CATEGORY_COUNT", "categories": [CLASSES[0]]}
+    shared = {"type": "BALANCE", "target": {CLASSES[0]: 0.5}}
+    config = lines((counted, {"type": "WEIGHTS"}), (PREDICTIONS, shared))
+    assert "cold_start" in select(pool, config, 4, unattended=True).flags
+
+
+def test_one_model_is_no_committee_and_a_round_says_so() -> None:
+    pool = Pool.build(
+        ids(12),
+        embeddings={"e": vectors(12)},
+        probabilities=np.full((12, 2), 0.5),
+        classes=["a", "b"],
+    )
+    votes = {"type": "SCORES", "score": "vote_entropy"}
+    found = select(pool, lines((votes, {"type": "WEIGHTS"})), 4, unattended=True)
+    assert found.flags == ("nothing_known", "unknown_vote_entropy") and len(found.picks) == 4
+    above = lines((votes, ABOVE), (EMBEDDINGS, {"type": "DIVERSITY"}))
+    found = select(pool, above, 4, unattended=True)
+    assert found.flags == ("threshold_unknown",) and len(found.picks) == 4
 
 
 def test_a_line_that_knows_nothing_beside_others_has_no_say_and_is_flagged() -> None:

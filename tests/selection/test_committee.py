@@ -77,8 +77,8 @@ def test_a_committee_picks_what_its_members_dispute(score: str) -> None:
     selection = select(pool(committee=COMMITTEE), config, 1)
     assert selection.sample_ids == ("0001",)
     assert selection.picks[0].objectives[score] == pytest.approx(1.0)
-    with pytest.raises(InputError, match="two models or more"):
-        select(pool(), config, 1)
+    with pytest.raises(InputError, match=r"fewer than two have predicted.*margin, least_conf"):
+        select(pool(committee=COMMITTEE[:1]), config, 1)
 
 
 def test_bald_is_refused_where_no_model_offers_passes_with_dropout() -> None:

@@ -228,7 +228,7 @@ def test_scores_of_boxes_are_refused_for_a_classifier() -> None:
         config = parse_selection_config(
             {"strategies": [line("WEIGHTS", {"type": "SCORES", "score": score})]}
         )
-        with pytest.raises(InputError, match="no model of this loop predicts"):
+        with pytest.raises(InputError, match="the model in service is a classifier"):
             select(pool, config, 1)
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from visionloop.errors import InputError
 from visionloop.selection.config import SelectionConfig
 from visionloop.selection.inputs import amounts_of
+from visionloop.selection.lines import COMMITTEE_SCORES
 from visionloop.selection.lines import Objective as Line
-from visionloop.selection.notes import unpredicted
+from visionloop.selection.notes import INTAKE, unpredicted
 from visionloop.selection.objectives import Objective
 from visionloop.selection.pool import Pool
 
@@ -22,7 +23,7 @@ Cold = Literal["refuse", "typicality", "keep"]
 
 def of_predictions(line: Line) -> bool:
     """Whether a line asks what the model in service predicted."""
-    if line.input.type == "PREDICTIONS":
+    if line.input.type == "PREDICTIONS" or line.strategy.type == "BADGE":
         return True
     return line.input.type == "SCORES" and "deployed_" not in line.input.score_name()
 
@@ -33,17 +34,34 @@ def says_nothing(objectives: Sequence[Objective]) -> bool:
     return bool(told) and not any(getattr(one, "informed", True) for one in told)
 
 
-def nothing_known(what: str, pool: Pool, *, predicted: bool) -> InputError:
+def of_committee(line: Line) -> bool:
+    """Whether a line asks what several models predicted."""
+    return line.input.type == "SCORES" and line.input.score_name() in COMMITTEE_SCORES
+
+
+def flag_of(lines: Sequence[Line], pool: Pool) -> str:
+    """Return the flag of a round that takes typical samples, as its lines know nothing."""
+    of_model = any(of_predictions(line) for line in lines)
+    return "cold_start" if of_model and _unpredicted(pool) else "nothing_known"
+
+
+def nothing_known(what: str, pool: Pool, lines: Sequence[Line]) -> InputError:
     """Return the error of a selection by something of which nothing is known.
 
     Args:
         what: What it is to be made by.
         pool: What it is to be made from.
-        predicted: Whether the model's predictions are meant.
+        lines: The lines that ask for it.
     """
     why, remedy = "", "Select by something that is known of some of them"
-    if predicted and _unpredicted(pool):
+    if any(of_predictions(line) for line in lines) and _unpredicted(pool):
         why, remedy = unpredicted(pool)
+    elif any(of_committee(line) for line in lines):
+        why = "it compares models, and fewer than two have predicted these samples"
+        remedy = (
+            f"It can be used from the second model on, once `{INTAKE}` has predicted with it; "
+            "margin, least_confidence and entropy need one model"
+        )
     return InputError(
         f"nothing is known of {what} of any of the {len(pool):,} samples of the pool"
         + (f": {why}" if why else ""),
@@ -55,7 +73,7 @@ def nothing_known(what: str, pool: Pool, *, predicted: bool) -> InputError:
 def without_unknown_thresholds(
     pool: Pool, config: SelectionConfig, *, unattended: bool
 ) -> tuple[SelectionConfig, list[str]]:
-    """Return a configuration without thresholds on what nothing is predicted of, and flags.
+    """Return a configuration without thresholds on what no model has predicted, and flags.
 
     They would leave nobody, and a loop would never come to its first model.
 
@@ -74,10 +92,9 @@ def without_unknown_thresholds(
         name, values = amounts_of(pool, line.input, reducer=config.reducer, space=config.space)
         if not np.isnan(values).all():
             continue
-        predicted = of_predictions(line)
         if not unattended:
-            raise nothing_known(f"{name}, which a THRESHOLD is on,", pool, predicted=predicted)
-        if predicted and _unpredicted(pool):
+            raise nothing_known(f"{name}, which a THRESHOLD is on,", pool, [line])
+        if of_committee(line) or (of_predictions(line) and _unpredicted(pool)):
             unknown.append(line)
     if not unknown:
         return config, []

@@ -195,6 +195,9 @@ def _balance_metadata(request: Request, line: Line) -> Balance:
 def _balance_predictions(request: Request, line: Line) -> Balance:
     names, all_amounts = predictions_of(request.pool, line.input)
     held = all_amounts[request.rows]
+    if not names:  # before the first model nothing tells what it will find
+        names = sorted(line.strategy.target or ())
+        held = np.full((len(held), len(names)), np.nan)
     counts = np.array([float(request.labelled.labels.count(name)) for name in names])
     if _merges(request, line, names):
         names, held, counts = _merged(names, held, counts, line)

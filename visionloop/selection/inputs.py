@@ -26,6 +26,7 @@ _LIGHTLY_COLUMNS = {
 # is as good as a draw, and the same at every run.
 HARVESTED = 10_000
 _ROWS = 1 << 14  # compared at a time, so that no second copy of all is made
+OF_BOXES = frozenset({"object_frequency", "objectness_least_confidence"})
 _COMMITTEE = {"vote_entropy": vote_entropy, "consensus_divergence": consensus_divergence}
 
 
@@ -54,11 +55,7 @@ def score_of(
         return _similar(pool, name.removeprefix(SIMILAR), space)
     if name in _COMMITTEE:
         if pool.committee is None or len(pool.committee) < 2:
-            raise InputError(
-                f"the score {name!r} needs predictions of two models or more on the same samples",
-                where="selection.strategies",
-                remedy="It can be used from the second trained model on",
-            )
+            return np.full(len(pool), np.nan)
         return _COMMITTEE[name](pool.committee)
     if name == "bald":
         if pool.passes is None:
@@ -81,9 +78,9 @@ def score_of(
             else found.objectness_least_confidence()
         )
         return np.where(found.without_boxes, empty, values)
-    if name in {"object_frequency", "objectness_least_confidence"}:
+    if name in OF_BOXES and pool.probabilities is not None:
         raise InputError(
-            f"the score {name!r} is made of boxes, which no model of this loop predicts",
+            f"the score {name!r} is made of boxes, and the model in service is a classifier",
             where="selection.strategies",
             remedy="Use margin, least_confidence or entropy",
         )
@@ -123,14 +120,15 @@ def predictions_of(pool: Pool, source: SelectionInput) -> tuple[list[str], NDArr
     Raises:
         InputError: `categories` names a class that the model does not have.
     """
-    names = list(pool.classes)
+    # Before the first model nothing tells what it will find.
+    names = list(pool.classes or source.categories or ())
     wanted = list(source.categories or names)
     unknown = [name for name in wanted if name not in names]
     if unknown:
         raise InputError(
             f"`categories` names classes that the model does not have: {', '.join(unknown)}",
             where="selection.strategies",
-            remedy=f"It has {', '.join(names)}" if names else "Train a model first",
+            remedy=f"It has {', '.join(names)}",
         )
     columns = [names.index(name) for name in wanted]
     counted = source.name == "CATEGORY_COUNT"

@@ -19,6 +19,7 @@ NOTES = {
     "candidates_used_up": "Too many candidates were near duplicates of others; fewer were taken.",
     "cold_start": "Nothing is predicted yet of the samples to select from, so typical samples were "
     "taken.",
+    "nothing_known": "Nothing is known yet of what is selected by, so typical samples were taken.",
     "threshold_unknown": "A threshold on predictions was passed over: nothing is predicted yet.",
 }
 # What a person runs to have the samples embedded, and predicted with the model in service.

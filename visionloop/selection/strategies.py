@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from visionloop.selection.badge import Badge
-from visionloop.selection.cold import nothing_known, of_predictions, says_nothing
+from visionloop.selection.cold import flag_of, nothing_known, says_nothing
 from visionloop.selection.config import Schedule
 from visionloop.selection.custom import objectives_of
 from visionloop.selection.limits import Limit
@@ -96,9 +96,9 @@ def build_objectives(request: Request) -> Plan:
     if preset == "custom" and request.cold != "keep" and says_nothing(objectives):
         if request.cold == "refuse":
             names = " and ".join(dict.fromkeys(one.name for one in objectives))
-            predicted = any(of_predictions(line) for line in config.strategies)
-            raise nothing_known(names, request.pool, predicted=predicted)
-        return Plan([coverage(request)], [], ["cold_start", *notes])
+            raise nothing_known(names, request.pool, config.strategies)
+        flag = flag_of(config.strategies, request.pool)
+        return Plan([coverage(request)], [], [flag, *notes])
     return Plan(objectives, limits, notes)
 
 
