@@ -149,6 +149,9 @@ def test_predictions_of_another_model_come_in_and_go_out(lake: Lake, tmp_path: P
     assert (summary["written"], summary["labels"], summary["boxes"]) == (2, 2, 1)
     again = {record.file: record for record in read_set("lightly", str(tmp_path / "out"))}
     assert again["a.png"].probabilities == (0.75, 0.25)
+    # Nobody looked for objects there: that is not an image without any.
+    assert rows["cat"]["boxes"] is None
+    assert (again["a.png"].boxes, len(again["b.png"].boxes or ())) == (None, 1)
     with pytest.raises(InputError, match="no predictions of a model"):
         out(lake, "lightly", tmp_path / "none", model="mine")
 

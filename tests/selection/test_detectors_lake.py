@@ -88,6 +88,21 @@ def test_a_balance_counts_the_objects_that_are_labelled(lake: Lake) -> None:
     assert all(names.index(one) % 2 for one in chosen), "cats, until there are as many"
 
 
+def test_an_image_that_the_detector_did_not_see_is_not_one_in_which_it_found_nothing(
+    lake: Lake,
+) -> None:
+    names = fill(lake, 20, holdout=0)
+    detect(lake, names[:10])
+    put(lake, "predictions", [
+        {"sample_id": s, "model_id": "m", "boxes": None if s < names[15] else []}
+        for s in names[10:]
+    ])  # fmt: skip
+    found = read_material(lake, config(strategy="uncertainty")).pool.detections
+    assert found is not None
+    assert found.predicted.tolist() == [True] * 10 + [False] * 5 + [True] * 5
+    assert found.without_boxes.tolist() == [False] * 15 + [True] * 5
+
+
 def test_a_class_of_objects_can_be_looked_for(lake: Lake) -> None:
     names = fill(lake, 20, holdout=0)
     mark(lake, {names[3]: ["cat", "owl"], names[5]: ["dog"]})

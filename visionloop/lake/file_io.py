@@ -1,14 +1,44 @@
-"""How Iceberg reads and writes a lake's files: pyiceberg's own way, with patience that ends."""
+"""How Iceberg reads and writes a lake's files.
+
+It is pyiceberg's own way, with patience that ends, and with lists of structs that stay null.
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyiceberg.io.pyarrow
 from pyarrow.fs import FileSystem
-from pyiceberg.io.pyarrow import PyArrowFileIO
+from pyiceberg.io.pyarrow import ArrowProjectionVisitor, PyArrowFileIO
+from pyiceberg.types import ListType
 from pyiceberg.utils.datetime import millis_to_datetime
 
 from visionloop import environment
+
+
+class NullListsStay(ArrowProjectionVisitor):
+    """`ArrowProjectionVisitor` that leaves a list of structs null.
+
+    pyiceberg 0.12 makes an empty one of it, where it reads and where it writes
+    (https://github.com/apache/iceberg-python/issues/3833): what nobody looked for objects in would
+    become an image without any.
+    """
+
+    def list(
+        self, list_type: ListType, list_array: pa.Array | None, value_array: pa.Array | None
+    ) -> pa.Array | None:
+        """Return a list's column in the schema that is asked for."""
+        made = super().list(list_type, list_array, value_array)
+        if made is None or list_array is None or made.null_count == list_array.null_count:
+            return made
+        return pc.if_else(list_array.is_valid(), made, pa.scalar(None, made.type))
+
+
+# It has no setting for its visitor, which each scan and each file that is written calls by this
+# name. This module is loaded with the first table that a catalog of ours opens, before either.
+pyiceberg.io.pyarrow.ArrowProjectionVisitor = NullListsStay  # type: ignore[misc]
 
 
 class LakeFileIO(PyArrowFileIO):

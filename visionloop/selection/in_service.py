@@ -27,8 +27,9 @@ def age(model: Mapping[str, Any]) -> tuple[str, str]:
 def finds_objects(lake: Lake, model: Mapping[str, Any] | None, version: str) -> bool | None:
     """Return whether a model is a detector; None where it has predicted nothing.
 
-    That it predicts is told by the whole lake, whatever samples are looked at. A list that is null
-    comes back empty, so a detector is told by a box, or by rows of which none has probabilities.
+    That it predicts is told by the whole lake, whatever samples are looked at. Earlier
+    programs stored a list that is null as an empty one, so a detector is told by a box, or by rows
+    with a list of boxes of which none has probabilities.
 
     Args:
         lake: The lake.
@@ -50,7 +51,8 @@ def finds_objects(lake: Lake, model: Mapping[str, Any] | None, version: str) -> 
         for found, answer in (("probabilities", False), ("boxes", True)):
             if (pc.max(pc.list_value_length(batch[found])).as_py() or 0) > 0:
                 return answer
-        detector = True if len(batch) else detector
+        if len(batch):
+            detector = bool(detector) or batch["boxes"].null_count < len(batch)
     return detector
 
 

@@ -177,6 +177,11 @@ def space_of_lake(lake: Lake, config: SelectionConfig, version: str) -> str:
     not carry the blind spots of a model that has seen few labels. Spaces are never mixed: where
     several could be meant and nothing tells, that is an error.
 
+    Args:
+        lake: The lake.
+        config: Its `space`, where it names one.
+        version: Lake version; empty for the newest.
+
     Raises:
         InputError: See above, or the configuration names a space that is not there.
     """
@@ -226,8 +231,8 @@ def _predictions(
         where=f"model_id == '{model['model_id']}'",
     )
     if detector:
-        boxes = [given or [] for given in rows["boxes"].to_pylist()]
-        found = dict(zip(rows["sample_id"].to_pylist(), boxes, strict=True))
+        # Null: it was not looked for objects there.
+        found = dict(zip(rows["sample_id"].to_pylist(), rows["boxes"].to_pylist(), strict=True))
         return {"boxes": [found.get(sample) for sample in ids]}
     return {"probabilities": _probabilities(rows, model["model_id"], ids, len(classes))}
 

@@ -213,7 +213,6 @@ class _Export:
                 )
             told = _equal(lake.read("predictions", version=version), "model_id", wanted.model)
             self._said = _Sorted(told, ids)
-            # Boxes that are null come back from Iceberg as none: a classifier has none anywhere.
             self._detects = len(told["boxes"].combine_chunks().flatten()) > 0
         else:
             self._said = _Sorted(lake.read("labels", version=version), ids)
@@ -287,7 +286,7 @@ class _Export:
                 labels=(said["label"],) if said.get("label") else (),
                 score=said.get("confidence"),
                 probabilities=tuple(said.get("probabilities") or ()),
-                boxes=_boxes(said.get("boxes")) if self._detects else None,
+                boxes=_boxes(said.get("boxes")) if self._looked(said) else None,
                 origin=self._wanted.model if rows else "",
             )
         if self._fixed is not None:
@@ -301,6 +300,10 @@ class _Export:
             boxes=_boxes(objects.get("boxes")),
             origin=answer.get("annotator") or objects.get("annotator") or "",
         )
+
+    def _looked(self, said: Mapping[str, Any]) -> bool:
+        """Return whether a model looked for objects: earlier versions stored null as no boxes."""
+        return self._detects or not said.get("label")
 
 
 def _equal(table: pa.Table, column: str, value: str) -> pa.Table:
