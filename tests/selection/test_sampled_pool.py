@@ -86,6 +86,7 @@ def assert_same(made: Selection, one: Selection) -> None:
     assert made.pool == made.eligible + sum(made.removed.values())
     assert dict(made.strengths) == dict(one.strengths)
     assert set(made.flags) - {"selected_in_shards"} == set(one.flags)
+    assert one.radius <= made.radius + 1e-5
 
 
 @pytest.mark.parametrize(
@@ -120,6 +121,8 @@ def test_a_sample_of_everybody_is_selected_from_as_by_one_task(
     one = alone(wide, given)
     assert_same(found.selection, one)
     assert found.candidates == found.of and dict(found.selection.removed) == dict(one.removed)
+    if not found.selection.radius_at_most:
+        assert found.selection.radius == pytest.approx(one.radius, abs=1e-5)
 
 
 @pytest.fixture(scope="module")

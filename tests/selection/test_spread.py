@@ -26,6 +26,7 @@ from tests.selection.spreading import (
 from visionloop.errors import InputError, VisionloopError
 from visionloop.lake import Lake, parts
 from visionloop.selection import proposals
+from visionloop.selection.advice import Past, advise
 from visionloop.selection.engine import Selection
 from visionloop.selection.joining import join
 from visionloop.selection.lots import lots
@@ -139,6 +140,7 @@ def test_diversity_is_within_its_bound(filled: Lake, limit: float | None) -> Non
 
     assert found.bound is not None and found.least is not None
     assert found.least - 1e-5 <= reach(made.sample_ids) <= max(found.bound, made.radius) + 1e-5
+    assert made.radius_at_most and not one.radius_at_most
     assert reach(made.sample_ids) <= made.radius + 1e-5 <= made.radius_before + 1e-4
     assert made.radius_before == pytest.approx(one.radius_before, abs=1e-5)
     assert reach(made.sample_ids) < 1.25 * reach(one.sample_ids)
@@ -151,7 +153,11 @@ def test_scores_and_distances_together_pick_by_the_same_rule(filled: Lake) -> No
     found = joined(filled, {"n_samples": 30, "schedule": schedule})
     one = alone(filled, {"n_samples": 30, "schedule": schedule})
     assert dict(found.selection.strengths) == dict(one.strengths) == {"margin": 1, "diversity": 0.5}
-    assert found.bound is None and math.isnan(found.selection.radius)
+    made_in_shards = found.selection
+    assert found.bound is None and made_in_shards.radius_at_most
+    assert one.radius <= made_in_shards.radius + 1e-5 == made_in_shards.radius_before + 1e-5
+    told = advise(found.material.config, made_in_shards, Past())
+    assert f"pixels: at most {told.radius:.3f} with this batch" in " ".join(told.reasons)
     mine, theirs = (
         [math.prod((p.objectives[n] or 0) ** s for n, s in one.strengths.items())
          for p in made.picks if p.arm == "selected"]

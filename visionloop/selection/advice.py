@@ -32,7 +32,7 @@ class Past:
     Attributes:
         asked: Training labels asked for so far.
         points: Measured models of the loop.
-        radii: Coverage radius after each earlier round, oldest first.
+        radii: Coverage radius after each earlier round that measured it, oldest first.
     """
 
     asked: int = 0
@@ -54,6 +54,7 @@ class Advice:
         radius_before: Coverage radius before this batch; None where nothing was labelled, or
             without embeddings.
         radius: Coverage radius with this batch; None without embeddings.
+        radius_at_most: Whether the radius is only known not to be larger, as in shards.
         gain: What twice as many labels would bring; None where that cannot be said.
     """
 
@@ -63,6 +64,7 @@ class Advice:
     asked: int
     radius_before: float | None
     radius: float | None
+    radius_at_most: bool
     gain: Gain | None
 
     def plain(self) -> dict[str, Any]:
@@ -96,8 +98,10 @@ def read_past(lake: Lake, *, version: str = "", before: str = "") -> Past:
     ):
         if not before or row["round_id"] < before:
             told = json.loads(row["counts"] or "{}").get("selection") or {}
-            radius = (told.get("advice") or {}).get("radius")
-            radii += [] if radius is None else [float(radius)]
+            advice = told.get("advice") or {}
+            radius = advice.get("radius")
+            measured = radius is not None and not advice.get("radius_at_most")
+            radii += [float(radius)] if measured else []
     return Past(len(set(asked["sample_id"].to_pylist())), tuple(points), tuple(radii))
 
 
@@ -112,7 +116,7 @@ def advise(config: SelectionConfig, selection: Selection, past: Past) -> Advice:
     asked = past.asked + len(selection.picks)
     budget, spent = _budget(config.label_budget, past.asked, asked)
     radius_before, radius = (_finite(r) for r in (selection.radius_before, selection.radius))
-    coverage, covered = _coverage(config, selection.space, radius_before, radius, past.radii)
+    coverage, covered = _coverage(config, selection, radius_before, radius, past.radii)
     most = max((point.labels for point in past.points), default=0)
     gain = expected_gain(past.points, 2 * most)
     flat = gain is not None and gain.high < config.min_gain
@@ -130,6 +134,7 @@ def advise(config: SelectionConfig, selection: Selection, past: Past) -> Advice:
         asked,
         radius_before,
         radius,
+        selection.radius_at_most,
         gain,
     )
 
@@ -162,7 +167,7 @@ def _budget(budget: int, before: int, asked: int) -> tuple[str, bool]:
 
 def _coverage(
     config: SelectionConfig,
-    space: str,
+    selection: Selection,
     before: float | None,
     radius: float | None,
     radii: tuple[float, ...],
@@ -170,7 +175,9 @@ def _coverage(
     if radius is None:
         return "", False
     text = (
-        f"Coverage radius in {space}: {radius:.3f} with this batch"
+        f"Coverage radius in {selection.space}: "
+        + ("at most " if selection.radius_at_most else "")
+        + f"{radius:.3f} with this batch"
         + (f", {before:.3f} before it" if before is not None else "")
         + (f" (after earlier rounds {', '.join(f'{r:.3f}' for r in radii[-5:])})" if radii else "")
         + ": no image of the pool is farther from one that is labelled or selected."

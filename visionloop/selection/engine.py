@@ -76,6 +76,9 @@ class Selection:
         radius_before: Largest distance of a sample of the pool to the nearest labelled one;
             infinite where there is none, NaN without embeddings.
         radius: The same to the nearest labelled or picked one.
+        radius_at_most: Whether `radius` is only known not to be larger than this.
+        passed_over: Eligible samples whose turn came and who are near duplicates of others of the
+            batch or of labelled ones.
     """
 
     picks: tuple[Pick, ...]
@@ -88,6 +91,8 @@ class Selection:
     flags: tuple[str, ...] = ()
     radius_before: float = float("nan")
     radius: float = float("nan")
+    radius_at_most: bool = False
+    passed_over: int = 0
 
     @property
     def sample_ids(self) -> tuple[str, ...]:
@@ -224,6 +229,7 @@ def select(
         tuple(dict.fromkeys(flags)),
         before,
         after,
+        passed_over=batch.refused,
     )
 
 

@@ -272,14 +272,16 @@ def _over_all(
     befores = [shard.told["before"] for shard in shards]
     before = float("inf") if None in befores else max(befores)
     bound = least = None
-    after = float("nan")
+    # No eligible sample is farther than this from one that is picked or labelled.
+    reach = float("inf") if sampled or not spread.sample else selection.radius
     if spread.only_diverse:
         of_shards = max(shard.told["radius"] for shard in shards)
         # A shard's candidates are more than the picks, and all this far apart.
         bound, least = of_shards + _reach(material, picks), of_shards / 2
-        rests = [shard.told["rest"] for shard in shards]
-        if None not in rests:
-            after = min(before, max([bound, *rests]))
+        reach = bound
+    rests = [shard.told["rest"] for shard in shards]
+    after = before if None in rests else min(before, max([reach, *rests]))
+    exact = spread.sample and not sampled and after == selection.radius
     return Joined(
         replace(
             selection,
@@ -289,7 +291,8 @@ def _over_all(
             pool=everyone,
             flags=tuple(dict.fromkeys(flags)),
             radius_before=before,
-            radius=after,
+            radius=after if np.isfinite(after) else float("nan"),
+            radius_at_most=bool(np.isfinite(after) and not exact),
         ),
         material,
         candidates,
