@@ -9,6 +9,7 @@ import pytest
 
 from visionloop.selection.config import parse_selection_config
 from visionloop.selection.engine import Selection, select
+from visionloop.selection.notes import note
 from visionloop.selection.objectives import density_typicality
 from visionloop.selection.pool import Pool
 
@@ -40,6 +41,21 @@ def test_the_sum_over_the_batch_ends_in_the_wanted_range(low: float, high: float
     selection = chosen(20, (WEIGHTS, {"type": "WEIGHTS", "target_range": wanted}))
     assert len(selection.picks) == 20
     assert low <= total(selection) <= (high or np.inf)
+    assert selection.flags == ()
+
+
+def test_a_range_out_of_reach_is_come_as_near_to_as_can_be_and_flagged() -> None:
+    ordered = np.argsort(SECONDS, kind="stable")
+    far = {"min_sum": 100_000, "max_sum": 200_000}
+    selection = chosen(5, (WEIGHTS, {"type": "WEIGHTS", "target_range": far}))
+    assert total(selection) == pytest.approx(SECONDS[ordered[-5:]].sum())
+    (flag,) = selection.flags
+    assert flag.startswith("short_of_") and "seconds over the batch is below" in note(flag)
+    little = {"min_sum": 0, "max_sum": 0.5}
+    selection = chosen(5, (WEIGHTS, {"type": "WEIGHTS", "target_range": little}))
+    assert total(selection) == pytest.approx(SECONDS[ordered[:5]].sum())
+    (flag,) = selection.flags
+    assert flag.startswith("beyond_") and "seconds over the batch is above" in note(flag)
 
 
 def test_a_range_leaves_room_for_other_objectives() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.selection.objectives import FLOOR, Balance, Fixed, Values
+from visionloop.selection.objectives import FLOOR, Balance, Fixed, Objective, Values
 
 
 class Ranged:
@@ -14,7 +16,8 @@ class Ranged:
     With r picks to come and the sum S so far, an amount between `(min - S)/r` and `(max - S)/r` is
     as good as any; outside it counts `exp(-distance/scale)`, the scale being the mean amount. So
     every pick moves the sum towards the range, and the last one brings it there if any candidate
-    can. Cost O(m) a step.
+    can. Its logarithm has no smallest number, as the number itself has: of two that are both far
+    from what is needed, the nearer one leads. Cost O(m) a step.
 
     Args:
         name: Shown in the explanation.
@@ -45,12 +48,24 @@ class Ranged:
         self._range = (minimum, maximum)
         self._sum = 0.0
 
-    def values(self) -> Values:
-        """Return float64 [m]."""
+    def logs(self) -> Values:
+        """Return float64 [m], the logarithms of the values."""
         left = max(1, self._left)
         low, high = ((bound - self._sum) / left for bound in self._range)
         outside = np.maximum(np.maximum(low - self._amounts, self._amounts - high), 0.0)
-        return np.clip(np.exp(-outside / self._scale), FLOOR, 1.0)
+        return np.asarray(-outside / self._scale)
+
+    def values(self) -> Values:
+        """Return float64 [m]; where it matters which of two is larger, take `logs`."""
+        return np.clip(np.exp(self.logs()), FLOOR, 1.0)
+
+    def missed(self) -> str:
+        """Return `short_of` or `beyond` where the sum is outside the range; "" where it is not."""
+        low, high = self._range
+        slack = 1e-9 * max(1.0, abs(self._sum))
+        if self._sum < low - slack:
+            return "short_of"
+        return "beyond" if self._sum > high + slack else ""
 
     def known(self, candidate: int) -> bool:
         """Tell whether the candidate's amount is known."""
@@ -61,6 +76,12 @@ class Ranged:
         self._left -= 1
         if self._known[candidate]:
             self._sum += float(self._amounts[candidate])
+
+
+def missed_ranges(objectives: Sequence[Objective]) -> list[str]:
+    """Return a flag for each range of which something is known and that the sum is outside of."""
+    ranges = [one for one in objectives if isinstance(one, Ranged) and one.informed]
+    return [f"{one.missed()}_{one.name}" for one in ranges if one.missed()]
 
 
 class Some(Fixed):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from visionloop.errors import InputError
 from visionloop.selection.accelerated import device_of
+from visionloop.selection.amounts import missed_ranges
 from visionloop.selection.batch import Batch, draw_share, pick_unknown
 from visionloop.selection.cold import without_unknown_thresholds
 from visionloop.selection.config import SelectionConfig
@@ -72,7 +73,8 @@ class Selection:
         strengths: Each objective's strength in this batch.
         space: Embedding space of the distances; "" without embeddings.
         flags: What is not as one might expect: `budget_exceeds_pool`, a stopping condition that
-            ended it (`STOPPING`), `cold_start`, `unknown_<objective>`.
+            ended it (`STOPPING`), `cold_start`, `unknown_<objective>`, `short_of_<objective>` or
+            `beyond_<objective>` (a `target_range` that was not reached).
         radius_before: Largest distance of a sample of the pool to the nearest labelled one;
             infinite where there is none, NaN without embeddings.
         radius: The same to the nearest labelled or picked one.
@@ -198,6 +200,7 @@ def select(
         left = budget - len(chosen)
         picked, stopped = _greedily(plan, open_to, chosen, left, batch, rows, course, watch, device)
         flags += [stopped] if stopped else []
+        flags += missed_ranges(plan.objectives)
     picks = [
         *_picks(
             pool, "selected", by_rule, [(int(rows[p.candidate]), p.values) for p in picked], batch

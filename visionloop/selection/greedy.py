@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.selection.accelerated import device_greedy
+from visionloop.selection.amounts import Ranged
 from visionloop.selection.badge import Badge
 from visionloop.selection.lazy import lazy_greedy
 from visionloop.selection.objectives import Coverage, Diversity, Fixed, Objective
@@ -239,7 +240,8 @@ def _weigh(
         if isinstance(objective, Fixed):
             continue
         if objective.strength:
-            logs = objective.logs() if isinstance(objective, Coverage) else np.log(found)
+            exact = isinstance(objective, Coverage | Ranged)
+            logs = objective.logs() if exact else np.log(found)
             total += objective.strength * logs
         if isinstance(objective, Badge):
             total += objective.noise()

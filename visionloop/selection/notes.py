@@ -30,6 +30,10 @@ def note(flag: str) -> str:
     """Return a flag of a selection as a sentence."""
     if flag.startswith("absent_"):
         return f"Nobody is left with one of the values that {flag.removeprefix('absent_')} wants."
+    for start, side in (("short_of_", "below"), ("beyond_", "above")):
+        if flag.startswith(start):
+            name = flag.removeprefix(start)
+            return f"The sum of {name} over the batch is {side} its `target_range`."
     if flag.startswith("unknown_"):
         name = flag.removeprefix("unknown_")
         return f"Nothing is known of {name} of any sample to select from, so it had no say."
