@@ -29,7 +29,13 @@ class NullListsStay(ArrowProjectionVisitor):
     def list(
         self, list_type: ListType, list_array: pa.Array | None, value_array: pa.Array | None
     ) -> pa.Array | None:
-        """Return a list's column in the schema that is asked for."""
+        """Return a list's column in the schema that is asked for.
+
+        Args:
+            list_type: Its type in that schema.
+            list_array: The column as it is; None for one that a file lacks.
+            value_array: The lists' elements in that schema.
+        """
         made = super().list(list_type, list_array, value_array)
         if made is None or list_array is None or made.null_count == list_array.null_count:
             return made
