@@ -73,7 +73,7 @@ Keeper.note = note
 sys.exit(main(sys.argv[1:]))
 """
 # SIGINT while a weak reference's callback runs, as SQLAlchemy's do whenever rubbish is collected:
-# Python ignores the exception that it makes of it. The selection goes on for a minute after that.
+# Python ignores the exception that it makes of it. The selection goes on for ten minutes after that.
 LOST = """
 import signal, sys, time, weakref
 from visionloop.cli import main
@@ -89,7 +89,7 @@ def note(keeper):
         del rubbish
         print("the callback is over", flush=True)
     if len(keeper.course.picked) >= 40:
-        time.sleep(1)
+        time.sleep(10)
 
 Keeper.note = note
 sys.exit(main(sys.argv[1:]))

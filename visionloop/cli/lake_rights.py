@@ -74,8 +74,8 @@ def _lacking(root: str, lacking: list[str], probe: str) -> Finding:
         _CHECK,
         "fail",
         told,
-        f"gcloud storage buckets add-iam-policy-binding {_bucket(root)} --role=roles/storage.objectUser "
-        "--member=serviceAccount:ACCOUNT",
+        f"gcloud storage buckets add-iam-policy-binding {_bucket(root)} "
+        "--role=roles/storage.objectUser --member=serviceAccount:ACCOUNT",
     )
 
 

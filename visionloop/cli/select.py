@@ -16,21 +16,18 @@ from typing import TYPE_CHECKING, Any
 from visionloop.cli.configuration import absolute, only_loop, open_existing
 from visionloop.cli.keyboard import interrupts_arrive
 from visionloop.cli.parser import say, show
-from visionloop.errors import InputError
+from visionloop.cli.picks import check_output, text_of, write_picks
+from visionloop.errors import InputError, VisionloopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pyarrow as pa
-
     from visionloop.lake import Lake
     from visionloop.progress import Progress
-    from visionloop.selection.advice import Advice
     from visionloop.selection.config import SelectionConfig
     from visionloop.selection.greedy import Course
+    from visionloop.selection.interruption import Keeper
     from visionloop.selection.record import Made
-
-_SHOWN = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,8 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    if args.output and Path(args.output).suffix not in (".csv", ".parquet"):
-        raise InputError("picks are written as .csv or .parquet", where=f"--output {args.output}")
     if args.n is not None and args.n < 1:
         raise InputError("at least one sample must be asked for", where=f"-n {args.n}")
     if args.seed is not None and args.seed < 0:
@@ -66,46 +61,94 @@ def run(args: argparse.Namespace) -> int:
     with interrupts_arrive():
         settings = _Settings(args)
 
+        from visionloop.selection.accelerated import device_of
         from visionloop.selection.record import picks_table
-        from visionloop.selection.saved import check_name, save_selection
 
+        # Whatever can be known to fail is known before the lake is read.
+        if args.output is not None:
+            check_output(Path(args.output))
+        device_of(settings.selection.device)
         lake = open_existing(settings.lake, settings.catalog, settings.loop)
-        if args.save:
-            check_name(lake, args.save)
+        if args.save is not None:
+            _check_save(lake, args.save, settings.selection, args.n)
         settings.say_dialect()
-        made = _select(lake, settings, args)
+        keeper = _keeper(lake, settings, args)
+        made = _select(lake, settings, args, keeper)
     for warning in made.warnings:
         say(f"warning: {warning}")
     picks = picks_table(made.rows)
-    if args.output:
-        _write(picks, Path(args.output))
-    saved = save_selection(lake, args.save, made.rows) if args.save else ""
-    selection = made.selection
-    result = {
-        "n_selected": len(selection.picks),
-        "dialect": settings.selection.dialect,
-        "requested": selection.requested,
-        "pool": selection.pool,
-        "eligible": selection.eligible,
-        "removed": dict(selection.removed),
-        "flags": list(selection.flags),
-        "warnings": list(made.warnings),
-        "advice": made.advice.plain(),
-        "saved": {"name": args.save, "lake_version": saved} if saved else None,
-        "picks": picks.to_pylist(),
-    }
-    show(result, as_json=args.json, text=_text(result, made.advice, args.output))
+    result = _result(made, settings.selection) | {"picks": picks.to_pylist()}
+    written = None
+    try:
+        if args.output is not None:
+            write_picks(picks, Path(args.output))
+            written = args.output
+        if args.save is not None:
+            from visionloop.selection.saved import save_selection
+
+            version = save_selection(lake, args.save, made.rows)
+            result["saved"] = {"name": args.save, "lake_version": version}
+    except BaseException:
+        keeper.write()  # so that the same command under another name has them at once
+        raise
+    finally:  # what was picked is shown also where it could not be kept
+        show(result, as_json=args.json, text=text_of(result, made.advice, written))
+    keeper.finish()
     return 0
 
 
-def _select(lake: Lake, settings: _Settings, args: argparse.Namespace) -> Made:
-    """Select with a progress bar, from where an interrupted selection had come."""
+def _result(made: Made, config: SelectionConfig) -> dict[str, Any]:
+    """Return a selection for programs, without its picks."""
+    selection = made.selection
+    return {
+        "n_selected": len(selection.picks),
+        "dialect": config.dialect,
+        "requested": selection.requested,
+        "pool": selection.pool,
+        "holdout": made.holdout,
+        "eligible": selection.eligible,
+        "removed": dict(selection.removed),
+        "passed_over": selection.passed_over,
+        "flags": list(selection.flags),
+        "warnings": list(made.warnings),
+        "advice": made.advice.plain(),
+        "saved": None,
+    }
+
+
+def _check_save(lake: Lake, name: str, config: SelectionConfig, n: int | None) -> None:
+    """Refuse what could not be saved under a name, as far as that is known before the work.
+
+    Raises:
+        InputError: The name cannot be one, or other picks have it.
+        VisionloopError: The lake cannot be written to.
+    """
+    from visionloop.cli.lake_rights import lake_rights
+    from visionloop.selection.saved import check_name, name_is_taken, saved_already
+
+    check_name(lake, name)
+    before = saved_already(lake, name)
+    if before:
+        most = config.n_samples if n is None else n
+        open_end = n is None and config.proportion_samples is not None
+        fewer = (n is None and config.dialect == "lightly") or any(
+            value is not None and field.startswith("stopping_condition")
+            for line in config.strategies
+            for field, value in line.strategy
+        )
+        if not open_end and (before > most or (before < most and not fewer)):
+            raise name_is_taken(name, before)
+        say(f"the lake has a selection {name}, of {before:,} samples: only the same are saved so")
+    rights = lake_rights(lake.uri)
+    if rights.state != "ok":
+        raise VisionloopError(rights.found, where=f"--save {name}", remedy=rights.remedy)
+
+
+def _keeper(lake: Lake, settings: _Settings, args: argparse.Namespace) -> Keeper:
+    """Return what keeps the picks of an interrupted selection, and say what became of them."""
     from visionloop import __version__, environment
-    from visionloop.progress import progress
     from visionloop.selection.interruption import Keeper
     from visionloop.selection.queries import digests_of_files
-    from visionloop.selection.record import select_from_lake
-    from visionloop.vectors.phases import shown
 
     config, version = settings.selection, args.version or lake.version()
     task = {
@@ -120,6 +163,22 @@ def _select(lake: Lake, settings: _Settings, args: argparse.Namespace) -> Made:
             "the lake, a file of a query or visionloop has changed since the interruption: the "
             "selection begins anew"
         )
+    if keeper.course.picked:
+        say(f"{len(keeper.course.picked):,} picks of an interrupted selection are gone on with")
+    if keeper.why_not:
+        say(
+            f"warning: an interruption would lose the picks, which are kept nowhere: "
+            f"{keeper.why_not}"
+        )
+    return keeper
+
+
+def _select(lake: Lake, settings: _Settings, args: argparse.Namespace, keeper: Keeper) -> Made:
+    """Select with a progress bar, from where an interrupted selection had come."""
+    from visionloop.progress import progress
+    from visionloop.selection.record import select_from_lake
+    from visionloop.vectors.phases import shown
+
     with progress("select", unit="picks") as bar:
         before = len(keeper.course.picked)
         bar.note("reading the lake")
@@ -134,10 +193,10 @@ def _select(lake: Lake, settings: _Settings, args: argparse.Namespace) -> Made:
             with shown(_phases(bar)):
                 made = select_from_lake(
                     lake,
-                    config,
+                    settings.selection,
                     args.n,
                     classes=settings.classes,
-                    version=version,
+                    version=str(keeper.state["version"]),
                     seed=args.seed,
                     course=keeper.course,
                     watch=watch,
@@ -145,7 +204,6 @@ def _select(lake: Lake, settings: _Settings, args: argparse.Namespace) -> Made:
         except BaseException:
             keeper.write()
             raise
-    keeper.finish()
     return made
 
 
@@ -228,40 +286,3 @@ def _read(source: str) -> tuple[dict[str, Any], Path | None]:
     if not isinstance(data, dict):
         raise InputError("a selection configuration is a mapping of keys to values", where=where)
     return data, folder
-
-
-def _write(picks: pa.Table, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        pq.write_table(picks, path)
-    else:
-        import csv
-
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, picks.column_names)
-            writer.writeheader()
-            writer.writerows(picks.to_pylist())
-
-
-def _text(result: dict[str, Any], advice: Advice, output: str | None) -> str:
-    from visionloop.selection.advice import headline
-
-    lines = [f"{'rank':>4}  {'sample':<16}  why"]
-    for pick in result["picks"][:_SHOWN]:
-        lines.append(f"{pick['rank']:>4}  {pick['sample_id'][:16]}  {pick['why']}")
-    if len(result["picks"]) > _SHOWN:
-        lines.append(f"  … and {len(result['picks']) - _SHOWN} more: see --json or --output")
-    removed = ", ".join(f"{count:,} {why}" for why, count in result["removed"].items() if count)
-    lines.append(
-        f"{result['n_selected']:,} selected of {result['eligible']:,} eligible"
-        f" ({result['pool']:,} in the lake" + (f"; removed: {removed})" if removed else ")")
-    )
-    lines.append(f"{headline(advice)}.")
-    lines += [f"  {reason}" for reason in advice.reasons]
-    if result["saved"]:
-        lines.append("saved as {name}, lake version {lake_version}".format(**result["saved"]))
-    if output:
-        lines.append(output)
-    return "\n".join(lines)

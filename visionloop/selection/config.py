@@ -7,10 +7,11 @@ its name: a key that is silently ignored would select something else than was as
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from visionloop.errors import InputError
@@ -37,6 +38,7 @@ Preset = Literal[
 ScoreName = Literal["least_confidence", "margin", "entropy"]
 Dialect = Literal["visionloop", "lightly"]
 
+_DEVICE = r"(auto|cuda(:[0-9]+)?)?"
 # The flag of samples whose every file is gone, see `visionloop.media.places`.
 MEDIA_MISSING = "media_missing"
 # What LightlyOne means where a key is not given.
@@ -134,7 +136,7 @@ class SelectionConfig(Section):
     seed: int = Field(0, ge=0, description="Seed of everything that is drawn")
     device: str = Field(
         "",
-        pattern=r"^(auto|cuda(:[0-9]+)?)?$",
+        pattern=rf"^{_DEVICE}$",
         description="Where diversity is computed: empty for the processor, auto for a GPU where "
         "there is one, cuda or cuda:1 for that one or an error; the picks are the same",
     )
@@ -186,6 +188,15 @@ class SelectionConfig(Section):
                 line = line.model_copy(update={"input": named})
             lines.append(line)
         return self.model_copy(update={"strategies": tuple(lines)}) if lines else self
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _is_a_device(cls, device: Any) -> Any:
+        if not isinstance(device, str) or not re.fullmatch(_DEVICE, device):
+            raise ValueError(
+                "give `auto`, `cuda` or `cuda:1` (a GPU's number), or nothing for the processor"
+            )
+        return device
 
     @model_validator(mode="after")
     def _strategies_and_preset_agree(self) -> SelectionConfig:

@@ -83,12 +83,14 @@ class Made:
         rows: Its rows of the table `selections`.
         advice: Whether more labels are worth it.
         warnings: What was not as configured, in words.
+        holdout: Samples of the lake's holdout, which are no part of the pool.
     """
 
     selection: Selection
     rows: pa.Table
     advice: Advice
     warnings: tuple[str, ...]
+    holdout: int = 0
 
 
 def select_from_lake(
@@ -140,7 +142,8 @@ def select_from_lake(
     rows = selection_rows(selection, model_id=material.model_id)
     advice = advise(material.config, selection, read_past(lake, version=version))
     warnings += notes(selection, material.pool)
-    return Made(selection, rows, advice, tuple(warnings))
+    frozen = len(material.holdout.sample_ids)
+    return Made(selection, rows, advice, tuple(warnings), frozen)
 
 
 def select_material(

@@ -31,6 +31,25 @@ def check_name(lake: Lake, name: str) -> None:
         )
 
 
+def saved_already(lake: Lake, name: str) -> int:
+    """Return how many samples the lake's selection of this name has; 0 where there is none."""
+    return int(lake.read(TABLE, columns=["sample_id"], where=f"name == '{name}'").num_rows)
+
+
+def name_is_taken(name: str, samples: int) -> InputError:
+    """Return the error of other picks under a name than the lake has.
+
+    Args:
+        name: The name.
+        samples: How many samples the lake's selection has.
+    """
+    return InputError(
+        f"the lake has another selection of this name, of {samples} samples",
+        where=f"--save {name}",
+        remedy="Give another name",
+    )
+
+
 def save_selection(lake: Lake, name: str, rows: pa.Table) -> str:
     """Write picks to the lake under a name.
 
@@ -57,10 +76,6 @@ def save_selection(lake: Lake, name: str, rows: pa.Table) -> str:
         if before.num_rows:
             columns = ["sample_id", "rank", "arm"]
             if before.sort_by("rank").to_pylist() != rows.select(columns).to_pylist():
-                raise InputError(
-                    f"the lake has another selection of this name, of {before.num_rows} samples",
-                    where=f"--save {name}",
-                    remedy="Give another name",
-                )
+                raise name_is_taken(name, before.num_rows)
         run.replace(TABLE, named, here)
         return run.commit(counts={"saved": rows.num_rows})
