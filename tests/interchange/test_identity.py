@@ -162,6 +162,32 @@ def identified(record: Annotated, uri: str) -> Annotated:
     return replace(record, sample_id=hashlib.sha256(data).hexdigest())
 
 
+def of_one_type(records: list[Annotated]) -> list[Annotated]:
+    """Return records whose metadata is text where a name has values of several types."""
+    types: dict[str, set[type]] = {}
+    for record in records:
+        for name, value in record.metadata.items():
+            types.setdefault(name, set()).add(type(value))
+    mixed = {name for name, of in types.items() if len(of) > 1 and of != {int, float}}
+
+    def text(value: Any) -> str:
+        if isinstance(value, bool):
+            return str(value).lower()
+        whole = isinstance(value, float) and value.is_integer()
+        return str(int(value) if whole else value)
+
+    return [
+        replace(
+            record,
+            metadata={
+                name: text(value) if name in mixed else value
+                for name, value in record.metadata.items()
+            },
+        )
+        for record in records
+    ]
+
+
 def hold_identity(name: str, kind: str, records: list[Annotated]) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
@@ -171,6 +197,8 @@ def hold_identity(name: str, kind: str, records: list[Annotated]) -> None:
         wanted = [e for record in records if (e := expected(name, record))]
         if name == "folders":
             wanted = [replace(record, width=0, height=0) for record in wanted]
+        if name == "lightly":
+            wanted = of_one_type(wanted)
         summary = write_set(
             name, given_records, str(folder / "set"), options=WriteOptions(table=kind)
         )

@@ -7,6 +7,7 @@ and a file an image, named as the image is. Labels are given in the same way as 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ import orjson
 from visionloop.errors import InputError
 from visionloop.interchange.boxes import BoxReader, certainty, finite, plain_number
 from visionloop.interchange.formats import ReadOptions, WriteOptions, leftovers
+from visionloop.interchange.lightly_metadata import MetadataSchema, entry, type_of
 from visionloop.interchange.places import (
     Folder,
     Images,
@@ -33,12 +35,6 @@ CLASSIFICATION, DETECTION = "classification", "object-detection"
 # Tasks whose boxes are read, and whose finer shapes are left out.
 _WITH_BOXES = (DETECTION, "keypoint-detection", "instance-segmentation")
 _ROUNDING = 1e-3
-_TYPES = {
-    bool: ("CATEGORICAL_BOOLEAN", False),
-    int: ("NUMERIC_INT", 0),
-    float: ("NUMERIC_FLOAT", 0.0),
-    str: ("CATEGORICAL_STRING", "undefined"),
-}
 
 
 class _Task:
@@ -125,6 +121,10 @@ def _records(
     reading: Reading,
 ) -> Iterator[Annotated]:
     problems = reading.problems
+    at = f"{_METADATA}schema.json"
+    schema = MetadataSchema([], at, problems)
+    if at in folder.files:
+        schema = MetadataSchema.read(folder.uri(at), at, problems)
     for stem in sorted({*metadata, *(stem for task in tasks for stem in task.files)}):
         contents: list[tuple[_Task | None, str, Mapping[str, Any]]] = []
         for task in [*tasks, None]:
@@ -149,8 +149,11 @@ def _records(
         uri = images.uri(images.find(name, hints=("",)))
         if not uri:
             problems.add("missing_file", contents[0][1], "file_name", name)
-        yield _record(name, uri, contents, problems)
-    yield from leftovers(images, problems)
+        record = _record(name, uri, contents, problems)
+        at = metadata.get(stem, record.file)
+        yield replace(record, metadata=schema.values(record.metadata, at))
+    for record in leftovers(images, problems):
+        yield replace(record, metadata=schema.values({}, record.file))
 
 
 def _record(
@@ -251,7 +254,7 @@ class Writer:
         self.classes = Classes(list(options.classes))
         self._labelled = target.scratch()
         self._tasks: set[str] = set()
-        self._types: dict[str, type] = {}
+        self._types: dict[str, set[type]] = {}
 
     def add(self, record: Annotated, content: Content) -> None:
         """Write one record."""
@@ -267,10 +270,7 @@ class Writer:
             self._say(DETECTION, record.file, [self._object(box) for box in record.boxes])
         if record.metadata:
             for name, value in record.metadata.items():
-                kind = type(value) if type(value) in _TYPES else str
-                held = self._types.setdefault(name, kind)
-                if held is not kind:
-                    self._types[name] = float if {held, kind} == {int, float} else str
+                self._types.setdefault(name, set()).add(type(value))
             said_of = {"file_name": record.file, "type": "image", "metadata": dict(record.metadata)}
             path = f"{_METADATA}{stem_of(record.file)}.json"
             self._target.write(path, orjson.dumps(said_of))
@@ -313,9 +313,5 @@ class Writer:
             listed = orjson.dumps(sorted(self._tasks))
             self._target.write(f"{_PREDICTIONS}tasks.json", listed)
         if self._types:
-            entries = [
-                {"name": name, "path": name, "defaultValue": _TYPES[kind][1],
-                 "valueDataType": _TYPES[kind][0]}
-                for name, kind in sorted(self._types.items())
-            ]  # fmt: skip
+            entries = [entry(name, type_of(kinds)) for name, kinds in sorted(self._types.items())]
             self._target.write(f"{_METADATA}schema.json", orjson.dumps(entries))
