@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from visionloop.errors import InputError
 from visionloop.inference import to_batch, to_input
+from visionloop.inference.preprocessing import picture_to_input
+from visionloop.media.decode import decode_rgb, decode_upright
 
 
 def test_a_gray_image_and_its_rgb_form_give_the_same_input() -> None:
@@ -52,3 +57,23 @@ def test_what_is_no_decoded_image_is_refused(image: np.ndarray) -> None:
 def test_a_batch_of_nothing_has_the_shape_of_a_batch() -> None:
     assert to_batch([], 8).shape == (0, 3, 8, 8)
     assert to_batch([np.zeros((9, 7, 3), np.uint8)] * 2, 8).shape == (2, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("mode", "form"),
+    [("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("RGBA", "PNG"), ("P", "PNG"),
+     ("LA", "PNG"), ("1", "PNG"), ("RGB", "WEBP"), ("P", "GIF")],
+)  # fmt: skip
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_decoded_picture_gives_the_input_that_its_pixels_give(
+    mode: str, form: str, orientation: int
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (77, 131, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    out = io.BytesIO()
+    Image.fromarray(noise).convert(mode).save(out, form, exif=exif)
+    for size in (8, 50, 77):
+        row = np.empty((3, size, size), np.float32)
+        picture_to_input(decode_upright(out.getvalue()), size, row)
+        assert np.array_equal(row, to_input(decode_rgb(out.getvalue()), size))

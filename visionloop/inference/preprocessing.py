@@ -43,20 +43,37 @@ def to_input(image: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
             f"an image must have shape [H, W, 3] or [H, W], this one is {list(pixels.shape)}",
             remedy="Decode it with visionloop.media.decode.decode_rgb",
         )
-    height, width = pixels.shape[:2]
+    return picture_to_input(Image.fromarray(np.ascontiguousarray(pixels)), size)
+
+
+def picture_to_input(
+    picture: Image.Image, size: int, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Do as `to_input` for a picture as a decoder leaves it, without copies of the whole of it.
+
+    Args:
+        picture: Upright, of mode L, RGB or RGBX.
+        size: Side of the square, in pixels.
+        out: float32 [3, size, size] to write into, a row of a batch.
+
+    Returns:
+        `out`, or a new array, with the numbers that `to_input` gives for the same pixels.
+    """
+    width, height = picture.size
     side = min(height, width)
     if (height, width) != (size, size):
         # Cropping and resizing in one step resamples only the pixels that are kept.
         left, top = (width - side) / 2, (height - side) / 2
-        resized = Image.fromarray(np.ascontiguousarray(pixels)).resize(
+        picture = picture.resize(
             (size, size),
             resample=Image.Resampling.BILINEAR,
             box=(left, top, left + side, top + side),
         )
-        pixels = np.asarray(resized)
-    if pixels.ndim == 2:
-        pixels = np.broadcast_to(pixels[:, :, None], (size, size, 3))
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+    pixels = np.asarray(picture)
+    planes = pixels[:, :, :3].transpose(2, 0, 1) if pixels.ndim == 3 else pixels[None]
+    if out is None:
+        out = np.empty((3, size, size), np.float32)
+    return np.divide(planes, np.float32(255), out=out)
 
 
 def to_batch(images: Sequence[NDArray[np.uint8]], size: int) -> NDArray[np.float32]:

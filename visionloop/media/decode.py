@@ -59,7 +59,7 @@ MAX_SCANS = 100
 _STRIP = 1_000_000
 
 # Pillow tries only these: no format that starts a program (EPS) or that has no signature (TGA).
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 _CUT_WORDS = re.compile(r"truncated|reached eof|not enough image data|expected to read", re.I)
 _LEFT_OVER = re.compile(r"\((\d+) bytes not processed\)")
 _UPRIGHT = {
@@ -176,6 +176,21 @@ def decode_stored(
         return replace(stored, image=_rgb(stored.image))
 
 
+def decode_upright(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, reserve: Callable[[int], None] | None = None
+) -> Image.Image:
+    """Decode an image as `decode_rgb` does, and leave grey as one channel, colour where it lies.
+
+    Returns:
+        A picture of mode L, RGB or RGBX, whose pixels are those of `decode_rgb`.
+
+    Raises:
+        UnreadableMedia: As `decode_rgb`.
+    """
+    stored = decode_stored(data, max_pixels=max_pixels, reserve=reserve)
+    return upright(stored.image, stored.exif)
+
+
 def upright(image: Image.Image, exif: Image.Exif) -> Image.Image:
     """Turn a picture as its EXIF orientation says."""
     method = _UPRIGHT.get(_orientation(exif))
@@ -210,7 +225,7 @@ def _decode_by_pillow(
 ) -> Decoded:
     # A module elsewhere in the process may have told Pillow to make up the missing rows.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _refuse_large(*image.size, max_pixels)
         exif = _exif(image)
         width, height = _turned(*image.size, exif)
