@@ -65,7 +65,7 @@ def test_a_range_leaves_room_for_other_objectives() -> None:
     assert 300 <= total(both) <= 400
     assert not 300 <= total(alone) <= 400
     first = both.picks[0].objectives
-    assert set(first) == {"diversity", "seconds"}
+    assert set(first) == {"diversity", "range_seconds"}
 
 
 def test_the_selection_stops_when_the_sum_reaches_its_most() -> None:

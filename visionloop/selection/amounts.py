@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.selection.objectives import FLOOR, Balance, Fixed, Objective, Values
+from visionloop.selection.objectives import FLOOR, Balance, Fixed, Values
 
 
 class Ranged:
@@ -76,12 +74,6 @@ class Ranged:
         self._left -= 1
         if self._known[candidate]:
             self._sum += float(self._amounts[candidate])
-
-
-def missed_ranges(objectives: Sequence[Objective]) -> list[str]:
-    """Return a flag for each range of which something is known and that the sum is outside of."""
-    ranges = [one for one in objectives if isinstance(one, Ranged) and one.informed]
-    return [f"{one.missed()}_{one.name}" for one in ranges if one.missed()]
 
 
 class Some(Fixed):

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from visionloop.errors import InputError
 from visionloop.selection.accelerated import device_of
-from visionloop.selection.amounts import missed_ranges
 from visionloop.selection.batch import Batch, draw_share, pick_unknown
 from visionloop.selection.cold import without_unknown_thresholds
 from visionloop.selection.config import SelectionConfig
@@ -21,7 +20,7 @@ from visionloop.selection.limits import Reached, Watch
 from visionloop.selection.objectives import Objective
 from visionloop.selection.pool import Pool, Reference
 from visionloop.selection.request import Request
-from visionloop.selection.strategies import Plan, build_objectives
+from visionloop.selection.strategies import Plan, build_objectives, missed_ranges
 
 # Flags of the stopping conditions: with one of them fewer than were asked for is as configured.
 STOPPING = frozenset({"minimum_distance", "minimum_typicality", "max_sum"})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from visionloop.selection.naming import NEGATIVE, RANGE, ZERO, parts_of
+
 _SAYINGS = {
     "coverage": "typical of a group of images with few labels",
     "typicality": "typical of many other images",
@@ -29,6 +31,34 @@ _SAYINGS = {
     "probcover": "close to many images that nothing labelled is close to",
     "random": "drawn at random",
 }
+# Why a sample is picked by a negative strength of the same.
+_OPPOSITES = {
+    "coverage": "not typical of a group of images with few labels",
+    "typicality": "unlike most other images",
+    "diversity": "like what is labelled or chosen already",
+    "badge": "its label would teach the model little",
+    "similarity": "unlike the query images",
+    "margin": "the model does not hesitate between two classes",
+    "least_confidence": "the model is confident of its best class",
+    "entropy": "the model's probabilities lie on few classes",
+    "deployed_margin": "the deployed model did not hesitate between two classes on it",
+    "deployed_least_confidence": "the deployed model was confident on it",
+    "deployed_entropy": "the deployed model's probabilities lay on few classes on it",
+    "similar_deployed_margin": (
+        "the deployed model did not hesitate between two classes on similar images"
+    ),
+    "similar_deployed_least_confidence": "the deployed model was confident on similar images",
+    "similar_deployed_entropy": (
+        "the deployed model's probabilities lay on few classes on similar images"
+    ),
+    "vote_entropy": "the last models vote for the same class",
+    "consensus_divergence": "the last models' probabilities hardly differ",
+    "bald": "the model's passes with dropout agree on it",
+    "object_frequency": "few objects were found in it",
+    "objectness_least_confidence": "its clearest object is certain",
+    "probcover": "far from most images that nothing labelled is close to",
+    "random": "drawn at random",
+}
 _TRAITS = {"coverage", "typicality", "diversity", "similarity", "probcover", "random"}
 
 
@@ -42,7 +72,7 @@ def explain(objectives: Mapping[str, float | None], *, arm: str = "selected") ->
 
     Returns:
         For example ``Picked because the model hesitates between two classes (margin 0.93).``, the
-        highest values first.
+        highest values first (the lowest of a negative strength); none of a strength of zero.
     """
     if arm == "random":
         return "Drawn at random, so that estimates stay unbiased."
@@ -52,7 +82,8 @@ def explain(objectives: Mapping[str, float | None], *, arm: str = "selected") ->
     if not ranked:
         return "Nothing was known of it that sets it apart; the smallest sample id came first."
     # A second reason is told when it is a strong one.
-    reasons = [_say(name) for name, value in ranked[:2] if value >= 0.5] or [_say(ranked[0][0])]
+    strong = [name for name, value in ranked[:2] if _wanted(name, value) >= 0.5]
+    reasons = [_say(name) for name in strong or [ranked[0][0]]]
     numbers = ", ".join(f"{_label(name)} {value:.2f}" for name, value in ranked[:3])
     return f"Picked because {' and '.join(reasons)} ({numbers})."
 
@@ -64,21 +95,32 @@ def strongest(objectives: Mapping[str, float | None]) -> str:
 
 
 def _ranked(objectives: Mapping[str, float | None]) -> list[tuple[str, float]]:
-    known = [(name, value) for name, value in objectives.items() if value is not None]
-    return sorted(known, key=lambda item: (-item[1], item[0]))
+    known = [
+        (name, value)
+        for name, value in objectives.items()
+        if value is not None and not name.startswith(ZERO)
+    ]
+    return sorted(known, key=lambda item: (-_wanted(*item), item[0]))
+
+
+def _wanted(name: str, value: float) -> float:
+    """Return how much of what is wanted a value is: of a negative strength, how little."""
+    return 1.0 - value if name.startswith(NEGATIVE) else value
 
 
 def _say(name: str) -> str:
-    if name.rstrip("_23456789") in _SAYINGS:
-        name = name.rstrip("_23456789")
-        return "it is " + _SAYINGS[name] if _is_trait(name) else _SAYINGS[name]
+    sign, kind, name = parts_of(name)
+    if kind == RANGE:
+        way = "away from" if sign else "into"
+        return f"its value of {name} leads the sum over the batch {way} the wanted range"
+    short = name.rstrip("_23456789")
+    sayings = _OPPOSITES if sign else _SAYINGS
+    if short in sayings:
+        return "it is " + sayings[short] if short in _TRAITS else sayings[short]
     if name.startswith("balance_"):
-        return f"its value of {name.removeprefix('balance_')} is missing from what was chosen"
-    return f"its value of {name} is high"
-
-
-def _is_trait(name: str) -> bool:
-    return name in _TRAITS
+        plenty = "plenty in" if sign else "missing from"
+        return f"its value of {name.removeprefix('balance_')} is {plenty} what was chosen"
+    return f"its value of {name} is {'low' if sign else 'high'}"
 
 
 def _label(name: str) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from visionloop.selection.amounts import Ranged
 from visionloop.selection.badge import Badge
 from visionloop.selection.cold import flag_of, nothing_known, says_nothing
 from visionloop.selection.config import Schedule
 from visionloop.selection.custom import objectives_of
 from visionloop.selection.limits import Limit
 from visionloop.selection.lines import FILTERS
+from visionloop.selection.naming import RANGE, WEIGHT, parts_of, sign_of
 from visionloop.selection.objectives import Balance, Fixed, Lots, Objective
 from visionloop.selection.request import (
     Request,
@@ -85,21 +88,28 @@ def build_objectives(request: Request) -> Plan:
             objectives += found
             if line.input.dataset_id:
                 notes.append("dataset_id_without_effect")
-    _number_equal_names(objectives)
+    _name_by_use(objectives)
     for objective in objectives:
+        plain = parts_of(objective.name)[2]
         if isinstance(objective, Fixed) and objective.name in request.pool.whole:
             objective.restate(*request.pool.whole[objective.name])
         if preset == "custom" and not getattr(objective, "informed", True):
-            notes.append(f"unknown_{objective.name}")
+            notes.append(f"unknown_{plain}")
         if isinstance(objective, Balance) and objective.absent:
-            notes.append(f"absent_{objective.name}")
+            notes.append(f"absent_{plain}")
     if preset == "custom" and request.cold != "keep" and says_nothing(objectives):
         if request.cold == "refuse":
-            names = " and ".join(dict.fromkeys(one.name for one in objectives))
+            names = " and ".join(dict.fromkeys(parts_of(one.name)[2] for one in objectives))
             raise nothing_known(names, request.pool, config.strategies)
         flag = flag_of(config.strategies, request.pool)
         return Plan([coverage(request)], [], [flag, *notes])
     return Plan(objectives, limits, notes)
+
+
+def missed_ranges(objectives: Sequence[Objective]) -> list[str]:
+    """Return a flag for each range of which something is known and that the sum is outside of."""
+    ranges = [one for one in objectives if isinstance(one, Ranged) and one.informed]
+    return [f"{one.missed()}_{parts_of(one.name)[2]}" for one in ranges if one.missed()]
 
 
 def uncertainty_weight(schedule: Schedule, n_labels: int, n_classes: int) -> float:
@@ -149,9 +159,19 @@ def _knows_score(request: Request) -> bool:
     return bool(np.isfinite(request.score(request.config.score)).any())
 
 
-def _number_equal_names(objectives: list[Objective]) -> None:
+def _name_by_use(objectives: Sequence[Objective]) -> None:
+    """Give objectives the names under which their values are shown, no two the same."""
     seen: dict[str, int] = {}
     for objective in objectives:
+        objective.name = sign_of(objective.strength) + _kind(objective) + objective.name
         seen[objective.name] = seen.get(objective.name, 0) + 1
         if seen[objective.name] > 1:
             objective.name = f"{objective.name}_{seen[objective.name]}"
+
+
+def _kind(objective: Objective) -> str:
+    if isinstance(objective, Ranged):
+        return RANGE
+    # Others of its kind are on scales of their own, which is what their names mean.
+    over_largest = type(objective) is Fixed and objective.scale is None
+    return WEIGHT if over_largest and objective.name != "typicality" else ""
