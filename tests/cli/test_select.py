@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.selection.small_lake import fill
+from tests.selection.small_lake import NOW, fill, ids, put
 from visionloop import cli
 from visionloop.lake import Lake
 from visionloop.selection import record
@@ -139,6 +139,7 @@ def test_the_counts_tell_pool_from_holdout_and_who_was_passed_over(
     made = json.loads(capsys.readouterr().out)
     assert made["pool"] == 30 and made["holdout"] == 3 and made["removed"]
     assert made["passed_over"] == made["eligible"] - made["n_selected"] > 0
+    assert f"{made['passed_over']} more are near duplicates" in " ".join(made["warnings"])
     assert select(lake, *arguments, config=config) == 0
     told = capsys.readouterr().out
     assert f"; {made['passed_over']} passed over as near duplicates" in told
@@ -159,3 +160,23 @@ def test_a_table_on_a_terminal_ends_where_the_terminal_does(
     narrow = capsys.readouterr().out
     assert max(map(len, narrow.splitlines())) <= 70
     assert narrow.split() == wide.split()
+
+
+def test_a_line_on_predictions_beside_others_is_told_why_it_has_no_say(
+    lake: Lake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    margin = "{input: {type: SCORES, score: margin}, strategy: {type: WEIGHTS}}"
+    other = "{input: {type: EMBEDDINGS}, strategy: {type: DIVERSITY}}"
+    assert select(lake, "-n", 4, "--json", config=f"strategies: [{margin}, {other}]") == 0
+    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert "Nothing is known of margin" in warning and "no model is in service" in warning
+
+
+def test_without_embeddings_the_command_that_makes_them_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = Lake.open(str(tmp_path / "lake"), loop="test")
+    put(empty, "samples", [{"sample_id": s, "split": "pool", "ingested_at": NOW} for s in ids(9)])
+    assert select(empty, "-n", 4, config="random_share: 0\nstrategy: diversity") == 2
+    told = refused(capsys)
+    assert "visionloop run intake --config loop.yaml" in told, told

@@ -42,7 +42,7 @@ def of_committee(line: Line) -> bool:
 def flag_of(lines: Sequence[Line], pool: Pool) -> str:
     """Return the flag of a round that takes typical samples, as its lines know nothing."""
     of_model = any(of_predictions(line) for line in lines)
-    return "cold_start" if of_model and _unpredicted(pool) else "nothing_known"
+    return "cold_start" if of_model and not pool.predicted else "nothing_known"
 
 
 def nothing_known(what: str, pool: Pool, lines: Sequence[Line]) -> InputError:
@@ -54,7 +54,7 @@ def nothing_known(what: str, pool: Pool, lines: Sequence[Line]) -> InputError:
         lines: The lines that ask for it.
     """
     why, remedy = "", "Select by something that is known of some of them"
-    if any(of_predictions(line) for line in lines) and _unpredicted(pool):
+    if any(of_predictions(line) for line in lines) and not pool.predicted:
         why, remedy = unpredicted(pool)
     elif any(of_committee(line) for line in lines):
         why = "it compares models, and fewer than two have predicted these samples"
@@ -94,15 +94,9 @@ def without_unknown_thresholds(
             continue
         if not unattended:
             raise nothing_known(f"{name}, which a THRESHOLD is on,", pool, [line])
-        if of_committee(line) or (of_predictions(line) and _unpredicted(pool)):
+        if of_committee(line) or (of_predictions(line) and not pool.predicted):
             unknown.append(line)
     if not unknown:
         return config, []
     rest = tuple(line for line in config.strategies if line not in unknown)
     return config.model_copy(update={"strategies": rest}), ["threshold_unknown"]
-
-
-def _unpredicted(pool: Pool) -> bool:
-    if pool.detections is not None:
-        return not pool.detections.predicted.any()
-    return pool.probabilities is None or not np.isfinite(pool.probabilities).any()

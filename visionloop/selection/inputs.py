@@ -14,6 +14,7 @@ from visionloop.selection.alike import value_of_similar
 from visionloop.selection.committee import bald, consensus_divergence, vote_entropy
 from visionloop.selection.detections import FORMULAS, Reducer
 from visionloop.selection.lines import DEPLOYED, SIMILAR, SelectionInput
+from visionloop.selection.notes import EMBED
 from visionloop.selection.pool import Pool, named
 
 # Names that LightlyOne gives to what the lake measures of every image.
@@ -221,7 +222,7 @@ def space_of(pool: Pool, wanted: str) -> str:
         raise InputError(
             f"the pool has no embeddings of the space {wanted!r}",
             where="selection.space",
-            remedy=f"Use one of {', '.join(have)}" if have else "Run the stage infer first",
+            remedy=f"Use one of {', '.join(have)}" if have else EMBED,
         )
     if wanted:
         return wanted
@@ -233,6 +234,6 @@ def space_of(pool: Pool, wanted: str) -> str:
             where="selection.space",
             remedy=f"Name one of {', '.join(have)}"
             if have
-            else "Run the stage infer first, or use `strategy: random`",
+            else f"{EMBED}; `strategy: random` needs none",
         )
     return have[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from visionloop.selection.lines import DETECTION_SCORES, UNCERTAINTIES
+
 if TYPE_CHECKING:
     from visionloop.selection.engine import Selection
     from visionloop.selection.pool import Pool
@@ -24,6 +26,17 @@ NOTES = {
 }
 # What a person runs to have the samples embedded, and predicted with the model in service.
 INTAKE = "visionloop run intake --config loop.yaml"
+EMBED = f"Run `{INTAKE}` first: it embeds what the lake holds"
+
+# Objectives made of what the model in service predicts.
+_OF_PREDICTIONS = {
+    *UNCERTAINTIES,
+    *DETECTION_SCORES,
+    "badge",
+    "balance_classes",
+    "count",
+    "probability",
+}
 
 
 def note(flag: str) -> str:
@@ -55,7 +68,14 @@ def notes(selection: Selection, pool: Pool) -> list[str]:
                 f"{selection.requested:,} samples were asked for and {len(selection.picks):,} "
                 "could be selected; these were taken."
             )
-        elif flag == "cold_start":
+            if selection.passed_over:
+                text += (
+                    f" {selection.passed_over:,} more are near duplicates of others of the batch "
+                    "or of labelled ones."
+                )
+        elif flag == "cold_start" or (
+            flag.removeprefix("unknown_") in _OF_PREDICTIONS and not pool.predicted
+        ):
             why, remedy = unpredicted(pool)
             text += f" The reason: {why}. {remedy}."
         found.append(text)

@@ -309,6 +309,13 @@ class Pool:
         """Return the number of samples."""
         return len(self.sample_ids)
 
+    @property
+    def predicted(self) -> bool:
+        """Whether the model in service has predicted any of the samples."""
+        if self.detections is not None:
+            return bool(self.detections.predicted.any())
+        return self.probabilities is not None and bool(np.isfinite(self.probabilities).any())
+
 
 def _at(sample_ids: Sequence[str], rows: Iterable[Any]) -> list[str]:
     return [sample_ids[int(row)] for row in rows]

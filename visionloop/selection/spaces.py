@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from visionloop.errors import InputError
+from visionloop.selection.notes import EMBED, INTAKE
 from visionloop.selection.pool import named
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def no_vector(sample_ids: list[str], space: str) -> InputError:
     return InputError(
         f"{len(sample_ids)} samples have no embedding in the space {space!r}: " + named(sample_ids),
         where="selection.strategies",
-        remedy="Give the ids of samples of this lake, or run the stage infer first",
+        remedy=f"Give the ids of samples of this lake, or run `{INTAKE}`, which embeds them",
     )
 
 
@@ -118,5 +119,5 @@ def no_space(name: str, have: Collection[str]) -> InputError:
     return InputError(
         f"the lake has no embeddings of the space {name!r}",
         where="selection.space",
-        remedy=f"Use one of {', '.join(have)}" if have else "Run the stage infer first",
+        remedy=f"Use one of {', '.join(have)}" if have else EMBED,
     )
