@@ -100,8 +100,8 @@ def read_past(lake: Lake, *, version: str = "", before: str = "") -> Past:
             told = json.loads(row["counts"] or "{}").get("selection") or {}
             advice = told.get("advice") or {}
             radius = advice.get("radius")
-            measured = radius is not None and not advice.get("radius_at_most")
-            radii += [float(radius)] if measured else []
+            if radius is not None and not advice.get("radius_at_most"):
+                radii.append(float(radius))
     return Past(len(set(asked["sample_id"].to_pylist())), tuple(points), tuple(radii))
 
 

@@ -240,9 +240,10 @@ def _weigh(
         if isinstance(objective, Fixed):
             continue
         if objective.strength:
-            exact = isinstance(objective, Coverage | Ranged)
-            logs = objective.logs() if exact else np.log(found)
-            total += objective.strength * logs
+            if isinstance(objective, Coverage | Ranged):
+                total += objective.strength * objective.logs()
+            else:
+                total += objective.strength * np.log(found)
         if isinstance(objective, Badge):
             total += objective.noise()
     total = comparable(total, [objective.strength for objective in objectives])
