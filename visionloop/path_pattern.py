@@ -2,13 +2,15 @@
 
 ``{camera}/{date:%Y-%m-%d}/{name}`` reads ``dock/2026-03-02/a.jpg``. A field is ``{name}`` (text
 within one folder), ``{name:int}``, ``{name:float}`` or ``{name:<time>}``, where a time is written
-in the directives of `datetime.strptime`; ``{}`` is a text that is not kept, and ``**`` any path.
+in the directives of `datetime.strptime`; ``{}`` is a text that is not kept, and ``**`` any number
+of folders, or all that follows.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from itertools import pairwise
 
 _DIRECTIVES = {
     "Y": r"\d{4}",
@@ -23,10 +25,12 @@ _DIRECTIVES = {
     "z": r"(?:Z|[+-]\d{2}:?\d{2})",
     "%": "%",
 }
-_NUMBERS = {"int": r"[+-]?\d+", "float": r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"}
-_PIECES = re.compile(r"(\{[^{}]*\}|\*\*)")
-# A name of 255 characters is told apart in some milliseconds by so many fields, not by more.
-_FIELDS_A_NAME = 4
+_NUMBERS = {
+    "int": r"[+-]?\d+",
+    "float": r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?",
+}
+_PIECES = re.compile(r"(\{[^{}]*\}|\*\*|/)")
+_TEXT = "[^/]+?"
 
 
 class PathPattern:
@@ -42,26 +46,29 @@ class PathPattern:
     def __init__(self, text: str) -> None:
         self.text = text
         self._types: dict[str, str] = {}
-        expression = ""
-        before = ""
-        for piece in _PIECES.split(text.strip("/")):
-            if piece == "**":
-                expression += ".*"
+        pieces = [piece for piece in _PIECES.split(text.strip("/")) if piece]
+        names: list[list[str]] = [[]]
+        for before, piece in zip(["", *pieces], pieces, strict=False):
+            if piece == "/":
+                names.append([])
+            elif piece == "**":
+                names[-1].append(piece)
             elif _PIECES.fullmatch(piece):
                 if before.startswith("{"):
                     raise ValueError(f"something must stand between {before} and {piece}")
-                expression += self._field(piece[1:-1])
+                names[-1].append(self._field(piece[1:-1]))
             elif "{" in piece or "}" in piece:
                 raise ValueError("a brace has no partner: write {name}, {name:int} or {date:%Y}")
             else:
-                expression += re.escape(piece)
-            before = piece or before
+                names[-1].append(re.escape(piece))
         if not self._types:
             raise ValueError("it names no field: write, for example, {camera}/{date:%Y-%m-%d}/{}")
         if text.count("**") > 1:
             raise ValueError("** stands in it twice: once is enough")
-        if any(part.count("{") > _FIELDS_A_NAME for part in text.split("/")):
-            raise ValueError(f"one name has more than {_FIELDS_A_NAME} fields")
+        if any("**" in name and len(name) > 1 for name in names):
+            raise ValueError("** stands for whole folders: write it between slashes")
+        expression = "/".join(map(_of_a_name, names))
+        expression = expression.replace("**/", "(?:.*/)?").replace("**", ".*")
         self._expression = re.compile(expression, re.DOTALL)
 
     def values(self, path: str) -> dict[str, str | int | float] | None:
@@ -89,7 +96,7 @@ class PathPattern:
         if not name:
             if kind:
                 raise ValueError(f"{{{written}}} has a type and no name")
-            return "[^/]+?"
+            return _TEXT
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise ValueError(f"{name!r} is no name of a field: write letters, digits and _")
         if name in self._types:
@@ -99,9 +106,26 @@ class PathPattern:
         return f"(?P<f{place}>{_expression_of(kind)})"
 
 
+def _of_a_name(parts: list[str]) -> str:
+    """Return the expression of one name of a path.
+
+    A text ends where what follows it is found first, and is never tried longer afterwards: that
+    finds a match wherever there is one, and no name takes long. Only the last text of a name goes
+    on until the rest fits.
+    """
+    if parts == ["**"]:
+        return "**"
+    texts = [place for place, part in enumerate(parts) if _TEXT in part]
+    expression = "".join(parts[: texts[0]] if texts else parts)
+    for start, end in pairwise([*texts, len(parts)]):
+        some = "".join(parts[start:end])
+        expression += some if end == len(parts) else f"(?>{some})"
+    return f"(?>{expression}(?![^/]))"
+
+
 def _expression_of(kind: str) -> str:
     if not kind:
-        return "[^/]+?"
+        return _TEXT
     if kind in _NUMBERS:
         return _NUMBERS[kind]
     if "%" not in kind:

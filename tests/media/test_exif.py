@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from visionloop.media.exif import exif_of_bytes, exif_values
 from visionloop.media.inspect import inspect
 
 GPS, DETAILS = 0x8825, 0x8769
+NAMES = ["exif_captured_at", "exif_camera_make", "exif_lens", "exif_iso", "exif_longitude"]
 
 
 def camera(gps: dict[int, Any] | None = None, **details: Any) -> Image.Exif:
@@ -73,6 +74,8 @@ def test_a_picture_tells_its_time_place_camera_and_settings() -> None:
         {2: (float("nan"), 0.0, 0.0)},
         {2: ()},
         {1: ""},
+        {1: "X"},
+        {2: (50.0, 56.0, float("inf"))},
         {9: "V"},
         {2: (0.0, 0.0, 0.0), 4: (0.0, 0.0, 0.0)},
         {4: "6 degrees"},
@@ -89,6 +92,46 @@ def test_below_the_sea_and_south_of_the_equator_are_negative() -> None:
     assert found["exif_latitude"] == pytest.approx(-50.9375) and found["exif_altitude"] == -52.5
 
 
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "AVIF", "TIFF"])
+def test_every_format_that_can_hold_exif_tells_it(form: str) -> None:
+    exif = camera(PLACE)
+    options = {"exif": exif.tobytes() if form == "TIFF" else exif}
+    data = encoded(photograph(64, 48), form, **options)
+    # Pillow writes the exposure of a TIFF as two integers, and turns its picture while reading it.
+    told = {name: inspect(data).exif.get(name) for name in NAMES}
+    assert None not in told.values()
+    assert told == {name: exif_of_bytes(data).get(name) for name in NAMES}
+
+
+@pytest.mark.parametrize(
+    ("offset", "hours"),
+    [("-05:30", -5.5), ("+14:00", 14), ("12:00", 0), ("Z", 0), ("+25:00", 0), ("+1_:00", 0)],
+)
+def test_an_offset_that_is_none_is_none(offset: str, hours: float) -> None:
+    exif = camera()
+    exif.get_ifd(DETAILS).update({0x9011: offset, 0x9291: "25\0\0"})
+    found = exif_values(exif)
+    local = datetime(2026, 3, 2, 10, 12, 33, 250_000, tzinfo=UTC)
+    assert found["exif_captured_at"] == local - timedelta(hours=hours)
+    assert found.get("exif_utc_offset", "") == (offset if hours else "")
+
+
+def test_a_fraction_of_a_second_that_is_none_does_not_cost_the_time() -> None:
+    exif = camera()
+    exif.get_ifd(DETAILS)[0x9291] = "\u00b2"
+    assert exif_values(exif)["exif_captured_at"] == datetime(2026, 3, 2, 8, 12, 33, tzinfo=UTC)
+
+
+def test_texts_in_utf8_are_read_and_long_ones_are_cut() -> None:
+    exif = camera()
+    exif[0x010F] = "x" * 30_000
+    data = encoded(photograph(64, 48), "JPEG", exif=exif)
+    data = data.replace(b" Dock 3 ", "Köln☂".encode())
+    found = inspect(data).exif
+    assert found["exif_camera_model"] == "Köln☂" and found["exif_camera_make"] == "x" * 200
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_exif_with_flipped_bytes_never_harms_the_picture(data: st.DataObject) -> None:

@@ -16,6 +16,7 @@ from tests.media.test_exif import PLACE, camera
 from visionloop.errors import InputError
 from visionloop.lake import Lake
 from visionloop.lake.storage import FileInfo
+from visionloop.media.metadata import parse_sidecar
 from visionloop.media.metadata_table import MetadataTable
 from visionloop.media.sources import open_source
 from visionloop.source_config import SourceConfig
@@ -172,10 +173,34 @@ def test_a_sidecar_corrects_the_cameras_clock_and_a_time_zone_is_no_conflict(
     ],
 )
 def test_a_bad_yaml_sidecar_is_told(text: str, told: str) -> None:
-    from visionloop.media.metadata import parse_sidecar
-
     found = parse_sidecar(text.encode(), yaml=True)
     assert told in found.problem and not found.values
+
+
+@pytest.mark.parametrize(
+    ("data", "yaml", "told"),
+    [
+        (b'{"a":' + b"[" * 600 + b"]" * 600 + b"}", False, "nested too deeply"),
+        (b"a: 0x" + b"f" * 6000, True, "too many digits"),
+    ],
+)
+def test_a_sidecar_that_no_column_can_hold_is_told_and_stops_nothing(
+    data: bytes, yaml: bool, told: str
+) -> None:
+    found = parse_sidecar(data, yaml=yaml)
+    assert told in found.problem and not found.values and found.raw == data.decode()
+
+
+def test_half_a_character_and_numbers_that_are_none_can_be_stored(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.photo("a.png", 1)
+    world.put("a.json", '{"half": "x\\ud800", "list": ["\\ud800"], "\\ud801": 1}')
+    world.photo("b.png", 2)
+    world.put("b.yaml", "n: .nan\nl: [.inf, 1]\n")
+    world.ingest()
+    known = world.known()
+    assert (known["a.png"]["half"], known["a.png"]["list"]) == ("x?", '["?"]')
+    assert json.loads(known["b.png"]["raw"]) == {"n": None, "l": [None, 1]}
 
 
 def table_of(path: Path) -> MetadataTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -29,6 +30,15 @@ from visionloop.path_pattern import PathPattern
             "a/b/20260302T101500+0200_0012_1.5e1.jpeg",
             {"at": "2026-03-02T08:15:00+00:00", "shot": 12, "gain": 15.0},
         ),
+        ("{name}.jpg", "my.photo.jpg", {"name": "my.photo"}),
+        ("{a}_{b}.{}", "x_y_z.tar.gz", {"a": "x", "b": "y_z"}),
+        ("{a}_{n:int}_{b}.jpg", "x_y_7_z.jpg", {"a": "x_y", "n": 7, "b": "z"}),
+        ("{a}_{n:int}.jpg", "x_1_2.jpg", {"a": "x_1", "n": 2}),
+        ("**/{a}.{}", "x.jpg", {"a": "x"}),
+        ("{c}/**/{a}.jpg", "u/v/w/x.jpg", {"c": "u", "a": "x"}),
+        ("{c}/**/{a}.jpg", "u/x.jpg", {"c": "u", "a": "x"}),
+        ("{a}(x)[0]+.*|^${n:int}", "q(x)[0]+.*|^$7", {"a": "q", "n": 7}),
+        ("{a}/{}", "Köln ☂/..", {"a": "Köln ☂"}),
         ("{a}/{}", "x/y/z", None),
         ("{a:int}/{}", "x/y", None),
         ("{d:%Y-%m-%d}/{}", "2026-02-30/y", None),
@@ -52,13 +62,27 @@ def test_a_path_is_read_by_its_pattern(
         ("{a", "no partner"),
         ("{a b}", "no name"),
         ("**/{a}/**", "twice"),
-        ("{a}_{b}_{c}_{d}_{e}", "more than 4"),
+        ("a**/{b}", "whole folders"),
     ],
 )
 def test_what_is_no_pattern_is_refused_with_words(pattern: str, told: str) -> None:
     with pytest.raises(ValueError) as error:
         PathPattern(pattern)
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("{a}_{b}_{c}_{d}_{e}.jpg", "_" * 1000 + ".png"),
+        ("**/{a}-{b}-{c}/{d}_{e}_{f}.jpg", ("-" * 99 + "/") * 9 + "_" * 99),
+        ("{a:float}_{b:float}_{c:float}_{d:float}.jpg", "_".join(["1" * 99] * 4)),
+    ],
+)
+def test_no_name_takes_long_to_be_refused(pattern: str, path: str) -> None:
+    begun = time.process_time()
+    assert PathPattern(pattern).values(path) is None
+    assert time.process_time() - begun < 0.5
 
 
 def test_a_pattern_is_checked_with_the_configuration() -> None:

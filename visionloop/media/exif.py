@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from PIL import Image
+
+from visionloop.media.decode import FORMATS
 
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _DATE_TIME, _DATE_TIME_ORIGINAL = 0x0132, 0x9003
@@ -24,12 +27,14 @@ _DETAIL_NUMBERS = {
     "exif_focal_length_mm": 0x920A,
 }
 _MAX_TEXT = 200
+_OFFSET = re.compile(r"([+-])([01][0-9]):([0-5][0-9])")
 
 
 def exif_values(exif: Image.Exif) -> dict[str, Any]:
     """Return what EXIF says of the picture, by column; a broken or empty field is left out.
 
-    ``exif_captured_at`` (UTC), ``exif_utc_offset`` (as written, for example ``+02:00``),
+    ``exif_captured_at`` (UTC; a camera that wrote no offset is taken to have been on UTC),
+    ``exif_utc_offset`` (as written, for example ``+02:00``),
     ``exif_latitude`` and ``exif_longitude`` (degrees, north and east positive), ``exif_altitude``
     (metres above the sea), ``exif_camera_make``, ``…_model`` and ``…_serial``, ``exif_lens``,
     ``exif_exposure_seconds``, ``exif_f_number``, ``exif_iso``, ``exif_focal_length_mm`` and
@@ -39,13 +44,13 @@ def exif_values(exif: Image.Exif) -> dict[str, Any]:
         return {}
     details = _ifd(exif, _EXIF_IFD)
     found: dict[str, Any] = {}
-    if (moment := captured_at(exif)) is not None:
+    written, offset, fraction = _time_fields(exif, details)
+    if (moment := _moment(written, offset, fraction)) is not None:
         found["exif_captured_at"] = moment
-        _, offset, _ = _time_fields(exif, details)
-        if _offset(_text(offset)) is not None:
-            found["exif_utc_offset"] = _text(offset)
-    found |= {name: _text(exif.get(tag))[:_MAX_TEXT] for name, tag in _TEXTS.items()}
-    found |= {name: _text(details.get(tag))[:_MAX_TEXT] for name, tag in _DETAIL_TEXTS.items()}
+        if _offset(offset) is not None:
+            found["exif_utc_offset"] = offset
+    found |= {name: _text(exif.get(tag)) for name, tag in _TEXTS.items()}
+    found |= {name: _text(details.get(tag)) for name, tag in _DETAIL_TEXTS.items()}
     for name, tag in _DETAIL_NUMBERS.items():
         number = _number(details.get(tag))
         found[name] = number if number is not None and number > 0 else None
@@ -63,36 +68,28 @@ def exif_of_bytes(data: bytes) -> dict[str, Any]:
         data: The encoded bytes, or as many of them as hold its header.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return exif_values(image.getexif())
     except Exception:  # broken headers make Pillow raise whatever it meets
         return {}
 
 
-def captured_at(exif: Image.Exif) -> datetime | None:
-    """Return EXIF's time of capture in UTC, None where there is none or it is no time.
-
-    A camera that wrote no offset is taken to have been on UTC.
-    """
-    if not len(exif):
-        return None
-    text, offset, fraction = _time_fields(exif, _ifd(exif, _EXIF_IFD))
+def _moment(written: str, offset: str, fraction: str) -> datetime | None:
     try:
-        moment = datetime.strptime(_text(text)[:19], "%Y:%m:%d %H:%M:%S")
-        digits = _text(fraction)
-        if digits.isdigit():
-            moment += timedelta(microseconds=int(digits[:6].ljust(6, "0")))
-        return moment.replace(tzinfo=_offset(_text(offset)) or UTC).astimezone(UTC)
+        moment = datetime.strptime(written[:19], "%Y:%m:%d %H:%M:%S")
+        if fraction.isascii() and fraction.isdigit():
+            moment += timedelta(microseconds=int(fraction[:6].ljust(6, "0")))
+        return moment.replace(tzinfo=_offset(offset) or UTC).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 
 
-def _time_fields(exif: Image.Exif, details: Mapping[int, Any]) -> tuple[Any, Any, Any]:
+def _time_fields(exif: Image.Exif, details: Mapping[int, Any]) -> tuple[str, str, str]:
     """Return the time, its offset from UTC and its fraction of a second, as they are written."""
-    text = details.get(_DATE_TIME_ORIGINAL)
-    if _text(text):
-        return text, details.get(_OFFSET_TIME_ORIGINAL), details.get(_SUBSEC_ORIGINAL)
-    return exif.get(_DATE_TIME), details.get(_OFFSET_TIME), None
+    if text := _text(details.get(_DATE_TIME_ORIGINAL)):
+        offset, fraction = details.get(_OFFSET_TIME_ORIGINAL), details.get(_SUBSEC_ORIGINAL)
+        return text, _text(offset), _text(fraction)
+    return _text(exif.get(_DATE_TIME)), _text(details.get(_OFFSET_TIME)), ""
 
 
 def _ifd(exif: Image.Exif, tag: int) -> Mapping[int, Any]:
@@ -104,8 +101,8 @@ def _ifd(exif: Image.Exif, tag: int) -> Mapping[int, Any]:
 
 def _place(gps: Mapping[int, Any]) -> dict[str, float]:
     found: dict[str, float] = {}
-    latitude = _degrees(gps.get(2), _text(gps.get(1)), "S", 90.0)
-    longitude = _degrees(gps.get(4), _text(gps.get(3)), "W", 180.0)
+    latitude = _degrees(gps.get(2), _text(gps.get(1)), "NS", 90.0)
+    longitude = _degrees(gps.get(4), _text(gps.get(3)), "EW", 180.0)
     # Devices without a fix write a void status, or the point where equator and meridian meet.
     nowhere = _text(gps.get(9)) == "V" or (latitude == 0.0 and longitude == 0.0)
     if latitude is not None and longitude is not None and not nowhere:
@@ -117,7 +114,7 @@ def _place(gps: Mapping[int, Any]) -> dict[str, float]:
     return found
 
 
-def _degrees(value: Any, reference: str, negative: str, most: float) -> float | None:
+def _degrees(value: Any, reference: str, signs: str, most: float) -> float | None:
     if not isinstance(value, tuple | list) or not 1 <= len(value) <= 3:
         return None
     parts = [_number(part) for part in value]
@@ -126,9 +123,10 @@ def _degrees(value: Any, reference: str, negative: str, most: float) -> float | 
         if part is None or part < 0:
             return None
         degrees += part / units
-    if degrees > most or not reference:
+    sign = reference[:1].upper()
+    if degrees > most or not sign or sign not in signs:
         return None
-    return round(-degrees if reference.upper().startswith(negative) else degrees, 7)
+    return round(-degrees if sign == signs[1] else degrees, 7)
 
 
 def _number(value: Any) -> float | None:
@@ -144,17 +142,22 @@ def _number(value: Any) -> float | None:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        value = value.decode("ascii", "replace")
-    if not isinstance(value, str):
+    if isinstance(value, str):
+        # Pillow reads every text as Latin-1; cameras and phones write UTF-8.
+        value = value[: 4 * _MAX_TEXT].encode("latin-1", "replace")
+    if not isinstance(value, bytes):
         return ""
-    return "".join(c for c in value.partition("\x00")[0] if c.isprintable()).strip()
+    value = value[: 4 * _MAX_TEXT].partition(b"\x00")[0]
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = value.decode("latin-1")
+    return "".join(c for c in text if c.isprintable()).strip()[:_MAX_TEXT]
 
 
 def _offset(text: str) -> timezone | None:
-    try:
-        hours, minutes = text[1:].split(":")
-        shift = timedelta(hours=int(hours), minutes=int(minutes))
-        return timezone(-shift if text[0] == "-" else shift)
-    except (ValueError, IndexError):
+    found = _OFFSET.fullmatch(text)
+    if found is None:
         return None
+    shift = timedelta(hours=int(found[2]), minutes=int(found[3]))
+    return timezone(-shift if found[1] == "-" else shift)

@@ -17,7 +17,7 @@ from PIL import Image
 from visionloop.media import jpeg, sniff
 from visionloop.media.budget import DECODING
 from visionloop.media.decode import MAX_PIXELS, decode_stored, upright
-from visionloop.media.exif import captured_at, exif_values
+from visionloop.media.exif import exif_values
 from visionloop.media.fingerprint import fingerprint_of_grey, reduced
 from visionloop.media.measures import LEAST_SIDE, measures, normalised, saturation
 
@@ -103,7 +103,7 @@ def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Inspection:
         small = picture.reduce(factor) if factor > 1 else picture
         grey = normalised(picture if picture.mode == "L" else picture.convert("L"))
         del found, picture  # the large picture goes before its share does
-    measured = measures(grey)
+    measured, told = measures(grey), exif_values(exif)
     pixels = np.asarray(upright(small, exif))
     thumbnail = _encoded(pixels)
     return Inspection(
@@ -113,13 +113,13 @@ def inspect(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Inspection:
         height=size[1],
         format=form,
         color_mode=color_mode,
-        captured_at=captured_at(exif),
+        captured_at=told.get("exif_captured_at"),
         fingerprint=fingerprint_of_grey(upright(reduced(grey), exif)),
         pixels=hashlib.sha256(f"{size[0]} {size[1]} ".encode() + thumbnail).digest()[:16],
         **measured._asdict(),
         saturation=saturation(pixels),
         attached=sniff.attachment(data, _end(data, form)),
-        exif=exif_values(exif),
+        exif=told,
         thumbnail=thumbnail,
     )
 

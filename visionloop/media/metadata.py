@@ -15,7 +15,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -126,9 +126,8 @@ def parse_sidecar(data: bytes, *, yaml: bool = False) -> Sidecar:
         return Sidecar(raw, {}, f"not {form}: {error}")
     if not isinstance(content, dict):
         return Sidecar(raw, {}, f"a {form} {type(content).__name__} instead of an object")
-    if yaml:
-        raw = _as_json(content)
-    return sidecar_of(content, raw)
+    found = sidecar_of(content, None if yaml else raw)
+    return replace(found, raw=found.raw or raw)
 
 
 def sidecar_of(content: Mapping[str, Any], raw: str | None = None) -> Sidecar:
@@ -140,13 +139,19 @@ def sidecar_of(content: Mapping[str, Any], raw: str | None = None) -> Sidecar:
     """
     values: dict[str, Value] = {}
     collisions = []
-    for name, value in sorted(_flat(content), key=lambda pair: pair[0]):
-        column = column_name(name)
-        if column in values:
-            collisions.append(column)
-        elif (typed := _typed(value)) is not None:
-            values[column] = typed
-    return Sidecar(_as_json(content) if raw is None else raw, values, "", tuple(collisions))
+    try:
+        for name, value in sorted(_flat(content), key=lambda pair: pair[0]):
+            column = column_name(name)
+            if column in values:
+                collisions.append(column)
+            elif (typed := _typed(value)) is not None:
+                values[column] = typed
+        raw = _as_json(content) if raw is None else raw
+    except RecursionError:
+        return Sidecar(raw or "", {}, "nested too deeply")
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return Sidecar(raw or "", {}, "a number has too many digits")
+    return Sidecar(raw, values, "", tuple(collisions))
 
 
 def combined(origins: Sequence[tuple[str, Sidecar]]) -> Sidecar | None:
@@ -198,7 +203,8 @@ def _of_yaml(text: str) -> Any:
 
 def _as_json(content: Any) -> str:
     plain = _plain_keys(content)
-    return json.dumps(plain, ensure_ascii=False, sort_keys=True, default=_written)
+    text = json.dumps(plain, ensure_ascii=False, sort_keys=True, default=_written)
+    return text.encode("utf-8", "replace").decode()
 
 
 def _plain_keys(content: Any) -> Any:
@@ -207,6 +213,8 @@ def _plain_keys(content: Any) -> Any:
         return {str(name): _plain_keys(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
         return [_plain_keys(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None  # which JSON has no word for
     return content
 
 
@@ -324,7 +332,9 @@ def _typed(value: Any) -> Value | None:
             return _typed(value.isoformat())
         case str():
             moment = _moment(value)
-            return Value("text", value, value) if moment is None else Value("time", moment, value)
+            # Half a surrogate pair, which JSON can write and no table holds.
+            text = value.encode("utf-8", "replace").decode()
+            return Value("text", text, text) if moment is None else Value("time", moment, value)
         case _:
             text = _as_json(value)
             return Value("text", text, text)
