@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,9 @@ from visionloop.lake.schemas import arrow_schema
 from visionloop.lake.storage import Storage, StorageError, open_storage, storage_of
 from visionloop.media.budget import DECODING
 from visionloop.media.decode import decode_rgb
+
+if TYPE_CHECKING:
+    from visionloop.lake import Lake, Run
 
 T = TypeVar("T")
 
@@ -147,3 +150,27 @@ def unreadable_flags(unreadable: Iterable[Loaded[Any]], *, stage: str) -> pa.Tab
         for loaded in unreadable
     ]
     return pa.Table.from_pylist(rows, schema=arrow_schema("flags"))
+
+
+def flag_unreadable(
+    lake: Lake, run: Run, unreadable: Iterable[Loaded[Any]], tried: Container[str], *, stage: str
+) -> None:
+    """Flag samples that a stage cannot read, and take back the flags of what it could read again.
+
+    Args:
+        lake: The lake, whose newest flags are looked at.
+        run: The stage's run.
+        unreadable: What `load_images` yielded with a reason.
+        tried: Ids of all samples that the stage tried to read.
+        stage: Its name.
+    """
+    found = list(unreadable)
+    mine = f"stage == '{stage}' and kind == 'unreadable'"
+    held = lake.read("flags", columns=["subject"], where=mine)["subject"].to_pylist()
+    names = {subject for subject in held if subject in tried}
+    names |= {loaded.sample_id for loaded in found}
+    if names:
+        subjects = ", ".join(f"'{name}'" for name in sorted(names))
+        run.replace(
+            "flags", unreadable_flags(found, stage=stage), f"{mine} and subject in ({subjects})"
+        )

@@ -66,6 +66,11 @@ class Finished:
     names: list[str]
     reasons: dict[str, str]
 
+    @property
+    def done(self) -> set[str]:
+        """The samples that nothing lacks of: who could not be read may be readable later."""
+        return {name for name in self.names if name not in self.reasons}
+
 
 def key(space: str, model_id: str) -> str:
     """Return what the names of files of one embedding space and one model begin with."""

@@ -91,6 +91,8 @@ def evaluate(
     Raises:
         InputError: There is no such model, or its bundle is another's.
     """
+    from visionloop.inference.images import flag_unreadable
+
     loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     candidate = find_experiment(opened, model_id)
     own_id = candidate["model_id"]
@@ -137,8 +139,7 @@ def evaluate(
         for one in measured:
             if one is not before:
                 _write_experiment(run, one, verdict if one is own else None)
-        if unreadable:
-            _flag(run, unreadable)
+        flag_unreadable(opened, run, unreadable, holdout.media, stage="evaluate")
         run.set_round(
             outcome="" if verdict.passed else "kept",
             counts={"accuracy": own.evaluation.accuracy if own.evaluation else None},
@@ -279,17 +280,6 @@ def _write_experiment(run: Run, one: Measured, verdict: Verdict | None) -> None:
     # The row stays the round's and the run's that trained it.
     rows = pa.Table.from_pylist([row], schema=arrow_schema("experiments"))
     run.replace("experiments", rows, f"model_id == '{row['model_id']}'")
-
-
-def _flag(run: Run, unreadable: list[Loaded[Any]]) -> None:
-    from visionloop.inference.images import unreadable_flags
-
-    subjects = ", ".join(f"'{loaded.sample_id}'" for loaded in unreadable)
-    run.replace(
-        "flags",
-        unreadable_flags(unreadable, stage="evaluate"),
-        f"stage == 'evaluate' and subject in ({subjects})",
-    )
 
 
 def _report(

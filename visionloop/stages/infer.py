@@ -91,6 +91,7 @@ def infer(
         VisionloopError: The files of the shards are not there.
     """
     from visionloop.inference.embedding import finish
+    from visionloop.inference.images import flag_unreadable
     from visionloop.inference.pending import find_pending
     from visionloop.inference.results import held_results, remove_done
     from visionloop.progress import progress
@@ -107,7 +108,8 @@ def infer(
         models = models_in_use(loop, opened, media, lake_version)
         pending = find_pending(opened, media, models, version)
         held = held_results(opened, models)
-        finished = {name for file in held for name in file.names}
+        # The shards of this run have just tried; what an earlier one could not read is tried here.
+        finished = {name for file in held for name in (file.names if n_shards else file.done)}
         rest = pending.without(finished)
         _refuse_too_many(rest, n_shards, loop)
         with progress("infer", total=len(rest.ids()), unit="images") as bar:
@@ -116,7 +118,7 @@ def infer(
         added = _add(opened, run, models, pending, held)
         added.from_shards = len(finished.intersection(pending.ids()))
         todo = set(pending.ids())
-        _flag(opened, run, added.unreadable, todo)
+        flag_unreadable(opened, run, added.unreadable, todo, stage="infer")
         version = run.commit(
             counts={
                 "in": len(todo),
@@ -167,6 +169,7 @@ def _add(
     from visionloop.inference.results import read_result
 
     added = _Added()
+    unreadable: dict[str, Loaded[Any]] = {}
     left = pending
     for file in files:
         wanted = left.only(file.names)
@@ -179,21 +182,28 @@ def _add(
                 where=file.uri,
                 remedy="Start the pipeline again: it goes on from what both have written",
             )
+        unreadable |= {one.sample_id: one for one in _unreadable(table)}
         _add_file(run, table, wanted, models, added)
-        # A sample may be finished twice, by two runs at once: it is added once.
-        left = left.without(file.names)
+        # A sample may be finished twice, by two runs at once: it is added once. One that could not
+        # be read may have been read by a later try.
+        left = left.without(file.done)
+    missing = set(left.ids())
+    added.unreadable = [one for name, one in sorted(unreadable.items()) if name in missing]
     return added
 
 
-def _add_file(run: Run, table: pa.Table, wanted: Pending, models: Models, added: _Added) -> None:
+def _unreadable(table: pa.Table) -> list[Loaded[Any]]:
     from visionloop.inference.images import Loaded
 
-    names = set(wanted.ids())
-    for row in table.select(["sample_id", "uri", "reason", "detail"]).to_pylist():
-        if row["reason"] and row["sample_id"] in names:
-            added.unreadable.append(
-                Loaded(row["sample_id"], row["uri"], None, row["reason"], row["detail"])
-            )
+    rows = table.select(["sample_id", "uri", "reason", "detail"]).to_pylist()
+    return [
+        Loaded(row["sample_id"], row["uri"], None, row["reason"], row["detail"])
+        for row in rows
+        if row["reason"]
+    ]
+
+
+def _add_file(run: Run, table: pa.Table, wanted: Pending, models: Models, added: _Added) -> None:
     added.embedded += _add_vectors(
         run, table, "vector", models.embedder.space, wanted.to_embed, wanted.broken
     )
@@ -257,27 +267,6 @@ def _predictions(table: pa.Table, wanted: set[str], models: Models) -> pa.Table:
             "predicted_at": rows["predicted_at"],
         }
     )
-
-
-def _flag(
-    lake: Lake,
-    run: Run,
-    unreadable: list[Loaded[Any]],
-    tried: set[str],
-) -> None:
-    """Flag what cannot be read, and take back the flags of what can be read again."""
-    from visionloop.inference.images import unreadable_flags
-
-    held = lake.read("flags", columns=["subject"], where="stage == 'infer'")
-    stale = {subject for subject in held["subject"].to_pylist() if subject in tried}
-    stale |= {loaded.sample_id for loaded in unreadable}
-    if stale:
-        subjects = ", ".join(f"'{subject}'" for subject in sorted(stale))
-        run.replace(
-            "flags",
-            unreadable_flags(unreadable, stage="infer"),
-            f"stage == 'infer' and subject in ({subjects})",
-        )
 
 
 def _page(models: Models, added: _Added, n_samples: int) -> str:

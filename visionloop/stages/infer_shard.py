@@ -55,7 +55,8 @@ def infer_shard(
     """Embed and predict the samples of one shard, and leave files for `infer` to commit.
 
     It reads the list of its samples and their images, no table. What was finished is kept every
-    4,096 samples: a second try, or the round's next run, goes on behind it.
+    4,096 samples: a second try, or the round's next run, goes on behind it, and tries again what
+    could not be read.
 
     Args:
         config: Text or URI of a ``loop.yaml``.
@@ -95,7 +96,13 @@ def infer_shard(
         with progress("infer_shard", total=n, unit="images") as bar:
             held, n_before = _finish(opened, order, models, shard, bar)
             rate = bar.rate
-        reasons = {name: reason for file in held for name, reason in file.reasons.items()}
+        done = {name for file in held for name in file.done}
+        reasons = {
+            name: reason
+            for file in held
+            for name, reason in file.reasons.items()
+            if name not in done
+        }
     counts = {
         "n_samples": n,
         "n_finished_before": n_before,
@@ -122,7 +129,7 @@ def _finish(
     for pause in (*PAUSES, None):
         try:
             held = held_results(lake, models, shard)
-            before = {name for file in held for name in file.names}
+            before = {name for file in held for name in file.done}
             n_before = len(before) if n_before is None else n_before
             bar.advance(max(0, len(before) - bar.done))
             rest = order.pending.without(before)

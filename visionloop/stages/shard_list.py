@@ -35,7 +35,7 @@ def list_shards(loop: LoopConfig, lake: Lake, version: str, shard_size: int = 0)
     media = lake.media(version=version)
     models = models_in_use(loop, lake, media, version)
     pending = find_pending(lake, media, models, version)
-    finished = (name for file in held_results(lake, models) for name in file.names)
+    finished = (name for file in held_results(lake, models) for name in file.done)
     rest = pending.without(finished)
     if len(rest.ids()) <= few:
         return []

@@ -264,7 +264,7 @@ def _row(plan: Plan, result: Result) -> dict[str, Any]:
 
 def _write(plan: Plan, result: Result, row: dict[str, Any], run: Run, lake: Lake) -> None:
     """Write the experiment, its training set, and what could not be read."""
-    from visionloop.inference.images import Loaded, unreadable_flags
+    from visionloop.inference.images import Loaded, flag_unreadable
     from visionloop.lake.schemas import arrow_schema
 
     used = plan.training_set.without(one.sample_id for one in result.unread)
@@ -272,13 +272,10 @@ def _write(plan: Plan, result: Result, row: dict[str, Any], run: Run, lake: Lake
         run.append("training_sets", used.table())
     rows = pa.Table.from_pylist([row], schema=arrow_schema("experiments"))
     run.replace("experiments", rows, f"model_id == '{plan.model_id}'")
-    if result.unread:
-        unread: list[Loaded[Any]] = [
-            Loaded(one.sample_id, one.uri, None, one.reason, one.detail) for one in result.unread
-        ]
-        subjects = ", ".join(f"'{one.sample_id}'" for one in unread)
-        flags = unreadable_flags(unread, stage="train")
-        run.replace("flags", flags, f"stage == 'train' and subject in ({subjects})")
+    unread: list[Loaded[Any]] = [
+        Loaded(one.sample_id, one.uri, None, one.reason, one.detail) for one in result.unread
+    ]
+    flag_unreadable(lake, run, unread, set(plan.training_set.sample_ids), stage="train")
 
 
 def _leave_bundle(lake: Lake, row: dict[str, Any], model: Artifact) -> None:
