@@ -156,6 +156,18 @@ def test_predictions_of_another_model_come_in_and_go_out(lake: Lake, tmp_path: P
         out(lake, "lightly", tmp_path / "none", model="mine")
 
 
+def test_a_detector_that_found_nothing_says_so_and_a_classifier_does_not(
+    lake: Lake, tmp_path: Path
+) -> None:
+    empty = [Annotated("a.png", width=20, height=10, boxes=())]
+    classes = [Annotated("a.png", width=20, height=10, labels=("cat",), score=0.5)]
+    for model, records in (("detector", empty), ("classifier", classes)):
+        bring(lake, "lightly", made(tmp_path / model, "lightly", records), model=model)
+        out(lake, "lightly", tmp_path / model / "out", model=model)
+        again = list(read_set("lightly", str(tmp_path / model / "out")))
+        assert [record.boxes for record in again] == [records[0].boxes]
+
+
 def test_metadata_is_added_and_what_the_lake_knew_stays(lake: Lake, tmp_path: Path) -> None:
     bring(lake, "coco", made(tmp_path, "coco", [RECORDS[0], RECORDS[2]]))
     more = [
