@@ -11,7 +11,9 @@ from tests.selection.small_lake import ids, vectors
 from visionloop.selection.config import parse_selection_config
 from visionloop.selection.engine import Selection, select
 from visionloop.selection.explain import explain, strongest
+from visionloop.selection.objectives import FLOOR
 from visionloop.selection.pool import Pool
+from visionloop.selection.record import picks_table, selection_rows
 
 N = 30
 EMBEDDINGS = {"type": "EMBEDDINGS"}
@@ -66,6 +68,26 @@ def test_what_has_no_say_explains_nothing() -> None:
 def test_of_a_negative_strength_the_smallest_value_is_the_strongest_reason() -> None:
     assert strongest({"negative_similarity": 0.1, "margin": 0.8}) == "negative_similarity"
     assert strongest({"negative_similarity": 0.9, "margin": 0.8}) == "margin"
+
+
+def test_the_smallest_value_that_there_is_explains_nothing() -> None:
+    assert explain({"margin": FLOOR}).startswith("Nothing was known of it that sets it apart")
+    assert "hesitates" not in explain({"margin": FLOOR, "diversity": 0.2})
+    assert "range" in explain({"range_speed": FLOOR})
+
+
+def test_a_value_over_the_best_of_its_step_is_no_figure_to_show() -> None:
+    found = chosen((EMBEDDINGS, {"type": "PROBCOVER", "radius": 0.9}))
+    assert found.picks[0].objectives == {"probcover": 1.0}
+    assert said(found).endswith("close to many images that nothing labelled is close to.")
+    assert explain({"probcover": 1.0, "margin": 0.6}).endswith("(margin 0.60).")
+
+
+def test_a_table_of_picks_has_0_where_an_objective_had_nothing_to_add() -> None:
+    covered = chosen((EMBEDDINGS, {"type": "PROBCOVER", "radius": 1.4}), n=10)
+    table = picks_table(selection_rows(covered, model_id=""))
+    assert table["probcover"].to_pylist()[0] == 1.0 and table["probcover"].to_pylist()[-1] == 0.0
+    assert table["why"].to_pylist()[-1].startswith("Nothing was known of it that sets it apart")
 
 
 def test_a_range_is_explained_by_the_sum() -> None:

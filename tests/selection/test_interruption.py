@@ -257,3 +257,19 @@ def test_a_name_that_is_none_is_refused_before_anything_is_selected(
     )
     assert done.returncode == 2 and "letters, digits" in done.stderr
     assert not (tmp_path / "state").exists()
+
+
+def test_an_interrupt_says_that_the_picks_are_lost_where_they_cannot_be_kept(
+    crowded: Lake, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-c", LOST, *command(crowded, tmp_path, "-n", 100)[3:]],
+        env=environ(tmp_path) | {"XDG_STATE_HOME": str(tmp_path / "file")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert done.returncode == 1 and "the picks so far are lost" in done.stderr, done.stderr
+    assert "what was finished is kept" not in done.stderr

@@ -201,8 +201,13 @@ def _select(lake: Lake, settings: _Settings, args: argparse.Namespace, keeper: K
                     course=keeper.course,
                     watch=watch,
                 )
-        except BaseException:
+        except BaseException as error:
             keeper.write()
+            if keeper.why_not and isinstance(error, KeyboardInterrupt):
+                raise VisionloopError(
+                    f"Stopped by the keyboard; the picks so far are lost: {keeper.why_not}",
+                    remedy="Let XDG_STATE_HOME name a folder that can be written to",
+                ) from None
             raise
     return made
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from visionloop.selection.naming import NEGATIVE, RANGE, ZERO, parts_of
+from visionloop.selection.objectives import FLOOR
 
 _SAYINGS = {
     "coverage": "typical of a group of images with few labels",
@@ -59,6 +60,8 @@ _OPPOSITES = {
     "probcover": "far from most images that nothing labelled is close to",
     "random": "drawn at random",
 }
+# Their values are over the best of their step: alone, every pick has 1.
+_RELATIVE = {"probcover"}
 _TRAITS = {"coverage", "typicality", "diversity", "similarity", "probcover", "random"}
 
 
@@ -67,7 +70,7 @@ def explain(objectives: Mapping[str, float | None], *, arm: str = "selected") ->
 
     Args:
         objectives: Each objective's value at the step of the pick, as in the table `selections`;
-            None where it was not known.
+            None where it was not known. The smallest that there is says as little.
         arm: `selected`, `random` or `unknown`.
 
     Returns:
@@ -84,8 +87,12 @@ def explain(objectives: Mapping[str, float | None], *, arm: str = "selected") ->
     # A second reason is told when it is a strong one.
     strong = [name for name, value in ranked[:2] if _wanted(name, value) >= 0.5]
     reasons = [_say(name) for name in strong or [ranked[0][0]]]
-    numbers = ", ".join(f"{_label(name)} {value:.2f}" for name, value in ranked[:3])
-    return f"Picked because {' and '.join(reasons)} ({numbers})."
+    numbers = ", ".join(
+        f"{_label(name)} {value:.2f}"
+        for name, value in ranked[:3]
+        if parts_of(name)[2].rstrip("_23456789") not in _RELATIVE
+    )
+    return f"Picked because {' and '.join(reasons)}" + (f" ({numbers})." if numbers else ".")
 
 
 def strongest(objectives: Mapping[str, float | None]) -> str:
@@ -98,7 +105,9 @@ def _ranked(objectives: Mapping[str, float | None]) -> list[tuple[str, float]]:
     known = [
         (name, value)
         for name, value in objectives.items()
-        if value is not None and not name.startswith(ZERO)
+        if value is not None
+        and not name.startswith(ZERO)
+        and (_wanted(name, value) > FLOOR or parts_of(name)[1] == RANGE)
     ]
     return sorted(known, key=lambda item: (-_wanted(*item), item[0]))
 

@@ -194,7 +194,12 @@ def _listed(uri: str) -> set[str]:
         text = open_storage(uri).read(uri).decode("utf-8-sig")
     except (StorageError, UnicodeDecodeError) as error:
         raise InputError(
-            "cannot read the sample ids of a query",
+            "cannot read the sample ids of a query: "
+            + (
+                error.what.removeprefix("cannot read: ")
+                if isinstance(error, StorageError)
+                else "it is no text in UTF-8"
+            ),
             where=uri,
             remedy="Give a text file with a sample id a line, or a CSV file with `sample_id`",
         ) from error

@@ -19,6 +19,7 @@ from visionloop.selection.explain import explain
 from visionloop.selection.greedy import Course
 from visionloop.selection.material import Material, read_material
 from visionloop.selection.notes import notes
+from visionloop.selection.objectives import FLOOR
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
@@ -66,12 +67,17 @@ def picks_table(rows: pa.Table) -> pa.Table:
         "propensity": pa.array([row["propensity"] for row in picks], pa.float64()),
     }
     for name in names:
-        columns[name] = pa.array([each.get(name) for each in values], pa.float64())
+        columns[name] = pa.array([_shown(each.get(name)) for each in values], pa.float64())
     columns["nearest_chosen"] = pa.array([row["nearest_chosen"] for row in picks], pa.string())
     columns["nearest_distance"] = pa.array([row["nearest_distance"] for row in picks], pa.float64())
     why = [explain(each, arm=row["arm"]) for each, row in zip(values, picks, strict=True)]
     columns["why"] = pa.array(why, pa.string())
     return pa.table(columns)
+
+
+def _shown(value: float | None) -> float | None:
+    """Return an objective's value without what keeps its logarithm finite."""
+    return 0.0 if value is not None and value <= FLOOR else value
 
 
 @dataclass(frozen=True)
