@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from tests import servers
 from tests.lake.erasable import SPACE, erase_all, exchange, identity, picture, small, vector
 from tests.media.pictures import encoded, photograph
+from visionloop.config import load_config
 from visionloop.lake import Lake
 from visionloop.lake.backup import backup
 from visionloop.lake.checking import check
@@ -22,7 +24,10 @@ from visionloop.lake.erasing.scanning import Scanner
 from visionloop.lake.erasing.tombstones import Tombstones
 from visionloop.lake.erasing.traces import BYTES, ID, URI, Traces
 from visionloop.lake.restore import restore
-from visionloop.lake.storage import open_storage
+from visionloop.lake.storage import FileInfo, FileStorage, name_of, open_storage
+from visionloop.media.inspect import sample_id_of
+from visionloop.media.intake import count_new
+from visionloop.media.known import COLUMNS, Known
 from visionloop.stages.harvest import harvest
 from visionloop.stages.ingest import ingest
 
@@ -64,6 +69,76 @@ def test_an_ingest_leaves_out_what_was_erased(tmp_path: Path, copy: bool) -> Non
     again = erase_all(lake, gone)
     assert again.proof is not None and again.proof.clean and again.tables == {}
     assert [found for found in check(lake) if found.broken] == []
+
+
+def test_a_file_that_holds_what_was_erased_is_read_once_and_then_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.png").write_bytes(encoded(photograph(40, 32, number)))
+    settings = {"name": "test", "lake": str(tmp_path / "lake"), "sources": [{"uri": str(folder)}]}
+    config = json.dumps(settings)
+    ingest(config=config)
+    lake = Lake.open(str(tmp_path / "lake"), loop="test")
+    rows = lake.read("files").to_pylist()
+    gone = next(row["sample_id"] for row in rows if row["uri"].endswith("/1.png"))
+    read: list[str] = []
+    original = FileStorage.read_listed
+
+    def noted(self: FileStorage, info: FileInfo) -> bytes:
+        read.append(name_of(info.uri))
+        return original(self, info)
+
+    monkeypatch.setattr(FileStorage, "read_listed", noted)
+
+    def ingested() -> tuple[list[str], int]:
+        read.clear()
+        told = ingest(config=config)
+        assert (told.n_files, told.n_new) == (len(list(folder.iterdir())), 0)
+        known = Known.read(
+            lake.batches("files", columns=COLUMNS), erased=Tombstones.of(lake), skipped_too=True
+        )
+        return sorted(read), count_new(load_config(config).sources, known)
+
+    assert erase_all(lake, gone).proof is not None
+    assert ingested() == ([], 0), "where it lay is known, and a watch sees nothing new"
+    (folder / "copy.png").write_bytes((folder / "1.png").read_bytes())
+    assert ingested() == (["copy.png"], 0)
+    assert ingested() == ([], 0)
+    # Of another generation nobody knows what it holds.
+    os.utime(folder / "1.png", ns=(1, 1))
+    assert ingested() == (["1.png"], 0)
+    assert ingested() == ([], 0)
+    assert [row["uri"][-5:] for row in lake.read("files").to_pylist()] == ["0.png", "2.png"]
+    assert gone not in lake.read("samples")["sample_id"].to_pylist()
+    again = erase_all(lake, gone)
+    assert again.proof is not None and again.proof.clean
+    assert [found for found in check(lake) if found.broken] == []
+    # Other bytes at the place are a picture of their own.
+    (folder / "1.png").write_bytes(encoded(photograph(40, 32, 7)))
+    assert ingest(config=config).n_new == 1
+
+
+def test_a_stage_at_work_is_not_refused_when_an_ingest_meets_what_was_erased_before(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(2):
+        (folder / f"{number}.png").write_bytes(encoded(photograph(40, 32, number)))
+    settings = {"name": "test", "lake": str(tmp_path / "lake"), "sources": [{"uri": str(folder)}]}
+    ingest(config=json.dumps(settings))
+    lake = Lake.open(str(tmp_path / "lake"), loop="test")
+    erase_all(lake, sample_id_of((folder / "1.png").read_bytes()))
+    held = Tombstones.of(lake)
+    with Lake.open(lake.uri, loop="test").run(stage="infer") as run:
+        (folder / "copy.png").write_bytes((folder / "1.png").read_bytes())
+        ingest(config=json.dumps(settings))
+        assert len(Tombstones.of(lake).files) == len(held.files) + 1
+        run.append("predictions", pa.table({"sample_id": ["x"], "model_id": ["m"]}))
+        run.commit()
 
 
 def test_a_harvest_rejects_requests_that_carry_what_was_erased(tmp_path: Path) -> None:

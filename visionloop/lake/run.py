@@ -18,6 +18,7 @@ from visionloop import __version__
 from visionloop.errors import InputError, StaleRead, VisionloopError
 from visionloop.lake import data_files, rounds, tables, vector_files, versions
 from visionloop.lake.catalog import catalog_errors
+from visionloop.lake.erasing.tombstones import erased_between
 from visionloop.lake.lock import writer_lock
 from visionloop.lake.schemas import EMBEDDINGS_PREFIX, ERASED, arrow_schema
 
@@ -299,15 +300,10 @@ class Run(AbstractContextManager["Run"]):
 
     def _refuse_erased(self) -> None:
         """Refuse what was read before samples were erased: it may tell of them."""
-        head = self._head.tables.get(ERASED)
-        if head is None or self.base == self._head.id:
+        head = self._head
+        if ERASED not in head.tables or self.base == head.id:
             return
-        try:
-            read = versions.find(self._stage_runs, self.base).tables.get(ERASED)
-        except InputError:
-            read = None  # the erasure has dropped that version
-        table = self._lake.table(ERASED)
-        if table is None or not data_files.holds_the_same(table, read, head):
+        if erased_between(self._lake, self.base, head.id):
             raise StaleRead(
                 f"samples were erased while the stage {self._stage} worked",
                 where=f"loop {self._lake.loop} of {self._lake.uri}",

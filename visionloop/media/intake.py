@@ -140,7 +140,7 @@ def list_sources(
 def count_new(
     sources: Sequence[SourceConfig], known: Known, label_files: Iterable[str] = ()
 ) -> int:
-    """Return how many files, containers included, a listing shows that are not known; see `scan`."""
+    """Count the files, containers included, that are listed and not known; see `scan`."""
     listing = Listing()
     return sum(not work.only_metadata for work in scan(sources, known, listing, label_files))
 
@@ -194,7 +194,10 @@ def _unknown(number: int, media: list[Entry], known: Known, counts: Counter[str]
     marks = files.or_none(map(sidecar_mark, media))
     for entry, row, mark in zip(media, rows.tolist(), marks.tolist(), strict=True):
         if row < 0:
-            yield Work(number, entry)
+            if known.erased.has_file(entry.info.uri, entry.info.generation):
+                counts[KNOWN] += 1  # what was erased has no row, and is not read again
+            else:
+                yield Work(number, entry)
             continue
         state = files.STATES[known.states[row]]
         if entry.role == CONTAINER:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from visionloop.lake.erasing.tombstones import Tombstones
 from visionloop.media.sources.entries import INSIDE
 
 # States of a row of `files`, as numbers.
@@ -64,6 +65,7 @@ class Known:
         sources: int16 [n]: numbers of the roots.
         roots: The roots by number.
         seen: bool [n]: whether a listing has shown the file.
+        erased: What is known of files of erased samples, which have no rows.
     """
 
     files: Words
@@ -74,15 +76,23 @@ class Known:
     sources: NDArray[np.int16]
     roots: dict[str, int]
     seen: NDArray[np.bool_]
+    erased: Tombstones = field(default_factory=Tombstones)
     _by_container: NDArray[np.intp] | None = None
 
     @classmethod
-    def read(cls, batches: Iterable[pa.RecordBatch], *, skipped_too: bool = False) -> Known:
+    def read(
+        cls,
+        batches: Iterable[pa.RecordBatch],
+        *,
+        skipped_too: bool = False,
+        erased: Tombstones | None = None,
+    ) -> Known:
         """Build it from the table `files`.
 
         Args:
             batches: Its rows, with the columns `COLUMNS`.
             skipped_too: Whether a file that could only be skipped so far is known, too.
+            erased: What was erased from the lake.
         """
         parts: list[tuple[NDArray[Any], ...]] = []
         roots: dict[str, int] = {}
@@ -119,6 +129,7 @@ class Known:
             sources_,
             roots,
             np.zeros(len(order), bool),
+            erased or Tombstones(),
         )
 
     def __len__(self) -> int:

@@ -39,10 +39,12 @@ def list_now(
     Raises:
         StorageError: A source cannot be listed.
     """
+    from visionloop.lake.erasing.tombstones import Tombstones
     from visionloop.media.intake import list_sources
     from visionloop.media.known import COLUMNS, Known
 
-    known = Known.read(lake.batches("files", columns=COLUMNS, version=version))
+    batches = lake.batches("files", columns=COLUMNS, version=version)
+    known = Known.read(batches, erased=Tombstones.of(lake, version=version))
     return list_sources(
         loop.sources,
         known,

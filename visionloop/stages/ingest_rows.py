@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from visionloop.lake.erasing.tombstones import REASON, Tombstones
+from visionloop.lake.schemas import ERASED
 from visionloop.media import records
 from visionloop.media.holdout import HOLDOUT, RESERVED
 from visionloop.media.intake import NEW, Listing
@@ -163,6 +165,7 @@ def _write_parts(
     roots = ingest.listing.roots
     waiting: dict[str, list[pa.Table]] = {"files": [], "samples": [], "thumbnails": []}
     sidecars: dict[str, Sidecar] = {}
+    erased: set[tuple[str, str]] = set()
     renewed: dict[str, Sidecar] = {}
     everywhere = rows.of_kind(NEW)
     start = weight = n_waiting = 0
@@ -195,6 +198,7 @@ def _write_parts(
                     sidecars[ids_[row]] = sidecar
                 elif sidecar is not None and file in speaks:
                     renewed[speaks[file]] = sidecar
+            erased |= _erased_files(table)
             told.add(table, rows, start)
             start += n
             weight += part.rows.nbytes + (part.pictures.nbytes if part.pictures is not None else 0)
@@ -203,6 +207,15 @@ def _write_parts(
                 flush()
                 weight = n_waiting = 0
         flush()
+    if erased:
+        held = Tombstones.of(ingest.lake, version=ingest.run.base)
+        ingest.run.append(ERASED, held.with_more([], erased).rows(held, ingest.now))
+
+
+def _erased_files(part: pa.Table) -> set[tuple[str, str]]:
+    """Return URI and generation of a part's files that hold what was erased."""
+    mine = part.filter(pc.equal(pc.coalesce(part["reason"].cast(pa.string()), ""), REASON))
+    return set(zip(mine["uri"].to_pylist(), mine["generation"].to_pylist(), strict=True))
 
 
 def _write_metadata(

@@ -78,12 +78,14 @@ def look(loop: LoopConfig, lake: Lake, *, run_id: str = "", n_samples: int = 0) 
 
 def _unknown_files(loop: LoopConfig, lake: Lake, version: str) -> int:
     """Count the files that the lake has no row of, whatever became of those that it has."""
+    from visionloop.lake.erasing.tombstones import Tombstones
     from visionloop.media.intake import count_new
     from visionloop.media.known import COLUMNS, Known
 
     batches = lake.batches("files", columns=COLUMNS, version=version)
     # What could not be read before is tried again by the next round, and starts none by itself.
-    known = Known.read(batches, skipped_too=True)
+    erased = Tombstones.of(lake, version=version)
+    known = Known.read(batches, skipped_too=True, erased=erased)
     return count_new(loop.sources, known, label_files(loop))
 
 

@@ -53,6 +53,7 @@ class Gathered:
         traces: What tells of them.
         known: Those of them that the lake holds anything of.
         originals: Where each lies or lay outside of the lake.
+        files: URI and generation of the files that an ingest found them in.
         sidecars: Files beside those that told something of them.
         tasks: Ids of label requests at a provider, as ``provider: id``.
         models: Models that were trained with them.
@@ -62,6 +63,7 @@ class Gathered:
     traces: Traces
     known: set[str] = field(default_factory=set)
     originals: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    files: set[tuple[str, str]] = field(default_factory=set)
     sidecars: set[str] = field(default_factory=set)
     tasks: set[str] = field(default_factory=set)
     models: list[Model] = field(default_factory=list)
@@ -174,9 +176,11 @@ def _places(lakes: Sequence[Lake], wanted: pa.Array, found: Gathered) -> set[str
     for lake in lakes:
         rows = _Rows(lake)
         for name, places in columns.items():
-            for part in rows.of(name, "sample_id", *places, "sidecar"):
+            for part in rows.of(name, "sample_id", *places, "sidecar", "generation"):
                 for row in _mine(part, "sample_id", wanted).to_pylist():
                     found.sidecars |= set(_sidecars(row))
+                    if row.get("generation"):
+                        found.files.add((row["uri"], row["generation"]))
                     for place in places:
                         if row.get(place):
                             mine[row[place]].add(row["sample_id"])

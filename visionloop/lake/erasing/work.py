@@ -123,7 +123,7 @@ def erase(
     )
     if not dry_run:
         _write_journal(lakes[0], found, begun)
-    stones = Tombstones.of_all(lakes).with_more(found.traces.ids)
+    stones = Tombstones.of_all(lakes).with_more(found.traces.ids, found.files)
     for lake in lakes:
         advance(f"tables of {lake.loop}")
         with catalog_errors(lake.catalog_uri, files=lake.uri):
@@ -196,6 +196,7 @@ def _found(
     found.traces |= before
     for uri, samples in (begun.get("originals") or {}).items():
         found.originals[uri] |= set(samples)
+    found.files |= {(uri, generation) for uri, generation in begun.get("files") or ()}
     found.sidecars |= set(begun.get("sidecars") or ())
     found.tasks |= set(begun.get("tasks") or ())
     found.runs |= set(begun.get("runs") or ())
@@ -228,6 +229,7 @@ def _write_journal(lake: Lake, found: Gathered, begun: dict[str, Any]) -> None:
     told = {
         "begun_at": begun.get("begun_at") or datetime.now(UTC).isoformat(),
         "traces": found.traces.to_json(),
+        "files": sorted(found.files),
         "sidecars": sorted(found.sidecars),
         "originals": {uri: sorted(samples) for uri, samples in found.originals.items()},
         "tasks": sorted(found.tasks),
@@ -248,7 +250,7 @@ def _tables(lake: Lake, traces: Traces, stones: Tombstones, done: Erasure) -> No
     if done.dry_run:
         _foretell(suspects, wanted, done)
         return
-    if wanted or len(held.names) < len(stones.names):
+    if wanted or len(held.names) < len(stones.names) or held.files < stones.files:
         _rewrite(suspects, held, stones, done)
     with writer_lock(lake.catalog_uri, lake.loop):
         suspects.look()
