@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.media.frames import frames
 from visionloop.media import near_duplicates as module
 from visionloop.media.near_duplicates import NEVER, near_duplicates, nearest_earlier, within_of
 
@@ -112,3 +113,32 @@ def test_nothing_has_no_near_duplicates() -> None:
         assert pairs.shape == (0, 2) and bits.shape == (0,)
         row, _ = nearest_earlier(np.zeros((n, 4), np.uint64), 0, 10)
         assert (row == -1).all() and len(row) == n
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.1, 0.2])
+@pytest.mark.parametrize("few", [0, 1 << 60])
+def test_of_frames_that_are_all_alike_each_has_its_nearest_and_every_pair_is_found(
+    noise: float, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FEW_PAIRS", few)
+    monkeypatch.setattr(module, "_WIDE", 100)
+    monkeypatch.setattr(module, "_BLOCK", 1000)
+    words = frames(600, 2, noise, 4)
+    assert found(words, 10) == naive(words, 10)
+    bits = np.bitwise_count(words[:, None] ^ words[None]).sum(axis=2, dtype=np.int64)
+    bits[np.triu_indices(600)] = 999
+    for start in (0, 300):
+        row, distance = nearest_earlier(words, start, 24)
+        least = bits[start:].min(axis=1)
+        assert (row == np.where(least <= 24, bits[start:].argmin(axis=1), -1)).all()
+        assert (distance == np.where(least <= 24, least, NEVER)).all()
+
+
+def test_frames_that_are_all_alike_take_no_time_for_each_pair_of_them() -> None:
+    import time
+
+    words = frames(30_000, 1, 0.02, 5)
+    began = time.process_time()
+    row, distance = nearest_earlier(words, 0, 24)
+    assert time.process_time() - began < 10, "listing their pairs would take a minute"
+    assert (distance[1:] <= 24).all() and row[0] == -1

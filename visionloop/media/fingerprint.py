@@ -130,3 +130,40 @@ def distances(
     for word in range(left.shape[1]):
         total += np.bitwise_count(left[:, word, None] ^ right[None, :, word])
     return total
+
+
+def distinct(words: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the first row of each distinct fingerprint, ascending, and the place of each row's.
+
+    Args:
+        words: uint64 [n, 4].
+
+    Returns:
+        Rows intp [m], and places among them intp [n].
+    """
+    keys = np.ascontiguousarray(words).view(f"V{words.shape[1] * 8}").ravel()
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty(len(first), np.intp)
+    place[order] = np.arange(len(first))
+    return first[order], place[inverse]
+
+
+def less_one(left: npt.NDArray[np.uint64], right: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
+    """Return one less than the distance in bits of every pair, 255 for equals.
+
+    In eight bits, in which 256 would be taken for 0, this takes a fourth of the time.
+
+    Args:
+        left: uint64 [n, 4].
+        right: uint64 [m, 4]. For large n and m call it in blocks.
+
+    Returns:
+        uint8 [n, m].
+    """
+    columns = np.ascontiguousarray(right.T)
+    total = np.bitwise_count(left[:, 0, None] ^ columns[0])
+    for word in range(1, len(columns)):
+        total += np.bitwise_count(left[:, word, None] ^ columns[word])
+    total -= 1
+    return total

@@ -12,13 +12,14 @@ is a copy that the pixels tell, see `visionloop.media.copies`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from visionloop.media.fingerprint import NEAR_DUPLICATE_BITS, as_words, distances
+from visionloop.media.alike import alike, joined
+from visionloop.media.fingerprint import as_words
 
 POOL, HOLDOUT, RESERVED = "pool", "holdout", "reserved"
 
@@ -72,8 +73,6 @@ def draw_splits(
     is taken, unless it is all there is. What is still missing is taken from samples that belong to
     the holdout already: of its groups, or copies of it.
 
-    Costs O(n) for each sample looked at: as many as are held out, and few more.
-
     Args:
         new: Samples of this intake.
         held: Samples that came earlier.
@@ -109,11 +108,11 @@ def _draw(
     members = [*new, *(h.member for h in held)]
     ordered = sorted(members, key=lambda m: (_hash(seed, m.group_key or m.sample_id), m.sample_id))
     splits = [split.get(member.sample_id, "") for member in ordered]
-    words = as_words([member.fingerprint for member in ordered])
-    by_group: dict[str, list[int]] = {}
     keys = [member.group_key or member.sample_id for member in ordered]
-    for i, key in enumerate(keys):
-        by_group.setdefault(key, []).append(i)
+    first: dict[str, int] = {}
+    group = np.array([first.setdefault(key, i) for i, key in enumerate(keys)])
+    size = np.bincount(group)
+    units = _Units(joined(group, alike(as_words([member.fingerprint for member in ordered]))))
     in_pool = {key for key, where in zip(keys, splits, strict=True) if where == POOL}
     in_holdout = {key for key, where in zip(keys, splits, strict=True) if where == HOLDOUT}
     looked_at: set[int] = set()
@@ -126,10 +125,10 @@ def _draw(
         if i in looked_at or (keys[i] in in_pool and not movable):
             continue
         # Told without looking for copies, in most of a large lake whenever few are still wanted.
-        large = len(by_group[keys[i]]) > target - len(chosen)
+        large = size[group[i]] > target - len(chosen)
         if large and in_holdout and keys[i] not in in_holdout:
             continue
-        unit = _unit(i, ordered, words, by_group)
+        unit = units.of(i)
         looked_at.update(unit)
         if not movable and any(splits[j] == POOL for j in unit):
             continue
@@ -152,24 +151,23 @@ def later_split(member: Member, holdout_groups: Collection[str]) -> str:
     return RESERVED if member.group_key and member.group_key in holdout_groups else POOL
 
 
-def _unit(
-    start: int,
-    members: Sequence[Member],
-    words: npt.NDArray[np.uint64],
-    by_group: Mapping[str, list[int]],
-) -> list[int]:
-    """Return what must stay on one side with a sample, directly or through others."""
-    unit = {start}
-    frontier = [start]
-    while frontier:
-        i = frontier.pop()
-        near = np.flatnonzero(distances(words[i : i + 1], words)[0] <= NEAR_DUPLICATE_BITS)
-        together = by_group[members[i].group_key or members[i].sample_id]
-        for other in (*near.tolist(), *together):
-            if other not in unit:
-                unit.add(other)
-                frontier.append(other)
-    return sorted(unit)
+class _Units:
+    """What must stay on one side, directly or through others.
+
+    Args:
+        first: The first row of each row's unit, intp [n].
+    """
+
+    def __init__(self, first: npt.NDArray[np.intp]) -> None:
+        self._first = first
+        self._rows = np.argsort(first, kind="stable")
+        self._sorted = first[self._rows]
+
+    def of(self, row: int) -> list[int]:
+        """Return the rows of a row's unit, ascending."""
+        begin, end = np.searchsorted(self._sorted, [self._first[row], self._first[row] + 1])
+        rows: list[int] = self._rows[begin:end].tolist()
+        return rows
 
 
 def _hash(seed: int, name: str) -> str:

@@ -8,6 +8,10 @@ Multi-Index Hashing, 2014). For each group the fingerprints are sorted into buck
 and only buckets within the share are compared: first by the 64 bits that vary most, what is left by
 all. How many groups there are is chosen by what a sample says that it costs; one group of no
 coefficient, which compares everything, is among the choices. Results depend on none of this.
+
+The frames of a camera that stands still share all their buckets, and nearly every pair of them is
+near: there the first 64 bits tell nothing, all 256 are compared at once, and where one neighbour is
+asked for, no pairs are listed.
 """
 
 from __future__ import annotations
@@ -19,7 +23,13 @@ from itertools import combinations, product
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.media.fingerprint import COEFFICIENTS, LEVELS, NEAR_DUPLICATE_BITS
+from visionloop.media.fingerprint import (
+    COEFFICIENTS,
+    LEVELS,
+    NEAR_DUPLICATE_BITS,
+    distinct,
+    less_one,
+)
 
 Words = NDArray[np.uint64]
 Rows = NDArray[np.intp]
@@ -29,6 +39,9 @@ Found = tuple[Rows, Rows, NDArray[np.int64]]
 NEVER = 257
 # One block of distances fits in a core's cache.
 _BLOCK = 1 << 17
+_WIDE = 4096
+# Share of pairs near by their first 64 bits from which on all bits are compared at once.
+_MANY = 0.02
 # With fewer pairs than this the choice of groups costs more than it saves.
 FEW_PAIRS = 1 << 27
 _SAMPLE = 1500
@@ -73,12 +86,35 @@ def nearest_earlier(words: Words, start: int, within: int) -> tuple[Rows, NDArra
         the distance), and the distance to it in bits (`NEVER` where there is none), each
         [n - start]. Memory is O(n).
     """
-    none = NEVER * len(words)
-    best = np.full(len(words) - start, none, np.int64)
-    for later, earlier, distance in _pairs(words, start, within):
-        np.minimum.at(best, later - start, distance * len(words) + earlier)
-    distance, row = np.divmod(best, max(1, len(words)))
-    return np.where(best < none, row, -1), distance
+    row, bits = np.full(len(words) - start, -1, np.intp), np.full(len(words) - start, NEVER)
+    first, same_as = distinct(words)
+    again = first[same_as] < np.arange(len(words))
+    row[again[start:]], bits[again[start:]] = first[same_as][start:][again[start:]], 0
+    # An equal one came earlier, or none did; of equals the earliest is meant anyway.
+    begin, n = int(np.searchsorted(first, start)), len(first)
+    best = np.full(n - begin, NEVER * n, np.int64)
+    for later, earlier, distance in _pairs(words[first], begin, within, closest=True):
+        np.minimum.at(best, later - begin, distance * n + earlier)
+    found = np.flatnonzero(best < NEVER * n)
+    if len(found):
+        distance, other = np.divmod(best[found], n)
+        mine = first[begin + found] - start
+        row[mine], bits[mine] = first[other], distance
+    return row, bits
+
+
+def near_pairs(words: Words, within: int) -> Iterator[tuple[Rows, Rows]]:
+    """Yield every pair within a distance once or several times, in blocks and in no order.
+
+    Args:
+        words: uint64 [n, 4].
+        within: Largest distance of a pair, in bits.
+
+    Yields:
+        The later row of each pair, and the earlier one.
+    """
+    for later, earlier, _ in _pairs(words, 0, within):
+        yield later, earlier
 
 
 def within_of(
@@ -120,10 +156,11 @@ class Group:
     radius: int
 
 
-def _pairs(words: Words, start: int, within: int) -> Iterator[Found]:
+def _pairs(words: Words, start: int, within: int, *, closest: bool = False) -> Iterator[Found]:
     """Yield ``(later, earlier, bits)`` of every pair whose later row is at least ``start``.
 
-    A pair comes once or several times, in no particular order.
+    A pair comes once or several times, in no particular order. Where the closest is meant, it comes
+    for each later row, and others may not; no two rows are equal then.
     """
     n = len(words)
     if n < 2 or start >= n or within < 0:
@@ -133,7 +170,7 @@ def _pairs(words: Words, start: int, within: int) -> Iterator[Found]:
         groups = choose(words, start, within)
     head = _varied(words)
     for group in groups:
-        yield from _of_group(words, head, group, start, within)
+        yield from _of_group(words, head, group, start, within, closest=closest)
 
 
 def levels_of(words: Words) -> NDArray[np.int8]:
@@ -243,7 +280,13 @@ def _offsets(columns: int, radius: int) -> NDArray[np.int8]:
 
 
 def _of_group(
-    words: Words, head: NDArray[np.uint64], group: Group, start: int, within: int
+    words: Words,
+    head: NDArray[np.uint64],
+    group: Group,
+    start: int,
+    within: int,
+    *,
+    closest: bool,
 ) -> Iterator[Found]:
     """Yield the pairs within the distance whose levels differ by no more than a group's share."""
     k = len(group.columns)
@@ -265,7 +308,7 @@ def _of_group(
         wanted = buckets[begin : begin + 512, None] + offsets @ power
         place = np.minimum(np.searchsorted(buckets, wanted), len(buckets) - 1)
         inside &= buckets[place] == wanted
-        if not start:  # each pair of buckets once
+        if not start and not closest:  # each pair of buckets once
             inside &= place >= np.arange(begin, begin + len(mine))[:, None]
         for row in range(len(mine)):
             one = slice(first[begin + row], ends[begin + row])
@@ -276,6 +319,9 @@ def _of_group(
                 continue
             near = place[row, inside[row]]
             others = np.concatenate([np.arange(first[b], ends[b]) for b in near])
+            if closest:
+                yield from _closest(words, head, order[queries], np.sort(order[others]), within)
+                continue
             for i, j, bits in _compared(sorted_words, sorted_head, queries, others, within):
                 i, j = order[i], order[j]
                 if start:
@@ -291,16 +337,48 @@ def _compared(
     words: Words, head: NDArray[np.uint64], left: Rows, right: Rows, within: int
 ) -> Iterator[Found]:
     """Yield ``(left, right, bits)`` of pairs within the distance, in blocks that fit a cache."""
-    wide = min(len(right), 4096)
+    wide = min(len(right), _WIDE)
     for b in range(0, len(right), wide):
         columns = right[b : b + wide]
         of_columns, column_words = head[columns], words[columns]
         step = max(1, _BLOCK // len(columns))
         for a in range(0, len(left), step):
             rows = left[a : a + step]
-            apart = np.bitwise_count(head[rows][:, None] ^ of_columns[None, :])
-            i, j = np.divmod(np.flatnonzero(apart <= within), len(columns))
+            near = np.bitwise_count(head[rows][:, None] ^ of_columns[None, :]) <= within
+            if np.count_nonzero(near) > _MANY * near.size:
+                near = less_one(words[rows], column_words) + np.uint8(1) <= within
+            i, j = np.divmod(np.flatnonzero(near), len(columns))
             bits = np.bitwise_count(words[rows[i]] ^ column_words[j]).sum(axis=1, dtype=np.int64)
             near = bits <= within
             if near.any():
                 yield rows[i[near]], columns[j[near]], bits[near]
+
+
+def _closest(
+    words: Words, head: NDArray[np.uint64], left: Rows, right: Rows, within: int
+) -> Iterator[Found]:
+    """Yield ``(left, right, bits)`` of the closest that is earlier, of equals the first.
+
+    Where few are near at all, further ones come with it. No two rows are equal, and both lists are
+    ascending.
+    """
+    wide = min(len(right), _WIDE)
+    for b in range(0, len(right), wide):
+        columns = right[b : b + wide]
+        of_columns, column_words = head[columns], words[columns]
+        step = max(1, _BLOCK // len(columns))
+        for a in range(int(np.searchsorted(left, columns[0], "right")), len(left), step):
+            rows = left[a : a + step]
+            near = np.bitwise_count(head[rows][:, None] ^ of_columns[None, :]) <= within
+            if np.count_nonzero(near) > _MANY * near.size:
+                apart = less_one(words[rows], column_words)
+                if columns[-1] >= rows[0]:
+                    apart[columns[None, :] >= rows[:, None]] = 255
+                j = apart.argmin(axis=1)
+                i = np.arange(len(rows))
+            else:
+                i, j = np.divmod(np.flatnonzero(near), len(columns))
+            bits = np.bitwise_count(words[rows[i]] ^ column_words[j]).sum(axis=1, dtype=np.int64)
+            kept = (bits <= within) & (columns[j] < rows[i])
+            if kept.any():
+                yield rows[i[kept]], columns[j[kept]], bits[kept]
