@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +19,7 @@ from tests.media.pictures import encoded, photograph
 from tests.media.test_exif import PLACE, camera
 from visionloop.errors import InputError
 from visionloop.lake import Lake
-from visionloop.lake.storage import FileInfo
+from visionloop.lake.storage import FileInfo, normalise
 from visionloop.media.metadata import parse_sidecar
 from visionloop.media.metadata_table import MetadataTable
 from visionloop.media.sources import open_source
@@ -95,10 +99,10 @@ def test_the_first_of_sidecar_table_path_and_exif_is_believed_and_differences_ar
     assert world.flags() == {
         "0001.jpg metadata_conflict": [
             "column 'exif_iso': 0001.yaml says '800', EXIF '400.0'",
-            "column 'weather': 0001.yaml says 'fog', the source 'rain'",
+            "column 'weather': 0001.yaml says 'fog', the table 'rain'",
         ],
         "0002.jpg metadata_conflict": [
-            "column 'camera': the source says 'quay', the path 'dock'",
+            "column 'camera': the table says 'quay', the path 'dock'",
         ],
         "elsewhere.png path_mismatch": [
             f"the pattern does not fit '{(world.source / 'elsewhere.png').as_uri()}'"
@@ -205,8 +209,6 @@ def test_half_a_character_and_numbers_that_are_none_can_be_stored(tmp_path: Path
 
 def table_of(path: Path) -> MetadataTable:
     stat = path.stat()
-    from datetime import UTC, datetime
-
     now = datetime.now(UTC)
     return MetadataTable(FileInfo(path.as_uri(), stat.st_size, str(stat.st_mtime_ns), now))
 
@@ -224,8 +226,6 @@ def test_tables_of_every_format_say_the_same(tmp_path: Path) -> None:
         table = table_of(tmp_path / name)
         for row in rows:
             path = tmp_path / str(row["file_name"])
-            from visionloop.lake.storage import normalise
-
             said = table.values(normalise(str(path)))
             assert said == {k: v for k, v in row.items() if k != "file_name" and v is not None}
         assert table.values(normalise(str(tmp_path / "d.png"))) == {}
@@ -236,7 +236,10 @@ def test_tables_of_every_format_say_the_same(tmp_path: Path) -> None:
     ("name", "text", "told"),
     [
         ("m.csv", "picture,weather\na.png,fog\n", "no column of files"),
-        ("m.csv", "file,weather\n,fog\n", "row 1 names no file"),
+        ("m.csv", "file,weather\na.png,fog,rain\n", "row 1 has more cells"),
+        ("m.csv", "file,weather,weather\na.png,fog,rain\n", "'weather' stands twice"),
+        ("m.csv", "", "no column of files"),
+        ("m.csv", "file," + ",".join(map(str, range(501))) + "\na" + ",1" * 501, "more than 500"),
         ("m.csv", 'file,weather\n"a.png,fog\n', "cannot be read"),
         ("m.jsonl", '{"file": "a.png"}\n[1]\n', "row 2 is no object"),
         ("m.jsonl", '{"file": "a.png"\n', "line 1 is no JSON"),
@@ -252,14 +255,87 @@ def test_a_table_that_cannot_be_used_is_refused_with_the_row(
     assert told in error.value.what and error.value.where.endswith(name)
 
 
+def test_a_column_of_csv_has_one_type_and_identifiers_stay_as_written(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(
+        "image\tserial\tok\tlux\t\n./a.png\t1e5\ttrue\t1.50\t0\nx/../b.png\t007\tFALSE\t2\t1\n"
+        "c.png\t12\t\t\t2\n"
+    )
+    table = table_of(tmp_path / "m.csv")
+    told = [table.values(normalise(tmp_path / name)) for name in ("a.png", "b.png", "c.png")]
+    assert told == [
+        {"serial": "1e5", "ok": True, "lux": 1.5},
+        {"serial": "007", "ok": False, "lux": 2},
+        {"serial": "12"},
+    ]
+
+
+def test_the_types_of_parquet_become_plain_values(tmp_path: Path) -> None:
+    at = datetime(2026, 3, 2, 10, 0, 0, 123456, tzinfo=ZoneInfo("Europe/Berlin"))
+    columns = {
+        "file": pa.array(["a.png"]),
+        "at": pa.array([at], pa.timestamp("us", "Europe/Berlin")),
+        "ns": pa.array([1_000_000_001], pa.timestamp("ns")),
+        "day": pa.array([date(2026, 3, 2)]),
+        "price": pa.array([Decimal("1.50")]),
+        "half": pa.array(np.array([0.5], np.float16)),
+        "took": pa.array([timedelta(seconds=90)]),
+        "tags": pa.array([["wet", "dark"]]),
+        "when": pa.array([[at]], pa.list_(pa.timestamp("us", "UTC"))),
+        "weather": pa.array(["fog"]).dictionary_encode(),
+        "sensor": pa.array([{"iso": 400}]),
+        "nan": pa.array([float("nan")]),
+        "large": pa.array([2**60]),
+        "key": pa.array([b"\x01\xff"]),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "m.parquet")
+    told = table_of(tmp_path / "m.parquet").values(normalise(tmp_path / "a.png"))
+    assert told == {
+        "at": "2026-03-02T10:00:00.123456+01:00",
+        "ns": "1970-01-01T00:00:01",
+        "day": "2026-03-02",
+        "price": 1.5,
+        "half": 0.5,
+        "took": 90.0,
+        "tags": ["wet", "dark"],
+        "when": ["2026-03-02T09:00:00.123456+00:00"],
+        "weather": "fog",
+        "sensor": {"iso": 400},
+        "large": 2**60,
+        "key": "01ff",
+    }
+
+
+def test_rows_that_name_no_file_are_counted_and_the_first_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    rows = ["a.png", "gone.png", "", "/elsewhere/a.png", "../a.png", "a.png"]
+    (tmp_path / "metadata.csv").write_text("file,n\n" + "".join(f"{r},1\n" for r in rows))
+    entries = list(open_source(SourceConfig(uri=str(tmp_path))).entries())
+    assert [entry.role for entry in entries] == ["media", "sidecar", "row", "row", "row", "row"]
+    told = capsys.readouterr().err
+    assert "4 rows name no file of the source, 1 of them nothing at all" in told
+    assert "/gone.png" in told and "1 rows name a file again" in told
+
+
+def test_a_file_whose_name_is_no_utf8_is_described_by_its_path(tmp_path: Path) -> None:
+    world = World(tmp_path, pattern="{camera}/{}")
+    folder = os.fsencode(world.source) + b"/k\xf6ln"
+    os.mkdir(folder)
+    Path(os.fsdecode(folder), "a b%20.png").write_bytes(encoded(photograph(32, 24, 1)))
+    world.ingest()
+    (row,) = world.rows("metadata")
+    assert row["camera"] == "k?ln"
+
+
 def test_members_of_archives_are_described_by_their_names(tmp_path: Path) -> None:
     import tarfile
 
     (tmp_path / "a.png").write_bytes(encoded(photograph(32, 24, 1)))
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
-        tar.add(tmp_path / "a.png", "dock/7.png")
+        tar.add(tmp_path / "a.png", "dock ä/7.png")
     config = SourceConfig(uri=str(tmp_path / "x.tar"), pattern="{camera}/{shot:int}.png")
     source = open_source(config)
     (container,) = source.entries()
     (member,) = source.members(container)
-    assert member.entry.path == {"camera": "dock", "shot": 7}
+    assert member.entry.path == {"camera": "dock ä", "shot": 7}

@@ -16,7 +16,9 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from numbers import Real
 from typing import Any
 
 import pyarrow as pa
@@ -220,6 +222,26 @@ def _plain_keys(content: Any) -> Any:
 
 def _written(value: Any) -> str:
     return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def plain_value(value: Any) -> Any:
+    """Return a value of a table as JSON has it; None for what says nothing."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case date():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
+        case float() | Decimal() | Real():
+            number = float(value)
+            return number if math.isfinite(number) else None
+        case dict() | list():
+            return json.loads(json.dumps(value, default=plain_value))
+        case bytes():
+            return value.hex()
+        case _:
+            return str(value)
 
 
 def capture_time(sidecar: Sidecar) -> datetime | None:

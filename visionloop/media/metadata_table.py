@@ -1,8 +1,9 @@
 """Tables of metadata beside images: one row a file, in CSV, Parquet or JSON lines.
 
 A row names its file in a column ``file_name``, ``file``, ``filename``, ``path``, ``uri`` or
-``image``, relative to the table's folder; every other column is metadata. The table streams into a
-temporary file, where each image finds its row: memory does not grow with the rows.
+``image``, relative to the table's folder; every other column is metadata, in CSV with one type:
+number or bool where every cell is one, else text as it is written. The table streams into a
+temporary file, where each image finds its row: memory grows by a byte a row.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
-from datetime import date
+from collections.abc import Iterable, Iterator, Mapping
+from posixpath import normpath
 from typing import IO, Any
 
 import pyarrow as pa
@@ -22,8 +22,8 @@ import pyarrow as pa
 from visionloop.errors import InputError
 from visionloop.lake.anywhere import Anywhere
 from visionloop.lake.archive_storage import temporary
-from visionloop.lake.storage import FileInfo, join, normalise
-from visionloop.media.metadata import MAX_COLUMNS, MAX_SIDECAR_BYTES
+from visionloop.lake.storage import FileInfo, StorageError, join, normalise
+from visionloop.media.metadata import MAX_COLUMNS, MAX_SIDECAR_BYTES, plain_value
 from visionloop.progress import log
 
 NAMES = ("metadata.csv", "metadata.parquet", "metadata.jsonl")
@@ -41,9 +41,15 @@ class MetadataTable:
     Args:
         info: The table.
 
+    Attributes:
+        uri: Where it lies.
+        n_rows: Number of its rows.
+        n_repeated: Rows that name a file again.
+        n_nameless: Rows that name nothing.
+
     Raises:
         InputError: It is no such table, or has no column of files.
-        StorageError: It cannot be read.
+        StorageError: It cannot be read, or there is no room for what it holds.
     """
 
     def __init__(self, info: FileInfo) -> None:
@@ -51,13 +57,24 @@ class MetadataTable:
         self._folder = info.uri.rpartition("/")[0]
         # Without a name SQLite makes a temporary file of its own once its cache is full.
         self._rows = sqlite3.connect("", check_same_thread=False)
-        self._rows.execute("CREATE TABLE rows (uri TEXT PRIMARY KEY, told TEXT) WITHOUT ROWID")
-        self.n_rows = self.n_repeated = 0
+        self._rows.execute("PRAGMA synchronous = OFF")
+        self._rows.execute("CREATE TABLE rows (n INTEGER PRIMARY KEY, uri TEXT UNIQUE, told TEXT)")
+        self.n_rows = self.n_repeated = self.n_nameless = 0
+        # Of CSV: the columns of which every cell is a number, or every cell a word of `_WORDS`.
+        self._numbers: set[str] = set()
+        self._bools: set[str] = set()
         try:
             with _spooled(info) as file:
                 self._take(file)
         except (pa.ArrowException, csv.Error, ValueError, OSError) as error:
             raise self._refused(f"it cannot be read: {str(error).splitlines()[0]}") from error
+        except sqlite3.Error as error:
+            raise StorageError(
+                f"its rows cannot be held in a temporary file: {error}",
+                where=self.uri,
+                remedy="Free some room, or set TMPDIR to a disk that has some",
+            ) from error
+        self._met = bytearray(self.n_rows + 1)
         if self.n_repeated:
             log(f"{self.uri}: {self.n_repeated:,} rows name a file again; the first one stands")
 
@@ -67,60 +84,117 @@ class MetadataTable:
         Args:
             uri: The file, in the lake's form.
         """
-        found = self._rows.execute("SELECT told FROM rows WHERE uri = ?", (uri,)).fetchone()
-        return json.loads(found[0]) if found else {}
+        found = self._rows.execute("SELECT n, told FROM rows WHERE uri = ?", (uri,)).fetchone()
+        if found is None:
+            return {}
+        self._met[found[0]] = 1
+        told: dict[str, Any] = json.loads(found[1])
+        for name in told.keys() & self._numbers:
+            told[name] = _number(told[name])
+        for name in told.keys() & self._bools:
+            told[name] = _WORDS[told[name].lower()]
+        return told
+
+    def unmet(self) -> tuple[int, list[str]]:
+        """Return how many rows name no file that was asked for, and what the first three name."""
+        n = self.n_rows - self.n_repeated - self._met.count(1)
+        examples: list[str] = []
+        if n:
+            for number, uri in self._rows.execute("SELECT n, uri FROM rows ORDER BY n"):
+                if not self._met[number]:
+                    examples.append(uri)
+                if len(examples) == min(3, n):
+                    break
+        return n, examples
 
     def _take(self, file: IO[bytes]) -> None:
         ending = self.uri.rpartition(".")[2].lower()
-        rows = {"parquet": _parquet, "jsonl": _json_lines}.get(ending, _csv)(file)
-        waiting: list[tuple[str, str]] = []
+        waiting: list[tuple[int, str, str]] = []
+        if ending in ("parquet", "jsonl"):
+            rows = _parquet(file) if ending == "parquet" else _json_lines(file)
+        else:
+            rows = self._csv(file)
         for number, row in enumerate(rows, 1):
-            waiting.append(self._row(number, row))
+            self.n_rows = number
+            if (kept := self._row(number, row)) is not None:
+                waiting.append((number, *kept))
             if len(waiting) == _BATCH:
                 self._keep(waiting)
                 waiting = []
         self._keep(waiting)
 
-    def _keep(self, rows: list[tuple[str, str]]) -> None:
+    def _keep(self, rows: list[tuple[int, str, str]]) -> None:
         before = self._rows.total_changes
-        self._rows.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?)", rows)
+        self._rows.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?, ?)", rows)
         self._rows.commit()
-        self.n_rows += len(rows)
         self.n_repeated += len(rows) - (self._rows.total_changes - before)
 
-    def _row(self, number: int, row: Any) -> tuple[str, str]:
+    def _row(self, number: int, row: Any) -> tuple[str, str] | None:
         if not isinstance(row, Mapping):
             raise self._refused(f"row {number} is no object")
         if len(row) > MAX_COLUMNS + 1:
             raise self._refused(f"row {number} has more than {MAX_COLUMNS} columns")
-        by_name = {str(name).strip().lower(): name for name in row}
-        column = next((by_name[name] for name in FILE_COLUMNS if name in by_name), None)
+        column = _file_column(row)
         if column is None:
-            raise self._refused(f"row {number} has no column of files, but {', '.join(by_name)}")
-        text = str(row[column] or "").strip()
+            names = ", ".join(map(str, row))
+            raise self._refused(f"row {number} has no column of files, but {names[:200]}")
+        text = "" if row[column] is None else str(row[column]).strip()
         if not text:
-            raise self._refused(f"row {number} names no file")
+            self.n_nameless += 1
+            return None
         values = {
             str(k): plain
             for k, v in row.items()
-            if k != column and (plain := _plain(v)) is not None
+            if k != column and (plain := plain_value(v)) is not None
         }
-        told = json.dumps(values, ensure_ascii=False, sort_keys=True)
+        told = json.dumps(values, sort_keys=True)
         if len(told) > MAX_SIDECAR_BYTES:
             raise self._refused(f"row {number} has more than {MAX_SIDECAR_BYTES:,} bytes")
         try:
-            absolute = "://" in text or text.startswith("/")
-            uri = normalise(text) if absolute else join(self._folder, *text.split("/"))
-        except InputError as error:
-            raise self._refused(f"row {number}: {error.what}") from error
-        return uri, told
+            uri = self._uri(text)
+        except (InputError, ValueError) as error:
+            raise self._refused(f"row {number} names {text[:80]!r}: {error}") from error
+        return uri.encode("utf-8", "replace").decode(), told
+
+    def _uri(self, text: str) -> str:
+        if "://" in text or text.startswith("/"):
+            return normalise(text)
+        return join(self._folder, *normpath(text).split("/"))
+
+    def _csv(self, file: IO[bytes]) -> Iterator[dict[str, str]]:
+        with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+            first = text.readline()
+            text.seek(0)
+            delimiter = max(",;\t", key=first.count)
+            rows = csv.reader(text, delimiter=delimiter, strict=True)
+            header = [name.strip() for name in next(rows, [])]
+            named = [name for name in header if name]
+            if twice := {name for name in named if named.count(name) > 1}:
+                raise self._refused(f"the column {min(twice)!r} stands twice")
+            column = _file_column(named)
+            if column is None:
+                raise self._refused(f"it has no column of files, but {', '.join(named)[:200]}")
+            self._numbers, self._bools = set(named), set(named)
+            for number, row in enumerate(filter(None, rows), 1):
+                if len(row) > len(header):
+                    raise self._refused(f"row {number} has more cells than there are columns")
+                cells = {
+                    name: text
+                    for name, cell in zip(header, row, strict=False)
+                    if name and ((text := cell.strip()) or name == column)
+                }
+                if self._numbers:
+                    self._numbers -= {k for k, v in cells.items() if not _NUMBER.fullmatch(v)}
+                if self._bools:
+                    self._bools -= {k for k, v in cells.items() if v.lower() not in _WORDS}
+                yield cells
 
     def _refused(self, what: str) -> InputError:
         return InputError(
             f"the table of metadata cannot be used: {what}",
             where=self.uri,
             remedy=f"Write CSV, Parquet or JSON lines with a column `{FILE_COLUMNS[0]}`, paths "
-            "relative to the table's folder; or set `metadata: none`",
+            "relative to the table's folder; or give a table that is none of these another name",
         )
 
 
@@ -135,27 +209,30 @@ def _spooled(info: FileInfo) -> IO[bytes]:
     return copy
 
 
-def _csv(file: IO[bytes]) -> Iterator[dict[str, Any]]:
-    with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
-        first = text.readline()
-        text.seek(0)
-        delimiter = ";" if first.count(";") > first.count(",") else ","
-        for row in csv.DictReader(text, delimiter=delimiter, strict=True):
-            yield {name: _of_text(value) for name, value in row.items() if name is not None}
+def _file_column(names: Iterable[Any]) -> Any:
+    by_name = {str(name).strip().lower(): name for name in names}
+    return next((by_name[name] for name in FILE_COLUMNS if name in by_name), None)
 
 
-def _of_text(text: str | None) -> Any:
-    text = (text or "").strip()
-    if _NUMBER.fullmatch(text):
-        return float(text) if set(text) & set(".eE") else int(text)
-    return _WORDS.get(text.lower(), text or None)
+def _number(text: str) -> int | float:
+    return float(text) if set(text) & set(".eE") else int(text)
 
 
 def _parquet(file: IO[bytes]) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     for batch in pq.ParquetFile(file).iter_batches(_BATCH):
-        yield from batch.to_pylist()
+        yield from pa.RecordBatch.from_arrays(
+            [_plain_times(column) for column in batch.columns], batch.schema.names
+        ).to_pylist()
+
+
+def _plain_times(column: pa.Array) -> pa.Array:
+    """Return times to the microsecond: Python's have no nanoseconds."""
+    kind = column.type
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return column.cast(pa.timestamp("us", kind.tz), safe=False)
+    return column
 
 
 def _json_lines(file: IO[bytes]) -> Iterator[Any]:
@@ -165,20 +242,3 @@ def _json_lines(file: IO[bytes]) -> Iterator[Any]:
                 yield json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"line {number} is no JSON: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    """Return a table's value as JSON has it; None for what says nothing."""
-    match value:
-        case float() if not math.isfinite(value):
-            return None
-        case date():
-            return value.isoformat()
-        case None | bool() | int() | float() | str():
-            return value
-        case dict() | list():
-            return json.loads(json.dumps(value, default=str))
-        case bytes():
-            return value.hex()
-        case _:
-            return str(value)

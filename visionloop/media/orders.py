@@ -42,7 +42,7 @@ _COLUMNS = {
     "size": pa.int64(),
     "generation": pa.string(),
     "updated": TIME,
-    "told": pa.string(),  # JSON: sidecars, values, label, boxes, reason, path, where there are any
+    "told": pa.string(),  # JSON: what else an entry tells, where there is any of it
 }
 SCHEMA = pa.schema(list(_COLUMNS.items()))
 
@@ -172,6 +172,7 @@ def _row(work: Work, piece: int) -> dict[str, Any]:
     told = {
         "sidecars": [[info.uri, info.size, info.generation] for info in entry.sidecars],
         "values": dict(entry.values),
+        "table": dict(entry.table),
         "label": entry.label,
         "boxes": list(entry.boxes) if entry.boxes is not None else None,
         "reason": entry.reason,
@@ -207,5 +208,6 @@ def _work(row: dict[str, Any]) -> Work:
         tuple(boxes) if boxes is not None else None,
         told.get("reason", ""),
         told.get("path"),
+        told.get("table", {}),
     )
     return Work(row["source"], entry, row["only_metadata"])

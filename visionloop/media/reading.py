@@ -84,7 +84,11 @@ class Examined:
 def sidecar_mark(entry: Entry) -> str:
     """Return what changes when an entry's metadata do, empty where it has none but in its bytes."""
     marks = [f"{name_of(info.uri)} {info.generation}" for info in entry.sidecars]
-    for name, told in (("values", entry.values), ("path", entry.path)):
+    for name, told in (
+        ("values", entry.values),
+        ("table", entry.table),
+        ("path", entry.path),
+    ):
         if told:
             text = json.dumps(dict(told), sort_keys=True)
             marks.append(f"{name}={hashlib.sha256(text.encode()).hexdigest()[:16]}")
@@ -241,7 +245,7 @@ def _described(source: Source, found: Examined, exif: bool, timed: bool = False)
 
 
 def read_metadata(source: Source, entry: Entry, inside: Sidecar | None = None) -> Sidecar | None:
-    """Return the metadata of an image: of its sidecars, its source or table, its path, its bytes.
+    """Return the metadata of an image: of its sidecars, its source, its table, its path, its bytes.
 
     Args:
         source: Its source.
@@ -251,6 +255,8 @@ def read_metadata(source: Source, entry: Entry, inside: Sidecar | None = None) -
     origins = [(name_of(info.uri), _beside(source, info)) for info in entry.sidecars]
     if entry.values:
         origins.append(("the source", sidecar_of(entry.values)))
+    if entry.table:
+        origins.append(("the table", sidecar_of(entry.table)))
     if entry.path is not None:
         told = sidecar_of(entry.path)
         mismatch = "" if entry.path else unquote(entry.info.uri)

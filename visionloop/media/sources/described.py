@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from visionloop.errors import InputError
 from visionloop.lake.anywhere import Anywhere
 from visionloop.lake.archives import is_tar
-from visionloop.lake.storage import Storage, join, normalise, relative
+from visionloop.lake.storage import Storage, join, normalise, relative, scheme_of
 from visionloop.media.metadata_table import NAMES, MetadataTable
-from visionloop.media.sources.entries import CONTAINER, INSIDE, MEDIA, SIDECAR, Entry, Member
+from visionloop.media.sources.entries import CONTAINER, INSIDE, MEDIA, ROW, SIDECAR, Entry, Member
+from visionloop.media.sources.named import nowhere
 from visionloop.path_pattern import PathPattern
+from visionloop.progress import log
 
 if TYPE_CHECKING:
     from visionloop.lake.storage import FileInfo
@@ -41,6 +44,7 @@ class DescribedSource:
         self._looks = source.resolved_kind in _OF_FOLDERS and "{" not in source.uri
         is_list = source.resolved_kind == "list"
         self._above = inner.root.rpartition("/")[0] if is_list else inner.root
+        self._tars = source.resolved_kind == "tar"
         self._opened: tuple[MetadataTable | None] | None = None
 
     @property
@@ -64,13 +68,17 @@ class DescribedSource:
                 yield self._described(entry, self._path(entry.info.uri))
             else:
                 yield entry
+        # What an archive holds is not listed before it is opened.
+        if table is not None and not self._tars:
+            yield from _without_file(table)
 
     def members(self, entry: Entry, skip: int = 0) -> Iterator[Member]:
         """Yield what a container holds, each with what is said of it."""
         in_archive = is_tar(entry.info.uri)
         for member in self._inner.members(entry, skip):
             if in_archive and member.data is not None:
-                name = member.entry.info.uri.partition(INSIDE)[2]
+                name = member.entry.info.uri.removeprefix(entry.info.uri + INSIDE)
+                name = unquote(name) if scheme_of(entry.info.uri) == "file" else name
                 described = self._described(member.entry, name)
                 member = dataclasses.replace(member, entry=described)
             yield member
@@ -80,13 +88,14 @@ class DescribedSource:
             entry = dataclasses.replace(entry, path=self._pattern.values(path) or {})
         table = self._table()
         if table is not None and (told := table.values(entry.info.uri)):
-            values: Mapping[str, Any] = {**told, **entry.values}
-            entry = dataclasses.replace(entry, values=values)
+            entry = dataclasses.replace(entry, table=told)
         return entry
 
     def _path(self, uri: str) -> str:
         below = uri.startswith(self._above.rstrip("/") + "/")
-        return relative(self._above, uri) if below else uri.partition("://")[2]
+        path = relative(self._above, uri) if below else unquote(uri.partition("://")[2])
+        # A name on a disk need not be UTF-8; what is told of it has to be.
+        return path.encode("utf-8", "replace").decode()
 
     def _table(self) -> MetadataTable | None:
         if self._opened is None:
@@ -124,6 +133,17 @@ def _is_described(entry: Entry) -> bool:
         return False
     video = entry.role == CONTAINER and not is_tar(entry.info.uri)
     return entry.role == MEDIA or video
+
+
+def _without_file(table: MetadataTable) -> Iterator[Entry]:
+    """Yield an entry for each row that names no file, and say which ones."""
+    n, examples = table.unmet()
+    if n:
+        told = f", {table.n_nameless:,} of them nothing at all" if table.n_nameless else ""
+        shown = f": {', '.join(examples)}{' …' if n > 3 else ''}" if examples else ""
+        log(f"{table.uri}: {n:,} rows name no file of the source{told}{shown}")
+    for _ in range(n):
+        yield Entry(nowhere(table.uri), ROW)
 
 
 def _file(anywhere: Anywhere, uri: str) -> FileInfo | None:

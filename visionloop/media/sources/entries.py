@@ -10,7 +10,7 @@ from typing import Any
 from visionloop.lake.storage import FileInfo
 
 MEDIA, CONTAINER, SIDECAR, LABELS, HIDDEN = "media", "container", "sidecar", "labels", "hidden"
-REPEATED = "repeated"
+REPEATED, ROW = "repeated", "row"
 
 # Between a container's URI and the name of what it holds: `gs://b/000.tar!/cat/1.jpg`.
 INSIDE = "!/"
@@ -26,12 +26,14 @@ class Entry:
         role: ``media``: one image; ``container``: a file that holds others (a tar, a video), opened
             only where its generation is new; ``sidecar``, ``labels`` and ``hidden``: no media, only
             counted; ``repeated``: a line of a list that names what an earlier line names, only
-            counted, and the one role whose URI is listed twice.
+            counted, and the one role whose URI is listed twice; ``row``: a row of a table of
+            metadata that names no file, only counted, with the table's URI.
         sidecars: Metadata files beside it, the most telling one first.
         values: Metadata that the source itself has of it: plain JSON values by name.
         label: Label that the source has of it; empty for none.
         boxes: Boxes that the source has of it, as rows of the column `labels.boxes`; None where it
             says nothing of boxes, empty where it says that there is none.
+        table: Metadata that a table beside the source has of it, in the same form.
         path: What its path says by the source's pattern; empty where the pattern does not fit, None
             where there is none.
         reason: Why its bytes cannot be had, in one word, where the listing tells already: a line of
@@ -46,6 +48,7 @@ class Entry:
     boxes: tuple[Mapping[str, Any], ...] | None = None
     reason: str = ""
     path: Mapping[str, Any] | None = None
+    table: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

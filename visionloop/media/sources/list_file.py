@@ -9,10 +9,8 @@ stand; a line that names nothing is ``missing`` and looked for again by the next
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -21,6 +19,7 @@ import pyarrow.compute as pc
 from visionloop.errors import InputError
 from visionloop.lake.anywhere import Anywhere
 from visionloop.lake.storage import is_member, join, normalise
+from visionloop.media.metadata import plain_value
 from visionloop.media.sources.entries import MEDIA, REPEATED, Entry, Member
 from visionloop.media.sources.folder import folder_label
 from visionloop.media.sources.named import looked_up, missing, nowhere
@@ -136,7 +135,7 @@ class ListSource:
         for name in table.column_names:
             if name == self._uri_column:
                 continue
-            value = _plain(table[name][row].as_py())
+            value = plain_value(table[name][row].as_py())
             if name == self._label_column and self._labels:
                 label = "" if value is None else str(value).strip()
             elif value is not None and self._values:
@@ -154,18 +153,3 @@ def _csv(data: bytes) -> pa.Table:
         parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         convert_options=csv.ConvertOptions(strings_can_be_null=True),
     )
-
-
-def _plain(value: Any) -> Any:
-    """Return a table's value as JSON has it; None for what says nothing."""
-    match value:
-        case float() if not math.isfinite(value):
-            return None
-        case datetime() | date():
-            return value.isoformat()
-        case None | bool() | int() | float() | str() | dict() | list():
-            return value
-        case bytes():
-            return value.hex()
-        case _:
-            return str(value)
