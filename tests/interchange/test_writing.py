@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,6 +91,26 @@ def test_an_export_that_fails_leaves_the_target_as_it_was(
         write_set("yolo", failing(), str(target), force=True)
     assert sorted(target.rglob("*")) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["media", "set"]
+
+
+@pytest.mark.parametrize("media", ["copy", "link"])
+def test_what_was_overwritten_since_is_left_out(media: Any, tmp_path: Path) -> None:
+    records = [
+        Annotated(f"{name}.png", width=20, height=10, labels=("cat",)) for name in ("a", "b")
+    ]
+    places = pictures(tmp_path / "media", records)
+    named = [
+        replace(
+            record,
+            uri=places[record.file],
+            sample_id=hashlib.sha256(png(20, 10, number)).hexdigest(),
+        )
+        for number, record in enumerate(records)
+    ]
+    (tmp_path / "media" / "0.png").write_bytes(png(20, 10, 7))
+    summary = write_set("coco", named, str(tmp_path / "set"), media=media)
+    assert (summary["written"], summary["left_out"]) == (1, {"changed_file": 1})
+    assert [p.name for p in (tmp_path / "set" / "images").iterdir()] == ["b.png"]
 
 
 def test_links_lead_to_the_images_and_none_names_them(

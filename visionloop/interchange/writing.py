@@ -228,19 +228,14 @@ class Admission:
             for record in window:
                 yield record, Content(record.uri, "none")
             return
-        missing = [record for record in window if not record.uri]
-        for record in missing:
-            self._leave_out("missing_file", record, "it is not known where the image lies")
-        there = [record for record in window if record.uri]
-        if self._media == "link":
-            for record in there:
-                if not record.uri.startswith("file://") or not local_path(record.uri).is_file():
-                    self._leave_out(
-                        "missing_file", record, f"no file on this machine: {record.uri}"
-                    )
-                else:
-                    yield record, Content(record.uri, "link")
-            return
+        there: list[Annotated] = []
+        for record in window:
+            if not record.uri:
+                self._leave_out("missing_file", record, "it is not known where the image lies")
+            elif self._media == "link" and not _is_here(record.uri):
+                self._leave_out("missing_file", record, f"no file on this machine: {record.uri}")
+            else:
+                there.append(record)
 
         def place(record: Annotated) -> str:
             return record.uri.partition(INSIDE)[0].rpartition("/")[0]
@@ -251,8 +246,16 @@ class Admission:
             for record, (_, data) in zip(group, open_storage(uris[0]).read_many(uris), strict=True):
                 if isinstance(data, StorageError):
                     self._leave_out("missing_file", record, str(data))
-                elif record.sample_id and not is_sample(record.sample_id, data):
-                    # Its annotations are of the bytes that its id was made of.
-                    self._leave_out("changed_file", record, f"overwritten since: {record.uri}")
-                else:
-                    yield record, Content(record.uri, "copy", data)
+                elif self._is_its_own(record, data):
+                    yield record, Content(record.uri, self._media, data)
+
+    def _is_its_own(self, record: Annotated, data: bytes) -> bool:
+        # A record's annotations are of the bytes that its id was made of.
+        same = not record.sample_id or is_sample(record.sample_id, data)
+        if not same:
+            self._leave_out("changed_file", record, f"overwritten since: {record.uri}")
+        return same
+
+
+def _is_here(uri: str) -> bool:
+    return uri.startswith("file://") and local_path(uri).is_file()
