@@ -247,6 +247,7 @@ def test_everybody_is_in_the_sample_and_drawn_with_the_same_chance(lake: Lake) -
             cut=False,
             sample=45,
             why="why",
+            predicted=True,
         )
         told = [
             sampled.name_sample(lake, spread, shard, pool)

@@ -85,7 +85,8 @@ class Extract:
             norms = np.sqrt(squared_norms(part))
             off = (np.abs(norms - 1.0) > NOT_OF_LENGTH_1) & (norms > 0) & np.isfinite(norms)
             part[off] /= norms[off, None]
-        self._x = stack_vectors(self._ids, x, space=space)
+        # Of none the number of components would be lost, and the known ones have as many.
+        self._x = stack_vectors(self._ids, x, space=space) if self._ids else x
         self._mine = set(self._ids)
         self._known = known
         self.everywhere = _Either(self._mine, known)

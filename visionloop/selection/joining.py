@@ -127,7 +127,8 @@ def _of_candidates(
         found = lake.embeddings(spread.config.space, sorted(missing), version=spread.version)
         known |= zip(*found, strict=True)
         ids = sorted(named | first)
-        x = np.stack([known[name] for name in ids]) if ids else np.zeros((0, 0), dtype=np.float32)
+        width = len(next(iter(known.values()), ()))
+        x = np.array([known[name] for name in ids], dtype=np.float32).reshape(len(ids), width)
         material = _material(lake, spread, ids, x, whole)
         selection = select_material(material, n, seed=spread.seed, unattended=True)
         selected = {pick.sample_id for pick in selection.picks if pick.arm == "selected"}
@@ -274,7 +275,7 @@ def _over_all(
     bound = least = None
     # No eligible sample is farther than this from one that is picked or labelled.
     reach = float("inf") if sampled or not spread.sample else selection.radius
-    if spread.only_diverse:
+    if spread.only_diverse and not spread.sample:
         of_shards = max(shard.told["radius"] for shard in shards)
         # A shard's candidates are more than the picks, and all this far apart.
         bound, least = of_shards + _reach(material, picks), of_shards / 2

@@ -116,8 +116,7 @@ def propose(lake: Lake, spread: Spread, part: int) -> Proposed:
         extract=extract,
     )
     del extract
-    config = before_all(material.config) if spread.sample else material.config
-    pool, told = _guarded(material, config)
+    pool, told = _guarded(material, before_all(material.config, predicted=spread.predicted))
     if spread.sample:
         table, told["lot"] = name_sample(lake, spread, shard, pool)
         return _write(lake, shard, table, told | {"radius": None})

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from visionloop.lake import parts
+from visionloop.selection.cold import of_committee, of_predictions
 from visionloop.selection.config import SelectionConfig
 from visionloop.selection.engine import DEFAULT_CLASSES
 from visionloop.selection.in_service import model_in_service
@@ -78,7 +79,7 @@ def plain_lines(
     if preset == "diversity":
         return _with(config, [_diversity()]), ""
     if preset in {"uncertainty", "auto"}:
-        model = _model(lake, version)
+        model = predicted_by(lake, version)
         if model is None:
             return config, f"`{preset}` takes typical samples as long as there are no predictions"
         if preset == "uncertainty":
@@ -117,22 +118,29 @@ def _why_not(config: SelectionConfig) -> str:
     return ""
 
 
-def before_all(config: SelectionConfig) -> SelectionConfig:
+def before_all(config: SelectionConfig, *, predicted: bool) -> SelectionConfig:
     """Return a configuration without the filters that a shard cannot apply for itself.
 
     These are lines of NEAR_DUPLICATES, which compares everybody with everybody, and thresholds on
-    scores of a committee, whose members are those that predicted anything.
+    scores of a committee, whose members are those that predicted anything. Where nobody has
+    predicted anything, all thresholds on predictions: a round passes them over, and a shard cannot
+    tell that from being the only one without.
+
+    Args:
+        config: The configuration.
+        predicted: Whether the model in service has predicted anything at all.
     """
 
     def alone(line: Objective) -> bool:
-        of_committee = line.input.score in COMMITTEE_SCORES and line.strategy.type == "THRESHOLD"
-        return line.strategy.type != "NEAR_DUPLICATES" and not of_committee
+        if line.strategy.type == "THRESHOLD":
+            return not of_committee(line) and (predicted or not of_predictions(line))
+        return line.strategy.type != "NEAR_DUPLICATES"
 
     lines = tuple(line for line in config.strategies if alone(line))
     return config.model_copy(update={"strategies": lines})
 
 
-def _model(lake: Lake, version: str) -> dict[str, Any] | None:
+def predicted_by(lake: Lake, version: str) -> dict[str, Any] | None:
     """Return the model in service where it has predicted anything."""
     rows = lake.read("experiments", where="arm == 'loop'", version=version).to_pylist()
     model = model_in_service(rows)

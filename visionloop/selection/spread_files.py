@@ -51,6 +51,7 @@ class Spread:
         sample: Where the objectives need everybody at once: from how many of the pool, drawn
             uniformly, is selected at most. 0 where they do not.
         why: Why they do.
+        predicted: Whether the model in service has predicted anything at all.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Spread:
     cut: bool
     sample: int
     why: str
+    predicted: bool
 
     @property
     def shards(self) -> list[str]:
@@ -153,6 +155,7 @@ def _spread(name: str, table: pa.Table) -> Spread:
         told["cut"],
         told["sample"],
         told["why"],
+        told["predicted"],
     )
 
 

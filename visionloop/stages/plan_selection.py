@@ -105,7 +105,7 @@ def _plan(
         model_in_service,
     )
     from visionloop.selection.material import space_of_lake
-    from visionloop.selection.spread import most_picks, plain_lines, with_queries
+    from visionloop.selection.spread import most_picks, plain_lines, predicted_by, with_queries
     from visionloop.selection.spread_files import write_plan
 
     size, whole = loop.cluster.select_shard_size, loop.cluster.select_whole
@@ -168,5 +168,6 @@ def _plan(
         "cut": cut,
         "sample": whole if why else 0,
         "why": why,
+        "predicted": predicted_by(lake, version) is not None,
     }
     return write_plan(lake, plan, known, labelled, harvested), why
