@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -108,6 +110,33 @@ def test_the_first_of_sidecar_table_path_and_exif_is_believed_and_differences_ar
             f"the pattern does not fit '{(world.source / 'elsewhere.png').as_uri()}'"
         ],
     }
+
+
+def test_the_terminal_counts_conflicts_and_mismatches_by_name(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    broken = bytearray(encoded(photograph(64, 48, 1), "JPEG", exif=camera(PLACE)))
+    at = broken.index(b"Exif\0\0") + 20
+    broken[at : at + 4] = b"\xff" * 4  # of which Pillow warns
+    world.put("dock/1.jpg", bytes(broken))
+    world.photo("2.jpg", 2)
+    world.put("dock/1.json", '{"camera": "quay"}')
+    world.put("dock/2.json", "{")
+    world.photo("dock/2.png", 3)
+    world.put("metadata.csv", "file,weather\ndock/1.jpg,fog\nlost.jpg,fog\nlost.png,\n")
+    command = [sys.executable, "-m", "visionloop", "ingest", "--lake", str(tmp_path / "lake")]
+    command += ["--source", str(world.source), "--pattern", "{camera}/{}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    told = done.stdout.splitlines()
+    assert told[0].startswith("3 files: 3 new")
+    assert [line.split()[:2] for line in told[1:-1]] == [
+        ["holdout:", "1"],
+        ["bad_sidecar:", "1"],
+        ["metadata_conflict:", "1"],
+        ["path_mismatch:", "1"],
+        ["unmatched_rows:", "2"],
+    ]
+    assert "Warning" not in done.stderr and "lost.jpg" in done.stderr
 
 
 def test_a_changed_row_sidecar_or_pattern_renews_the_metadata_and_keeps_exif(

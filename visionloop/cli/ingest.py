@@ -83,6 +83,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the counts as one JSON object")
 
 
+class _Counts:
+    """What the stage counts."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, float] = {}
+
+    def log_metric(self, metric: str, value: float) -> None:
+        """Take a number."""
+        self.numbers[metric] = value
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     overrides: dict[str, Any] = {}
@@ -100,16 +111,22 @@ def run(args: argparse.Namespace) -> int:
             remedy="Give --source URI, or a configuration with `sources`",
         )
 
-    from visionloop.stages.ingest import ingest
+    from visionloop.stages.ingest import EXTRAS, ingest
 
-    found = ingest(config=config.text())
+    counted = _Counts()
+    found = ingest(config=config.text(), metrics=counted)
+    extras = {name: int(counted.numbers.get(name, 0)) for name in EXTRAS}
     duplicates = found.n_files - found.n_new - found.n_unreadable - found.n_skipped
     text = (
         f"{found.n_files:,} files: {found.n_new:,} new, {duplicates:,} copies of others, "
         f"{found.n_unreadable:,} unreadable, {found.n_skipped:,} skipped\n"
-        f"lake {config.lake}, version {found.lake_version}"
+        + "".join(
+            f"{name.removeprefix('n_')}: {n:,} {EXTRAS[name]}\n" for name, n in extras.items() if n
+        )
+        + f"lake {config.lake}, version {found.lake_version}"
     )
-    show({**found._asdict(), "lake": config.lake}, as_json=args.json, text=text)
+    result = {**found._asdict(), **extras, "lake": config.lake}
+    show(result, as_json=args.json, text=text)
     return 0
 
 

@@ -99,6 +99,7 @@ def ingest(
         StorageError: A source may not be listed.
         VisionloopError: Files that were listed for several tasks were not examined by them.
     """
+    from visionloop.media.sources import ROW
     from visionloop.progress import progress
     from visionloop.stages.ingest_listing import examine_pieces
     from visionloop.stages.ingest_rows import Ingest, write_rows
@@ -118,6 +119,7 @@ def ingest(
             rate = bar.rate
         work = Ingest(run, opened, loop, listed, kept)
         rows, held = write_rows(work, files)
+        work.counts["n_unmatched_rows"] = listed.beside.pop(ROW, 0)
         extras = {name: work.counts[name] for name in EXTRAS}
         per_source = _per_source(listed, rows)
         counts = _counts(per_source)
@@ -157,6 +159,7 @@ EXTRAS = {
     "n_bad_sidecar": "sidecars could not be read; their images stay, without metadata",
     "n_metadata_conflict": "samples have metadata that differ by origin or do not fit their column",
     "n_path_mismatch": "samples have a path that does not fit their source's `pattern`",
+    "n_unmatched_rows": "rows of tables of metadata name no file of their source",
     "n_label_conflict": "pictures lie in folders of several classes; the first one counts",
     "n_renewed_metadata": "known samples have new metadata, since what is said of them changed",
     "n_removed": "known files are gone or were overwritten; they are marked as removed",
