@@ -180,3 +180,15 @@ def test_without_embeddings_the_command_that_makes_them_is_named(
     assert select(empty, "-n", 4, config="random_share: 0\nstrategy: diversity") == 2
     told = refused(capsys)
     assert "visionloop run intake --config loop.yaml" in told, told
+
+
+def test_an_interrupt_before_the_first_pick_promises_nothing(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(record, "select_from_lake", interrupted)
+    assert select(lake, "-n", 4) == 1
+    told = refused(capsys)
+    assert "Stopped by the keyboard before the first pick" in told and "kept" not in told

@@ -118,7 +118,7 @@ def test_an_interrupted_selection_goes_on_and_picks_what_it_would_have_picked(
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 1 and "Stopped by the keyboard" in told, told
-    assert "Start the same command again to go on" in told
+    assert "the 40 picks so far are kept. Start the same command again to go on" in told
     (kept,) = (tmp_path / "state").rglob("select-*.json")
     assert len(json.loads(kept.read_text())["picked"]) == 40
 
@@ -271,5 +271,5 @@ def test_an_interrupt_says_that_the_picks_are_lost_where_they_cannot_be_kept(
         check=False,
         timeout=50,
     )
-    assert done.returncode == 1 and "the picks so far are lost" in done.stderr, done.stderr
+    assert done.returncode == 1 and "picks so far are lost" in done.stderr, done.stderr
     assert "what was finished is kept" not in done.stderr

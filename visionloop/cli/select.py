@@ -203,13 +203,29 @@ def _select(lake: Lake, settings: _Settings, args: argparse.Namespace, keeper: K
                 )
         except BaseException as error:
             keeper.write()
-            if keeper.why_not and isinstance(error, KeyboardInterrupt):
-                raise VisionloopError(
-                    f"Stopped by the keyboard; the picks so far are lost: {keeper.why_not}",
-                    remedy="Let XDG_STATE_HOME name a folder that can be written to",
-                ) from None
+            if isinstance(error, KeyboardInterrupt):
+                raise _stopped(keeper) from error
             raise
     return made
+
+
+def _stopped(keeper: Keeper) -> VisionloopError:
+    """Return what a person is told who has interrupted a selection."""
+    picked = len(keeper.course.picked)
+    if not picked:
+        return VisionloopError(
+            "Stopped by the keyboard before the first pick",
+            remedy="The same command begins anew",
+        )
+    if keeper.why_not:
+        return VisionloopError(
+            f"Stopped by the keyboard; the {picked:,} picks so far are lost: {keeper.why_not}",
+            remedy="Let XDG_STATE_HOME name a folder that can be written to",
+        )
+    return VisionloopError(
+        f"Stopped by the keyboard; the {picked:,} picks so far are kept",
+        remedy="Start the same command again to go on from there",
+    )
 
 
 def _phases(bar: Progress) -> Callable[[str, float], None]:
