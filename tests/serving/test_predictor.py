@@ -530,11 +530,13 @@ def test_a_jpeg_is_reduced_as_in_training_and_not_by_its_decoder() -> None:
 
 def test_the_command_line_has_the_servers_default() -> None:
     import argparse
+    from dataclasses import asdict
 
     from visionloop.cli import serve
-    from visionloop.serving.payloads import MAX_PIXELS
+    from visionloop.serving.predictor import Limits
 
     parser = argparse.ArgumentParser()
     serve.add_arguments(parser)
-    assert parser.parse_args(["--model", "m"]).max_pixels == MAX_PIXELS
+    told = vars(parser.parse_args(["--model", "m"]))
+    assert {name: told[name] for name in asdict(Limits())} == asdict(Limits())
     assert parser.parse_args(["--model", "m", "--max-pixels", "9"]).max_pixels == 9

@@ -111,8 +111,10 @@ def test_a_stop_finishes_requests_and_sends_events(start: Starter, tmp_path: Pat
         thread.join()
     collector.stop()
     text = b"".join(path.read_bytes() for path in (tmp_path / "events").glob("*"))
-    assert set(codes) == {200}
-    assert text.count(b"inference.response") >= len(codes)
+    # What began before the stop is answered; what came after it is told to go elsewhere.
+    answered = codes.count(200)
+    assert set(codes) <= {200, 503}
+    assert text.count(b"inference.response") >= answered > 10
     assert "0 dropped" in server.log.read_text()
 
 

@@ -13,7 +13,19 @@ from visionloop.cli.configuration import absolute
 from visionloop.errors import InputError
 
 _PORT, _GRPC_PORT = 8080, 8081
-_MAX_PIXELS = 25_000_000
+# Those of `visionloop.serving.predictor.Limits`, which would import numpy here.
+_LIMITS: tuple[tuple[str, int | float, str], ...] = (
+    ("workers", 0, "requests that are decoded at a time; 0: as many as processors"),
+    ("threads", 0, "threads of one run of the network; 0: as many as processors"),
+    ("runs", 1, "runs of the network at a time"),
+    ("max_batch", 16, "pictures of several requests that go through the network at once; 1: none"),
+    ("max_delay_ms", 2.0, "longest wait for requests that are being decoded, milliseconds"),
+    ("max_pixels", 25_000_000, "an image with more is answered with 400"),
+    ("max_body_bytes", 128 * 1024 * 1024, "a larger request is answered with 413"),
+    ("max_waiting", 1000, "requests at a time; more are answered with 503"),
+    ("drain_s", 0.0, "seconds to go on answering after SIGTERM, while load balancers notice"),
+    ("grace_s", 20.0, "seconds that requests under way may take then"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,18 +66,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="header of a request that its events carry, such as X-Request-Id; may be given again",
     )
     parser.add_argument(
-        "--workers", type=int, default=0, help="requests at a time (default: the processors)"
+        "--provider",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="ONNX Runtime's execution provider, such as CUDA, TensorRT or "
+        "OpenVINO:device_type=CPU; may be given again (default: a GPU that is there, else the CPU)",
     )
-    parser.add_argument(
-        "--threads", type=int, default=0, help="threads of one prediction (default: half of them)"
-    )
-    parser.add_argument(
-        "--max-pixels",
-        type=int,
-        default=_MAX_PIXELS,
-        metavar="N",
-        help="an image with more is answered with 400 (default: %(default)s)",
-    )
+    for name, default, words in _LIMITS:
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(default),
+            default=default,
+            metavar="N",
+            help=f"{words} (default: %(default)s)",
+        )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -94,8 +109,7 @@ def run(args: argparse.Namespace) -> int:
         namespace=args.namespace,
         metadata_headers=tuple(args.metadata_header),
         port_file=args.port_file,
-        workers=args.workers,
-        threads=args.threads,
-        max_pixels=args.max_pixels,
+        providers=tuple(args.provider),
+        **{name: getattr(args, name) for name, _, _ in _LIMITS},
     )
     return 0

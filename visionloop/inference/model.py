@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,15 @@ class OnnxModel:
         uri: Where the bundle was loaded from.
     """
 
-    def __init__(self, onnx: bytes, card: ModelCard, *, uri: str = "", threads: int = 0) -> None:
+    def __init__(
+        self,
+        onnx: bytes,
+        card: ModelCard,
+        *,
+        uri: str = "",
+        threads: int = 0,
+        providers: Sequence[str] = (),
+    ) -> None:
         """Start a session.
 
         Args:
@@ -65,14 +74,16 @@ class OnnxModel:
             card: The card that goes with them.
             uri: Where they came from, for messages.
             threads: Threads of one prediction; 0 leaves the choice to ONNX Runtime.
+            providers: ONNX Runtime's execution providers by name; by default the machine's device.
 
         Raises:
-            InputError: The bytes are no ONNX model, or lack the inputs and outputs of a bundle.
+            InputError: The bytes are no ONNX model, or lack the inputs and outputs of a bundle; or
+                a provider is not in this build.
             VisionloopError: There is a GPU, and ONNX Runtime cannot use it.
         """
         self.card = card
         self.uri = uri
-        self._session = start_session(onnx, where=uri, threads=threads)
+        self._session = start_session(onnx, where=uri, threads=threads, providers=providers)
         outputs = {output.name for output in self._session.get_outputs()}
         inputs = [entry.name for entry in self._session.get_inputs()]
         if inputs != ["image"] or not {"probabilities", "embedding"} <= outputs:
@@ -84,7 +95,9 @@ class OnnxModel:
             )
 
     @classmethod
-    def load(cls, uri_or_dir: str | Path, *, threads: int = 0) -> OnnxModel:
+    def load(
+        cls, uri_or_dir: str | Path, *, threads: int = 0, providers: Sequence[str] = ()
+    ) -> OnnxModel:
         """Load a bundle from a folder, `file://` or `gs://`, and check that it is whole.
 
         Raises:
@@ -101,7 +114,12 @@ class OnnxModel:
             )
         onnx = read_file(uri, MODEL_FILE)
         check_digest(card, MODEL_FILE, onnx, where=uri)
-        return cls(onnx, card, uri=uri, threads=threads)
+        return cls(onnx, card, uri=uri, threads=threads, providers=providers)
+
+    @property
+    def provider(self) -> str:
+        """ONNX Runtime's execution provider that is asked first."""
+        return str(self._session.get_providers()[0])
 
     def predict(
         self, images: NDArray[np.float32], *, batch_size: int = 64

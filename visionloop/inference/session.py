@@ -13,6 +13,7 @@ import io
 import logging
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from visionloop import environment
@@ -68,18 +69,25 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def start_session(onnx: bytes, *, where: str, threads: int = 0) -> Any:
+def start_session(
+    onnx: bytes, *, where: str, threads: int = 0, providers: Sequence[str] = ()
+) -> Any:
     """Start an ONNX Runtime session on this machine's `device`, or say that the bytes are no model.
 
     Args:
         onnx: Bytes of the model.
         where: Where they came from, for the error.
         threads: Threads of one operator on the CPU; 0 leaves it to ONNX Runtime.
+        providers: Execution providers in place of the `device`, see `find_providers`; the CPU does
+            what they cannot.
 
     Raises:
-        InputError: The bytes are no model.
-        VisionloopError: There is a GPU and a build for it, and ONNX Runtime cannot use it.
+        InputError: The bytes are no model, or a provider is not in this build.
+        VisionloopError: There is a GPU and a build for it, and ONNX Runtime cannot use it; or a
+            provider that was named does not start.
     """
+    if providers:
+        return _start_on(find_providers(providers), onnx, where, threads)
     if device() == "CPU":
         _tell_once(unused_gpu())
         return _start_on_processor(onnx, where, threads)
@@ -94,6 +102,85 @@ def start_session(onnx: bytes, *, where: str, threads: int = 0) -> Any:
     if _CUDA not in session.get_providers():
         raise _unusable(unloaded, where)
     return session
+
+
+def find_providers(wanted: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """Find execution providers of this build of ONNX Runtime.
+
+    Args:
+        wanted: Each a name, with or without ``ExecutionProvider``, in any case, and its options if
+            any: ``cuda``, ``OpenVINO:device_type=CPU``, ``tensorrt:trt_fp16_enable=1,…``.
+
+    Returns:
+        Full names and options, in the order that they are asked in.
+
+    Raises:
+        InputError: ONNX Runtime knows no such provider, or this build has none.
+    """
+    runtime = _onnxruntime()
+    known = {_short(name): name for name in runtime.get_all_providers()}
+    here = {_short(name): name for name in runtime.get_available_providers()}
+    found = []
+    for one in wanted:
+        name, _, given = one.partition(":")
+        short = _short(name)
+        if short not in known | here:
+            raise InputError(
+                f"ONNX Runtime knows no execution provider {name!r}",
+                where=f"provider {one}",
+                remedy=f"Name one of this build's: {', '.join(sorted(here))}",
+            )
+        if short not in here:
+            raise InputError(
+                f"this build of ONNX Runtime has no {known[short]}; it has "
+                f"{', '.join(sorted(here.values()))}",
+                where=f"provider {one}",
+                remedy="Install the build of ONNX Runtime that has it, such as visionloop[gpu] for "
+                "CUDA and TensorRT, or name another provider",
+            )
+        options = dict(part.split("=", 1) for part in given.split(",") if "=" in part)
+        if any("=" not in part for part in given.split(",")) and given:
+            raise InputError(
+                f"the options of a provider are key=value, separated by commas, not {given!r}",
+                where=f"provider {one}",
+                remedy="Write them as in OpenVINO:device_type=CPU,num_streams=1",
+            )
+        found.append((here[short], options))
+    return found
+
+
+def _short(name: str) -> str:
+    return name.strip().lower().removesuffix("executionprovider")
+
+
+def _start_on(
+    providers: list[tuple[str, dict[str, str]]], onnx: bytes, where: str, threads: int
+) -> Any:
+    """Start on providers that were named: all of them, or not at all."""
+    nvidia = any(name.startswith(("CUDA", "Tensorrt", "NvTensorRT")) for name, _ in providers)
+    unloaded = load_cuda() if nvidia else ""
+    exact = [(name, _EXACT | more if name == _CUDA else more) for name, more in providers]
+    try:
+        session = _start(onnx, threads, [*exact])
+    except Exception as error:  # onnxruntime raises types of its own C++ module
+        _start_on_processor(onnx, where, threads)
+        raise _not_started(providers, unloaded or _why(error), where) from error
+    lacking = [one for one in providers if one[0] not in session.get_providers()]
+    if lacking:
+        raise _not_started(lacking, unloaded, where)
+    return session
+
+
+def _not_started(
+    providers: list[tuple[str, dict[str, str]]], why: str, where: str
+) -> VisionloopError:
+    names = ", ".join(name for name, _ in providers)
+    return VisionloopError(
+        f"ONNX Runtime cannot use {names}" + (f": {why}" if why else ""),
+        where=where,
+        remedy="Its libraries and its device must be on this machine, and its options such as it "
+        "knows; or name another provider",
+    )
 
 
 def run_session(

@@ -188,7 +188,10 @@ def decode_upright(
         UnreadableMedia: As `decode_rgb`.
     """
     stored = decode_stored(data, max_pixels=max_pixels, reserve=reserve)
-    return upright(stored.image, stored.exif)
+    image = stored.image
+    if image.mode == "L" and image.has_transparency_data:
+        image = _rgb(image)
+    return upright(image, stored.exif)
 
 
 def upright(image: Image.Image, exif: Image.Exif) -> Image.Image:

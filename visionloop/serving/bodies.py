@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import re
 import zlib
@@ -164,6 +165,8 @@ def base64_bytes(text: str | bytes) -> bytes | None:
         The bytes, or None where the text is no base64.
     """
     raw = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    with contextlib.suppress(binascii.Error):
+        return binascii.a2b_base64(raw, strict_mode=True) or None  # as nearly everybody writes it
     if raw[:5] == b"data:":
         raw = raw.partition(b",")[2]
     raw = raw.translate(None, b" \t\r\n")

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 
@@ -46,6 +47,9 @@ class ModelFollower:
     Args:
         uri: A pointer (``….json``) or a model bundle.
         threads: ONNX Runtime's threads of one prediction.
+        providers: ONNX Runtime's execution providers by name; by default the machine's device.
+        batch: Pictures that the network is given at once: a model answers one and so many before
+            it goes into service.
         log: Told about each swap and refusal.
         changed: Told about each new model.
 
@@ -60,6 +64,8 @@ class ModelFollower:
         uri: str,
         *,
         threads: int = 0,
+        providers: Sequence[str] = (),
+        batch: int = 1,
         log: Callable[[str], None] = lambda text: None,
         changed: Callable[[OnnxModel], None] = lambda model: None,
     ) -> None:
@@ -67,7 +73,7 @@ class ModelFollower:
         self.refusal: Refusal | None = None
         self.swaps = 0
         self._uri = uri
-        self._threads = threads
+        self._load = partial(_load, threads=threads, providers=providers, batch=batch)
         self._log = log
         self._changed = changed
         self._taken: Pointer | None = None
@@ -83,7 +89,7 @@ class ModelFollower:
             InputError: A bundle was named directly, and does not load.
         """
         if not is_pointer(self._uri):
-            model = _load("", self._uri, self._threads)
+            model = self._load("", self._uri)
             self._take(Pointer(model.card.model_id, self._uri), model)
             return
         self.poll()
@@ -111,7 +117,7 @@ class ModelFollower:
         if self._refused and _same(pointer, self._refused) and time.monotonic() < self._retry_at:
             return
         try:
-            model = _load(pointer.model_id, pointer.model_uri, self._threads)
+            model = self._load(pointer.model_id, pointer.model_uri)
         except VisionloopError as error:
             self._refuse(pointer, str(error))
         except Exception as error:  # whatever a broken bundle provokes: the old model stays
@@ -146,15 +152,33 @@ def _same(one: Pointer, other: Pointer) -> bool:
     return (one.model_id, one.model_uri) == (other.model_id, other.model_uri)
 
 
-def _load(model_id: str, uri: str, threads: int) -> OnnxModel:
-    """Load a bundle, and see it answer."""
-    model = OnnxModel.load(uri, threads=threads)
+def _load(
+    model_id: str, uri: str, *, threads: int, providers: Sequence[str], batch: int
+) -> OnnxModel:
+    """Load a bundle, and see it answer: the first answers take longer, and are nobody's."""
+    model = OnnxModel.load(uri, threads=threads, providers=providers)
     if model_id and model.card.model_id != model_id:
         raise InputError(
             f"the bundle holds model {model.card.model_id}, the pointer names {model_id}", where=uri
         )
     size = model.card.image_size
-    probabilities, _ = model.predict(np.full((1, 3, size, size), 0.5, np.float32))
-    if probabilities.shape != (1, len(model.card.classes)) or abs(probabilities.sum() - 1) > 1e-3:
-        raise InputError("the model does not answer one probability a class of its card", where=uri)
+    for pictures in sorted({1, batch}):
+        try:
+            probabilities, _ = model.predict(np.full((pictures, 3, size, size), 0.5, np.float32))
+        except VisionloopError:
+            raise
+        except Exception as error:
+            if pictures == 1:
+                raise
+            raise InputError(
+                f"the model answers one picture and not {pictures} at once: {error}",
+                where=uri,
+                remedy="Export it with a free batch axis, or serve with --max-batch 1",
+            ) from error
+        if probabilities.shape[1] != len(model.card.classes) or (
+            abs(probabilities.sum(axis=1) - 1).max() > 1e-3
+        ):
+            raise InputError(
+                "the model does not answer one probability a class of its card", where=uri
+            )
     return model

@@ -7,36 +7,50 @@ is KServe's.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import kserve
-from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
+from kserve.errors import ModelNotFound, ModelNotReady
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
 from kserve.protocol.grpc.servicer import InferenceServicer
 
+from visionloop.errors import VisionloopError
+from visionloop.inference import OnnxModel
+from visionloop.serving.answering import Answerer, Refused
 from visionloop.serving.bodies import Undecodable
 from visionloop.serving.cloudevents import REQUEST, RESPONSE, EventSender, new_id
 from visionloop.serving.payloads import Ask, BadRequest, pictures_of, wanted_outputs
 from visionloop.serving.protobuf import parse_message
 from visionloop.serving.replies import Answer, chosen, metadata, raw_output
-from visionloop.serving.request_counts import count
+from visionloop.serving.request_counts import count, count_error
 from visionloop.serving.tensors import grpc_tensors
 
 _MAX_MESSAGE = 128 * 1024 * 1024
+_CODES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    404: grpc.StatusCode.NOT_FOUND,
+    503: grpc.StatusCode.UNAVAILABLE,
+}
 
 
 async def start(
-    host: str, port: int, server: kserve.ModelServer, sender: EventSender | None
+    host: str,
+    port: int,
+    server: kserve.ModelServer,
+    answerer: Answerer,
+    sender: EventSender | None,
 ) -> tuple[Any, int]:
     """Start the service.
 
     Args:
         host: Address to listen at.
         port: Port; 0 takes a free one.
-        server: Holds the models.
+        server: Holds the model for KServe's part of the service.
+        answerer: Answers inference.
         sender: Who sends the events; None where nothing is reported.
 
     Returns:
@@ -58,7 +72,7 @@ async def start(
     pb_grpc.add_GRPCInferenceServiceServicer_to_server(
         _Servicer(server.dataplane, server.model_repository_extension), methods
     )
-    infer = _Inference(server, sender)
+    infer = _Inference(answerer, sender)
     methods.handlers["ModelInfer"] = grpc.unary_unary_rpc_method_handler(infer.answer)
     service.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler(methods.name, methods.handlers),)
@@ -117,8 +131,8 @@ class _Methods:
 class _Inference:
     """Answers ModelInfer, on bytes."""
 
-    def __init__(self, server: kserve.ModelServer, sender: EventSender | None) -> None:
-        self._plane = server.dataplane
+    def __init__(self, answerer: Answerer, sender: EventSender | None) -> None:
+        self._answerer = answerer
         self._sender = sender
 
     async def answer(self, message: bytes, context: Any) -> bytes:
@@ -133,44 +147,44 @@ class _Inference:
         if sender:
             event["metadata"] = sender.metadata_of(pairs)
             sender.emit(REQUEST, body=_frame(message), **event)
-        code, detail = grpc.StatusCode.INTERNAL, "internal error"
         try:
-            reply = await self._infer(message, given)
-        except (BadRequest, InvalidInput, Undecodable) as error:
-            code, detail = grpc.StatusCode.INVALID_ARGUMENT, str(error)
-        except ModelNotFound as error:
-            code, detail = grpc.StatusCode.NOT_FOUND, str(error)
-        except ModelNotReady as error:
-            code, detail = grpc.StatusCode.UNAVAILABLE, str(error)
-        except Exception:
-            count(500)
-            raise
+            with self._answerer.admitted():
+                ask, answer = await self._answerer.answer(lambda model: self._read(message, model))
+                reply = _write(ask, answer, self._answerer.name)
+        except Refused as error:
+            code, detail, status, reason = (
+                _CODES[error.status],
+                str(error),
+                error.status,
+                error.reason,
+            )
+        except Exception as error:
+            logging.getLogger(__name__).exception("a request could not be answered")
+            told = str(error) if isinstance(error, VisionloopError) else type(error).__name__
+            code, detail, status, reason = grpc.StatusCode.INTERNAL, told, 500, "internal"
         else:
             count(200)
             if sender:
                 sender.emit(RESPONSE, body=_frame(reply), **event)
             return reply
-        count(503 if code is grpc.StatusCode.UNAVAILABLE else 400)
+        count(status)
+        count_error(reason)
         if sender:
             # An error of gRPC is HTTP 200 with trailers and no body, and so is logged.
             sender.emit(RESPONSE, body=b"", **event)
         await context.abort(code, detail)
         raise AssertionError("abort raises")
 
-    async def _infer(self, message: bytes, headers: dict[str, str]) -> bytes:
+    def _read(self, message: bytes, model: OnnxModel) -> Ask:
         # Twice parsed: ours tells the name and tensors of any bytes; KServe's has the parameters.
-        read = parse_message(message, request=True)
+        try:
+            read = parse_message(message, request=True)
+        except Undecodable as error:
+            raise BadRequest(f"the message cannot be read: {error.reason}") from None
         name = read.model_name.decode("utf-8", "replace")
         version = read.model_version.decode("utf-8", "replace")
-        if not await self._plane.model_ready(name, True):
-            self._plane.get_model_from_registry(name).current  # noqa: B018  (raises, with the reason)
-        if version and self._plane.get_model_from_registry(name).current.card.model_id != version:
-            raise ModelNotFound(f"{name}/versions/{version}")
-        answered, _ = await self._plane.infer(
-            model_name=name, request=lambda: _read(message, read), headers=headers
-        )
-        ask, answer = answered
-        return _write(ask, answer, name)
+        self._answerer.check(model, name, version)
+        return _read(message, read)
 
 
 def _read(message: bytes, read: Any) -> Ask:

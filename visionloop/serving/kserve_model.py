@@ -1,15 +1,12 @@
-"""The predictor as KServe sees it: a model, its REST routes and its gRPC service.
+"""The predictor as KServe sees it: a model with health, metadata and metrics, and a gRPC service.
 
 This is the one module that imports kserve.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import uuid
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
@@ -17,42 +14,40 @@ import kserve
 import orjson
 from fastapi import FastAPI, Request, Response
 from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady
+from kserve.metrics import PRE_HIST_TIME, PREDICT_HIST_TIME, get_labels
 from kserve.model_server import app as kserve_app
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
-from prometheus_client import Gauge
+from prometheus_client import REGISTRY, Gauge
 from prometheus_client.registry import Collector
 
 from visionloop.inference import OnnxModel
+from visionloop.serving.answering import Answerer, Refused
+from visionloop.serving.asgi import App
 from visionloop.serving.cloudevents import EventSender
 from visionloop.serving.following import ModelFollower
-from visionloop.serving.payloads import Ask, BadRequest, prepare, read_v1, read_v2
-from visionloop.serving.replies import Answer, metadata, write_v1, write_v2
+from visionloop.serving.replies import metadata
+from visionloop.serving.request_counts import observe
+from visionloop.serving.routes import InferenceRoutes
 
 JSON = "application/json"
-HEADER_LENGTH = "inference-header-content-length"
 
 GrpcStarter = Callable[[str, int], Awaitable[tuple[Any, int]]]
 
 
 class VisionModel(kserve.Model):  # type: ignore[misc]
-    """A classifier: pictures in, probabilities out, in threads.
+    """The model as KServe's registry has it: its health, and not its answers.
+
+    Inference comes in by `visionloop.serving.routes` and `visionloop.serving.grpc_service`.
 
     Args:
-        name: Name of the model.
-        follower: Holds the model in service.
-        pool: Threads that decode and predict.
-        max_pixels: Of one image.
+        answerer: Knows the model in service.
     """
 
-    def __init__(
-        self, name: str, follower: ModelFollower, pool: ThreadPoolExecutor, max_pixels: int
-    ) -> None:
-        super().__init__(name)
-        self._max_pixels = max_pixels
-        self._follower = follower
-        self._pool = pool
+    def __init__(self, answerer: Answerer) -> None:
+        super().__init__(answerer.name)
+        self._answerer = answerer
 
     @property
     def current(self) -> OnnxModel:
@@ -61,71 +56,29 @@ class VisionModel(kserve.Model):  # type: ignore[misc]
         Raises:
             ModelNotReady: There is none yet.
         """
-        model = self._follower.model
-        if model is None:
-            refusal = self._follower.refusal
-            raise ModelNotReady(self.name, refusal.reason if refusal else "No model is published.")
-        return model
+        try:
+            return self._answerer.current
+        except Refused as error:
+            raise ModelNotReady(self.name, str(error)) from None
 
     async def healthy(self) -> bool:
-        """Whether there is a model."""
-        return self._follower.model is not None
+        """Whether there is a model that answered, and the server goes on."""
+        return self._answerer.ready
 
     def load(self) -> bool:
         """Nothing to load on demand: the follower does."""
-        return self._follower.model is not None
+        return self._answerer.ready
 
     def start(self) -> None:
         """Nothing to start: readiness is `healthy`."""
 
-    def validate(self, payload: Any) -> Any:
-        """Bodies are checked where they are read."""
-        return payload
-
     async def preprocess(self, payload: Any, headers: Any = None) -> Any:
-        """Read the request, and decode and resize its pictures.
-
-        Args:
-            payload: A function that reads the request, run in a thread.
-            headers: Of the request.
+        """Refuse what comes past our routes: KServe's ``:explain``.
 
         Raises:
-            InvalidInput: The request or one of its pictures cannot be read.
+            InvalidInput: Always.
         """
-        if not callable(payload):
-            # KServe's own route `:explain` comes here, past our reading of the request.
-            raise InvalidInput("this model explains nothing; ask it with :predict or /infer")
-        # Taken once: the whole request is answered by one model, whatever is published meanwhile.
-        model = self.current
-
-        def read() -> tuple[OnnxModel, Ask, Any]:
-            ask = payload()
-            size = model.card.image_size
-            return model, ask, prepare(ask.pictures, size, max_pixels=self._max_pixels)
-
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, read)
-        except BadRequest as error:
-            raise InvalidInput(str(error)) from None
-
-    async def predict(
-        self, payload: Any, headers: Any = None, response_headers: Any = None
-    ) -> tuple[Ask, Answer]:
-        """Run the network on what `preprocess` prepared.
-
-        Args:
-            payload: Model, question and batch, float32 ``[n, 3, S, S]``.
-            headers: Of the request.
-            response_headers: Of the reply; left as they are.
-
-        Returns:
-            What was asked, and the answer of the model that the batch was made for.
-        """
-        model, ask, batch = payload
-        probabilities, embedding = await asyncio.get_running_loop().run_in_executor(
-            self._pool, model.predict, batch
-        )
-        return ask, Answer(model.card, probabilities, embedding)
+        raise InvalidInput("this model explains nothing; ask it with :predict or /infer")
 
 
 class FixedRepository(ModelRepositoryExtension):  # type: ignore[misc]
@@ -150,21 +103,14 @@ class ReadyDataPlane(DataPlane):  # type: ignore[misc]
 
 
 def build(
-    name: str,
-    follower: ModelFollower,
-    sender: EventSender | None,
-    *,
-    pool: ThreadPoolExecutor,
-    max_pixels: int,
-) -> tuple[FastAPI, GrpcStarter]:
+    answerer: Answerer, follower: ModelFollower, sender: EventSender | None
+) -> tuple[App, GrpcStarter]:
     """Make the server.
 
     Args:
-        name: Name of the model.
+        answerer: Answers inference.
         follower: Holds the model in service.
         sender: Who sends the events of gRPC; REST has its middleware.
-        pool: Threads that decode and predict.
-        max_pixels: Of one image; a larger one is answered with 400.
 
     Returns:
         The REST application, and a coroutine function that starts gRPC at a host and port and
@@ -176,10 +122,9 @@ def build(
     )
     for logger in ("kserve", "kserve.trace"):
         logging.getLogger(logger).setLevel(logging.CRITICAL)
-    model = VisionModel(name, follower, pool, max_pixels)
-    server.register_model(model)
+    server.register_model(VisionModel(answerer))
     server.dataplane = ReadyDataPlane(model_registry=server.registered_models)
-    _register_metrics(follower, sender)
+    _register_metrics(answerer, follower, sender)
     _add_routes(kserve_app, server.dataplane, follower, sender)
     server.model_repository_extension = FixedRepository(model_registry=server.registered_models)
     rest = RESTServer(
@@ -191,48 +136,35 @@ def build(
     async def start_grpc(host: str, port: int) -> tuple[Any, int]:
         from visionloop.serving.grpc_service import start
 
-        return await start(host, port, server, sender)
+        return await start(host, port, server, answerer, sender)
 
-    return kserve_app, start_grpc
+    return InferenceRoutes(answerer, kserve_app), start_grpc
+
+
+def stage_timer(name: str) -> Callable[[str, float], None]:
+    """Return a function that counts the seconds of a stage, in KServe's metrics too.
+
+    Args:
+        name: Name of the model.
+    """
+    labels = get_labels(name)
+    kserves = {
+        "decode": PRE_HIST_TIME.labels(**labels).observe,
+        "inference": PREDICT_HIST_TIME.labels(**labels).observe,
+    }
+
+    def timed(stage: str, seconds: float) -> None:
+        observe(stage, seconds)
+        if stage in kserves:
+            kserves[stage](seconds)
+
+    return timed
 
 
 def _add_routes(
     app: FastAPI, plane: DataPlane, follower: ModelFollower, sender: EventSender | None
 ) -> None:
     """Add our routes before KServe's: the first that fits answers."""
-
-    async def infer(name: str, read: Callable[[], Ask], headers: Any) -> tuple[Ask, Answer]:
-        if not await plane.model_ready(name, True):
-            plane.get_model_from_registry(name).current  # noqa: B018  (raises, with the reason)
-        answered, _ = await plane.infer(model_name=name, request=read, headers=headers)
-        ask, answer = answered
-        return ask, answer
-
-    async def v1(model_name: str, request: Request) -> Response:
-        body = await request.body()
-        embedding = request.query_params.get("embedding", "").lower() in ("true", "1")
-        ask, answer = await infer(
-            model_name, lambda: read_v1(body, embedding=embedding), dict(request.headers)
-        )
-        return Response(write_v1(ask, answer, model_name), media_type=JSON)
-
-    async def v2(model_name: str, request: Request, model_version: str = "") -> Response:
-        body = await request.body()
-        held = _version(plane, model_name, model_version)
-        length = request.headers.get(HEADER_LENGTH)
-        ask, answer = await infer(model_name, lambda: read_v2(body, length), dict(request.headers))
-        if held and answer.card.model_id != held:
-            raise ModelNotFound(f"{model_name}/versions/{held}")
-        content, json_length = write_v2(
-            ask, answer, model_name, ask.request_id or str(uuid.uuid4())
-        )
-        if json_length is None:
-            return Response(content, media_type=JSON)
-        return Response(
-            content,
-            media_type="application/octet-stream",
-            headers={HEADER_LENGTH: str(json_length)},
-        )
 
     async def describe(model_name: str, model_version: str = "") -> Response:
         model = plane.get_model_from_registry(model_name)
@@ -242,9 +174,7 @@ def _add_routes(
     async def status() -> Response:
         return Response(orjson.dumps(_status(follower, sender)), media_type=JSON)
 
-    app.add_api_route("/v1/models/{model_name}:predict", v1, methods=["POST"])
     for path in ("/v2/models/{model_name}", "/v2/models/{model_name}/versions/{model_version}"):
-        app.add_api_route(path + "/infer", v2, methods=["POST"])
         app.add_api_route(path, describe, methods=["GET"])
     app.add_api_route("/visionloop/status", status, methods=["GET"])
 
@@ -263,6 +193,7 @@ def _status(follower: ModelFollower, sender: EventSender | None) -> dict[str, An
         "ready": model is not None,
         "model_id": model.card.model_id if model else None,
         "model_uri": model.uri if model else None,
+        "provider": model.provider if model else None,
         "swaps": follower.swaps,
         "refused": asdict(follower.refusal) if follower.refusal else None,
         "events": None
@@ -303,12 +234,37 @@ class _EventMetrics(Collector):
         )
 
 
-def _register_metrics(follower: ModelFollower, sender: EventSender | None) -> None:
-    from prometheus_client import REGISTRY
+class _ModelMetrics(Collector):
+    """The model in service, read when metrics are asked for."""
 
+    def __init__(self, follower: ModelFollower) -> None:
+        self._follower = follower
+
+    def collect(self) -> Any:
+        """Yield the metric."""
+        from prometheus_client.core import GaugeMetricFamily
+
+        info = GaugeMetricFamily(
+            "visionloop_model_info", "The model in service", labels=["model_id", "provider"]
+        )
+        if model := self._follower.model:
+            info.add_metric([model.card.model_id, model.provider], 1)
+        yield info
+
+
+def _register_metrics(
+    answerer: Answerer, follower: ModelFollower, sender: EventSender | None
+) -> None:
     if sender:
         REGISTRY.register(_EventMetrics(sender))
-    swaps = Gauge("visionloop_model_swaps", "Models taken into service since the start")
-    swaps.set_function(lambda: follower.swaps)
-    refused = Gauge("visionloop_model_refused", "1 while the published model is refused")
-    refused.set_function(lambda: 1.0 if follower.refusal else 0.0)
+    REGISTRY.register(_ModelMetrics(follower))
+    for name, words, value in (
+        ("inference_under_way", "Requests that are being answered", lambda: answerer.under_way),
+        ("model_swaps", "Models taken into service since the start", lambda: follower.swaps),
+        (
+            "model_refused",
+            "1 while the published model is refused",
+            lambda: 1.0 if follower.refusal else 0.0,
+        ),
+    ):
+        Gauge(f"visionloop_{name}", words).set_function(value)

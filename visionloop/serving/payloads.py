@@ -26,9 +26,10 @@ from PIL import Image
 
 from visionloop.errors import InputError, UnreadableMedia
 from visionloop.inference import to_input
+from visionloop.inference.preprocessing import picture_to_input
 from visionloop.media import sniff
 from visionloop.media.budget import DECODING
-from visionloop.media.decode import decode_rgb
+from visionloop.media.decode import decode_upright
 from visionloop.serving.bodies import Undecodable, base64_bytes, parse_json
 from visionloop.serving.tensors import Tensor, json_tensors, numbers
 
@@ -40,7 +41,13 @@ _REQUEST_IMAGES = 40
 
 OUTPUTS = ("probabilities", "label", "embedding")
 
+# The one input of the model, as its metadata names it.
+INPUT = "image"
+# Of the network's input: 445 pictures of 224 pixels a side.
+_MAX_BATCH_BYTES = 256 * 1024 * 1024
+
 Picture = bytes | NDArray[np.uint8] | NDArray[np.float32]
+Pictures = Sequence[Picture] | NDArray[np.float32]
 
 _WHY = {
     "not_utf8": "the body is neither JSON nor an image",
@@ -61,7 +68,15 @@ _WHY = {
 
 
 class BadRequest(ValueError):
-    """The client sent what cannot be answered: HTTP 400, gRPC INVALID_ARGUMENT."""
+    """The client sent what cannot be answered: HTTP 400, gRPC INVALID_ARGUMENT.
+
+    Attributes:
+        reason: ``invalid_request``, ``invalid_image`` or ``too_large``.
+    """
+
+    def __init__(self, message: str, reason: str = "invalid_request") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -70,7 +85,8 @@ class Ask:
 
     Attributes:
         protocol: ``v1`` or ``v2``.
-        pictures: Encoded images, pixels uint8 [H, W, 3 or 1], or float32 [3, H, W] in 0..1.
+        pictures: Encoded images or pixels uint8 [H, W, 3 or 1]; or all of them at once, float32
+            [n, 3, H, W] in 0..1.
         embedding: Whether the embedding is wanted.
         request_id: The id of a V2 request.
         outputs: The outputs that a V2 client wants, each with whether as raw bytes; empty for all.
@@ -78,7 +94,7 @@ class Ask:
     """
 
     protocol: str
-    pictures: list[Picture] = field(repr=False)
+    pictures: Pictures = field(repr=False)
     embedding: bool = False
     request_id: str = ""
     outputs: dict[str, bool | None] = field(default_factory=dict)
@@ -121,7 +137,8 @@ def read_v2(body: bytes, json_length: str | None) -> Ask:
         if not json_length.isdigit() or int(json_length) > len(body):
             raise BadRequest("Inference-Header-Content-Length is not a length within the body")
         value, rest = _json(body[: int(json_length)])
-        binary = rest + body[int(json_length) :]
+        after = memoryview(body)[int(json_length) :]
+        binary: bytes | memoryview = rest + bytes(after) if rest else after
     else:
         value, binary = _json(body)
     try:
@@ -165,15 +182,17 @@ def wanted_outputs(names: Sequence[str]) -> dict[str, bool | None]:
     return {_output_name(name): None for name in names}
 
 
-def pictures_of(tensors: Sequence[Tensor]) -> list[Picture]:
+def pictures_of(tensors: Sequence[Tensor]) -> Pictures:
     """Return the images of a V2 request, which has one input.
 
     Raises:
         BadRequest: The input is no batch of images.
     """
     if len(tensors) != 1:
-        raise BadRequest(f"the model takes one input, `image`; the request has {len(tensors)}")
+        raise BadRequest(f"the model takes one input, `{INPUT}`; the request has {len(tensors)}")
     tensor = tensors[0]
+    if tensor.name != INPUT:
+        raise BadRequest(f"there is no input {tensor.name!r}; the model takes one, `{INPUT}`")
     if tensor.problem:
         raise BadRequest(f"input {tensor.name!r}: {_why(tensor.problem)}")
     _check_count(tensor.rows)
@@ -183,7 +202,7 @@ def pictures_of(tensors: Sequence[Tensor]) -> list[Picture]:
     return _pixels(tensor.name, tensor.datatype, tensor.array)
 
 
-def _pixels(name: str, datatype: str, array: NDArray[Any]) -> list[Picture]:
+def _pixels(name: str, datatype: str, array: NDArray[Any]) -> Pictures:
     if datatype not in ("FP32", "UINT8"):
         raise BadRequest(f"input {name!r} has datatype {datatype}; use FP32, UINT8 or BYTES")
     if array.ndim != 4 or 3 not in (array.shape[1], array.shape[3]) or 0 in array.shape:
@@ -193,9 +212,12 @@ def _pixels(name: str, datatype: str, array: NDArray[Any]) -> list[Picture]:
     first = array.shape[1] == 3
     if datatype == "UINT8":
         return list(array.transpose(0, 2, 3, 1) if first else array)
-    if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+    low, high = array.min(), array.max()
+    if not (np.isfinite(low) and np.isfinite(high)):  # NaN anywhere makes both NaN
+        raise BadRequest(f"input {name!r} holds NaN or infinity")
+    if low < 0 or high > 1:
         raise BadRequest(f"input {name!r} has values outside 0..1; send pixels 0..255 as UINT8")
-    return list(array if first else array.transpose(0, 3, 1, 2))
+    return array if first else array.transpose(0, 3, 1, 2)
 
 
 def _instance(number: int, instance: object) -> Picture:
@@ -230,7 +252,9 @@ def _encoded(number: int, element: bytes | str) -> bytes:
         return element
     data = base64_bytes(element)
     if data is None:
-        raise BadRequest(f"image {number} is neither an encoded image nor base64 of one")
+        raise BadRequest(
+            f"image {number} is neither an encoded image nor base64 of one", "invalid_image"
+        )
     return data
 
 
@@ -259,9 +283,7 @@ def _why(reason: str) -> str:
     return _WHY.get(reason, reason.replace("_", " "))
 
 
-def prepare(
-    pictures: Sequence[Picture], size: int, *, max_pixels: int = MAX_PIXELS
-) -> NDArray[np.float32]:
+def prepare(pictures: Pictures, size: int, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
     """Decode and resize images, one after the other.
 
     A JPEG is not decoded at a smaller scale, as ingest does for its measures: the network was
@@ -274,11 +296,19 @@ def prepare(
         max_pixels: Refuse an image with more.
 
     Returns:
-        float32 [n, 3, size, size] in 0..1.
+        float32 [n, 3, size, size] in 0..1; a tensor of that shape as it is, not copied.
 
     Raises:
         BadRequest: An image cannot be decoded, or is too large, or all of them are together.
     """
+    if isinstance(pictures, np.ndarray) and pictures.shape[2:] == (size, size):
+        return np.ascontiguousarray(pictures, np.float32)
+    if (most := max(1, _MAX_BATCH_BYTES // (12 * size * size))) < len(pictures):
+        raise BadRequest(
+            f"a request takes up to {most} images of {size} by {size}, this one has "
+            f"{len(pictures)}",
+            "too_large",
+        )
     batch = np.empty((len(pictures), 3, size, size), np.float32)
     decoded = 0
 
@@ -286,15 +316,16 @@ def prepare(
         if decoded > _REQUEST_IMAGES * max_pixels:
             raise BadRequest(
                 f"the {number} images before image {number} have {decoded:,} pixels; a request "
-                f"takes {_REQUEST_IMAGES * max_pixels:,}: send fewer images at a time"
+                f"takes {_REQUEST_IMAGES * max_pixels:,}: send fewer images at a time",
+                "too_large",
             )
         try:
             if isinstance(picture, bytes):
                 with DECODING.share() as share:
-                    pixels = decode_rgb(picture, max_pixels=max_pixels, reserve=share.take)
-                    batch[number] = to_input(pixels, size)
+                    image = decode_upright(picture, max_pixels=max_pixels, reserve=share.take)
+                    picture_to_input(image, size, batch[number])
                     decoded += share.pixels
-                    del pixels
+                    del image
             elif picture.dtype == np.uint8:
                 batch[number] = to_input(np.ascontiguousarray(picture, np.uint8), size)
             else:
@@ -303,12 +334,15 @@ def prepare(
             if error.reason == "too_large":
                 raise BadRequest(
                     f"image {number} is too large, {error.detail}; an image takes up to "
-                    f"{max_pixels:,} pixels, and the model looks at {size} by {size}"
+                    f"{max_pixels:,} pixels, and the model looks at {size} by {size}",
+                    "too_large",
                 ) from None
             detail = f": {error.detail}" if error.detail else ""
-            raise BadRequest(f"image {number} is unreadable, {error.reason}{detail}") from None
+            raise BadRequest(
+                f"image {number} is unreadable, {error.reason}{detail}", "invalid_image"
+            ) from None
         except InputError as error:
-            raise BadRequest(f"image {number}: {error.what}") from None
+            raise BadRequest(f"image {number}: {error.what}", "invalid_image") from None
     return batch
 
 

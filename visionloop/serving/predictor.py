@@ -3,30 +3,80 @@
 ``kserve.ModelServer`` and ``kserve.Model`` carry the endpoints, health, metrics and their metrics'
 names. What is ours: the inference routes, because the stock ones answer 422 or 500 to bodies that a
 client got wrong, spend 40 ms turning a tensor into Python lists, and need a content type; inference
-in threads, because the stock server predicts on its one event loop; readiness, which waits for the
-first model; and the events (`visionloop.serving.cloudevents`), where no agent logs them.
+in threads and batches (`visionloop.serving.batching`), because the stock server predicts on its one
+event loop; readiness, which waits for a model that has answered; the end, which finishes what began
+and refuses the rest (`visionloop.serving.ending`); and the events
+(`visionloop.serving.cloudevents`), where no agent logs them.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import signal
 import socket
 import sys
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from visionloop.errors import InputError
+from visionloop.inference.session import find_providers
 from visionloop.progress import log
+from visionloop.serving.answering import MAX_WAITING, Answerer
+from visionloop.serving.batching import MAX_BATCH, MAX_DELAY_MS, Batcher
 from visionloop.serving.cloudevents import EventSender, Origin, model_annotations
+from visionloop.serving.ending import Ending, serve_until_told
 from visionloop.serving.following import ModelFollower
-from visionloop.serving.listening import announce, bind, uvicorn_server
+from visionloop.serving.listening import bind
 from visionloop.serving.payloads import MAX_PIXELS
-from visionloop.serving.tap import Tap
+from visionloop.serving.request_counts import count_run
+from visionloop.serving.tap import MAX_BODY_BYTES, Tap
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the server takes, and how it works on it.
+
+    Attributes:
+        workers: Requests that are decoded at a time; 0 takes the number of processors.
+        threads: ONNX Runtime's threads of one run of the network; 0 takes all processors.
+        runs: Runs of the network at a time.
+        max_batch: Pictures of different requests that go through the network at once; 1 for none.
+        max_delay_ms: Longest wait of a run for requests that are being decoded; 0 never waits.
+        max_pixels: An image with more is answered with 400, before it is decoded.
+        max_body_bytes: A larger request is answered with 413.
+        max_waiting: Requests at a time; more are answered with 503 at once.
+        drain_s: Seconds that it goes on answering after SIGTERM, not ready any more, so that load
+            balancers notice.
+        grace_s: Seconds that requests under way may take then; new ones are answered with 503.
+    """
+
+    workers: int = 0
+    threads: int = 0
+    runs: int = 1
+    max_batch: int = MAX_BATCH
+    max_delay_ms: float = MAX_DELAY_MS
+    max_pixels: int = MAX_PIXELS
+    max_body_bytes: int = MAX_BODY_BYTES
+    max_waiting: int = MAX_WAITING
+    drain_s: float = 0.0
+    grace_s: float = 20.0
+
+    def __post_init__(self) -> None:
+        for name in ("runs", "max_batch", "max_pixels", "max_body_bytes", "max_waiting"):
+            _refuse_below(name, getattr(self, name), 1)
+        for name in ("workers", "threads", "max_delay_ms", "drain_s", "grace_s"):
+            _refuse_below(name, getattr(self, name), 0)
+
+
+def _refuse_below(name: str, value: float, least: int) -> None:
+    if not value >= least:
+        raise InputError(
+            "a limit of the server is too small",
+            where=f"{name} {value:g}",
+            remedy=f"Give a number from {least} on; the default is {getattr(Limits, name):g}",
+        )
 
 
 def run_server(
@@ -43,9 +93,8 @@ def run_server(
     source: str = "",
     metadata_headers: tuple[str, ...] = (),
     port_file: str = "",
-    workers: int = 0,
-    threads: int = 0,
-    max_pixels: int = MAX_PIXELS,
+    providers: Sequence[str] = (),
+    **limits: Any,
 ) -> None:
     """Serve a model until SIGTERM or SIGINT; requests under way are finished, events sent.
 
@@ -63,26 +112,25 @@ def run_server(
         source: `ce-source` of the events; by default this host and process.
         metadata_headers: Headers of requests that the events carry, such as ``X-Request-Id``.
         port_file: File that gets ``{"http": port, "grpc": port, "pid": …}`` once they are bound.
-        workers: Requests that are worked on at a time; 0 takes the number of processors.
-        threads: ONNX Runtime's threads of one prediction; 0 takes half the processors, so that two
-            requests share the machine.
-        max_pixels: An image with more is answered with 400, before it is decoded.
+        providers: ONNX Runtime's execution providers by name, see
+            `visionloop.inference.session.find_providers`; by default a GPU that the process was
+            given, else the processor.
+        limits: See `Limits`.
 
     Raises:
-        InputError: `max_pixels` is not positive, a port is taken, or a bundle that was named
-            directly does not load.
+        InputError: A limit is too small, a port is taken, this build of ONNX Runtime lacks a
+            provider, or a bundle that was named directly does not load.
     """
-    if max_pixels < 1:
-        raise InputError(
-            "an image must be allowed to have pixels",
-            where=f"max_pixels {max_pixels}",
-            remedy=f"Give a positive number; the default is {MAX_PIXELS}",
-        )
+    held = Limits(**limits)
+    if providers:
+        find_providers(providers)  # before anything is loaded, and whatever the pointer says
     listener = bind(host, http_port)
     processors = len(os.sched_getaffinity(0))
     follower = ModelFollower(
         model_uri,
-        threads=threads or max(1, processors // 2),
+        threads=held.threads or processors,
+        providers=providers,
+        batch=held.max_batch,
         log=lambda text: log(f"serve: {text}"),
     )
 
@@ -104,44 +152,28 @@ def run_server(
     with _no_arguments():
         # kserve's own routes set off a warning of FastAPI at their first answer.
         warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
-        from visionloop.serving.kserve_model import build
+        from visionloop.serving.kserve_model import build, stage_timer
 
-    pool = ThreadPoolExecutor(workers or processors)
-    app, serve_grpc = build(name, follower, sender, pool=pool, max_pixels=max_pixels)
+    batcher = Batcher(
+        workers=held.workers or processors,
+        runs=held.runs,
+        max_batch=held.max_batch,
+        max_delay_ms=held.max_delay_ms,
+        max_pixels=held.max_pixels,
+        observe=stage_timer(name),
+        ran=lambda model, pictures: count_run(model.card.model_id, pictures),
+    )
+    answerer = Answerer(name, follower, batcher, max_waiting=held.max_waiting)
+    app, serve_grpc = build(answerer, follower, sender)
+    tap = Tap(app, answerer, sender, max_body_bytes=held.max_body_bytes)
     follower.start()
     try:
-        asyncio.run(_serve(Tap(app, sender), listener, serve_grpc, host, grpc_port, port_file))
+        ending = Ending(answerer, drain=held.drain_s, grace=held.grace_s)
+        serve_until_told(tap, listener, serve_grpc, host, grpc_port, port_file, ending)
     finally:
         follower.stop()
         if sender:
             sender.close()
-
-
-async def _serve(
-    app: Any, listener: socket.socket, serve_grpc: Any, host: str, grpc_port: int | None, file: str
-) -> None:
-    import uvicorn
-
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        timeout_graceful_shutdown=30,
-        timeout_keep_alive=65,
-    )
-    server = uvicorn_server(config)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
-    ports = {"http": listener.getsockname()[1]}
-    grpc_server = None
-    if grpc_port is not None:
-        grpc_server, ports["grpc"] = await serve_grpc(host, grpc_port)
-    announce("serve", ports, port_file=file)
-    await server.serve(sockets=[listener])
-    if grpc_server is not None:
-        await grpc_server.stop(grace=30)
 
 
 @contextlib.contextmanager

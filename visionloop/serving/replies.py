@@ -45,15 +45,16 @@ def write_v1(ask: Ask, answer: Answer, name: str) -> bytes:
         The body, JSON.
     """
     rows = []
-    # As float64, so that the shortest digits that are written give back every float32 exactly.
-    for n, (label, values) in enumerate(
-        zip(answer.labels, answer.probabilities.tolist(), strict=True)
-    ):
-        row: dict[str, Any] = {"label": label, "score": max(values), "probabilities": values}
+    # The shortest digits that are written give back every float32 exactly.
+    for n, (label, values) in enumerate(zip(answer.labels, answer.probabilities, strict=True)):
+        row: dict[str, Any] = {"label": label, "score": values.max(), "probabilities": values}
         if ask.embedding:
-            row["embedding"] = answer.embedding[n].tolist()
+            row["embedding"] = answer.embedding[n]
         rows.append(row)
-    return orjson.dumps({"predictions": rows, "model_name": name, "model_id": answer.card.model_id})
+    return orjson.dumps(
+        {"predictions": rows, "model_name": name, "model_id": answer.card.model_id},
+        option=orjson.OPT_SERIALIZE_NUMPY,
+    )
 
 
 def chosen(ask: Ask) -> list[str]:
@@ -89,7 +90,7 @@ def write_v2(ask: Ask, answer: Answer, name: str, request_id: str) -> tuple[byte
         elif output == "label":
             entry["data"] = answer.labels
         else:
-            entry["data"] = _array(output, answer).reshape(-1).tolist()
+            entry["data"] = _array(output, answer).reshape(-1)
         outputs.append(entry)
     head = orjson.dumps(
         {
@@ -97,7 +98,8 @@ def write_v2(ask: Ask, answer: Answer, name: str, request_id: str) -> tuple[byte
             "model_version": answer.card.model_id,
             "id": request_id,
             "outputs": outputs,
-        }
+        },
+        option=orjson.OPT_SERIALIZE_NUMPY,
     )
     return b"".join([head, *raw]), len(head) if raw else None
 

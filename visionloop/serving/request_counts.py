@@ -1,17 +1,52 @@
-"""Inference requests by the class of their status, in the predictor's metrics.
+"""Inference in the predictor's metrics: how many, how long, how many at once, and what went wrong.
 
 KServe's own metrics time what succeeded and count no errors; a canary is judged by errors.
+
+======================================= ========================================================
+``visionloop_inference_requests_total`` requests answered, by `code`: ``2xx``, ``4xx``, ``5xx``
+``visionloop_inference_errors_total``   those answered with an error, by `reason`
+``visionloop_inference_seconds``        by `stage` of a request: ``decode`` (and reading),
+                                        ``queue``, ``inference``
+``visionloop_inference_batch_images``   pictures that went through the network at once
+``visionloop_inference_images_total``   pictures answered, by `model_id`
+``visionloop_inference_under_way``      requests that are being answered
+``visionloop_model_info``               1, with `model_id` and `provider` of the model in service
+======================================= ========================================================
 """
 
 from __future__ import annotations
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
+
+STAGES = ("decode", "queue", "inference")
+REASONS = (
+    "invalid_request", "invalid_image", "too_large", "too_slow", "not_found", "not_ready",
+    "overloaded", "ending", "internal",
+)  # fmt: skip
 
 _REQUESTS = Counter(
     "visionloop_inference_requests", "Inference requests answered, by class of status", ["code"]
 )
-for _code in ("2xx", "4xx", "5xx"):
-    _REQUESTS.labels(_code)  # there from the start, so that a rate needs no guess
+_ERRORS = Counter(
+    "visionloop_inference_errors", "Inference requests answered with an error", ["reason"]
+)
+_SECONDS = Histogram(
+    "visionloop_inference_seconds",
+    "Seconds of a stage of a request",
+    ["stage"],
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+)
+_BATCH = Histogram(
+    "visionloop_inference_batch_images",
+    "Pictures that went through the network at once",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+)
+_IMAGES = Counter("visionloop_inference_images", "Pictures answered, by model", ["model_id"])
+# There from the start, so that a rate needs no guess.
+_CODES = {code: _REQUESTS.labels(f"{code}xx") for code in (2, 4, 5)}
+_STAGES = {stage: _SECONDS.labels(stage) for stage in STAGES}
+for _reason in REASONS:
+    _ERRORS.labels(_reason)
 
 
 def count(status: int) -> None:
@@ -20,7 +55,27 @@ def count(status: int) -> None:
     Args:
         status: Its HTTP status, or that which fits a status of gRPC.
     """
-    _REQUESTS.labels(f"{status // 100}xx").inc()
+    _CODES[2 if status < 400 else status // 100].inc()
+
+
+def count_error(reason: str) -> None:
+    """Count an answer that is none, beside `count`.
+
+    Args:
+        reason: One of `REASONS`.
+    """
+    _ERRORS.labels(reason).inc()
+
+
+def observe(stage: str, seconds: float) -> None:
+    """Count the seconds of a stage of a request."""
+    _STAGES[stage].observe(seconds)
+
+
+def count_run(model_id: str, pictures: int) -> None:
+    """Count a run of the network."""
+    _BATCH.observe(pictures)
+    _IMAGES.labels(model_id).inc(pictures)
 
 
 def is_inference(method: str, path: str) -> bool:

@@ -1,25 +1,30 @@
-"""What the predictor shows of its REST traffic: replies to the metrics, all of it to the events.
+"""What the predictor sees of its REST traffic: bodies within bounds, counts, and the events.
 
-An ASGI middleware around KServe's application. Like KServe's agent it reports every request but a
-kubelet's probes, health and metadata included; the harvest tells them apart. It also keeps a body
-within bounds, which KServe's server does not.
+An ASGI middleware around the routes and KServe's application. Like KServe's agent it reports every
+request but a kubelet's probes, health and metadata included; the harvest tells them apart. It also
+keeps bodies within bounds of size and time, which KServe's server does not, and refuses inference
+while too many requests wait or the server ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+import asyncio
 from typing import Any
 
 import orjson
 
+from visionloop.serving.answering import Answerer, Refused
+from visionloop.serving.asgi import App, Message, Receive, Scope, Send, reply
 from visionloop.serving.cloudevents import REQUEST, RESPONSE, EventSender, new_id
-from visionloop.serving.request_counts import count, is_inference
+from visionloop.serving.request_counts import count, count_error, is_inference
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+MAX_BODY_BYTES = 128 * 1024 * 1024
+# Of the bodies that are held at a time; and how many of the largest one may be thrown away so that
+# a client that sends first and reads then gets its answer.
+_MAX_HELD_BYTES, _DISCARDED = 512 * 1024 * 1024, 2
+BODY_SECONDS = 60.0
+
+_CLOSE = (b"connection", b"close")
 
 
 class Tap:
@@ -27,36 +32,72 @@ class Tap:
 
     Args:
         app: The application behind it.
+        answerer: Admits inference requests.
         sender: Who sends the events; None where nothing is reported.
         max_body_bytes: A larger request is answered with 413.
+        body_seconds: A body that takes longer is answered with 408.
     """
 
     def __init__(
-        self, app: App, sender: EventSender | None, *, max_body_bytes: int = 128 * 1024 * 1024
+        self,
+        app: App,
+        answerer: Answerer,
+        sender: EventSender | None,
+        *,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._app = app
+        self._answerer = answerer
         self._sender = sender
         self._max_body = max_body_bytes
+        self._body_seconds = body_seconds
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-            return
-        body = await self._read(receive)
-        if body is None:
-            await _refuse(send, self._max_body)
-            return
-        replay = _replay(body, receive)
-        headers = [(k.decode("latin-1").lower(), _text(v)) for k, v in scope["headers"]]
-        first = dict(reversed(headers))
-        if is_inference(scope["method"], scope["path"]):
+        elif is_inference(scope["method"], scope["path"]):
             send = _counted(send)
-        if self._sender is None or _is_probe(first):
+            try:
+                with self._answerer.admitted():
+                    await self._bounded(scope, receive, send)
+            except Refused as error:
+                count_error(error.reason)
+                await _refuse(send, error)
+        else:
+            try:
+                await self._bounded(scope, receive, send)
+            except Refused as error:
+                await _refuse(send, error)
+
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        declared = 0
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit():
+                declared = int(value)
+        if declared > self._max_body:
+            await self._discard(scope, receive, declared)
+            raise self._too_large()
+        parts: list[bytes] = []
+        try:
+            body = await self._read(receive, parts)
+            await self._tapped(scope, _replay(body, receive), send, body)
+        finally:
+            self._held -= sum(map(len, parts))
+
+    async def _tapped(self, scope: Scope, replay: Receive, send: Send, body: bytes) -> None:
+        sender = self._sender
+        if sender is None:
             await self._app(scope, replay, send)
             return
-        sender = self._sender
-        event = {
+        headers = [(k.decode("latin-1").lower(), _text(v)) for k, v in scope["headers"]]
+        first = dict(reversed(headers))
+        if _is_probe(first):
+            await self._app(scope, replay, send)
+            return
+        event: dict[str, Any] = {
             "event_id": first.get("ce-id") or new_id(),
             "content_type": first.get("content-type", ""),
             "metadata": sender.metadata_of(headers),
@@ -77,21 +118,49 @@ class Tap:
         if status == 200:
             sender.emit(RESPONSE, body=b"".join(parts), **event)
 
-    async def _read(self, receive: Receive) -> bytes | None:
-        """Return the body; None where it is too large. A client that went away has sent less."""
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                return b"".join(parts)
-            part = message.get("body", b"")
-            size += len(part)
-            if size > self._max_body:
-                return None
-            parts.append(part)
-            if not message.get("more_body"):
-                return b"".join(parts)
+    async def _read(self, receive: Receive, parts: list[bytes]) -> bytes:
+        """Return the body, and leave its parts. A client that went away has sent less."""
+        if not self._take(await receive(), parts):
+            return parts[0]
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                while self._take(await receive(), parts):
+                    if sum(map(len, parts)) > self._max_body:
+                        raise self._too_large()
+        except TimeoutError:
+            raise Refused(
+                408, "too_slow", f"the body took longer than {self._body_seconds:g} s"
+            ) from None
+        body = b"".join(parts)
+        if len(body) > self._max_body:
+            raise self._too_large()
+        return body
+
+    def _take(self, message: Message, parts: list[bytes]) -> bool:
+        """Keep a part, and return whether more come."""
+        parts.append(message.get("body", b""))
+        self._held += len(parts[-1])
+        if self._held > _MAX_HELD_BYTES:
+            raise Refused(503, "overloaded", "too many bytes are being read: ask again later")
+        return bool(message.get("more_body"))
+
+    async def _discard(self, scope: Scope, receive: Receive, declared: int) -> None:
+        """Read a body that is too large, within bounds, unless its client waits for a word first.
+
+        A connection that is closed on what was not read is reset, and the answer may be lost.
+        """
+        asks_first = any(name == b"expect" for name, _ in scope["headers"])
+        if asks_first or declared > _DISCARDED * self._max_body:
+            return
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                while (await receive()).get("more_body"):
+                    pass
+        except TimeoutError:
+            return
+
+    def _too_large(self) -> Refused:
+        return Refused(413, "too_large", f"the body is larger than {self._max_body} bytes")
 
 
 def _counted(send: Send) -> Send:
@@ -127,8 +196,8 @@ def _text(value: bytes) -> str:
         return value.decode("latin-1")
 
 
-async def _refuse(send: Send, limit: int) -> None:
-    body = orjson.dumps({"error": f"the body is larger than {limit} bytes"})
-    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+async def _refuse(send: Send, error: Refused) -> None:
+    headers = [_CLOSE]
+    if error.status == 503:
+        headers.append((b"retry-after", b"1"))
+    await reply(send, error.status, orjson.dumps({"error": str(error)}), *headers)

@@ -74,7 +74,7 @@ class Tensor:
         return self.shape[0] if self.shape else 1
 
 
-def json_tensors(entries: object, binary: bytes) -> list[Tensor]:
+def json_tensors(entries: object, binary: bytes | memoryview) -> list[Tensor]:
     """Read the tensors of a V2 JSON body and of the raw bytes that follow it.
 
     Args:
@@ -82,7 +82,8 @@ def json_tensors(entries: object, binary: bytes) -> list[Tensor]:
         binary: What stands after the JSON; must be used up exactly.
 
     Returns:
-        A tensor for each entry; one that cannot be used names its problem.
+        A tensor for each entry, whose array is a view of its raw bytes; one that cannot be used
+        names its problem.
 
     Raises:
         Undecodable: ``tensors_not_a_list``, or ``binary_size``: the raw bytes cannot be told apart.
@@ -143,7 +144,12 @@ def _guarded(name: str, datatype: str, shape: object, **values: Any) -> Tensor:
 
 
 def _tensor(
-    name: str, datatype: str, shape: object, *, data: object = None, raw: bytes | None = None
+    name: str,
+    datatype: str,
+    shape: object,
+    *,
+    data: object = None,
+    raw: bytes | memoryview | None = None,
 ) -> Tensor:
     sizes = _shape(shape)
     count = math.prod(sizes)
@@ -169,7 +175,7 @@ def _shape(shape: object) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _split(raw: bytes) -> tuple[bytes, ...]:
+def _split(raw: bytes | memoryview) -> tuple[bytes, ...]:
     """Split a raw BYTES tensor: each element follows its length of four bytes."""
     found: list[bytes] = []
     position = 0
@@ -180,7 +186,7 @@ def _split(raw: bytes) -> tuple[bytes, ...]:
         position += 4
         if len(raw) - position < length:
             raise Undecodable("bytes_lengths")
-        found.append(raw[position : position + length])
+        found.append(bytes(raw[position : position + length]))
         position += length
     return tuple(found)
 
@@ -241,7 +247,7 @@ def _numbers(data: object, datatype: str) -> NDArray[Any]:
         return array.astype(dtype).reshape(-1)
 
 
-def _raw_numbers(raw: bytes, datatype: str, count: int) -> NDArray[Any]:
+def _raw_numbers(raw: bytes | memoryview, datatype: str, count: int) -> NDArray[Any]:
     if datatype == "BF16":
         if len(raw) != 2 * count:
             raise Undecodable("shape_mismatch")

@@ -1,0 +1,133 @@
+"""Who may ask the model, and what becomes of a question: the same over REST and gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from visionloop.inference import OnnxModel
+from visionloop.serving.batching import Batcher, Read
+from visionloop.serving.following import ModelFollower
+from visionloop.serving.payloads import Ask, BadRequest
+from visionloop.serving.replies import Answer
+
+MAX_WAITING = 1000
+
+
+class Refused(Exception):
+    """A request is answered with an error.
+
+    Attributes:
+        status: HTTP status.
+        reason: Stable and machine-readable, as the metrics count it.
+    """
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+class Answerer:
+    """Answers with the model in service, as long as the server does not end.
+
+    Args:
+        name: Name of the model.
+        follower: Holds the model in service.
+        batcher: Decodes and predicts.
+        max_waiting: Requests at a time; more are refused at once.
+
+    Attributes:
+        name: Name of the model.
+        ending: The server was told to end: it is not ready any more, and still answers.
+        closed: What comes from now on is refused.
+        under_way: Requests that are being answered, from their first byte on.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        follower: ModelFollower,
+        batcher: Batcher,
+        *,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
+        self.name = name
+        self.ending = False
+        self.closed = False
+        self.under_way = 0
+        self._follower = follower
+        self._batcher = batcher
+        self._max_waiting = max_waiting
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a model, and the server goes on."""
+        return self._follower.model is not None and not self.ending
+
+    @property
+    def current(self) -> OnnxModel:
+        """The model in service.
+
+        Raises:
+            Refused: There is none yet.
+        """
+        model = self._follower.model
+        if model is None:
+            refusal = self._follower.refusal
+            raise Refused(503, "not_ready", refusal.reason if refusal else "No model is published.")
+        return model
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Take a request in, until the end of a with-block, or say why not.
+
+        Raises:
+            Refused: The server ends, or too many wait.
+        """
+        if self.closed:
+            raise Refused(503, "ending", "the server ends: ask another replica")
+        if self.under_way >= self._max_waiting:
+            raise Refused(
+                503, "overloaded", f"{self.under_way} requests are being answered: ask again later"
+            )
+        self.under_way += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+
+    def check(self, model: OnnxModel, name: str, version: str = "") -> None:
+        """Check that it is this model which is asked.
+
+        Args:
+            model: Who would answer.
+            name: Name of a model, from a request.
+            version: Its version; empty for any.
+
+        Raises:
+            Refused: It is another one.
+        """
+        if name != self.name:
+            raise Refused(404, "not_found", f"Model with name {name} does not exist.")
+        if version and version != model.card.model_id:
+            raise Refused(
+                404, "not_found", f"Model with name {name}/versions/{version} does not exist."
+            )
+
+    async def answer(self, read: Read) -> tuple[Ask, Answer]:
+        """Answer one request, that was `admitted`.
+
+        Args:
+            read: Reads the request, given the model that will answer; run in a thread.
+
+        Raises:
+            Refused: It cannot be answered now, or not as it is.
+            VisionloopError: The network failed.
+        """
+        # Taken once: the whole request is answered by one model, whatever is published meanwhile.
+        model = self.current
+        try:
+            return await self._batcher.answer(model, read)
+        except BadRequest as error:
+            raise Refused(400, error.reason, str(error)) from None

@@ -1,0 +1,112 @@
+"""Serves until the process is told to end, and ends in order.
+
+At SIGTERM or SIGINT the server is not ready any more. It goes on answering for a while, if that is
+asked for; then it finishes what is under way and refuses what still comes with 503, over gRPC
+UNAVAILABLE; and once nothing is under way, or its time is up, it closes. A second signal ends it at
+once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from visionloop.serving.answering import Answerer
+from visionloop.serving.asgi import App
+from visionloop.serving.listening import announce, uvicorn_server
+
+_LOOK_SECONDS = 0.02
+# Kept open a moment for those who connected before they could know.
+_LINGER_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the server ends.
+
+    Attributes:
+        answerer: Says what is under way, and refuses what comes.
+        drain: Seconds that it goes on answering, not ready.
+        grace: Seconds that requests under way may take after that.
+    """
+
+    answerer: Answerer
+    drain: float
+    grace: float
+
+    async def run(self) -> None:
+        """Return once the server may close."""
+        self.answerer.ending = True
+        await asyncio.sleep(self.drain)
+        self.answerer.closed = True
+        until = asyncio.get_running_loop().time() + self.grace
+        await asyncio.sleep(min(_LINGER_SECONDS, self.grace))
+        while self.answerer.under_way and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(_LOOK_SECONDS)
+
+
+def serve_until_told(
+    app: App,
+    listener: socket.socket,
+    serve_grpc: Any,
+    host: str,
+    grpc_port: int | None,
+    port_file: str,
+    ending: Ending,
+) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        app: The REST application.
+        listener: Bound to its port.
+        serve_grpc: Coroutine function that starts gRPC at a host and port.
+        host: Address to listen at.
+        grpc_port: Port of gRPC; None does without.
+        port_file: File that gets the ports; empty for none.
+        ending: How to end.
+    """
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=65,
+        server_header=False,
+        date_header=False,
+    )
+    server = uvicorn_server(config)
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        tasks: list[asyncio.Task[None]] = []
+
+        async def end() -> None:
+            await ending.run()
+            server.should_exit = True
+
+        def told() -> None:
+            if tasks:
+                server.should_exit = server.force_exit = True
+            else:
+                tasks.append(loop.create_task(end()))
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, told)
+        ports = {"http": listener.getsockname()[1]}
+        grpc_server = None
+        if grpc_port is not None:
+            grpc_server, ports["grpc"] = await serve_grpc(host, grpc_port)
+        announce("serve", ports, port_file=port_file)
+        await server.serve(sockets=[listener])
+        if grpc_server is not None:
+            await grpc_server.stop(grace=0.5)
+
+    # uvloop where it is installed, as kserve has it.
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(serve())
