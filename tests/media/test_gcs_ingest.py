@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gc
 import json
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pyarrow as pa
 import pytest
 
 from tests.bucket_stub import PAGE, Bucket, bucket_stub
@@ -17,6 +19,9 @@ from tests.media.test_ingest import Loop, picture
 from visionloop.config import load_config
 from visionloop.errors import InputError
 from visionloop.inference.prediction import predict_media
+from visionloop.interchange.records import Annotated
+from visionloop.labeling.oracle import sample_uris
+from visionloop.labeling.requests import request_uri
 from visionloop.lake.checking import check
 from visionloop.lake.storage import FileInfo
 from visionloop.media import intake
@@ -24,7 +29,9 @@ from visionloop.media.inspect import sample_id_of
 from visionloop.media.intake import list_sources
 from visionloop.media.known import Known
 from visionloop.media.pieces import Pieces
+from visionloop.stages.import_set import _Places
 from visionloop.stages.infer import infer
+from visionloop.stages.request_labels import request_labels
 from visionloop.training.images import _decode
 from visionloop.training.plan import Plan
 
@@ -170,6 +177,48 @@ def test_nobody_reads_another_picture_under_an_old_id(bucket: Bucket, loop: Loop
     bucket.put("in/04.png", picture(4))
     assert infer(config=json.dumps(loop.settings)).n_embedded == 1
     assert changed in lake.embeddings(told.space)[0] and reasons(loop, "infer") == {}
+
+
+def test_nobody_is_asked_of_a_picture_about_another_one(bucket: Bucket, loop: Loop) -> None:
+    loop.settings |= {"classes": ["cat", "dog"], "holdout": {"fraction": 0.0}}
+    ids = [sample_id_of(picture(seed)) for seed in range(3)]
+    for seed in range(3):
+        bucket.put(f"in/{seed}.png", picture(seed))
+    loop.ingest(open_round=True)
+    with loop.lake.run(stage="select", round_id="0000") as run:
+        run.append("selections", pa.table({"sample_id": ids, "rank": [0, 1, 2]}))
+        run.commit()
+
+    def asked() -> dict[str, str]:
+        told = request_labels(config=json.dumps(loop.settings), round_id="0000")
+        assert told.n_requested == loop.lake.read("label_requests").num_rows
+        uri = request_uri(loop.lake, "0000")
+        table = csv.DictReader(loop.lake.storage.read(uri).decode().splitlines())
+        return {row["sample_id"]: row["file"] for row in table}
+
+    bucket.put("in/1.png", picture(9))
+    assert asked() == {ids[0]: f"{ROOT}/0.png", ids[2]: f"{ROOT}/2.png"}
+    assert reasons(loop, "request_labels") == {ids[1]: "changed"}
+    # The bytes are back; those of one that was asked about are not there any more.
+    bucket.put("in/1.png", picture(1))
+    bucket.put("in/2.png", picture(8))
+    assert asked() == {ids[0]: f"{ROOT}/0.png", ids[1]: f"{ROOT}/1.png", ids[2]: ""}
+    assert reasons(loop, "request_labels") == {ids[2]: "changed"}
+
+
+@pytest.mark.parametrize("seeds", [(1, 2), (2, 1)])
+def test_a_label_of_an_overwritten_file_is_that_of_its_newest_bytes(
+    bucket: Bucket, loop: Loop, seeds: tuple[int, int]
+) -> None:
+    for seed in seeds:
+        bucket.put("in/a.png", picture(seed))
+        loop.ingest()
+    newest = sample_id_of(picture(seeds[1]))
+    assert sample_uris(loop.lake) == {f"{ROOT}/a.png": newest}
+    with loop.lake.run(stage="import") as run:
+        record = Annotated(file="a.png", uri=f"{ROOT}/a.png")
+        ((_, sample, _),) = _Places(run).found(iter([record]))
+    assert sample == newest
 
 
 def reasons(loop: Loop, stage: str) -> dict[str, str]:

@@ -59,7 +59,11 @@ def open_oracle(config: LoopConfig, lake: Lake, *, version: str | None = None) -
 
 
 def sample_uris(lake: Lake, *, version: str | None = None) -> dict[str, str]:
-    """Return the sample id of every readable file, by its URI."""
-    files = lake.read("files", columns=["uri", "sample_id"], version=version)
-    pairs = zip(files["uri"].to_pylist(), files["sample_id"].to_pylist(), strict=True)
-    return {uri: sample_id for uri, sample_id in sorted(pairs, key=str) if sample_id}
+    """Return the sample id of every readable file, by its URI.
+
+    Of a file that was overwritten it is that of its newest bytes: people look at those.
+    """
+    columns = ["uri", "sample_id", "state"]
+    rows = lake.read("files", columns=columns, version=version).to_pylist()
+    rows.sort(key=lambda row: (row["state"] != "removed", str(row["uri"]), str(row["sample_id"])))
+    return {row["uri"]: row["sample_id"] for row in rows if row["sample_id"]}

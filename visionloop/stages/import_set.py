@@ -308,6 +308,11 @@ class _Places:
 
         files = run.read("files", columns=["uri", "sample_id", "state"])
         good = files.filter(pc.not_equal(pc.fill_null(files["sample_id"], ""), ""))
+        # Of a file that was overwritten its newest bytes are meant.
+        removed = pc.equal(pc.fill_null(good["state"], ""), "removed")
+        there = good["uri"].filter(pc.invert(removed))
+        again = pc.is_in(good["uri"], value_set=there.combine_chunks())
+        good = good.filter(pc.invert(pc.and_(removed, again)))
         self._uris = good["uri"].combine_chunks()
         self._ids = good["sample_id"].combine_chunks()
         samples = run.read("samples", columns=["sample_id", "width", "height"])

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visionloop.stages.opening import open_stage
 from visionloop.task import stage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from visionloop.inference.images import Loaded
+    from visionloop.lake import Lake
 
 
 class RequestLabelsOutputs(NamedTuple):
@@ -28,7 +34,8 @@ def request_labels(
     """Request labels for the round's picks and for holdout samples that have none.
 
     So the first round asks for the whole holdout beside its picks. Each sample is asked about once,
-    however often the stage runs.
+    however often the stage runs. People look at the files themselves: a sample whose file was
+    overwritten since its ingest is flagged and not asked about.
 
     Args:
         config: Text or URI of a ``loop.yaml``.
@@ -39,6 +46,7 @@ def request_labels(
     """
     import pyarrow as pa
 
+    from visionloop.inference.images import flag_unreadable
     from visionloop.labeling.answers import latest_answers
     from visionloop.labeling.requests import write_requests
     from visionloop.lake.schemas import arrow_schema
@@ -65,6 +73,16 @@ def request_labels(
         mine = {
             row["sample_id"]: row["purpose"] for row in asked if row["round_id"] == run.round_id
         }
+        places: dict[str, str] = {}
+        if loop.labeling.provider == "csv":
+            places = opened.media([s for s, _ in wanted] + [*mine], version=run.base or None)
+            changed = _overwritten(opened, places)
+            flag_unreadable(opened, run, changed, places, stage="request_labels")
+            for one in changed:
+                places[one.sample_id] = ""
+            # Nobody is asked of a picture about another one.
+            left = {one.sample_id for one in changed} - mine.keys()
+            wanted = [(sample, why) for sample, why in wanted if sample not in left]
         listed = {sample for sample, _ in wanted}
         wanted += [(sample, why) for sample, why in sorted(mine.items()) if sample not in listed]
         if set(mine) != {sample for sample, _ in wanted}:
@@ -82,9 +100,31 @@ def request_labels(
             requests = pa.Table.from_pylist(rows, schema=arrow_schema("label_requests"))
             run.replace("label_requests", requests, this_round)
         if loop.labeling.provider == "csv" and wanted:
-            samples = [sample for sample, _ in wanted]
-            write_requests(
-                opened, run.round_id, wanted, opened.media(samples, version=run.base or None)
-            )
+            write_requests(opened, run.round_id, wanted, places)
         version = run.commit(counts={"requested": len(wanted)})
     return RequestLabelsOutputs(version, len(wanted))
+
+
+def _overwritten(lake: Lake, media: Mapping[str, str]) -> list[Loaded[Any]]:
+    """Return the samples whose files hold other bytes now; those in the lake's own media never do.
+
+    Args:
+        lake: The lake.
+        media: URI by sample id.
+    """
+    from visionloop.inference.images import Loaded
+    from visionloop.lake.identity import is_sample
+    from visionloop.monitoring.media_reading import read_media
+
+    own = lake.path("media") + "/"
+    samples: dict[str, list[str]] = {}
+    for sample, uri in media.items():
+        if uri and not uri.startswith(own):
+            samples.setdefault(uri, []).append(sample)
+    return [
+        Loaded(sample, uri, None, "changed", "the file was replaced after its ingest")
+        for uri, data in read_media(lake, samples)
+        if isinstance(data, bytes)
+        for sample in samples[uri]
+        if not is_sample(sample, data)
+    ]
