@@ -3,21 +3,56 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from visionloop.media.fingerprint import as_words
 from visionloop.media.holdout import (
     HOLDOUT,
     POOL,
     RESERVED,
-    Held,
-    Member,
-    draw_splits,
-    later_split,
+    SPLITS,
+    Samples,
 )
+from visionloop.media.holdout import draw_splits as draw_columns
+
+
+class Member(NamedTuple):
+    """A sample."""
+
+    sample_id: str
+    group_key: str
+    fingerprint: bytes
+
+
+class Held(NamedTuple):
+    """A sample that came earlier."""
+
+    member: Member
+    split: str
+
+
+def draw_splits(new: Sequence[Member], held: Sequence[Held] = (), **options: Any) -> dict[str, str]:
+    """Return the split of each new sample, and of each earlier one that moves."""
+    members = [*new, *(one.member for one in held)]
+    had = ["" for _ in new] + [one.split for one in held]
+    drawn = draw_columns(
+        Samples(
+            np.array([list(bytes.fromhex(m.sample_id)) for m in members], np.uint8).reshape(-1, 32),
+            [m.group_key for m in members],
+            as_words([m.fingerprint for m in members]),
+            np.array([SPLITS.index(one) for one in had], np.uint8),
+        ),
+        **options,
+    )
+    told = zip(members, had, drawn.tolist(), strict=True)
+    return {m.sample_id: SPLITS[code] for m, before, code in told if SPLITS[code] != before}
 
 
 def member(name: str, group: str = "", copy_of: str = "") -> Member:
@@ -28,8 +63,8 @@ def member(name: str, group: str = "", copy_of: str = "") -> Member:
 
 
 def held(members: list[Member], **options: float) -> set[str]:
-    chosen = {"fraction": 0.2, "max_samples": 500, "seed": 0} | options
-    splits = draw_splits(members, **chosen)  # type: ignore[arg-type]
+    chosen: dict[str, Any] = {"fraction": 0.2, "max_samples": 500, "seed": 0} | options
+    splits = draw_splits(members, **chosen)
     assert set(splits) == {m.sample_id for m in members}
     assert set(splits.values()) <= {POOL, HOLDOUT}
     return {sample_id for sample_id, split in splits.items() if split == HOLDOUT}
@@ -87,10 +122,11 @@ def test_where_every_group_is_too_large_the_smallest_is_taken_unless_it_is_all()
 
 
 def test_a_later_sample_of_a_holdout_group_is_neither_trained_on_nor_held_out() -> None:
-    assert later_split(member("x", "camera 1"), {"camera 1"}) == RESERVED
-    assert later_split(member("x", "camera 2"), {"camera 1"}) == POOL
-    assert later_split(member("x"), {"camera 1"}) == POOL
-    assert later_split(member("x"), set()) == POOL
+    later = [member("x", "camera 1"), member("y", "camera 2"), member("z")]
+    options: dict[str, Any] = {"fraction": 0.5, "max_samples": 500, "min_samples": 1, "seed": 0}
+    drawn = draw_splits(later, [Held(member("first", "camera 1"), HOLDOUT)], **options)
+    assert list(drawn.values()) == [RESERVED, POOL, POOL]
+    assert set(draw_splits(later, [], **options | {"fraction": 0.0}).values()) == {POOL}
 
 
 @settings(max_examples=60, deadline=None)
@@ -114,13 +150,18 @@ def trickle(
     batches: list[list[Member]], *, movable: bool = True, **options: float
 ) -> list[dict[str, str]]:
     """Return the splits after each of several intakes."""
-    chosen = {"fraction": 0.2, "min_samples": 50, "max_samples": 200, "seed": 0} | options
+    chosen: dict[str, Any] = {
+        "fraction": 0.2,
+        "min_samples": 50,
+        "max_samples": 200,
+        "seed": 0,
+    } | options
     splits: dict[str, str] = {}
     known: dict[str, Member] = {}
     states = []
     for batch in batches:
         earlier = [Held(known[name], split) for name, split in splits.items()]
-        drawn = draw_splits(batch, earlier, movable=movable, **chosen)  # type: ignore[arg-type]
+        drawn = draw_splits(batch, earlier, movable=movable, **chosen)
         assert {m.sample_id for m in batch} <= set(drawn)
         moved = set(drawn) - {m.sample_id for m in batch}
         assert all(drawn[name] == HOLDOUT != splits[name] for name in moved)

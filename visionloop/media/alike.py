@@ -115,7 +115,8 @@ def _met(words: Words, members: Rows, shell: Rows, within: int) -> NDArray[np.bo
 
 def _less_one(one: Words, others: Words) -> NDArray[np.uint8]:
     """Return one less than the distance of a fingerprint to each of others, uint8 [n]."""
-    return less_one(one[None, :], others)[0]
+    row: NDArray[np.uint8] = less_one(one[None, :], others)[0]
+    return row
 
 
 def _some_at_a_time(pairs: Iterable[tuple[Rows, Rows]]) -> Iterator[tuple[Rows, Rows]]:

@@ -76,11 +76,7 @@ class Prints:
     @classmethod
     def of(cls, ids: pa.Array, fingerprints: pa.Array | pa.ChunkedArray) -> Prints:
         """Return samples with those of their fingerprints that belong to a picture."""
-        words = np.zeros((len(ids), FINGERPRINT_BYTES // 8), np.uint64)
-        blank = bytes(FINGERPRINT_BYTES)
-        for start in range(0, len(ids), 65_536):  # of a million few are objects at a time
-            some = fingerprints.slice(start, 65_536).to_pylist()
-            words[start : start + len(some)] = as_words([one or blank for one in some])
+        words = words_of(fingerprints)
         return cls(ids, words).where(np.asarray(words.any(axis=1)))
 
     def where(self, mask: NDArray[np.bool_]) -> Prints:
@@ -103,6 +99,16 @@ class Prints:
         """Return these and others."""
         ids = pa.concat_arrays([self.ids, other.ids])
         return Prints(ids, np.concatenate([self.words, other.words]))
+
+
+def words_of(fingerprints: pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:
+    """Return a column of fingerprints as four words each, uint64 [n, 4]; 0 where there is none."""
+    words = np.zeros((len(fingerprints), FINGERPRINT_BYTES // 8), np.uint64)
+    blank = bytes(FINGERPRINT_BYTES)
+    for start in range(0, len(words), 65_536):  # of a million few are objects at a time
+        some = fingerprints.slice(start, 65_536).to_pylist()
+        words[start : start + len(some)] = as_words([one or blank for one in some])
+    return words
 
 
 def candidates(samples: Prints, holdout: Prints) -> list[Candidate]:

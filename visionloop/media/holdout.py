@@ -12,56 +12,46 @@ is a copy that the pixels tell, see `visionloop.media.copies`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from visionloop.media.alike import alike, joined
-from visionloop.media.fingerprint import as_words
 
 POOL, HOLDOUT, RESERVED = "pool", "holdout", "reserved"
+# A new sample has none yet.
+SPLITS = ("", POOL, HOLDOUT, RESERVED)
+_NEW, _POOL, _HOLDOUT, _RESERVED = range(len(SPLITS))
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A sample that is given a split.
-
-    Attributes:
-        sample_id: Its id.
-        group_key: Its group; empty when it has none.
-        fingerprint: Its 32 bytes.
-    """
-
-    sample_id: str
-    group_key: str
-    fingerprint: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A sample that the lake has.
+@dataclass(frozen=True)
+class Samples:
+    """Samples that have a split or get one, as columns: a million of them take 150 MB.
 
     Attributes:
-        member: The sample.
-        split: The split that it is in.
+        ids: Their ids, uint8 [n, 32].
+        groups: Their groups, length n; empty for none.
+        words: Their fingerprints, uint64 [n, 4], see `visionloop.media.fingerprint.as_words`.
+        splits: Places in `SPLITS`, uint8 [n].
     """
 
-    member: Member
-    split: str
+    ids: npt.NDArray[np.uint8]
+    groups: Sequence[str]
+    words: npt.NDArray[np.uint64]
+    splits: npt.NDArray[np.uint8]
 
 
 def draw_splits(
-    new: Sequence[Member],
-    held: Sequence[Held] = (),
+    samples: Samples,
     *,
     movable: bool = True,
     fraction: float,
     min_samples: int = 1,
     max_samples: int,
     seed: int,
-) -> dict[str, str]:
+) -> npt.NDArray[np.uint8]:
     """Give new samples their split, and draw the holdout from them while it is too small.
 
     The holdout is filled up to a fraction of all samples that have come so far, so that many small
@@ -74,8 +64,7 @@ def draw_splits(
     the holdout already: of its groups, or copies of it.
 
     Args:
-        new: Samples of this intake.
-        held: Samples that came earlier.
+        samples: Those of this intake, and those that came earlier.
         movable: Whether those of the pool may still move: nobody has selected any, nor trained.
         fraction: Share of all samples to hold out.
         min_samples: From so many on the holdout is frozen.
@@ -83,72 +72,79 @@ def draw_splits(
         seed: Seed of the hash.
 
     Returns:
-        The split of each new sample id, and of each earlier one that moves into the holdout.
+        The split of each, places in `SPLITS`; an earlier one may move from the pool to the holdout.
     """
-    chosen = [h.member for h in held if h.split == HOLDOUT]
-    taken: set[str] = set()
-    if new and len(chosen) < min_samples:
-        total = len(held) + len(new)
+    splits = samples.splits.copy()
+    is_new = splits == _NEW
+    n, held_out = len(splits), int(np.count_nonzero(splits == _HOLDOUT))
+    if is_new.any() and held_out < min_samples:
         # The pool is never left empty.
-        target = min(round(fraction * total), max_samples, total - 1) - len(chosen)
+        target = min(round(fraction * n), max_samples, n - 1) - held_out
         if target > 0:
-            taken = _draw(new, held, target, movable=movable, seed=seed)
-    everyone = [*chosen, *new, *(h.member for h in held if h.member.sample_id in taken)]
-    inside = {member.sample_id for member in chosen} | taken
-    groups = {m.group_key for m in everyone if m.group_key and m.sample_id in inside}
-    splits = {member.sample_id: later_split(member, groups) for member in new}
-    return splits | dict.fromkeys(sorted(taken), HOLDOUT)
+            splits[_draw(samples, target, movable=movable, seed=seed)] = _HOLDOUT
+    inside = {samples.groups[row] for row in np.flatnonzero(splits == _HOLDOUT).tolist()} - {""}
+    leaks = np.fromiter((group in inside for group in samples.groups), bool, n)
+    later = splits == _NEW
+    splits[later] = np.where(leaks[later], _RESERVED, _POOL)
+    return splits
 
 
-def _draw(
-    new: Sequence[Member], held: Sequence[Held], target: int, *, movable: bool, seed: int
-) -> set[str]:
-    """Return the ids of at most `target` samples that join the holdout, or of the smallest unit."""
-    split = {h.member.sample_id: h.split for h in held}
-    members = [*new, *(h.member for h in held)]
-    ordered = sorted(members, key=lambda m: (_hash(seed, m.group_key or m.sample_id), m.sample_id))
-    splits = [split.get(member.sample_id, "") for member in ordered]
-    keys = [member.group_key or member.sample_id for member in ordered]
+def _draw(samples: Samples, target: int, *, movable: bool, seed: int) -> npt.NDArray[np.intp]:
+    """Return at most `target` rows that join the holdout, or those of the smallest unit."""
+    order = _order(samples, seed)
+    n = len(order)
     first: dict[str, int] = {}
-    group = np.array([first.setdefault(key, i) for i, key in enumerate(keys)])
+    group = np.arange(n)
+    for i, row in enumerate(order.tolist()):
+        if samples.groups[row]:
+            group[i] = first.setdefault(samples.groups[row], i)
+    splits = samples.splits[order]
+    in_pool, in_holdout = np.zeros(n, bool), np.zeros(n, bool)
+    in_pool[group[splits == _POOL]] = True
+    in_holdout[group[splits == _HOLDOUT]] = True
+    is_begun = bool(in_holdout.any())
     size = np.bincount(group)
-    units = _Units(joined(group, alike(as_words([member.fingerprint for member in ordered]))))
-    in_pool = {key for key, where in zip(keys, splits, strict=True) if where == POOL}
-    in_holdout = {key for key, where in zip(keys, splits, strict=True) if where == HOLDOUT}
-    looked_at: set[int] = set()
+    units = _Units(joined(group, alike(samples.words[order])))
+    looked_at = np.zeros(n, bool)
     chosen: list[int] = []
     beside: list[int] = []
     smallest: list[int] = []
-    for i in range(len(ordered)):
+    for i in range(n):
         if len(chosen) == target:
             break
-        if i in looked_at or (keys[i] in in_pool and not movable):
+        mine = group[i]
+        if looked_at[i] or (in_pool[mine] and not movable):
             continue
-        # Told without looking for copies, in most of a large lake whenever few are still wanted.
-        large = size[group[i]] > target - len(chosen)
-        if large and in_holdout and keys[i] not in in_holdout:
+        # Told without its copies, in most of a large lake whenever few are still wanted.
+        if size[mine] > target - len(chosen) and is_begun and not in_holdout[mine]:
             continue
         unit = units.of(i)
-        looked_at.update(unit)
-        if not movable and any(splits[j] == POOL for j in unit):
+        looked_at[unit] = True
+        theirs = splits[unit]
+        if not movable and (theirs == _POOL).any():
             continue
-        if any(splits[j] == HOLDOUT for j in unit):
-            beside += [j for j in unit if splits[j] != HOLDOUT]
+        if (theirs == _HOLDOUT).any():
+            beside += [j for j in unit if splits[j] != _HOLDOUT]
             continue
         if len(chosen) + len(unit) <= target:
             chosen += unit
         if not smallest or len(unit) < len(smallest):
             smallest = unit
-    if not chosen and not in_holdout and len(smallest) < len(ordered):
+    if not chosen and not is_begun and len(smallest) < n:
         chosen = smallest
     # These may be divided: the rest of their groups is reserved, that of copies never trained on.
     chosen += beside[: max(0, target - len(chosen))]
-    return {ordered[i].sample_id for i in chosen}
+    return order[np.array(chosen, np.intp)]
 
 
-def later_split(member: Member, holdout_groups: Collection[str]) -> str:
-    """Return the split of a sample that is not drawn."""
-    return RESERVED if member.group_key and member.group_key in holdout_groups else POOL
+def _order(samples: Samples, seed: int) -> npt.NDArray[np.intp]:
+    """Return the rows in the order of a seeded hash of group or id, and within that of the id."""
+    digests = np.empty_like(samples.ids)
+    for row, group in enumerate(samples.groups):
+        name = f"{seed}:{group or samples.ids[row].tobytes().hex()}"
+        digests[row] = np.frombuffer(hashlib.sha256(name.encode()).digest(), np.uint8)
+    keys = np.concatenate([digests, samples.ids], axis=1).view(">u8").astype(np.uint64)
+    return np.lexsort(keys.T[::-1])
 
 
 class _Units:
@@ -168,7 +164,3 @@ class _Units:
         begin, end = np.searchsorted(self._sorted, [self._first[row], self._first[row] + 1])
         rows: list[int] = self._rows[begin:end].tolist()
         return rows
-
-
-def _hash(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()

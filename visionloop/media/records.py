@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from visionloop.lake.erasing.tombstones import REASON
 from visionloop.lake.schemas import WRITTEN_BY, arrow_schema
-from visionloop.media.holdout import HOLDOUT, POOL, Held, Member, draw_splits
+from visionloop.media.copies import words_of
+from visionloop.media.holdout import HOLDOUT, POOL, SPLITS, Samples, draw_splits
 from visionloop.media.metadata import MAX_COLUMNS, RESERVED, Problem, column_type
-from visionloop.media.outcomes import Rows, texts_of
+from visionloop.media.outcomes import Rows, ids_of, texts_of
 from visionloop.media.parts import IMAGE, IMAGE_COLUMNS, THUMBNAIL
 from visionloop.media.reading import METADATA
 
@@ -170,41 +171,39 @@ def splits_of(
     new = np.flatnonzero(rows.of_kind("new"))
     if not len(new):
         return {}, []
-    where = pa.array(new)
-    ids = texts_of(rows.sample.take(where)).to_pylist()
-    prints = rows.fingerprint.take(where).to_pylist()
-    members = [
-        Member(sample_id, groups.get(row, ""), fingerprint)
-        for row, sample_id, fingerprint in zip(new.tolist(), ids, prints, strict=True)
-    ]
     before = earlier.samples
     held_out = before.filter(pc.equal(before["split"], HOLDOUT))
     if held_out.num_rows >= holdout.min_samples or not holdout.fraction:
         before = held_out  # nothing more is drawn: the others of a large lake have no say
-    held = [
-        Held(Member(sample_id, group or "", fingerprint or bytes(32)), split)
-        for sample_id, group, fingerprint, split in zip(
-            *(
-                before[name].to_pylist()
-                for name in ("sample_id", "group_key", "fingerprint", "split")
-            ),
-            strict=True,
-        )
-    ]
-    splits = draw_splits(
-        members,
-        held,
+    where = pa.array(new)
+    ids = np.concatenate(
+        [_bytes_of(rows.sample.take(where)), _bytes_of(ids_of(before["sample_id"]))]
+    )
+    words = [words_of(rows.fingerprint.take(where)), words_of(before["fingerprint"])]
+    theirs = [SPLITS.index(split) for split in before["split"].to_pylist()]
+    had = np.concatenate([np.zeros(len(new), np.uint8), np.array(theirs, np.uint8)])
+    keys = [groups.get(row, "") for row in new.tolist()]
+    keys += [group or "" for group in before["group_key"].to_pylist()]
+    drawn = draw_splits(
+        Samples(ids, keys, np.concatenate(words), had),
         movable=not earlier.learnt_from,
         fraction=holdout.fraction,
         min_samples=holdout.min_samples,
         max_samples=holdout.max_samples,
         seed=holdout.seed,
     )
-    mine = set(ids)
+    changed = np.flatnonzero((drawn != had) & (drawn != SPLITS.index(POOL))).tolist()
+    told = [(row, ids[row].tobytes().hex()) for row in changed]
     return (
-        {one: split for one, split in splits.items() if split != POOL and one in mine},
-        [one for one in splits if one not in mine],
+        {one: SPLITS[drawn[row]] for row, one in told if row < len(new)},
+        sorted(one for row, one in told if row >= len(new)),
     )
+
+
+def _bytes_of(ids: pa.Array) -> NDArray[np.uint8]:
+    """Return ids of binary(32), none of them null, as uint8 [n, 32]."""
+    held = np.frombuffer(ids.buffers()[1] or b"", np.uint8).reshape(-1, 32)
+    return held[ids.offset : ids.offset + len(ids)]
 
 
 def metadata_schema(types: Mapping[str, Sequence[str]], existing: pa.Schema) -> pa.Schema:
