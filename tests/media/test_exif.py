@@ -129,6 +129,8 @@ def test_texts_in_utf8_are_read_and_long_ones_are_cut() -> None:
     data = data.replace(b" Dock 3 ", "Köln☂".encode())
     found = inspect(data).exif
     assert found["exif_camera_model"] == "Köln☂" and found["exif_camera_make"] == "x" * 200
+    exif.get_ifd(DETAILS)[0xA434] = ("xx" + "☂" * 500).encode()
+    assert exif_values(exif)["exif_lens"] == "xx" + "☂" * 198
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

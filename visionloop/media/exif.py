@@ -152,11 +152,13 @@ def _text(value: Any) -> str:
         value = value[: 4 * _MAX_TEXT].encode("latin-1", "replace")
     if not isinstance(value, bytes):
         return ""
-    value = value[: 4 * _MAX_TEXT].partition(b"\x00")[0]
+    written = value[: 4 * _MAX_TEXT].partition(b"\x00")[0]
     try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        text = value.decode("latin-1")
+        text = written.decode()
+    except UnicodeDecodeError as error:
+        # A long text may have been cut inside a character.
+        is_cut = error.start > 4 * _MAX_TEXT - 4
+        text = written[: error.start].decode() if is_cut else written.decode("latin-1")
     if not text.isprintable():
         text = "".join(c for c in text if c.isprintable())
     return text.strip()[:_MAX_TEXT]

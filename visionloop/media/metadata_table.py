@@ -162,11 +162,11 @@ class MetadataTable:
         return join(self._folder, *normpath(text).split("/"))
 
     def _csv(self, file: IO[bytes]) -> Iterator[dict[str, str]]:
-        with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
-            first = text.readline()
-            text.seek(0)
+        with io.TextIOWrapper(file, "utf-8-sig", newline="") as lines:
+            first = lines.readline()
+            lines.seek(0)
             delimiter = max(",;\t", key=first.count)
-            rows = csv.reader(text, delimiter=delimiter, strict=True)
+            rows = csv.reader(lines, delimiter=delimiter, strict=True)
             header = [name.strip() for name in next(rows, [])]
             named = [name for name in header if name]
             if twice := {name for name in named if named.count(name) > 1}:
