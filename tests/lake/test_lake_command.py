@@ -132,6 +132,8 @@ def test_a_broken_lake_is_status_1_with_what_is_wrong_and_the_remedy(
         (["vacuum", "--lake", "lake", "--loop", LOOP, "--keep-versions", "0"], "newest version"),
         (["vacuum", "--lake", "lake", "--loop", LOOP, "--older-than", "-1"], "age is not negative"),
         (["vacuum", "--lake", "lake", "--loop", LOOP, "--safety-hours", "-1"], "is not negative"),
+        (["vacuum", "--lake", "lake", "--loop", LOOP, "--older-than", "nan"], "age is a number"),
+        (["vacuum", "--lake", "lake", "--loop", LOOP, "--safety-hours", "inf"], "age is a number"),
         (["compact", "--lake", "lake", "--loop", LOOP, "--min-files", "1"], "cannot be merged"),
         (["compact", "--lake", "lake", "--loop", LOOP, "--table", "fils"], "no table 'fils'"),
     ],

@@ -237,14 +237,23 @@ def _compact(args: argparse.Namespace) -> int:
     return 0
 
 
+def _age(where: str, **given: float) -> timedelta:
+    try:
+        return timedelta(**given)
+    except (ValueError, OverflowError) as error:
+        raise InputError(
+            "an age is a number, and not that large", where=where, remedy="Use 0 or more"
+        ) from error
+
+
 def _vacuum(args: argparse.Namespace) -> int:
     from visionloop.lake.vacuum import vacuum
 
     done = vacuum(
         _open(args),
         keep_versions=args.keep_versions,
-        older_than=None if args.older_than is None else timedelta(days=args.older_than),
-        safety=timedelta(hours=args.safety_hours),
+        older_than=None if args.older_than is None else _age("--older-than", days=args.older_than),
+        safety=_age("--safety-hours", hours=args.safety_hours),
         dry_run=args.dry_run,
     )
     total = done.total
