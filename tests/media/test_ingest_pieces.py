@@ -257,3 +257,36 @@ def test_a_container_whose_task_died_is_gone_on_with_behind_its_finished_parts(
     assert shard_files(lake_of(broken)) == []
     read.clear()
     assert ingest(config=broken)[2:4] == (23, 0) and read == []
+
+
+def test_labels_that_are_written_some_at_a_time_are_the_same(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from visionloop.stages import ingest_labels
+
+    table = source.parent / "labels.csv"
+    names = sorted(path.name for path in source.rglob("*.png"))[::2]
+    table.write_text("file,label\n" + "".join(f"{name},dog\n" for name in names))
+    by_folder = {"uri": str(source / "cat"), "labels": "folder"}
+    by_table = {"uri": str(source / "dog"), "labels": str(table)}
+    at_once, in_parts = (settings(source, lake, sources=[by_folder, by_table]) for lake in "ab")
+    ingest(config=at_once)
+    sizes: list[int] = []
+    write = ingest_labels.rows_of
+
+    def counted(name: str, rows: Any) -> Any:
+        sizes.append(len(rows))
+        return write(name, rows)
+
+    monkeypatch.setattr(ingest_labels, "_SOME", 7)
+    monkeypatch.setattr(ingest_labels, "rows_of", counted)
+    ingest(config=in_parts)
+    assert len(sizes) > 5 and max(sizes) <= 7
+    told = held(lake_of(in_parts))
+    assert told == held(lake_of(at_once)) and {"dog", "cat"} == {
+        row["label"] for row in lake_of(in_parts).read("labels").to_pylist()
+    }
+    refused = settings(source, "c", sources=[by_folder], classes=["dog"])
+    with pytest.raises(VisionloopError, match="not in the configuration"):
+        ingest(config=refused)
+    assert lake_of(refused).read("labels").num_rows == 0

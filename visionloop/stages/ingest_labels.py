@@ -6,13 +6,16 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from visionloop.errors import InputError
 from visionloop.labeling.answers import DETECTION, latest_boxes, latest_labels
 from visionloop.lake.storage import name_of
 from visionloop.media.metadata import Problem
-from visionloop.media.outcomes import texts_of
+from visionloop.media.outcomes import ids_of, texts_of
 from visionloop.media.records import among, rows_of, some_at_a_time
 
 if TYPE_CHECKING:
@@ -21,11 +24,17 @@ if TYPE_CHECKING:
     from visionloop.stages.ingest_rows import Ingest
 
 
-def labels_of(ingest: Ingest, rows: Rows) -> pa.Table:
-    """Return the labels that sources bring for samples without any.
+# What is said of each sample: its label, its boxes, and who said it.
+Brought = dict[str, dict[str, Any]]
+# So many labels are objects at a time.
+_SOME = 50_000
+
+
+def labels_of(ingest: Ingest, rows: Rows) -> Iterator[pa.Table]:
+    """Return the labels that sources bring for samples without any, some thousand at a time.
 
     A file's own label comes before one in a table. What is odd about them is added to the ingest's
-    problems and counts.
+    problems and counts; all that is refused is refused before the first are returned.
 
     Args:
         ingest: The ingest.
@@ -35,15 +44,27 @@ def labels_of(ingest: Ingest, rows: Rows) -> pa.Table:
         InputError: A label is of a class that the configuration lacks, or a table of labels cannot
             be used.
     """
-    loop = ingest.loop
-    brought = _of_files(ingest, rows)
-    for source in loop.sources:
-        if source.labels not in ("none", "folder", "source"):
-            for sample_id, row in _of_table(ingest, source.labels, rows):
-                brought.setdefault(sample_id, row)
-    _check_classes(loop, brought.values())
+    chosen, differing = rows.brought()
+    for row, first in differing:
+        told = [rows.label[one].as_py() or "boxes" for one in (row, first)]
+        detail = f"a copy lies in {told[0]!r}, the first file in {told[1]!r}"
+        ingest.problems.append(Problem(rows.sample[row].as_py().hex(), "label_conflict", detail))
+    of_tables = _of_tables(ingest, rows, chosen)
+
+    def all_of_them() -> Iterator[Brought]:
+        for start in range(0, len(chosen), _SOME):
+            yield _of_files(ingest, rows, chosen[start : start + _SOME])
+        for some in some_at_a_time(sorted(of_tables), _SOME):
+            yield {one: of_tables[one] for one in some}
+
+    _check_classes(ingest.loop, (told for brought in all_of_them() for told in brought.values()))
+    return (_without_any(ingest, brought) for brought in all_of_them())
+
+
+def _without_any(ingest: Ingest, brought: Brought) -> pa.Table:
+    """Return the rows of those of some labels whose samples have none yet."""
     labelled, looked_at = _answered(ingest, brought)
-    rows_ = []
+    rows = []
     for sample_id, told in sorted(brought.items()):
         row = {
             "sample_id": sample_id,
@@ -52,15 +73,14 @@ def labels_of(ingest: Ingest, rows: Rows) -> pa.Table:
             "created_at": ingest.now,
         }
         if told["label"] is not None and sample_id not in labelled:
-            rows_.append({**row, "task": loop.task, "label": told["label"]})
+            rows.append({**row, "task": ingest.loop.task, "label": told["label"]})
         if told.get("boxes") is not None and sample_id not in looked_at:
-            rows_.append({**row, "task": DETECTION, "boxes": told["boxes"]})
-    return rows_of("labels", rows_)
+            rows.append({**row, "task": DETECTION, "boxes": told["boxes"]})
+    return rows_of("labels", rows)
 
 
-def _of_files(ingest: Ingest, rows: Rows) -> dict[str, dict[str, Any]]:
-    """Return the label that the first file of each sample has, and note others that differ."""
-    chosen, differing = rows.brought()
+def _of_files(ingest: Ingest, rows: Rows, chosen: NDArray[np.intp]) -> Brought:
+    """Return the labels that some files bring for their samples."""
     roots = ingest.listing.roots
     ids = texts_of(rows.sample.take(pa.array(chosen))).to_pylist()
     found = {}
@@ -71,10 +91,23 @@ def _of_files(ingest: Ingest, rows: Rows) -> dict[str, dict[str, Any]]:
             "boxes": json.loads(boxes) if boxes is not None else None,
             "annotator": roots[int(rows.source[row])],
         }
-    for row, first in differing:
-        told = [rows.label[one].as_py() or "boxes" for one in (row, first)]
-        detail = f"a copy lies in {told[0]!r}, the first file in {told[1]!r}"
-        ingest.problems.append(Problem(rows.sample[row].as_py().hex(), "label_conflict", detail))
+    return found
+
+
+def _of_tables(ingest: Ingest, rows: Rows, chosen: NDArray[np.intp]) -> Brought:
+    """Return the labels that tables have for samples whose files bring none."""
+    found: Brought = {}
+    for source in ingest.loop.sources:
+        if source.labels not in ("none", "folder", "source"):
+            for sample_id, row in _of_table(ingest, source.labels, rows):
+                found.setdefault(sample_id, row)
+    names = sorted(found)
+    of_files = rows.sample.take(pa.array(chosen))
+    for name, is_one in zip(
+        names, pc.is_in(ids_of(names), value_set=of_files).to_pylist(), strict=True
+    ):
+        if is_one:
+            del found[name]
     return found
 
 

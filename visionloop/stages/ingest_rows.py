@@ -104,7 +104,9 @@ def write_rows(ingest: Ingest, dataset: Artifact | None) -> tuple[Rows, pa.Table
     moved = settle_places(ingest, rows, met)
     change_samples(run, dict.fromkeys(copies, RESERVED) | dict.fromkeys(joined, HOLDOUT), moved)
     _write_parts(ingest, rows, splits, groups, met, dataset)
-    run.append("labels", labels)
+    for some in labels:
+        run.append("labels", some)
+        ingest.counts["n_labels"] += some.num_rows
     run.append("flags", records.flag_rows(ingest.problems, ingest.now))
     changes = Counter(ingest.listing.changes["change"].to_pylist())
     kinds = Counter(kind for kind, _ in {(one.kind, one.sample_id) for one in ingest.problems})
@@ -117,7 +119,6 @@ def write_rows(ingest: Ingest, dataset: Artifact | None) -> tuple[Rows, pa.Table
     ingest.counts.update(
         n_holdout=Counter(splits.values())[HOLDOUT] + len(joined),
         n_holdout_copy=len(copies),
-        n_labels=labels.num_rows,
         n_removed=changes["gone"] + changes["replaced"],
         n_back=changes["back"],
     )
