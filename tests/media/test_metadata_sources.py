@@ -320,7 +320,7 @@ def test_the_types_of_parquet_become_plain_values(tmp_path: Path) -> None:
     told = table_of(tmp_path / "m.parquet").values(normalise(tmp_path / "a.png"))
     assert told == {
         "at": "2026-03-02T10:00:00.123456+01:00",
-        "ns": "1970-01-01T00:00:01",
+        "ns": "1970-01-01T00:00:01+00:00",
         "day": "2026-03-02",
         "price": 1.5,
         "half": 0.5,

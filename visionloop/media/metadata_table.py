@@ -22,6 +22,7 @@ import pyarrow as pa
 from visionloop.errors import InputError
 from visionloop.lake.anywhere import Anywhere
 from visionloop.lake.archive_storage import temporary
+from visionloop.lake.schemas import TIME
 from visionloop.lake.storage import FileInfo, StorageError, join, normalise
 from visionloop.media.metadata import MAX_COLUMNS, MAX_SIDECAR_BYTES, plain_value
 from visionloop.progress import log
@@ -228,10 +229,10 @@ def _parquet(file: IO[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _plain_times(column: pa.Array) -> pa.Array:
-    """Return times to the microsecond: Python's have no nanoseconds."""
+    """Return times of nanoseconds in microseconds, UTC: Python's have no more."""
     kind = column.type
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
-        return column.cast(pa.timestamp("us", kind.tz), safe=False)
+        return column.cast(TIME, safe=False)
     return column
 
 
