@@ -179,19 +179,10 @@ def decode_stored(
 def decode_upright(
     data: bytes, *, max_pixels: int = MAX_PIXELS, reserve: Callable[[int], None] | None = None
 ) -> Image.Image:
-    """Decode an image as `decode_rgb` does, and leave grey as one channel, colour where it lies.
-
-    Returns:
-        A picture of mode L, RGB or RGBX, whose pixels are those of `decode_rgb`.
-
-    Raises:
-        UnreadableMedia: As `decode_rgb`.
-    """
+    """Decode as `decode_rgb` does, all the same, to a picture of mode L, RGB or RGBX."""
     stored = decode_stored(data, max_pixels=max_pixels, reserve=reserve)
-    image = stored.image
-    if image.mode == "L" and image.has_transparency_data:
-        image = _rgb(image)
-    return upright(image, stored.exif)
+    opaque = stored.image.mode != "L" or not stored.image.has_transparency_data
+    return upright(stored.image if opaque else _rgb(stored.image), stored.exif)
 
 
 def upright(image: Image.Image, exif: Image.Exif) -> Image.Image:
