@@ -179,7 +179,7 @@ def decode_stored(
 def decode_upright(
     data: bytes, *, max_pixels: int = MAX_PIXELS, reserve: Callable[[int], None] | None = None
 ) -> Image.Image:
-    """Decode as `decode_rgb` does, all the same, to a picture of mode L, RGB or RGBX."""
+    """Decode all that `decode_rgb` does to a picture of mode L, RGB or RGBX; see `decode_rgb`."""
     stored = decode_stored(data, max_pixels=max_pixels, reserve=reserve)
     opaque = stored.image.mode != "L" or not stored.image.has_transparency_data
     return upright(stored.image if opaque else _rgb(stored.image), stored.exif)
