@@ -222,8 +222,8 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
     ],
     # Samples that were erased: not which they were, but enough to know one that comes again.
     "erased": [
-        ("tombstone", pa.string()),  # stands where the sample's id stood in `training_sets`
-        ("digest", pa.string()),  # SHA-256 of the salt and the sample's id
+        ("tombstone", pa.string()),  # stands for the id in `training_sets`; or `erased-file`
+        ("digest", pa.string()),  # SHA-256 of the salt and the sample's id, or with a file's place
         ("salt", pa.string()),  # of the lake, the same in every row
         ("erased_at", TIME),
     ],
