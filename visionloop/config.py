@@ -77,6 +77,22 @@ class EmbeddingConfig(_Section):
     dimensions: int = Field(64, ge=2, le=1024, description="components of the pixel descriptor")
 
 
+class InferenceConfig(_Section):
+    """What the stage `infer` runs networks with on a processor; a space is the same with each."""
+
+    runtime: Literal["auto", "openvino", "onnxruntime"] = Field(
+        "auto",
+        description="auto: ONNX Runtime on an NVIDIA GPU; on a processor OpenVINO where it is "
+        "installed, and ONNX Runtime elsewhere, which the log says",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="auto: bfloat16 with OpenVINO on a processor that computes in it (AVX512_BF16, "
+        "AMX), else float32. Each task compares its first 16 images with ONNX Runtime in float32, "
+        "and does not use what differs: a cosine under .999, or a probability by more than .01",
+    )
+
+
 class LabelingConfig(_Section):
     """Who labels what was selected."""
 
@@ -159,6 +175,9 @@ class LoopConfig(_Section):
     )
     embedding: EmbeddingConfig = Field(
         default_factory=EmbeddingConfig, description="what makes images comparable"
+    )
+    inference: InferenceConfig = Field(
+        default_factory=InferenceConfig, description="what samples are embedded and predicted with"
     )
     selection: SelectionConfig = Field(
         default_factory=SelectionConfig, description="which samples are worth a label"

@@ -60,6 +60,35 @@ def classifier_graph(*, size: int = 8, dimension: int = 4, seed: int = 0) -> byt
     return _bytes(graph)
 
 
+def convolutions(size: int = 64) -> bytes:
+    """Return a graph with what networks are made of: convolutions, a pool, a product."""
+    rng = np.random.Generator(np.random.PCG64(1))
+    shapes = {"a": (32, 3, 3, 3), "b": (64, 32, 3, 3), "c": (64, 64, 1, 1), "w": (64, 24)}
+    held = {
+        name: rng.standard_normal(shape, dtype=np.float32) / np.sqrt(np.prod(shape[1:]) or 1)
+        for name, shape in shapes.items()
+    }
+    nodes = [
+        helper.make_node("Conv", ["image", "a"], ["1"], pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("Relu", ["1"], ["2"]),
+        helper.make_node("Conv", ["2", "b"], ["3"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["3"], ["4"]),
+        helper.make_node("Conv", ["4", "c"], ["5"]),
+        helper.make_node("GlobalAveragePool", ["5"], ["6"]),
+        helper.make_node("Flatten", ["6"], ["7"], axis=1),
+        helper.make_node("MatMul", ["7", "w"], ["8"]),
+        helper.make_node("LpNormalization", ["8"], ["embedding"], axis=1, p=2),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "convolutions",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, size, size])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", 24])],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in held.items()],
+    )
+    return _bytes(graph)
+
+
 def _bytes(graph: onnx.GraphProto) -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     return bytes(model.SerializeToString())

@@ -4,18 +4,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from visionloop.errors import InputError
 from visionloop.inference.descriptor import PixelDescriptor, fit_descriptor, pixel_features
-from visionloop.media.decode import decode_rgb
+from visionloop.media.decode import decode
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
     pixels, labels = load_digits(return_X_y=True)
     images = (pixels.reshape(-1, 8, 8, 1) * 15.9).astype(np.uint8).repeat(3, axis=3)
-    return np.stack([pixel_features(image) for image in images]), labels
+    return np.stack([pixel_features(Image.fromarray(image)) for image in images]), labels
 
 
 def test_digits_are_told_apart_better_than_by_raw_pixels() -> None:
@@ -29,7 +30,7 @@ def test_digits_are_told_apart_better_than_by_raw_pixels() -> None:
 def test_photographs_of_one_class_lie_nearer_than_chance(shared: Path) -> None:
     files = sorted((shared / "data" / "clothing").glob("*/*.jpg"))
     names = np.array([path.parent.name for path in files])
-    features = np.stack([pixel_features(decode_rgb(path.read_bytes())) for path in files])
+    features = np.stack([pixel_features(decode(path.read_bytes()).image) for path in files])
     vectors = fit_descriptor(features, dimensions=64).embed(features)
     similarity = vectors @ vectors.T
     np.fill_diagonal(similarity, -2)
@@ -65,7 +66,7 @@ def test_every_vector_is_finite_and_of_length_one() -> None:
         np.full((1, 1, 3), 7, np.uint8),
         rng.integers(0, 256, (500, 3, 3), dtype=np.uint8),
     ]
-    features = np.stack([pixel_features(image) for image in odd])
+    features = np.stack([pixel_features(Image.fromarray(image)) for image in odd])
     vectors = fit_descriptor(features, dimensions=64).embed(features)
     assert vectors.dtype == np.float32
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
@@ -89,7 +90,7 @@ def test_colour_counts_and_exposure_does_not() -> None:
     brighter = gray + 60
     tinted = gray.copy()
     tinted[:, :, 0] += 100
-    a, b, c = (pixel_features(image) for image in (gray, brighter, tinted))
+    a, b, c = (pixel_features(Image.fromarray(image)) for image in (gray, brighter, tinted))
     assert np.linalg.norm(a - b) < 0.05
     assert np.linalg.norm(a - c) > 0.3
 

@@ -10,10 +10,16 @@ import pytest
 from PIL import Image
 
 from tests.inference.graphs import embedding_graph
-from visionloop.config import EmbeddingConfig
+from visionloop.config import EmbeddingConfig, InferenceConfig
 from visionloop.errors import InputError
 from visionloop.inference.embedder import OnnxEmbedder, open_embedder
+from visionloop.inference.preprocessing import scaled
 from visionloop.lake import Lake
+
+
+def opened(graph: bytes) -> OnnxEmbedder:
+    exact = InferenceConfig(runtime="onnxruntime")
+    return OnnxEmbedder(graph, where="w", image_size=0, source="s", inference=exact)
 
 
 def media(folder: Path, n: int = 12) -> dict[str, str]:
@@ -31,20 +37,20 @@ def media(folder: Path, n: int = 12) -> dict[str, str]:
 def test_without_weights_the_descriptor_is_fitted_once_and_frozen(
     lake: Lake, tmp_path: Path
 ) -> None:
-    first = open_embedder(EmbeddingConfig(), lake, media(tmp_path / "a"))
+    first = open_embedder(EmbeddingConfig(), InferenceConfig(), lake, media(tmp_path / "a"))
     assert first.space.startswith("pixels_")
     assert "no weights were named" in first.source
-    later = open_embedder(EmbeddingConfig(), lake, media(tmp_path / "a", n=30))
+    later = open_embedder(EmbeddingConfig(), InferenceConfig(), lake, media(tmp_path / "a", n=30))
     assert later.space == first.space
     image = np.random.Generator(np.random.PCG64(9)).integers(0, 256, (9, 9, 3), dtype=np.uint8)
-    vectors = [e.embed(e.prepare(image)[None]) for e in (first, later)]
+    vectors = [e.embed(e.prepare(Image.fromarray(image))[None]) for e in (first, later)]
     assert np.array_equal(*vectors)
 
 
 def test_another_number_of_dimensions_is_another_space(lake: Lake, tmp_path: Path) -> None:
     pictures = media(tmp_path / "a")
-    one = open_embedder(EmbeddingConfig(dimensions=16), lake, pictures)
-    two = open_embedder(EmbeddingConfig(dimensions=8), lake, pictures)
+    one = open_embedder(EmbeddingConfig(dimensions=16), InferenceConfig(), lake, pictures)
+    two = open_embedder(EmbeddingConfig(dimensions=8), InferenceConfig(), lake, pictures)
     assert one.space != two.space
     assert (one.dimensions, two.dimensions) == (16, 8)
 
@@ -52,9 +58,9 @@ def test_another_number_of_dimensions_is_another_space(lake: Lake, tmp_path: Pat
 def test_an_onnx_file_is_used_as_it_is(lake: Lake, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(embedding_graph(size=8))
-    embedder = open_embedder(EmbeddingConfig(weights=str(path)), lake, {})
+    embedder = open_embedder(EmbeddingConfig(weights=str(path)), InferenceConfig(), lake, {})
     image = np.random.Generator(np.random.PCG64(9)).integers(0, 256, (20, 9, 3), dtype=np.uint8)
-    vectors = embedder.embed(np.stack([embedder.prepare(image)] * 3))
+    vectors = embedder.embed(np.stack([embedder.prepare(Image.fromarray(image))] * 3))
     assert vectors.shape == (3, 5) and vectors.dtype == np.float32
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert "net.onnx" in embedder.source
@@ -65,15 +71,17 @@ def test_other_weights_are_another_space(lake: Lake, tmp_path: Path) -> None:
     for seed in (0, 1):
         path = tmp_path / "net.onnx"
         path.write_bytes(embedding_graph(seed=seed))
-        spaces.add(open_embedder(EmbeddingConfig(weights=str(path)), lake, {}).space)
+        spaces.add(
+            open_embedder(EmbeddingConfig(weights=str(path)), InferenceConfig(), lake, {}).space
+        )
     assert len(spaces) == 2
 
 
 def test_a_graph_with_a_fixed_batch_embeds_any_number() -> None:
     def embed(batch: int | str, n: int) -> np.ndarray:
-        embedder = OnnxEmbedder(embedding_graph(batch=batch), where="w", image_size=0, source="s")
+        embedder = opened(embedding_graph(batch=batch))
         rng = np.random.Generator(np.random.PCG64(0))
-        return embedder.embed(rng.random((7, 3, 8, 8), dtype=np.float32)[:n])
+        return embedder.embed(rng.integers(0, 256, (7, 8, 8, 3), dtype=np.uint8)[:n])
 
     for n in (1, 4, 7):
         assert np.allclose(embed(4, n), embed("n", n), atol=1e-6)
@@ -91,13 +99,13 @@ def test_a_state_dict_is_exported_once_and_then_needs_no_pytorch_file(
     path = tmp_path / "state.pt"
     torch.save(network.state_dict(), path)
     config = EmbeddingConfig(weights=str(path), architecture="small_cnn", image_size=32)
-    embedder = open_embedder(config, lake, {})
-    x = np.random.Generator(np.random.PCG64(0)).random((3, 3, 32, 32), dtype=np.float32)
+    embedder = open_embedder(config, InferenceConfig(runtime="onnxruntime"), lake, {})
+    x = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     with torch.no_grad():
-        expected = network(torch.from_numpy(x))[1].numpy()
+        expected = network(torch.from_numpy(scaled(x)))[1].numpy()
     assert np.allclose(embedder.embed(x), expected, atol=1e-5)
     exported = list(lake.storage.list(lake.path("weights")))
-    again = open_embedder(config, lake, {})
+    again = open_embedder(config, InferenceConfig(runtime="onnxruntime"), lake, {})
     assert again.space == embedder.space
     assert list(lake.storage.list(lake.path("weights"))) == exported
 
@@ -147,7 +155,7 @@ def test_weights_that_cannot_be_used_stop_the_loop_and_say_why(
     lake: Lake, tmp_path: Path, make: Callable[[Path], EmbeddingConfig], said: str
 ) -> None:
     with pytest.raises(InputError, match=said):
-        open_embedder(make(tmp_path), lake, media(tmp_path / "a", n=2))
+        open_embedder(make(tmp_path), InferenceConfig(), lake, media(tmp_path / "a", n=2))
 
 
 def test_a_graph_that_does_not_give_vectors_is_refused() -> None:
@@ -167,6 +175,6 @@ def test_a_graph_that_does_not_give_vectors_is_refused() -> None:
         )
 
     with pytest.raises(InputError, match="not one vector each"):
-        OnnxEmbedder(graph(["a"], "Relu"), where="w", image_size=0, source="s")
+        opened(graph(["a"], "Relu"))
     with pytest.raises(InputError, match="none named `embedding`"):
-        OnnxEmbedder(graph(["a", "b"], "Relu"), where="w", image_size=0, source="s")
+        opened(graph(["a", "b"], "Relu"))

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from tests.inference.graphs import embedding_graph
+from tests.inference.graphs import convolutions, embedding_graph
 from visionloop.errors import InputError, VisionloopError
 from visionloop.inference import session
 
@@ -140,37 +140,6 @@ def test_a_gpu_without_memory_is_told_from_a_network_that_does_not_fit(
             started, ["out"], {"pixels": np.zeros((1, 3, 9, 9), np.float32)}, where="w.onnx"
         )
     assert not isinstance(other.value, VisionloopError)
-
-
-def convolutions(size: int = 64) -> bytes:
-    """Return a graph with what networks are made of: convolutions, a pool, a product."""
-    rng = np.random.Generator(np.random.PCG64(1))
-    shapes = {"a": (32, 3, 3, 3), "b": (64, 32, 3, 3), "c": (64, 64, 1, 1), "w": (64, 24)}
-    held = {
-        name: rng.standard_normal(shape, dtype=np.float32) / np.sqrt(np.prod(shape[1:]) or 1)
-        for name, shape in shapes.items()
-    }
-    nodes = [
-        helper.make_node("Conv", ["image", "a"], ["1"], pads=[1, 1, 1, 1], strides=[2, 2]),
-        helper.make_node("Relu", ["1"], ["2"]),
-        helper.make_node("Conv", ["2", "b"], ["3"], pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["3"], ["4"]),
-        helper.make_node("Conv", ["4", "c"], ["5"]),
-        helper.make_node("GlobalAveragePool", ["5"], ["6"]),
-        helper.make_node("Flatten", ["6"], ["7"], axis=1),
-        helper.make_node("MatMul", ["7", "w"], ["8"]),
-        helper.make_node("LpNormalization", ["8"], ["embedding"], axis=1, p=2),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "convolutions",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, size, size])],
-        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", 24])],
-        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in held.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
 
 
 @pytest.mark.gpu

@@ -1,4 +1,4 @@
-"""What ONNX Runtime would tell its makers stays here."""
+"""What ONNX Runtime and OpenVINO would tell their makers stays here."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from tests.inference.graphs import write_model
 PROGRAM = """
 import sys
 import numpy as np
+from visionloop.config import InferenceConfig
 from visionloop.inference import OnnxModel
-OnnxModel.load(sys.argv[1]).predict(np.zeros((1, 3, 8, 8), dtype=np.float32))
+from visionloop.inference.classifier import Classifier
+classifier = Classifier(OnnxModel.load(sys.argv[1]), InferenceConfig())
+classifier.predict(np.zeros((1, 8, 8, 3), dtype=np.uint8))
+print(classifier.ran_on)
 """
 
 

@@ -24,9 +24,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from visionloop.errors import InputError
-from visionloop.inference.preprocessing import to_input
+from visionloop.inference.preprocessing import picture_to_input
 
 SIDE = 32
 GRID = 16
@@ -43,17 +44,17 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _CHROMA = np.array([[-0.1687, -0.3313, 0.5], [0.5, -0.4187, -0.0813]], dtype=np.float32)
 
 
-def pixel_features(image: NDArray[np.uint8], size: int = SIDE) -> NDArray[np.float32]:
-    """Return an image's shape, edge and colour features, as the module describes them.
+def pixel_features(picture: Image.Image, size: int = SIDE) -> NDArray[np.float32]:
+    """Return a picture's shape, edge and colour features, as the module describes them.
 
     Args:
-        image: uint8 [H, W, 3] or [H, W].
-        size: Side in pixels that the image is reduced to, a multiple of 16.
+        picture: Upright, of mode L, RGB or RGBX.
+        size: Side in pixels that the picture is reduced to, a multiple of 16.
 
     Returns:
         float32 [416].
     """
-    rgb = to_input(image, size)
+    rgb = picture_to_input(picture, size)
     luma = np.tensordot(_LUMA, rgb, axes=1)
     shape = _blocks(luma, GRID).mean(axis=(1, 3))
     shape = _unit((shape - shape.mean()).ravel())

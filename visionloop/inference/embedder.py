@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from visionloop.errors import InputError, VisionloopError
 from visionloop.inference.descriptor import (
@@ -18,13 +19,14 @@ from visionloop.inference.descriptor import (
     pixel_features,
 )
 from visionloop.inference.images import load_images
-from visionloop.inference.preprocessing import to_input
+from visionloop.inference.network import Network
+from visionloop.inference.preprocessing import decoded_side, picture_to_pixels, scaled
 from visionloop.inference.session import run_session, start_session
 from visionloop.inference.weights import named_weights
 from visionloop.lake.storage import name_of
 
 if TYPE_CHECKING:
-    from visionloop.config import EmbeddingConfig
+    from visionloop.config import EmbeddingConfig, InferenceConfig
     from visionloop.lake import Lake
 
 DEFAULT_WEIGHTS_SIDE = 224
@@ -37,17 +39,27 @@ class Embedder(Protocol):
         space: Name of the space, with a hash of all that its vectors depend on.
         dimensions: Components of a vector.
         source: One sentence for a person: what the embeddings come from.
+        side: Pixels that the shorter side of a decoded photograph must keep.
     """
 
     space: str
     dimensions: int
     source: str
+    side: int
 
-    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Reduce a decoded image, uint8 [H, W, 3], to what `embed` takes; safe in threads."""
+    @property
+    def parallel(self) -> int:
+        """How many threads may as well call `embed` at once."""
 
-    def embed(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return float32 [n, d], rows of length 1, of n prepared images."""
+    @property
+    def ran_on(self) -> str:
+        """What computed the embeddings, for a person; empty where no network did."""
+
+    def prepare(self, picture: Image.Image) -> NDArray[Any]:
+        """Reduce an upright picture, L, RGB or RGBX, to what `embed` takes; safe in threads."""
+
+    def embed(self, prepared: NDArray[Any]) -> NDArray[np.float32]:
+        """Return float32 [n, d], rows of length 1, of n prepared images; safe in threads."""
 
 
 class PixelEmbedder:
@@ -55,6 +67,9 @@ class PixelEmbedder:
 
     def __init__(self, descriptor: PixelDescriptor) -> None:
         self._descriptor = descriptor
+        self.parallel = 1
+        self.ran_on = ""
+        self.side = decoded_side(descriptor.size)
         self.space = descriptor.space
         self.dimensions = descriptor.dimensions
         self.source = (
@@ -62,11 +77,11 @@ class PixelEmbedder:
             f"components of shape, edges and colour, fitted on {descriptor.fitted_on} images"
         )
 
-    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the image's features."""
-        return pixel_features(image, self._descriptor.size)
+    def prepare(self, picture: Image.Image) -> NDArray[np.float32]:
+        """Return the picture's features."""
+        return pixel_features(picture, self._descriptor.size)
 
-    def embed(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
+    def embed(self, prepared: NDArray[Any]) -> NDArray[np.float32]:
         """Project the features."""
         return self._descriptor.embed(prepared)
 
@@ -82,9 +97,18 @@ class OnnxEmbedder:
         where: Where they came from.
         image_size: S where the graph leaves it open; 0 for 224.
         source: What a person is told.
+        inference: The section `inference`: what the graph is run with.
     """
 
-    def __init__(self, onnx: bytes, *, where: str, image_size: int, source: str) -> None:
+    def __init__(
+        self,
+        onnx: bytes,
+        *,
+        where: str,
+        image_size: int,
+        source: str,
+        inference: InferenceConfig,
+    ) -> None:
         self._session = start_session(onnx, where=where)
         self._where = where
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -101,32 +125,46 @@ class OnnxEmbedder:
         self._batch = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else 0
         fixed = inputs[0].shape[2]
         self._size = fixed if isinstance(fixed, int) else image_size or DEFAULT_WEIGHTS_SIDE
-        probe = self.embed(np.zeros((1, 3, self._size, self._size), dtype=np.float32))
+        self.side = decoded_side(self._size)
+        probe = self._vectors(self._exact(np.zeros((1, self._size, self._size, 3), np.uint8))[0], 1)
         self.dimensions = int(probe.shape[1])
+        self._network = Network(
+            self._exact,
+            lambda: onnx,
+            outputs=[self._output],
+            size=self._size,
+            batch=self._batch,
+            where=where,
+            config=inference,
+        )
         digest = hashlib.sha256(f"{self._size} {self._output} ".encode() + onnx).hexdigest()
         self.space = f"weights_{digest[:12]}"
         self.source = f"{source}, images of {self._size} pixels, {self.dimensions} components"
 
-    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the network's input."""
-        return to_input(image, self._size)
+    @property
+    def parallel(self) -> int:
+        """How many threads may as well call `embed` at once."""
+        return self._network.parallel
 
-    def embed(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
+    @property
+    def ran_on(self) -> str:
+        """What computed the embeddings; empty before any was."""
+        return self._network.told
+
+    def prepare(self, picture: Image.Image) -> NDArray[np.uint8]:
+        """Return the network's input, not yet scaled."""
+        return picture_to_pixels(picture, self._size)
+
+    def embed(self, prepared: NDArray[Any]) -> NDArray[np.float32]:
         """Run the network and scale its vectors to length 1.
 
         Raises:
             InputError: It answers with something else than one vector an image.
             VisionloopError: It answers with NaN or infinity, or the GPU failed.
         """
-        n = len(prepared)
-        step = self._batch or 32
-        parts = []
-        for start in range(0, n, step):
-            rows = prepared[start : start + step]
-            if self._batch and len(rows) < step:
-                rows = np.concatenate([rows, np.repeat(rows[-1:], step - len(rows), axis=0)])
-            parts.append(np.asarray(self._run(rows), dtype=np.float32))
-        vectors = np.concatenate(parts)[:n]
+        return self._vectors(self._network.run(prepared)[0], len(prepared))
+
+    def _vectors(self, vectors: NDArray[np.float32], n: int) -> NDArray[np.float32]:
         if vectors.ndim == 4 and vectors.shape[2:] == (1, 1):
             vectors = vectors[:, :, 0, 0]
         if vectors.ndim != 2 or len(vectors) != n:
@@ -144,11 +182,15 @@ class OnnxEmbedder:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
 
-    def _run(self, rows: NDArray[np.float32]) -> Any:
+    def _exact(self, pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        rows = pixels
+        if len(rows) < self._batch:
+            rows = np.concatenate([rows, np.repeat(rows[-1:], self._batch - len(rows), axis=0)])
         try:
-            return run_session(
-                self._session, [self._output], {self._input: rows}, where=self._where
+            vectors = run_session(
+                self._session, [self._output], {self._input: scaled(rows)}, where=self._where
             )[0]
+            return [np.asarray(vectors, dtype=np.float32)[: len(pixels)]]
         except VisionloopError:
             raise
         except Exception as error:  # onnxruntime raises types of its own C++ module
@@ -173,11 +215,14 @@ def _embedding_output(outputs: list[Any], where: str) -> str:
     )
 
 
-def open_embedder(config: EmbeddingConfig, lake: Lake, media: Mapping[str, str]) -> Embedder:
+def open_embedder(
+    config: EmbeddingConfig, inference: InferenceConfig, lake: Lake, media: Mapping[str, str]
+) -> Embedder:
     """Open the embedder of the loop's base space.
 
     Args:
         config: The section `embedding`.
+        inference: The section `inference`.
         lake: The lake, which keeps the frozen descriptor and exported weights.
         media: URI by sample id; the descriptor is fitted on these when there is none yet.
 
@@ -188,7 +233,11 @@ def open_embedder(config: EmbeddingConfig, lake: Lake, media: Mapping[str, str])
     if config.weights:
         found = named_weights(config, lake)
         return OnnxEmbedder(
-            found.onnx, where=found.where, image_size=config.image_size, source=found.source
+            found.onnx,
+            where=found.where,
+            image_size=config.image_size,
+            source=found.source,
+            inference=inference,
         )
     return PixelEmbedder(_descriptor(config, lake, media))
 
@@ -213,7 +262,9 @@ def _descriptor(config: EmbeddingConfig, lake: Lake, media: Mapping[str, str]) -
     subset = {sample_id: media[sample_id] for sample_id in sorted(media)[:FIT_SAMPLES]}
     features = [
         loaded.value
-        for loaded in load_images(subset, lambda image: pixel_features(image, size))
+        for loaded in load_images(
+            subset, lambda picture: pixel_features(picture, size), side=decoded_side(size)
+        )
         if loaded.value is not None
     ]
     stacked = np.stack(features) if features else np.zeros((0, 1), dtype=np.float32)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image
 
 from visionloop.inference.images import load_images
 from visionloop.inference.pending import Models, Pending
-from visionloop.inference.preprocessing import to_input
 from visionloop.inference.results import Finished, write_result
 from visionloop.lake.schemas import PROBABILITIES, TIME
 
@@ -21,11 +23,13 @@ if TYPE_CHECKING:
     from visionloop.lake import Lake
     from visionloop.progress import Progress
 
+# Images that go through the networks at once.
 BATCH = 64
 # Kept at once: what a killed task loses, and what is held in memory.
 CHUNK = 4096
 
-Inputs = tuple[NDArray[np.float32], NDArray[np.float32]]
+# What the embedder takes of a picture, and the model; None where there is no model.
+Inputs = tuple[NDArray[Any], NDArray[np.uint8] | None]
 
 
 def finish(
@@ -75,20 +79,15 @@ def embed_and_predict(
         ``predicted_at``; null is what was not wanted.
     """
     rows: dict[str, dict[str, Any]] = {}
-    for ids, inputs, model_inputs in _batches(media, models, bar, rows):
-        wanted = [i for i, name in enumerate(ids) if name in pending.to_embed]
-        if wanted:
-            for i, vector in zip(wanted, models.embedder.embed(inputs[wanted]), strict=True):
-                rows[ids[i]]["vector"] = vector.astype("<f4").tobytes()
-        if models.model is None:
-            continue
-        probabilities, vectors = models.model.predict(model_inputs)
-        now = datetime.now(UTC)
-        for i, name in enumerate(ids):
-            if name in pending.to_embed_with_model:
-                rows[name]["model_vector"] = vectors[i].astype("<f4").tobytes()
-            if name in pending.to_predict:
-                rows[name] |= {"probabilities": probabilities[i], "predicted_at": now}
+    waiting: deque[Future[list[tuple[str, dict[str, Any]]]]] = deque()
+    with ThreadPoolExecutor(models.parallel) as pool:
+        for ids, held in _batches(media, models, bar, rows):
+            waiting.append(pool.submit(_work, ids, held, pending, models))
+            # One more than are computed: whoever is ready finds the next.
+            if len(waiting) > models.parallel:
+                _note(rows, waiting.popleft())
+        while waiting:
+            _note(rows, waiting.popleft())
     kinds = {
         "sample_id": pa.string(),
         "uri": pa.string(),
@@ -105,28 +104,60 @@ def embed_and_predict(
     )
 
 
+def _work(
+    ids: list[str], held: list[Inputs], pending: Pending, models: Models
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return of each of a batch's samples the columns that are wanted."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    wanted = [i for i, name in enumerate(ids) if name in pending.to_embed]
+    if wanted:
+        vectors = models.embedder.embed(np.stack([held[i][0] for i in wanted]))
+        found += [(ids[i], {"vector": _bytes(row)}) for i, row in zip(wanted, vectors, strict=True)]
+    own = [pixels for _, pixels in held if pixels is not None]
+    if models.model is None or not own:
+        return found
+    probabilities, vectors = models.model.predict(np.stack(own))
+    now = datetime.now(UTC)
+    for name, row, vector in zip(ids, probabilities, vectors, strict=True):
+        if name in pending.to_embed_with_model:
+            found.append((name, {"model_vector": _bytes(vector)}))
+        if name in pending.to_predict:
+            found.append((name, {"probabilities": row, "predicted_at": now}))
+    return found
+
+
+def _note(rows: dict[str, dict[str, Any]], done: Future[list[tuple[str, dict[str, Any]]]]) -> None:
+    for name, columns in done.result():
+        rows[name] |= columns
+
+
+def _bytes(vector: NDArray[np.float32]) -> bytes:
+    return vector.astype("<f4").tobytes()
+
+
 def _batches(
     media: Mapping[str, str], models: Models, bar: Progress, rows: dict[str, dict[str, Any]]
-) -> Iterator[tuple[list[str], NDArray[np.float32], NDArray[np.float32]]]:
-    """Yield ids, the embedder's inputs and the model's; note a row of each sample, read or not."""
-    size = models.model.card.image_size if models.model else 0
+) -> Iterator[tuple[list[str], list[Inputs]]]:
+    """Yield ids and what the networks take; note a row of each sample, read or not."""
+    embedder, model = models.embedder, models.model
 
-    def prepare(image: NDArray[np.uint8]) -> Inputs:
-        nothing = np.zeros(0, dtype=np.float32)
-        return models.embedder.prepare(image), to_input(image, size) if size else nothing
+    def prepare(picture: Image.Image) -> Inputs:
+        return embedder.prepare(picture), model.prepare(picture) if model else None
 
-    held: list[tuple[str, Inputs]] = []
-    for loaded in load_images(media, prepare):
+    ids: list[str] = []
+    held: list[Inputs] = []
+    for loaded in load_images(media, prepare, side=models.side):
         bar.advance()
         rows[loaded.sample_id] = _row(loaded)
         if loaded.value is None:
             continue
-        held.append((loaded.sample_id, loaded.value))
+        ids.append(loaded.sample_id)
+        held.append(loaded.value)
         if len(held) == BATCH:
-            yield _stack(held)
-            held = []
+            yield ids, held
+            ids, held = [], []
     if held:
-        yield _stack(held)
+        yield ids, held
 
 
 def _row(loaded: Loaded[Inputs]) -> dict[str, Any]:
@@ -136,13 +167,3 @@ def _row(loaded: Loaded[Inputs]) -> dict[str, Any]:
         "reason": loaded.reason,
         "detail": loaded.detail,
     }
-
-
-def _stack(
-    held: list[tuple[str, Inputs]],
-) -> tuple[list[str], NDArray[np.float32], NDArray[np.float32]]:
-    return (
-        [name for name, _ in held],
-        np.stack([base for _, (base, _) in held]),
-        np.stack([own for _, (_, own) in held]),
-    )

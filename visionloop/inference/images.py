@@ -16,16 +16,15 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from PIL import Image
 
 from visionloop.errors import UnreadableMedia, VisionloopError
 from visionloop.lake.identity import is_sample
 from visionloop.lake.schemas import arrow_schema
 from visionloop.lake.storage import Storage, StorageError, open_storage, storage_of
 from visionloop.media.budget import DECODING
-from visionloop.media.decode import decode_rgb
+from visionloop.media.decode import decode_stored, upright
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake, Run
@@ -60,14 +59,17 @@ class Loaded(Generic[T]):
 
 
 def load_images(
-    media: Mapping[str, str], transform: Callable[[NDArray[np.uint8]], T]
+    media: Mapping[str, str], transform: Callable[[Image.Image], T], *, side: int = 0
 ) -> Iterator[Loaded[T]]:
     """Read, decode and transform samples, in the order of their ids.
 
     Args:
         media: URI by sample id.
-        transform: Makes of a decoded image, uint8 [H, W, 3], what is kept; called in threads, also
-            for samples that were not asked for yet, fewer than `WINDOW` times `AHEAD`.
+        transform: Makes of a decoded picture, upright and of mode L, RGB or RGBX, what is kept;
+            called in threads, also for samples that were not asked for yet, fewer than `WINDOW`
+            times `AHEAD`.
+        side: A photograph may be decoded at a reduced scale that keeps so many pixels of its
+            shorter side; 0 decodes all at full size.
 
     Yields:
         Every sample once. One whose bytes are gone, broken, or no longer those that its id was made
@@ -84,7 +86,8 @@ def load_images(
             return Loaded(sample_id, uri, None, "changed", "the file was replaced after its ingest")
         try:
             with DECODING.share() as share:
-                return Loaded(sample_id, uri, transform(decode_rgb(data, reserve=share.take)))
+                found = decode_stored(data, draft=side, reserve=share.take)
+                return Loaded(sample_id, uri, transform(upright(found.image, found.exif)))
         except UnreadableMedia as error:
             return Loaded(sample_id, uri, None, error.reason, error.detail)
 

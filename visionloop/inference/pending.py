@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from visionloop.inference.classifier import Classifier
     from visionloop.inference.embedder import Embedder
-    from visionloop.inference.model import OnnxModel
     from visionloop.lake import Lake
 
 
@@ -23,8 +23,24 @@ class Models:
     """
 
     embedder: Embedder
-    model: OnnxModel | None = None
+    model: Classifier | None = None
     uri: str = ""
+
+    @property
+    def side(self) -> int:
+        """Pixels that the shorter side of a decoded photograph must keep."""
+        return max(self.embedder.side, self.model.side if self.model else 0)
+
+    @property
+    def parallel(self) -> int:
+        """How many batches may be computed at once."""
+        return max(self.embedder.parallel, self.model.parallel if self.model else 1)
+
+    @property
+    def ran_on(self) -> str:
+        """What the networks ran on, for a person; empty where none has run."""
+        told = [self.embedder.ran_on, self.model.ran_on if self.model else ""]
+        return "; ".join(dict.fromkeys(one for one in told if one))
 
     @property
     def model_id(self) -> str:

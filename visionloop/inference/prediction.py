@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from visionloop.inference.images import Loaded, load_images
 from visionloop.inference.model import OnnxModel
-from visionloop.inference.preprocessing import to_input
+from visionloop.inference.preprocessing import decoded_side, picture_to_pixels, scaled
 from visionloop.progress import Progress
 
 BATCH = 64
@@ -46,18 +47,19 @@ def predict_media(
     ids: list[str] = []
     parts: list[list[NDArray[np.float32]]] = [[] for _ in models]
     unreadable: list[Loaded[Any]] = []
-    held: list[dict[int, NDArray[np.float32]]] = []
+    held: list[dict[int, NDArray[np.uint8]]] = []
 
     def flush() -> None:
         for model, found in zip(models, parts, strict=True):
-            batch = np.stack([inputs[model.card.image_size] for inputs in held])
-            found.append(model.predict(batch, batch_size=BATCH)[0])
+            batch = np.stack([pixels[model.card.image_size] for pixels in held])
+            found.append(model.predict(scaled(batch), batch_size=BATCH)[0])
         held.clear()
 
-    def prepare(image: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
-        return {size: to_input(image, size) for size in sizes}
+    def prepare(picture: Image.Image) -> dict[int, NDArray[np.uint8]]:
+        return {size: picture_to_pixels(picture, size) for size in sizes}
 
-    for loaded in load_images(media, prepare):
+    side = decoded_side(max(sizes, default=0))
+    for loaded in load_images(media, prepare, side=side):
         if bar is not None:
             bar.advance()
         if loaded.value is None:

@@ -285,6 +285,8 @@ def _page(models: Models, added: _Added, n_samples: int) -> str:
             f"also embeds in the space `{card.embedding_space}`.",
             "",
         ]
+    if models.ran_on:
+        lines += [f"Networks ran on: {models.ran_on}.", ""]
     lines += [
         markdown_table(
             ["samples", "newly embedded", "newly predicted", "unreadable now", "from shards"],

@@ -73,6 +73,7 @@ def infer_shard(
             weights than it was made for.
     """
     from visionloop.errors import VisionloopError
+    from visionloop.inference.classifier import Classifier
     from visionloop.inference.embedder import open_embedder
     from visionloop.inference.pending import Models
     from visionloop.inference.results import read_order
@@ -83,8 +84,11 @@ def infer_shard(
     order = read_order(opened, shard)
     # The run shows that its round is alive; it is left without a commit.
     with opened.run(stage="infer_shard", round_id=round_id):
-        model = load_bundle(order.model_id, order.model_uri) if order.model_id else None
-        models = Models(open_embedder(loop.embedding, opened, order.media), model, order.model_uri)
+        embedder = open_embedder(loop.embedding, loop.inference, opened, order.media)
+        models = Models(embedder, uri=order.model_uri)
+        if order.model_id:
+            bundle = load_bundle(order.model_id, order.model_uri)
+            models = Models(embedder, Classifier(bundle, loop.inference), order.model_uri)
         if models.embedder.space != order.space:
             raise VisionloopError(
                 f"the shard was listed for the space {order.space}, and the configuration's "
@@ -109,7 +113,7 @@ def infer_shard(
         "n_unreadable": len(reasons),
     }
     log_metrics(metrics, {**counts, "images_per_second": rate})
-    write_page(page, _page(shard, counts, reasons, models.embedder.source, order.model_id))
+    write_page(page, _page(shard, counts, reasons, models))
     return InferShardOutputs(n, n_before, len(reasons))
 
 
@@ -143,17 +147,15 @@ def _finish(
     raise AssertionError("the last try returns or raises")
 
 
-def _page(
-    shard: str, counts: dict[str, int], reasons: dict[str, str], source: str, model_id: str
-) -> str:
-    from visionloop.inference.session import device, unused_gpu
+def _page(shard: str, counts: dict[str, int], reasons: dict[str, str], models: Models) -> str:
+    from visionloop.inference.session import unused_gpu
 
     lines = [
         f"# Shard `{shard}`",
         "",
-        f"Embeddings come from the {source}; "
-        + (f"predicted by `{model_id}`." if model_id else "no model is in service yet.")
-        + f" ONNX models ran on: {device()}.",
+        f"Embeddings come from the {models.embedder.source}; "
+        + (f"predicted by `{models.model_id}`." if models.model else "no model is in service yet.")
+        + (f" Networks ran on: {models.ran_on}." if models.ran_on else ""),
         "",
         markdown_table(["samples", "finished before", "unreadable now"], [list(counts.values())]),
         "",

@@ -24,12 +24,14 @@ def models_in_use(loop: LoopConfig, lake: Lake, media: Mapping[str, str], versio
     Raises:
         InputError: The weights or the model cannot be used.
     """
+    from visionloop.inference.classifier import Classifier
     from visionloop.inference.embedder import open_embedder
     from visionloop.inference.pending import Models
     from visionloop.training.experiments import in_service, load_bundle
 
-    embedder = open_embedder(loop.embedding, lake, media)
+    embedder = open_embedder(loop.embedding, loop.inference, lake, media)
     serving = in_service(lake, version=version or None)
     if serving is None:
         return Models(embedder)
-    return Models(embedder, load_bundle(serving["model_id"], serving["uri"]), serving["uri"])
+    bundle = load_bundle(serving["model_id"], serving["uri"])
+    return Models(embedder, Classifier(bundle, loop.inference), serving["uri"])
