@@ -27,6 +27,7 @@ DISTRIBUTIONS = {
 ENGINE = (
     "visionloop.stages.",
     "visionloop.cli.select",
+    "visionloop.cli.erase",
     "visionloop.cli.lake",
     "visionloop.cli.init",
     "visionloop.lean",
@@ -155,7 +156,7 @@ def test_what_an_extra_runs_imports_only_what_it_declares(extra: str) -> None:
     if extra:
         names = run_by(extra, modules)
     else:
-        other = ("visionloop.lean", "visionloop.cli.select")
+        other = ("visionloop.lean", "visionloop.cli.select", "visionloop.cli.picks")
         names = {
             name
             for name in modules

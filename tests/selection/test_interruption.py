@@ -73,7 +73,7 @@ Keeper.note = note
 sys.exit(main(sys.argv[1:]))
 """
 # SIGINT while a weak reference's callback runs, as SQLAlchemy's do whenever rubbish is collected:
-# Python ignores the exception that it makes of it. The selection goes on for ten minutes after that.
+# Python ignores the exception that it makes of it. The selection goes on for ten minutes then.
 LOST = """
 import signal, sys, time, weakref
 from visionloop.cli import main
