@@ -100,6 +100,11 @@ class OnnxModel:
     ) -> OnnxModel:
         """Load a bundle from a folder, `file://` or `gs://`, and check that it is whole.
 
+        Args:
+            uri_or_dir: Where it lies.
+            threads: Threads of one prediction; 0 leaves the choice to ONNX Runtime.
+            providers: ONNX Runtime's execution providers by name; by default the machine's device.
+
         Raises:
             InputError: There is no bundle there, or a file is not the one that the card names.
         """

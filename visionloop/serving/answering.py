@@ -121,6 +121,9 @@ class Answerer:
         Args:
             read: Reads the request, given the model that will answer; run in a thread.
 
+        Returns:
+            What was asked, and what the model said.
+
         Raises:
             Refused: It cannot be answered now, or not as it is.
             VisionloopError: The network failed.

@@ -102,6 +102,9 @@ class Batcher:
             model: The model to ask.
             read: Reads the request, given the model; run in a thread.
 
+        Returns:
+            What was asked, and what the model said.
+
         Raises:
             BadRequest: The request or one of its pictures cannot be read.
             VisionloopError: The network failed.

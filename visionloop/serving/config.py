@@ -21,6 +21,7 @@ from visionloop.value_forms import (
 
 # What Go's net/http makes of a header's name: the logger compares with that form only.
 _CANONICAL = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~][a-z0-9!#$%&'*+.^_`|~]*(-[A-Z0-9][a-z0-9]*)*")
+_PROVIDER = re.compile(r"\w+(:\w+=[^,=\s]+(,\w+=[^,=\s]+)*)?")
 _INTERVAL = re.compile(r"(?=.*[1-9])([0-9]+(\.[0-9]+)?(ms|s|m))+")
 
 
@@ -159,6 +160,57 @@ class ResourcesConfig(_Section):
     )
 
 
+class PredictorConfig(_Section):
+    """How our predictor works in its pods; the options of `visionloop serve`."""
+
+    providers: list[str] = Field(
+        default_factory=list,
+        description="ONNX Runtime's execution providers, with options if any, such as CUDA, "
+        "TensorRT:trt_fp16_enable=1 or OpenVINO:device_type=CPU; the image must have them, and one "
+        "that does not start is an error; empty: a GPU that the pod was given, else the CPU",
+    )
+    max_batch: int = Field(
+        16,
+        ge=1,
+        description="pictures of several requests that go through the network at once; 1: none, "
+        "for a network with a fixed batch",
+    )
+    max_delay_ms: float = Field(
+        2.0,
+        ge=0,
+        description="longest wait for requests that are being decoded, milliseconds; a request "
+        "that is alone waits for none",
+    )
+    drain_s: float = Field(
+        5.0,
+        ge=0,
+        le=20,
+        description="seconds that a pod which is to end goes on answering, not ready any more, "
+        "until nobody sends it requests; then it finishes what is under way",
+    )
+
+    @field_validator("providers")
+    @classmethod
+    def _forms(cls, providers: list[str]) -> list[str]:
+        for one in providers:
+            if not _PROVIDER.fullmatch(one):
+                raise ValueError(
+                    f"{one!r} is no execution provider: write a name, and options as in "
+                    "OpenVINO:device_type=CPU,num_streams=1"
+                )
+        return providers
+
+    @property
+    def arguments(self) -> list[str]:
+        """Options of `visionloop serve`; those that are as by default are left out."""
+        given = [part for one in self.providers for part in ("--provider", one)]
+        if self.max_batch != PredictorConfig.model_fields["max_batch"].default:
+            given += ["--max-batch", str(self.max_batch)]
+        if self.max_delay_ms != PredictorConfig.model_fields["max_delay_ms"].default:
+            given += ["--max-delay-ms", f"{self.max_delay_ms:g}"]
+        return [*given, "--drain-s", f"{self.drain_s:g}"]
+
+
 class KServeConfig(_Section):
     """The InferenceService that a model is published to, and how a new model gets there."""
 
@@ -234,6 +286,9 @@ class KServeConfig(_Section):
     )
     canary: CanaryConfig = Field(
         default_factory=CanaryConfig, description="how a new model is tried"
+    )
+    predictor: PredictorConfig = Field(
+        default_factory=PredictorConfig, description="how our predictor works in its pods"
     )
 
     @property

@@ -224,6 +224,7 @@ def _container(
         mounts.append({"name": "secret", "mountPath": SECRET_DIR, "readOnly": True})
     args = ["serve", "--model", bundle, "--name", endpoint.name, "--host", "0.0.0.0"]
     args += ["--port", str(HTTP_PORT), "--grpc-port", "-1", "--namespace", endpoint.namespace]
+    args += settings.predictor.arguments
     container = {
         "name": CONTAINER,
         "image": settings.predictor_image,
