@@ -162,7 +162,7 @@ def less_one(left: npt.NDArray[np.uint64], right: npt.NDArray[np.uint64]) -> npt
         uint8 [n, m].
     """
     columns = np.ascontiguousarray(right.T)
-    total: NDArray[np.uint8] = np.bitwise_count(left[:, 0, None] ^ columns[0])
+    total: npt.NDArray[np.uint8] = np.bitwise_count(left[:, 0, None] ^ columns[0])
     for word in range(1, len(columns)):
         total += np.bitwise_count(left[:, word, None] ^ columns[word])
     total -= 1
