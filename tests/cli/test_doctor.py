@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from visionloop.cli import checks, main
-from visionloop.inference import session
+from visionloop.inference import network, openvino_graph, session
 
 
 def findings(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, dict[str, str]]:
@@ -53,6 +53,25 @@ def test_what_onnx_models_run_on_is_told_and_a_gpu_that_is_left_idle(
     else:
         assert found.state == "warn" and "cannot use it" in found.found
         assert "visionloop[gpu]" in found.remedy
+
+
+def test_what_infer_would_run_networks_with_is_told_and_what_would_be_faster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def told() -> checks.Finding:
+        return next(f for f in checks.machine(Path.cwd()) if f.check == "networks of infer")
+
+    monkeypatch.setattr(network, "device", lambda: "CPU")
+    monkeypatch.setattr(network, "machine", lambda: "x86_64")
+    monkeypatch.setattr(openvino_graph, "installed", lambda: "2026.4.1")
+    for capable, precision in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(openvino_graph, "computes_bfloat16", lambda value=capable: value)
+        found = told()
+        assert (found.state, found.found) == ("ok", f"OpenVINO 2026.4.1 in {precision} on the CPU")
+    monkeypatch.setattr(openvino_graph, "installed", lambda: "")
+    found = told()
+    assert found.state == "warn" and "OpenVINO" in found.found
+    assert found.found.startswith("ONNX Runtime") and "visionloop[lake]" in found.remedy
 
 
 def test_two_builds_of_onnx_runtime_over_each_other_are_found(

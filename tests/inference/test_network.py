@@ -99,6 +99,7 @@ def on(
     monkeypatch.setattr(openvino_graph, "installed", lambda: there)
     monkeypatch.setattr(openvino_graph, "computes_bfloat16", lambda: bf16)
     monkeypatch.setattr(network, "device", lambda: "CUDA" if gpu else "CPU")
+    monkeypatch.setattr(network, "machine", lambda: "x86_64")
 
 
 def test_the_choice_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,8 @@ def machine(folder: Path) -> Iterator[Finding]:
     yield from _packages()
     if importlib.util.find_spec("pyiceberg") or importlib.util.find_spec("kserve"):
         yield attempt("ONNX Runtime", _onnx_runtime)
+        if importlib.util.find_spec("pyiceberg") and importlib.util.find_spec("onnxruntime"):
+            yield attempt("networks of infer", _inference)
         yield _torch_pair()
     yield _disk(folder)
     yield _writable(folder)
@@ -215,6 +217,19 @@ def _onnx_runtime() -> Finding:
     # Raises where there is a GPU that it cannot use.
     start_session(SMALLEST, where=held[0])
     return Finding("ONNX Runtime", "ok", found)
+
+
+def _inference() -> Finding:
+    """Say what the stage `infer` would run networks with here."""
+    from visionloop.config import InferenceConfig
+    from visionloop.inference.network import choose
+
+    choice = choose(InferenceConfig())
+    if choice.lacking:
+        remedy = "pip install 'visionloop[lake]'"
+        found = f"{choice.told}; {choice.lacking}"
+        return Finding("networks of infer", "warn", found, remedy)
+    return Finding("networks of infer", "ok", choice.told)
 
 
 def _torch_pair() -> Finding:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from visionloop.lake import Lake
     from visionloop.progress import Progress
 
-# Images that go through the networks at once.
-BATCH = 64
+# Images that go through the networks at once; fewer where several batches do.
+BATCH, PARALLEL_BATCH = 64, 32
 # Kept at once: what a killed task loses, and what is held in memory.
 CHUNK = 4096
 
@@ -140,6 +140,7 @@ def _batches(
 ) -> Iterator[tuple[list[str], list[Inputs]]]:
     """Yield ids and what the networks take; note a row of each sample, read or not."""
     embedder, model = models.embedder, models.model
+    size = PARALLEL_BATCH if models.parallel > 1 else BATCH
 
     def prepare(picture: Image.Image) -> Inputs:
         return embedder.prepare(picture), model.prepare(picture) if model else None
@@ -153,7 +154,7 @@ def _batches(
             continue
         ids.append(loaded.sample_id)
         held.append(loaded.value)
-        if len(held) == BATCH:
+        if len(held) == size:
             yield ids, held
             ids, held = [], []
     if held:

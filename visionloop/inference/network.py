@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from platform import machine
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,9 +85,11 @@ def choose(config: InferenceConfig) -> Choice:
                 remedy="Leave it at `auto`; on a processor, install OpenVINO: pip install "
                 "'visionloop[lake]'",
             )
-        idle = config.runtime == "auto" and device() == "CPU"
-        lacking = "OpenVINO, two to three times as fast on a processor, is not installed"
-        return Choice("onnxruntime", "float32", lacking if idle else "")
+        lacking = ""
+        # There is none in our extras for other processors.
+        if config.runtime == "auto" and device() == "CPU" and machine() == "x86_64":
+            lacking = "OpenVINO, up to twice as fast on this processor, is not installed"
+        return Choice("onnxruntime", "float32", lacking)
     if not there:
         raise InputError(
             "OpenVINO is not installed",
