@@ -143,6 +143,19 @@ def test_without_openvino_it_is_said_what_would_be_faster(
     assert one.ran_on.startswith("ONNX Runtime") and one.parallel == 1
 
 
+def test_a_pods_limit_counts_and_not_its_nodes_cores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)))
+    limit = tmp_path / "cpu.max"
+    monkeypatch.setattr(openvino_graph, "_LIMIT", str(limit))
+    for text, cores in (("400000 100000", 4), ("max 100000", 64), ("50000 100000", 1), ("", 64)):
+        limit.write_text(text)
+        assert openvino_graph.processors() == cores
+    limit.unlink()
+    assert (openvino_graph.processors(), openvino_graph.streams()) == (64, 8)
+
+
 class Drifting(OpenVinoGraph):
     """A runtime that is wrong in some precisions."""
 

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 # Images at once, at 224 pixels; fewer of larger ones. Powers of two keep a core's caches.
 BATCH, BATCH_SIDE = 32, 224
+# Where a container has the share of the processors that it may take.
+_LIMIT = "/sys/fs/cgroup/cpu.max"
 # More streams hold more memory; further cores join them as threads.
 MAX_STREAMS = 8
 
@@ -42,7 +44,7 @@ def processors() -> int:
     """Return the cores that this process may use: those of its mask, and of its pod's limit."""
     cores = len(os.sched_getaffinity(0))
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = Path(_LIMIT).read_text().split()
         return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
     except (OSError, ValueError):
         return cores
