@@ -17,7 +17,7 @@ _PORT, _GRPC_PORT = 8080, 8081
 _LIMITS: tuple[tuple[str, int | float, str], ...] = (
     ("workers", 0, "requests that are decoded at a time; 0: as many as processors"),
     ("threads", 0, "threads of one run of the network; 0: as many as processors"),
-    ("runs", 1, "runs of the network at a time"),
+    ("runs", 0, "runs of the network at a time; 0: two on processors, one on a GPU"),
     ("max_batch", 16, "pictures of several requests that go through the network at once; 1: none"),
     ("max_delay_ms", 2.0, "longest wait for requests that are being decoded, milliseconds"),
     ("max_pixels", 25_000_000, "an image with more is answered with 400"),

@@ -20,7 +20,7 @@ from visionloop import environment
 from visionloop.errors import InputError, VisionloopError
 
 _CUDA = "CUDAExecutionProvider"
-_PROCESSOR = "CPUExecutionProvider"
+PROCESSOR = "CPUExecutionProvider"
 # Where a container has the driver's device.
 _NVIDIA = "/dev/nvidiactl"
 _DRIVER = "libcuda.so.1"
@@ -93,7 +93,7 @@ def start_session(
         return _start_on_processor(onnx, where, threads)
     unloaded = load_cuda()
     try:
-        session = _start(onnx, threads, [(_CUDA, _EXACT), _PROCESSOR])
+        session = _start(onnx, threads, [(_CUDA, _EXACT), PROCESSOR])
     except Exception as error:  # onnxruntime raises types of its own C++ module
         # What the processor takes is a model: then it is the GPU that failed.
         _start_on_processor(onnx, where, threads)
@@ -235,7 +235,7 @@ def load_cuda() -> str:
 
 def _start_on_processor(onnx: bytes, where: str, threads: int) -> Any:
     try:
-        return _start(onnx, threads, [_PROCESSOR])
+        return _start(onnx, threads, [PROCESSOR])
     except Exception as error:  # onnxruntime raises types of its own C++ module
         raise InputError(
             f"ONNX Runtime cannot load the model: {_first_line(error)}",

@@ -168,12 +168,15 @@ def _load(
         except VisionloopError:
             raise
         except Exception as error:
-            if pictures == 1:
-                raise
+            one = pictures == 1
             raise InputError(
-                f"the model answers one picture and not {pictures} at once: {error}",
+                f"the model does not answer as its card says: {error}"
+                if one
+                else f"the model answers one picture and not {pictures} at once: {error}",
                 where=uri,
-                remedy="Export it with a free batch axis, or serve with --max-batch 1",
+                remedy="Export it again"
+                if one
+                else "Export it with a free batch axis, or serve with --max-batch 1",
             ) from error
         if probabilities.shape[1] != len(model.card.classes) or (
             abs(probabilities.sum(axis=1) - 1).max() > 1e-3

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visionloop.errors import InputError
-from visionloop.inference.session import find_providers
+from visionloop.inference.session import PROCESSOR, device, find_providers
 from visionloop.progress import log
 from visionloop.serving.answering import MAX_WAITING, Answerer
 from visionloop.serving.batching import MAX_BATCH, MAX_DELAY_MS, Batcher
@@ -41,7 +41,8 @@ class Limits:
     Attributes:
         workers: Requests that are decoded at a time; 0 takes the number of processors.
         threads: ONNX Runtime's threads of one run of the network; 0 takes all processors.
-        runs: Runs of the network at a time.
+        runs: Runs of the network at a time; 0 takes two on processors, since a run leaves some of
+            their time unused, and one on a GPU.
         max_batch: Pictures of different requests that go through the network at once; 1 for none.
         max_delay_ms: Longest wait of a run for requests that are being decoded; 0 never waits.
         max_pixels: An image with more is answered with 400, before it is decoded.
@@ -54,7 +55,7 @@ class Limits:
 
     workers: int = 0
     threads: int = 0
-    runs: int = 1
+    runs: int = 0
     max_batch: int = MAX_BATCH
     max_delay_ms: float = MAX_DELAY_MS
     max_pixels: int = MAX_PIXELS
@@ -64,9 +65,9 @@ class Limits:
     grace_s: float = 20.0
 
     def __post_init__(self) -> None:
-        for name in ("runs", "max_batch", "max_pixels", "max_body_bytes", "max_waiting"):
+        for name in ("max_batch", "max_pixels", "max_body_bytes", "max_waiting"):
             _refuse_below(name, getattr(self, name), 1)
-        for name in ("workers", "threads", "max_delay_ms", "drain_s", "grace_s"):
+        for name in ("workers", "threads", "runs", "max_delay_ms", "drain_s", "grace_s"):
             _refuse_below(name, getattr(self, name), 0)
 
 
@@ -122,8 +123,9 @@ def run_server(
             provider, or a bundle that was named directly does not load.
     """
     held = Limits(**limits)
-    if providers:
-        find_providers(providers)  # before anything is loaded, and whatever the pointer says
+    # Before anything is loaded, and whatever the pointer says.
+    found = find_providers(providers)
+    on_processors = found[0][0] == PROCESSOR if found else device() == "CPU"
     listener = bind(host, http_port)
     processors = len(os.sched_getaffinity(0))
     follower = ModelFollower(
@@ -156,7 +158,7 @@ def run_server(
 
     batcher = Batcher(
         workers=held.workers or processors,
-        runs=held.runs,
+        runs=held.runs or (2 if on_processors else 1),
         max_batch=held.max_batch,
         max_delay_ms=held.max_delay_ms,
         max_pixels=held.max_pixels,
