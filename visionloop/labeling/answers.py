@@ -54,7 +54,7 @@ def latest_boxes(labels: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, 
 def _is_about_objects(row: Mapping[str, Any]) -> bool:
     if row["boxes"] is None or row.get("origin") == SKIPPED:
         return False
-    # Earlier versions stored a list that is null as an empty one, so an empty list says that nothing
+    # Earlier versions stored a list that is null as an empty one: an empty list says that nothing
     # was found only where the row says nothing else.
     return bool(row["boxes"]) or row["task"] == DETECTION or row["label"] is None
 
