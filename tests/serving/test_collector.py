@@ -173,22 +173,20 @@ def test_a_full_disk_is_said_and_leaves_no_half_line(tmp_path: Path, monkeypatch
 
     def write(data: bytes) -> None:
         done.clear()
-        writer.write(data, note)
+        writer.write([data[:3], data[3:]], note)
         done.wait(5)
 
     write(b'{"one": 1}\n')
     real = os.write
-    calls = iter([lambda fd, data: real(fd, data[:4])])
 
     def full(fd: int, data: Any) -> int:
-        for call in calls:
-            return int(call(fd, data))
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(segment_writer.os, "write", full)
-    write(b'{"two": 2}\n')
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "writev", lambda fd, parts: real(fd, parts[0]))
+        patched.setattr(os, "write", full)
+        write(b'{"two": 2}\n')
     assert "No space left" in writer.written.error
-    monkeypatch.setattr(segment_writer.os, "write", real)
     write(b'{"three": 3}\n')
     writer.close()
     assert results == [True, False, True]
@@ -419,12 +417,13 @@ def test_a_full_spool_refuses_events_until_there_is_room(start: Starter, tmp_pat
 
 def test_an_event_that_kills_its_reader_is_given_up_and_still_counted(tmp_path: Path) -> None:
     from visionloop.serving import raw_spool
+    from visionloop.serving.pixels import Pixels
     from visionloop.serving.reducing import reduce_folder
     from visionloop.serving.segment_writer import SegmentWriter
 
     raw = raw_spool.make_folder(tmp_path / ".raw")
     head = {"received_at": "", "headers": {"ce-type": EVENT["Ce-Type"]}}
-    record = raw_spool.pack(head, [encoded_request(picture(1))])
+    record = b"".join(raw_spool.pack(head, [encoded_request(picture(1))]))
     (raw / "20260101.raw").write_bytes(record + record[:-1])
     for _ in range(5):  # five readers that die before they are done
         (path,) = raw_spool.segments(raw)
@@ -432,7 +431,7 @@ def test_an_event_that_kills_its_reader_is_given_up_and_still_counted(tmp_path: 
             assert held is not None
             assert not held.hopeless
     writer = SegmentWriter(tmp_path)
-    assert reduce_folder(raw, writer)
+    assert reduce_folder(raw, writer, Pixels(1.0))
     writer.close()
     (line,) = lines(tmp_path)  # the second record is cut: it was never acknowledged
     assert line["request"]["problem"] == "request_decoder_failed"

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from visionloop import __version__
+from visionloop.serving.collector_config import CollectorConfig
 from visionloop.value_forms import (
     AcceleratorType,
     Form,
@@ -341,6 +342,9 @@ class ServingConfig(_Section):
         gt=0,
         description="a request without a response (or the reverse) waits so long for its "
         "counterpart before it is counted as an orphan; one that comes later still is paired",
+    )
+    collector: CollectorConfig = Field(
+        default_factory=CollectorConfig, description="the sink of the logged events"
     )
     kserve: KServeConfig | None = Field(
         None,

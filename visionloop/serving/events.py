@@ -39,10 +39,14 @@ class Kept:
     Attributes:
         sha256: SHA-256 of the body.
         request: What the body asked; None where it was no request.
+        rate: Share of the requests whose pixels are kept, 0 where none are.
+        images: The redacted image of each row, None where it is not kept; empty where none are.
     """
 
     sha256: str
     request: Request | None
+    rate: float = 0.0
+    images: tuple[bytes | None, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ class Event:
         metadata: ``ce-metadata`` as text: the request's captured headers, on both of its events.
         model_id: The model that annotations or metadata name.
         body: The payload.
-        kept: What is known of the payload where it was not kept.
+        kept: What the collector noted of the payload, which it kept not at all or of a share of
+            the requests.
         uri: The file that it was read from.
         line: Its line in that file, from 1.
     """
@@ -139,7 +144,17 @@ def _kept(record: Mapping[str, Any], sha256: object) -> Kept:
         model_name=clean(said.get("model_name", "")),
         problem=clean(said.get("problem", "")),
     )
-    return Kept(sha256, request)
+    rate = record.get("keep_rate")
+    images = record.get("images_b64")
+    return Kept(
+        sha256,
+        request,
+        rate=rate if isinstance(rate, float) and 0 < rate <= 1 else 0.0,
+        images=tuple(
+            _strict_base64(image) if image else None
+            for image in (images if isinstance(images, list) else ())
+        ),
+    )
 
 
 def _hashes(values: object) -> tuple[str | None, ...]:

@@ -72,6 +72,8 @@ class LoggedImages:
             "endpoint": event.service,
             "namespace": event.namespace,
             "requested_at": event.occurred_at.isoformat() if event.occurred_at else "",
+            # Of a draw alone: an estimate on what was kept weighs each by the inverse of this.
+            "keep_rate": event.kept.rate if event.kept else 0.0,
         }
         return {name: value for name, value in said.items() if value}
 
@@ -82,8 +84,14 @@ def _images(event: Event) -> Iterator[tuple[bytes | None, str, str]]:
         yield None, "bad_event", event.problem
     elif event.kind != "request":
         return
-    elif event.kept is not None:
-        yield None, "no_pixels", "the collector kept hashes, not the body"
+    elif event.kept is not None and not event.body:
+        if not event.kept.images:
+            yield None, "no_pixels", "the collector kept hashes, not the body"
+        for image in event.kept.images:
+            if image is None:
+                yield None, "no_pixels", "the redaction kept nothing of it"
+            else:
+                yield image, "", ""
     else:
         images, problem = request_images(event.body, event.content_type)
         if problem:

@@ -37,8 +37,8 @@ _NAME = re.compile(r"\.raw(\.\d+)?$")
 _LENGTHS = struct.Struct(">II")
 
 
-def pack(head: dict[str, Any], parts: Sequence[bytes]) -> bytes:
-    """Return a record.
+def pack(head: dict[str, Any], parts: Sequence[bytes]) -> list[bytes]:
+    """Return a record, in pieces: the body's are not copied.
 
     Args:
         head: Time and headers.
@@ -46,7 +46,7 @@ def pack(head: dict[str, Any], parts: Sequence[bytes]) -> bytes:
     """
     packed = orjson.dumps(head)
     lengths = _LENGTHS.pack(len(packed), sum(len(part) for part in parts))
-    return b"".join([lengths, packed, *parts])
+    return [lengths + packed, *parts]
 
 
 def unpack(data: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
@@ -88,10 +88,15 @@ def segments(folder: Path) -> list[Path]:
 
 
 def size_of(folder: Path) -> int:
-    """Return how many bytes wait in a folder."""
+    """Return how many bytes wait in a spool."""
+    return size_under(folder, f"*{SUFFIX}*")
+
+
+def size_under(folder: Path, pattern: str) -> int:
+    """Return how many bytes the files of a folder hold whose names fit a pattern."""
     size = 0
-    for path in segments(folder):
-        with contextlib.suppress(FileNotFoundError):  # reduced meanwhile
+    for path in folder.glob(pattern):
+        with contextlib.suppress(FileNotFoundError):  # reduced or uploaded meanwhile
             size += path.stat().st_size
     return size
 

@@ -6,6 +6,9 @@ takes closed segments out of the spool (`visionloop.serving.raw_spool`), appends
 ``*.events.jsonl``, then deletes what it took. It ends when its standard input does, that is also
 when the collector was killed, after having reduced what is there.
 
+Where pixels are kept of a share of the requests, or redacted, this process does that, too
+(`visionloop.serving.pixels`).
+
 Killed between the appending and the deleting, the next one appends the same lines again; the
 harvest knows events by what they say, and counts such lines as repeated.
 """
@@ -23,7 +26,8 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ import orjson
 
 from visionloop.progress import log
 from visionloop.serving import raw_spool
+from visionloop.serving.pixels import Pixels
 from visionloop.serving.requests import Request, decode_request
 from visionloop.serving.segment_writer import SegmentWriter
 
@@ -53,7 +58,10 @@ class Plan:
         upload: Where these go to from there; empty where they stay.
         max_bytes: A segment of this size is closed.
         max_seconds: A segment of this age is closed.
-        durable: Wait for fsync(2) before what was taken is deleted.
+        durable: Wait for fdatasync(2) before what was taken is deleted.
+        keep_rate: Share of the requests whose pixels are kept.
+        redact: ``module:function`` that their images go through; empty: none.
+        counts: File descriptor that gets what became of pixels, a JSON object a line.
     """
 
     raw: str
@@ -62,6 +70,9 @@ class Plan:
     max_bytes: int = 64 * 1024 * 1024
     max_seconds: float = 300.0
     durable: bool = False
+    keep_rate: float = 0.0
+    redact: str = ""
+    counts: int = -1
 
     @property
     def stop_seconds(self) -> float:
@@ -78,9 +89,11 @@ class Reducer:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._raw = Path(plan.raw)
         self._closing = False
-        self.waiting = raw_spool.size_of(self._raw)
+        self._counts, self._counted = os.pipe()
+        os.set_blocking(self._counts, False)
+        self._unread = b""
+        self.pixels: Counter[str] = Counter()
         self._process = self._start()
         self._thread = threading.Thread(target=self._watch, name="reducer", daemon=True)
         self._thread.start()
@@ -102,12 +115,25 @@ class Reducer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._read_counts()
+        os.close(self._counts)
+        os.close(self._counted)
+
+    def _read_counts(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while part := os.read(self._counts, 65536):
+                self._unread += part
+        *lines, self._unread = self._unread.split(b"\n")
+        for line in lines:
+            self.pixels.update(json.loads(line))
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "visionloop.serving.reducing"]
+        plan = replace(self._plan, counts=self._counted)
         process = subprocess.Popen(
-            [*command, json.dumps(asdict(self._plan))], stdin=subprocess.PIPE, bufsize=0
-        )
+            [*command, json.dumps(asdict(plan))],
+            stdin=subprocess.PIPE, bufsize=0, pass_fds=(self._counted,),
+        )  # fmt: skip
         assert process.stdin is not None
         os.set_blocking(process.stdin.fileno(), False)
         return process
@@ -115,7 +141,7 @@ class Reducer:
     def _watch(self) -> None:
         while not self._closing:
             time.sleep(_POLL_SECONDS)
-            self.waiting = raw_spool.size_of(self._raw)
+            self._read_counts()
             if self._process.poll() is not None and not self._closing:
                 log(f"collect: the reducer ended with status {self._process.returncode}; restarted")
                 assert self._process.stdin is not None
@@ -123,14 +149,19 @@ class Reducer:
                 self._process = self._start()
 
 
-def reduced(record: dict[str, Any], body: bytes, *, hopeless: bool = False) -> bytes:
+def reduced(
+    record: dict[str, Any], body: bytes, pixels: Pixels, *, hopeless: bool = False
+) -> bytes:
     """Return the line that stands for an event.
 
     Args:
-        record: Time and headers.
+        record: Time and headers, or what was refused.
         body: The body; a response is kept whole, of a request its hashes.
+        pixels: Decides whether more of a request is kept.
         hopeless: Do not decode the request.
     """
+    if "headers" not in record:
+        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
     kind = record["headers"].get("ce-type")
     if kind == RESPONSE_TYPE:
         record["body_b64"] = base64.b64encode(body).decode("ascii")
@@ -139,6 +170,8 @@ def reduced(record: dict[str, Any], body: bytes, *, hopeless: bool = False) -> b
     if kind == REQUEST_TYPE:
         content_type = record["headers"].get("content-type", "").strip().lower()
         record["request"] = asdict(_decoded(body, content_type, hopeless))
+        if not hopeless:
+            pixels.keep(record, body, content_type)
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -151,8 +184,13 @@ def _decoded(body: bytes, content_type: str, hopeless: bool) -> Request:
         return Request(problem="request_decoder_failed")
 
 
-def reduce_folder(raw: Path, writer: SegmentWriter) -> bool:
+def reduce_folder(raw: Path, writer: SegmentWriter, pixels: Pixels) -> bool:
     """Reduce the closed segments of a spool.
+
+    Args:
+        raw: The spool.
+        writer: Gets the lines.
+        pixels: Decides on the pixels of requests.
 
     Returns:
         Whether all of what was reduced could be written.
@@ -163,17 +201,17 @@ def reduce_folder(raw: Path, writer: SegmentWriter) -> bool:
                 continue
             # One write: all of a segment's lines are there, or none is.
             lines = [
-                reduced(head, body, hopeless=held.hopeless)
+                reduced(head, body, pixels, hopeless=held.hopeless)
                 for head, body in raw_spool.unpack(held.data)
             ]
-            if lines and not _written(writer, b"".join(lines)):
+            if lines and not _written(writer, lines):
                 held.path.rename(path)  # the disk is full: no attempt on the event's account
                 return False
             held.path.unlink()
     return True
 
 
-def _written(writer: SegmentWriter, lines: bytes) -> bool:
+def _written(writer: SegmentWriter, lines: list[bytes]) -> bool:
     safe = threading.Event()
     results: list[bool] = []
 
@@ -192,6 +230,7 @@ def main(plan: Plan) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(10)  # to acknowledge comes first, where processors are few
+    pixels = Pixels(plan.keep_rate, plan.redact)
     upload = None
     if plan.upload:
         from visionloop.serving.uploader import Uploader
@@ -209,9 +248,12 @@ def main(plan: Plan) -> None:
         ready, _, _ = select.select([0], [], [], 1.0)
         if ready:
             more = bool(os.read(0, 65536))
-        if not reduce_folder(Path(plan.raw), writer):
+        if not reduce_folder(Path(plan.raw), writer, pixels):
             log(f"collect: cannot write: {writer.written.error}")
             time.sleep(1.0 if more else 0.0)
+        if pixels.counts and plan.counts >= 0:
+            os.write(plan.counts, orjson.dumps(pixels.counts) + b"\n")
+            pixels.counts.clear()
     writer.close()
     if upload:
         upload.close(seconds=_UPLOAD_SECONDS)

@@ -1,16 +1,20 @@
 """Appends lines to segment files, and says when a line is safe.
 
 A line is safe from a ``kill -9`` once write(2) returned, since the kernel holds it then; it is safe
-from a power cut once fsync(2) returned, which is the option `durable`. One thread writes: whatever
-queued up while it was busy goes out as one write, so that many clients share one call.
+from a power cut once fdatasync(2) returned, which is the option `durable`. One thread writes:
+whatever queued up while it was busy goes out as one write and one sync, so that many clients share
+them.
 
 Each writer has files of its own, named by time, host, process and a random word: several
 collectors can share a folder. A segment is closed when it is large or old; a new one begins with
-the next line.
+the next line. Its file was made beforehand, under a hidden name that is on the disk already, so
+that no line waits for a folder's sync. Where a power cut loses the change of that name, the next
+writer on the folder makes it (`adopt`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import queue
@@ -18,7 +22,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +33,11 @@ SUFFIX = ".events.jsonl"
 
 # One write(2) carries at most this much: a client waits for no more than what goes with its line.
 _BATCH_BYTES = 8 * 1024 * 1024
+_BUFFERS = 512  # of one writev(2); Linux takes 1,024
+
+# A file that is being made is locked, then gets the hidden name under which it waits to be used.
+_SPARE, _MADE = ".part", ".new"
+_STALE_SECONDS = 60.0
 
 
 @dataclass
@@ -52,7 +61,8 @@ class Written:
 
 @dataclass(frozen=True)
 class _Line:
-    data: bytes
+    buffers: Sequence[bytes]
+    size: int
     done: Callable[[bool], None] = field(repr=False)
 
 
@@ -63,7 +73,7 @@ class SegmentWriter:
         folder: The folder, made where it is missing.
         max_bytes: A segment that reached this size is closed.
         max_seconds: A segment that is this old is closed.
-        durable: Wait for fsync(2) before a line counts as written.
+        durable: Wait for fdatasync(2) before a line counts as written.
         closed: Called with the path of each segment that was closed.
         suffix: End of the segments' names.
         mode: Rights on the segments.
@@ -98,11 +108,14 @@ class SegmentWriter:
         self._path: Path | None = None
         self._size = 0
         self._born = 0.0
+        self._spare: tuple[int, Path] | None = None
+        self._making: threading.Thread | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             probe = folder / f".{secrets.token_hex(8)}"
             probe.touch()
             probe.unlink()
+            adopt(folder, suffix)
         except OSError as error:
             raise VisionloopError(
                 f"cannot write: {error.strerror}",
@@ -117,27 +130,34 @@ class SegmentWriter:
         """Bytes that wait to be written."""
         return self._queued
 
-    def write(self, data: bytes, done: Callable[[bool], None]) -> None:
+    def write(self, buffers: Sequence[bytes], done: Callable[[bool], None]) -> None:
         """Queue one line, line break included.
 
         Args:
-            data: The line.
+            buffers: The line, in pieces: they are written without being joined.
             done: Called from the writer's thread with whether the line is safe.
         """
+        size = sum(len(buffer) for buffer in buffers)
         with self._lock:
-            self._queued += len(data)
-        self._queue.put(_Line(data, done))
+            self._queued += size
+        self._queue.put(_Line(buffers, size, done))
 
     def close(self) -> None:
         """Write what is queued, close the segment and end the thread."""
         self._queue.put(None)
         self._thread.join()
+        if self._making:
+            self._making.join()
+        if self._spare:
+            os.close(self._spare[0])
+            self._spare[1].unlink(missing_ok=True)
+            self._spare = None
 
     def _work(self) -> None:
         for batch in self._batches():
             if batch:
-                ok = self._append(b"".join(line.data for line in batch))
-                size = sum(len(line.data) for line in batch)
+                size = sum(line.size for line in batch)
+                ok = self._append([buffer for line in batch for buffer in line.buffers], size)
                 with self._lock:
                     self._queued -= size
                 if ok:
@@ -165,7 +185,7 @@ class SegmentWriter:
             size = 0
             while line is not None:
                 batch.append(line)
-                size += len(line.data)
+                size += line.size
                 if size >= _BATCH_BYTES:
                     break
                 try:
@@ -176,21 +196,19 @@ class SegmentWriter:
             if line is None:
                 return
 
-    def _append(self, data: bytes) -> bool:
+    def _append(self, buffers: list[bytes], size: int) -> bool:
         try:
             if self._file is None:
                 self._begin_segment()
             assert self._file is not None
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._file, view) :]
+            _write_all(self._file, buffers)
             if self._durable:
-                os.fsync(self._file)
+                os.fdatasync(self._file)
         except OSError as error:
             self.written.error = f"{error.strerror} ({self._path})"
             self._undo()
             return False
-        self._size += len(data)
+        self._size += size
         self.written.error = ""
         return True
 
@@ -204,26 +222,43 @@ class SegmentWriter:
             self._end_segment()
 
     def _begin_segment(self) -> None:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        host = socket.gethostname().split(".")[0]
-        name = f"{stamp}-{host}-{os.getpid()}-{secrets.token_hex(4)}{self._suffix}"
-        self._path = self._folder / name
-        part = self._folder / f".{name}.part"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-        self._file = os.open(part, flags, self._mode)
-        # The lock tells others that this segment has a living writer; none of them may see it, and
-        # lock it, before.
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        part.rename(self._path)
+        if self._making:
+            self._making.join()
+            self._making = None
+        if self._spare is None:
+            self._make_spare()
+        assert self._spare is not None
+        self._file, spare = self._spare
+        self._spare = None
+        self._path = self._folder / _name(self._suffix)
+        spare.rename(self._path)
         self._size = 0
         self._born = time.monotonic()
         self.written.segments += 1
-        if self._durable:
-            folder = os.open(self._folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        self._making = threading.Thread(target=self._make_next, name="spare", daemon=True)
+        self._making.start()
+
+    def _make_next(self) -> None:
+        with contextlib.suppress(OSError):  # who needs it tries again, and says why it cannot be
+            self._make_spare()
+
+    def _make_spare(self) -> None:
+        """Make the file of the next segment, so that its hidden name survives a power cut."""
+        word = secrets.token_hex(8)
+        made = self._folder / f".{word}{self._suffix}{_MADE}"
+        file = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, self._mode)
+        try:
+            # The lock tells others that this segment has a living writer; none of them looks for
+            # it, and locks it, before.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            spare = self._folder / f".{word}{self._suffix}{_SPARE}"
+            made.rename(spare)
+            if self._durable:
+                _sync_folder(self._folder)
+        except OSError:
+            os.close(file)
+            raise
+        self._spare = (file, spare)
 
     def _end_segment(self) -> None:
         if self._file is None:
@@ -235,19 +270,72 @@ class SegmentWriter:
             self._closed(path)
 
 
+def _name(suffix: str) -> str:
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    host = socket.gethostname().split(".")[0]
+    return f"{stamp}-{host}-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
+
+
+def _write_all(file: int, buffers: list[bytes]) -> None:
+    for start in range(0, len(buffers), _BUFFERS):
+        some = buffers[start : start + _BUFFERS]
+        rest = sum(len(buffer) for buffer in some) - os.writev(file, some)
+        if rest:  # the disk is nearly full, or a signal came
+            view = memoryview(b"".join(some))[-rest:]
+            while view:
+                view = view[os.write(file, view) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def adopt(folder: Path, suffix: str = SUFFIX) -> None:
+    """Give the segments a name whose writer died before the disk knew it; empty ones go."""
+    for path in folder.glob(f".*{suffix}{_SPARE}"):
+        with _unheld(path) as free:
+            if not free:
+                continue
+            if path.stat().st_size:
+                path.rename(folder / _name(suffix))
+            else:
+                path.unlink()
+    for path in folder.glob(f".*{suffix}{_MADE}"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink()
+
+
 def abandoned(folder: Path) -> list[Path]:
     """Return the segments of a folder that no living writer holds."""
     found = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
-        try:
-            file = os.open(path, os.O_RDONLY)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            found.append(path)
-        except OSError:
-            pass
-        finally:
-            os.close(file)
+        with _unheld(path) as free:
+            if free:
+                found.append(path)
     return found
+
+
+@contextlib.contextmanager
+def _unheld(path: Path) -> Iterator[bool]:
+    """Hold a segment's lock where no living writer does; false where one does, or it is gone."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        yield False
+        return
+    try:
+        # Another may have had the lock, and changed the name, since the file was opened.
+        yield path.exists()
+    finally:
+        os.close(file)

@@ -16,6 +16,7 @@ import hashlib
 import io
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -33,6 +34,7 @@ from visionloop.lake.storage import (
 from visionloop.serving.blobs import blob_events
 from visionloop.serving.bodies import Undecodable, parse_json
 from visionloop.serving.events import Event, broken_event, parse_line
+from visionloop.serving.refusals import BEGINNING, read
 
 # No logged request is larger; a longer line is counted, and skipped without being kept.
 MAX_LINE_BYTES = 512 * 1024 * 1024
@@ -96,6 +98,7 @@ class Reader:
 
     Attributes:
         position: How far the file is read, right once the events are used up.
+        refused: Events that the collector refused, by reason, as the lines say that were read.
     """
 
     def __init__(self, info: FileInfo, position: Position) -> None:
@@ -103,6 +106,8 @@ class Reader:
         self.position = position if position.bytes_read <= info.size else Position()
         self._info = info
         self._storage: Storage = open_storage(info.uri)
+        self._skip = 0
+        self.refused: Counter[str] = Counter()
 
     def events(self) -> Iterator[Event]:
         """Yield the events that were not read before.
@@ -136,7 +141,7 @@ class Reader:
             yield from self._lines(file, counted=True)
 
     def _gzip(self) -> Iterator[Event]:
-        skip = self.position.lines_read
+        skip = self._skip = self.position.lines_read
         self.position = Position()
         with self._open() as packed, gzip.GzipFile(fileobj=packed) as plain:
             for event in self._lines(plain, counted=False):
@@ -152,6 +157,9 @@ class Reader:
             self.position = Position(self.position.bytes_read + (size if counted else 0), number)
             if isinstance(line, str):
                 yield broken_event(line, "line_too_long", self._info.uri, number)
+            elif line.startswith(BEGINNING):
+                if number > self._skip:
+                    self.refused += read(line)
             elif line.strip():
                 yield from parse_line(line, uri=self._info.uri, number=number)
 

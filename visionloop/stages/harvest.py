@@ -101,7 +101,7 @@ def harvest(
         files = _unread(run, opened, named, given=bool(events))
         from visionloop.lake.erasing.tombstones import Tombstones
 
-        seen, read = _read(files, Tombstones.of(opened, version=run.base))
+        seen, read, refused = _read(files, Tombstones.of(opened, version=run.base))
         held = _held(run, seen, orphaned_before=now - wait)
         from visionloop.serving.harvesting import harvest_events
 
@@ -117,10 +117,10 @@ def harvest(
             n_orphans=found.counts["orphan"],
             n_pending=found.counts["pending"],
         )
-        counts = {**found.counts, "files": len(files)}
+        counts = {**found.counts, "files": len(files), "refused": refused.total()}
         version = run.commit(outputs=outputs._asdict(), counts=counts)
     log_metrics(metrics, {k: v for k, v in outputs._asdict().items() if k != "lake_version"})
-    write_page(page, _page(found))
+    write_page(page, _page(found, refused))
     return outputs._replace(lake_version=version)
 
 
@@ -160,22 +160,28 @@ def _settle(where: str) -> None:
 
 def _read(
     files: list[tuple[FileInfo, Position]], erased: Tombstones
-) -> tuple[list[Seen], dict[str, Position]]:
-    """Read and decode what is new; bodies are forgotten as soon as they are decoded."""
+) -> tuple[list[Seen], dict[str, Position], Counter[str]]:
+    """Read and decode what is new; bodies are forgotten as soon as they are decoded.
+
+    Returns:
+        The events, how far each file is read, and what collectors refused meanwhile, by reason.
+    """
     from visionloop.serving.harvesting import see
     from visionloop.serving.seen import unless_erased
     from visionloop.serving.segments import Reader
 
     seen: list[Seen] = []
     positions: dict[str, Position] = {}
+    refused: Counter[str] = Counter()
     with progress("harvest", total=len(files), unit="files") as bar:
         for info, position in files:
             reader = Reader(info, position)
             seen += [unless_erased(see(event), erased) for event in reader.events()]
             positions[info.uri] = reader.position
+            refused += reader.refused
             bar.advance(1)
         bar.note(f"{len(seen)} events")
-    return seen, positions
+    return seen, positions, refused
 
 
 def _held(run: Run, seen: list[Seen], *, orphaned_before: datetime) -> list[Seen]:
@@ -247,7 +253,7 @@ def _slices(ids: list[str]) -> Iterator[list[str]]:
         yield ids[start : start + _IDS_AT_ONCE]
 
 
-def _page(found: Harvest) -> str:
+def _page(found: Harvest, refused: Counter[str]) -> str:
     """Write what was read, what became of it, and how sure the model was."""
     counts = found.counts
     lines = [
@@ -263,6 +269,10 @@ def _page(found: Harvest) -> str:
             ],
         ),
     ]
+    if refused:
+        lines += ["", "## Refused by the collector", ""]
+        lines += ["KServe's logger does not try again: of its events these are lost.", ""]
+        lines += [markdown_table(["reason", "events"], [[*one] for one in sorted(refused.items())])]
     scores = [*_confident(found.new_confidences), *_confident(found.changed_confidences)]
     if scores:
         tenths = Counter(min(int(score * 10), 9) for score in scores)

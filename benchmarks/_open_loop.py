@@ -1,0 +1,153 @@
+"""Requests at a fixed rate, whether or not the server keeps up, from a process of its own.
+
+Each request has a time at which it is due; its latency counts from there, not from when a
+connection was free to send it. So a server that stands still for a second is told as a second for
+all that were due meanwhile (no coordinated omission).
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import pickle
+import selectors
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_HEAD_END = b"\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """What a run came to.
+
+    Attributes:
+        acknowledged: Answered with 200.
+        refused: Answered with anything else, or not at all.
+        seconds: From the first request to the last answer.
+        latencies: Seconds from when each request was due to its answer, sorted.
+        late: Seconds that the generator itself was late at worst.
+        own_cpu: Processor seconds of the generator.
+    """
+
+    acknowledged: int
+    refused: int
+    seconds: float
+    latencies: list[float]
+    late: float
+    own_cpu: float
+
+    @property
+    def rate(self) -> float:
+        """Acknowledged requests a second."""
+        return self.acknowledged / self.seconds
+
+    def quantile(self, share: float) -> float:
+        """Return a quantile of the latencies, in seconds."""
+        return self.latencies[min(int(share * len(self.latencies)), len(self.latencies) - 1)]
+
+
+def post(body: bytes, headers: dict[str, str]) -> bytes:
+    """Return a POST request as it goes over the wire."""
+    lines = ["POST / HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + _HEAD_END + body
+
+
+def arrivals(
+    port: int, requests: Sequence[bytes], *, rate: float, count: int, connections: int = 64
+) -> Arrivals:
+    """Send so many requests at a rate, in a process of its own.
+
+    Args:
+        port: Of the server on this machine.
+        requests: From `post`; taken in turn. ``@@@@@@@@@@@@`` in one becomes its number.
+        rate: Requests a second.
+        count: How many.
+        connections: Requests under way at most; more wait, and their waiting counts.
+    """
+    job = pickle.dumps((port, list(requests), rate, count, connections))
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks._open_loop"],
+        input=job, stdout=subprocess.PIPE, check=True, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    return Arrivals(**json.loads(done.stdout))
+
+
+class _Connection:
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self.unsent = memoryview(b"")
+        self.got = b""
+        self.due = 0.0
+
+    def send(self) -> None:
+        while self.unsent:
+            try:
+                self.unsent = self.unsent[self.socket.send(self.unsent) :]
+            except BlockingIOError:
+                return
+
+    def status(self) -> int:
+        """Return the status of the answer once it is whole, until then 0."""
+        part = self.socket.recv(1 << 16)
+        if not part:
+            raise ConnectionError("the server closed a connection")
+        self.got += part
+        head, found, body = self.got.partition(_HEAD_END)
+        if not found:
+            return 0
+        after = head.lower().partition(b"\r\ncontent-length:")[2]
+        return int(head[9:12]) if len(body) == int(after.split(b"\r\n", 1)[0]) else 0
+
+
+def _run(port: int, requests: list[bytes], rate: float, count: int, connections: int) -> Arrivals:
+    events = selectors.DefaultSelector()
+    free = collections.deque(_Connection(port) for _ in range(connections))
+    waiting: collections.deque[int] = collections.deque()
+    both = selectors.EVENT_READ | selectors.EVENT_WRITE
+    latencies: list[float] = []
+    began, cpu = time.perf_counter() + 0.05, time.process_time()
+    made = answered = acknowledged = 0
+    late = 0.0
+    while answered < count:
+        now = time.perf_counter()
+        while made < count and began + made / rate <= now:
+            late = max(late, now - (began + made / rate))
+            waiting.append(made)
+            made += 1
+        while waiting and free:
+            number, one = waiting.popleft(), free.popleft()
+            request = requests[number % len(requests)]
+            one.unsent = memoryview(request.replace(b"@" * 12, b"%012d" % number, 1))
+            one.got, one.due = b"", began + number / rate
+            one.send()
+            events.register(one.socket, both if one.unsent else selectors.EVENT_READ, one)
+        pause = began + made / rate - time.perf_counter() if made < count else 1.0
+        for key, ready in events.select(max(0.0, pause)):
+            one = key.data
+            if ready & selectors.EVENT_WRITE:
+                one.send()
+                if not one.unsent:
+                    events.modify(one.socket, selectors.EVENT_READ, one)
+            if ready & selectors.EVENT_READ and (status := one.status()):
+                latencies.append(time.perf_counter() - one.due)
+                answered += 1
+                acknowledged += status == 200
+                events.unregister(one.socket)
+                free.append(one)
+    seconds = time.perf_counter() - began
+    latencies.sort()
+    own = time.process_time() - cpu
+    return Arrivals(acknowledged, answered - acknowledged, seconds, latencies, late, own)
+
+
+if __name__ == "__main__":
+    print(json.dumps(vars(_run(*pickle.load(sys.stdin.buffer)))))

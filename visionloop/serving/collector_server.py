@@ -1,0 +1,160 @@
+"""The collector's side of HTTP: what a client may cost before its event is looked at.
+
+uvicorn bounds neither how long a head takes, nor how large it is, nor how long a refused body may
+trickle, nor how many clients there are: here each has a limit, and is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from visionloop.serving.listening import uvicorn_server
+
+if TYPE_CHECKING:
+    from visionloop.serving.access import Certificates
+
+# In the scope's extensions, where the client has a certificate that was verified.
+CERTIFIED = "visionloop.certified"
+
+HEAD_SECONDS = 10.0
+_HEAD_BYTES = 256 * 1024
+_BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 12\r\n"
+    b"connection: close\r\n\r\nconnections\n"
+)
+_TOO_LONG = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\n"
+    b"connection: close\r\n\r\n"
+)
+
+
+def protocol_of(
+    refused: Callable[[str], None], *, max_connections: int, body_seconds: float
+) -> type[HttpToolsProtocol]:
+    """Return the protocol of connections.
+
+    Args:
+        refused: Counts a refusal, by reason.
+        max_connections: Clients at once; more are refused with 503.
+        body_seconds: A body may take so long before the application refuses it; a refused one may
+            trickle as long again, and then its connection is closed.
+    """
+
+    class Protocol(HttpToolsProtocol):
+        _timer: asyncio.TimerHandle | None = None
+        _in_head = True
+        _head_bytes = 0
+        _certified = False
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._certified = bool(transport.get_extra_info("peercert"))
+            if len(self.connections) > max_connections:
+                refused("connections")
+                transport.write(_BUSY)
+                transport.close()
+                return
+            self._allow(HEAD_SECONDS)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._disallow()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self.transport.is_closing():
+                return
+            if self._in_head:
+                if self._timer is None:
+                    self._allow(HEAD_SECONDS)
+                # With the head's last piece comes some of its body.
+                self._head_bytes += min(len(data), 65536)
+                if self._head_bytes > _HEAD_BYTES + 65536:
+                    refused("too_large")
+                    self.transport.write(_TOO_LONG)
+                    self.transport.close()
+                    return
+            super().data_received(data)
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            if self._certified:
+                self.scope["extensions"] = {CERTIFIED: {}}
+
+        def on_headers_complete(self) -> None:
+            self._in_head, self._head_bytes = False, 0
+            self._allow(2 * body_seconds)
+            super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            self._in_head = True
+            self._disallow()
+            super().on_message_complete()
+
+        def send_400_response(self, msg: str) -> None:
+            refused("malformed")
+            super().send_400_response(msg)
+
+        def _allow(self, seconds: float) -> None:
+            self._disallow()
+            self._timer = self.loop.call_later(seconds, self._late)
+
+        def _disallow(self) -> None:
+            if self._timer:
+                self._timer.cancel()
+                self._timer = None
+
+        def _late(self) -> None:
+            if self._in_head and self._head_bytes:
+                refused("too_slow")
+            self.transport.abort()
+
+    return Protocol
+
+
+def serve(
+    app: Any,
+    listener: socket.socket,
+    protocol: type[HttpToolsProtocol],
+    certificates: Certificates | None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are finished first.
+
+    Args:
+        app: The ASGI application.
+        listener: Bound to its port.
+        protocol: From `protocol_of`.
+        certificates: For TLS; None serves without.
+    """
+    config = uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        log_level="critical",
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=10,
+        timeout_keep_alive=75,
+        server_header=False,
+        date_header=False,
+    )
+    config.load()
+    if certificates:
+        config.ssl = certificates.context
+    server = uvicorn_server(config)
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
+        await server.serve(sockets=[listener])
+
+    # uvloop where it is installed, as kserve has it.
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(run())
