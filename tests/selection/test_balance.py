@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -80,3 +81,19 @@ def test_a_sample_of_a_pool_may_lack_a_wanted_value() -> None:
     part = replace(pool({"weather": ["rain", "sun"] * 6}), partial=True)
     found = select(part, balance({"fog": 0.5, "rain": 0.25}), 8)
     assert len(found.sample_ids) == 8 and "absent_balance_weather" in found.flags
+
+
+@pytest.mark.parametrize("dialect", ["visionloop", "lightly"])
+def test_a_time_is_wanted_as_a_plain_date_or_in_any_form_of_iso_8601(dialect: str) -> None:
+    days = [datetime(2026, 3, day, tzinfo=UTC) for day in (1, 2, 3)] * 6
+    keys = ("2026-03-02", "2026-03-03T02:00:00+02:00", "2026-03-01 00:00:00+00:00")
+    for wanted in (keys[:2], keys[1:]):
+        config = balance(dict.fromkeys(wanted, 0.5), "date", dialect=dialect)
+        chosen = [int(s) % 3 for s in select(pool({"date": days}), config, 8).sample_ids]
+        left_out = 0 if wanted == keys[:2] else 1
+        assert chosen.count(left_out) == 0 and chosen.count(2) == 4
+    with pytest.raises(InputError, match="does not have: 2026-03-09 00:00:00"):
+        select(pool({"date": days}), balance({"2026-03-09": 0.5}, "date"), 8)
+    texts = [str(day.date()) for day in days]  # a column of text stays one
+    found = select(pool({"date": texts}), balance({"2026-03-02": 1.0}, "date"), 6).sample_ids
+    assert {int(s) % 3 for s in found} == {1}

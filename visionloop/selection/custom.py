@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+from datetime import UTC, datetime
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -178,10 +181,12 @@ def _balance_metadata(request: Request, line: Line) -> Balance:
         if text is not None:
             counts[place[text]] += 1
     name = f"balance_{key}"
+    there = {t for t in _as_texts(column_of(request.pool, key)) if t is not None}
+    line = _with_times_as_held(line, there.union(names))
     # Who had a wanted value may all be labelled or filtered out: the others go on without them.
     absent = set(line.strategy.target or ()) - set(names)
     if not request.pool.partial:
-        absent &= {t for t in _as_texts(column_of(request.pool, key)) if t is not None}
+        absent &= there
     names += sorted(absent)
     membership = np.pad(membership, ((0, 0), (0, len(absent))))
     membership[[text is None for text in texts]] = np.nan
@@ -190,6 +195,33 @@ def _balance_metadata(request: Request, line: Line) -> Balance:
         names, membership, counts = _merged(names, membership, counts, line)
     target = _target(name, names, membership, line)
     return Balance(name, membership, target, counts, line.strategy.strength, absent=absent)
+
+
+def _with_times_as_held(line: Line, names: Set[str]) -> Line:
+    """Return a line whose target names the times of a column as the column has them.
+
+    Args:
+        line: A BALANCE, whose target may say ``2026-03-02`` or ``2026-03-02T00:00Z``.
+        names: What the column has.
+    """
+    if line.strategy.target is None or not any(_as_time(name) == name for name in names):
+        return line
+    target: dict[str, float] = {}
+    for key, share in line.strategy.target.items():
+        held = key if key in names else _as_time(key) or key
+        target[held] = target.get(held, 0.0) + share
+    return line.model_copy(update={"strategy": line.strategy.model_copy(update={"target": target})})
+
+
+def _as_time(text: str) -> str | None:
+    """Return a time in ISO 8601 as columns of times have it, in UTC; None where it is no time."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return str(moment.astimezone(UTC))
 
 
 def _balance_predictions(request: Request, line: Line) -> Balance:
