@@ -292,3 +292,31 @@ def test_labels_that_are_written_some_at_a_time_are_the_same(
     with pytest.raises(VisionloopError, match="not in the configuration"):
         ingest(config=refused)
     assert lake_of(refused).read("labels").num_rows == 0
+
+
+def test_a_pattern_that_fits_no_file_is_flagged_some_files_at_a_time(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from visionloop.lake.run import Run
+    from visionloop.stages import ingest_rows
+
+    sources = [{"uri": str(source), "labels": "folder", "pattern": "{camera}/{date:%Y-%m-%d}.{}"}]
+    at_once, in_parts = (settings(source, lake, sources=sources) for lake in "ab")
+    counted = ingest(config=at_once)
+    sizes: list[int] = []
+    append = Run.append
+
+    def noted(self: Run, table: str, rows: Any) -> None:
+        if table == "flags":
+            sizes.append(rows.num_rows)
+        append(self, table, rows)
+
+    monkeypatch.setattr(ingest_rows, "ROWS", 10)
+    monkeypatch.setattr(Run, "append", noted)
+    assert ingest(config=in_parts)[2:] == counted[2:]
+    assert sum(sizes) == counted.n_new and max(sizes) < sum(sizes) / 2
+    assert held(lake_of(in_parts)) == held(lake_of(at_once))
+    outputs = [
+        json.loads(lake_of(one).stage_runs()["outputs"][0].as_py()) for one in (at_once, in_parts)
+    ]
+    assert outputs[0] == outputs[1] and outputs[0]["n_path_mismatch"] == counted.n_new

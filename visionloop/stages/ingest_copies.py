@@ -72,7 +72,7 @@ def copies_of_holdout(
         some = Prints(pool.ids.slice(start, _SOME), pool.words[start : start + _SOME])
         proposed = candidates(some.without(joins), came)
         confirm(proposed, _of_thumbnails(ingest, [one.sample_id for one in proposed]))
-    ingest.problems += [Problem(one, HOLDOUT_COPY, str(copy)) for one, copy in found.items()]
+    ingest.flag(Problem(one, HOLDOUT_COPY, str(copy)) for one, copy in found.items())
     return sorted(found)
 
 

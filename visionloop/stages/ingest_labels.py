@@ -34,7 +34,7 @@ def labels_of(ingest: Ingest, rows: Rows) -> Iterator[pa.Table]:
     """Return the labels that sources bring for samples without any, some thousand at a time.
 
     A file's own label comes before one in a table. What is odd about them is added to the ingest's
-    problems and counts; all that is refused is refused before the first are returned.
+    flags and counts; all that is refused is refused before the first are returned.
 
     Args:
         ingest: The ingest.
@@ -45,10 +45,7 @@ def labels_of(ingest: Ingest, rows: Rows) -> Iterator[pa.Table]:
             be used.
     """
     chosen, differing = rows.brought()
-    for row, first in differing:
-        told = [rows.label[one].as_py() or "boxes" for one in (row, first)]
-        detail = f"a copy lies in {told[0]!r}, the first file in {told[1]!r}"
-        ingest.problems.append(Problem(rows.sample[row].as_py().hex(), "label_conflict", detail))
+    ingest.flag(_conflicts(rows, differing))
     of_tables = _of_tables(ingest, rows, chosen)
 
     def all_of_them() -> Iterator[Brought]:
@@ -59,6 +56,13 @@ def labels_of(ingest: Ingest, rows: Rows) -> Iterator[pa.Table]:
 
     _check_classes(ingest.loop, (told for brought in all_of_them() for told in brought.values()))
     return (_without_any(ingest, brought) for brought in all_of_them())
+
+
+def _conflicts(rows: Rows, differing: Iterable[tuple[int, int]]) -> Iterator[Problem]:
+    for row, first in differing:
+        told = [rows.label[one].as_py() or "boxes" for one in (row, first)]
+        detail = f"a copy lies in {told[0]!r}, the first file in {told[1]!r}"
+        yield Problem(rows.sample[row].as_py().hex(), "label_conflict", detail)
 
 
 def _without_any(ingest: Ingest, brought: Brought) -> pa.Table:

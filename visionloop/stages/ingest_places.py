@@ -51,7 +51,7 @@ def settle_places(ingest: Ingest, rows: Rows, met: Met) -> dict[str, str]:
     columns = ["uri", "generation", "state", "sample_id"]
     moved = settle(ingest.files(columns), met, came, uris, flagged, ingest.lake.path("media"))
     _write_flags(ingest, moved, uris)
-    ingest.counts.update(n_moved=len(moved.uris), n_media_missing=len(moved.missing))
+    ingest.counts["n_moved"] += len(moved.uris)
     return moved.uris
 
 
@@ -83,10 +83,10 @@ def _write_flags(ingest: Ingest, moved: Moved, uris: Mapping[str, str]) -> None:
         table = ingest.run.read("flags", where=these)
         stay = table.filter(pc.not_equal(table["kind"], MEDIA_MISSING))
         ingest.run.replace("flags", stay, these)
-    ingest.problems += [
+    ingest.flag(
         Problem(one, MEDIA_MISSING, f"no source has it any more: {uris[one]}")
         for one in moved.missing
-    ]
+    )
 
 
 def _came(ingest: Ingest, rows: Rows, samples: set[str]) -> pa.Table:

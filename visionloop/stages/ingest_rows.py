@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +51,6 @@ class Ingest:
         listing: What the sources hold.
         kept: What became of it.
         now: The time of its rows, UTC.
-        problems: What a person should know of a sample.
         counts: What else is worth counting.
     """
 
@@ -60,13 +60,30 @@ class Ingest:
     listing: Listing
     kept: Pieces
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
-    problems: list[Problem] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    _flags: list[pa.Table] = field(default_factory=list)
 
     def parts(self, *, with_pictures: bool = False) -> Iterator[Part]:
         """Yield what became of the files, in the order of the listing."""
         for name in self.listing.pieces:
             yield from self.kept.read(name, with_pictures=with_pictures)
+
+    def flag(self, problems: Iterable[Problem]) -> None:
+        """Count what a person should know of some samples, and flag them when it is written.
+
+        Problems of one kind that a sample has make one flag if they come together.
+        """
+        rest = iter(problems)
+        while some := list(islice(rest, ROWS)):
+            table = records.flag_rows(some, self.now)
+            self.counts.update(f"n_{kind}" for kind in table["kind"].to_pylist())
+            self._flags.append(table)
+
+    def write_flags(self) -> None:
+        """Write the flags that there are now."""
+        if self._flags:
+            self.run.append("flags", pa.concat_tables(self._flags))
+            self._flags.clear()
 
     def files(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the table `files` as this ingest found it."""
@@ -107,18 +124,9 @@ def write_rows(ingest: Ingest, dataset: Artifact | None) -> tuple[Rows, pa.Table
     for some in labels:
         run.append("labels", some)
         ingest.counts["n_labels"] += some.num_rows
-    run.append("flags", records.flag_rows(ingest.problems, ingest.now))
     changes = Counter(ingest.listing.changes["change"].to_pylist())
-    kinds = Counter(kind for kind, _ in {(one.kind, one.sample_id) for one in ingest.problems})
-    ingest.counts.update(
-        {
-            f"n_{kind}": kinds[kind]
-            for kind in ("bad_sidecar", "metadata_conflict", "path_mismatch", "label_conflict")
-        }
-    )
     ingest.counts.update(
         n_holdout=Counter(splits.values())[HOLDOUT] + len(joined),
-        n_holdout_copy=len(copies),
         n_removed=changes["gone"] + changes["replaced"],
         n_back=changes["back"],
     )
@@ -177,6 +185,8 @@ def _write_parts(
                 ingest.run.append(name, pa.concat_tables(held))
                 held.clear()
         _write_metadata(ingest, sidecars, renewed, schema)
+        # A pattern that fits none of a million files makes a million flags.
+        ingest.write_flags()
 
     with _Dataset(dataset, roots) as told:
         for part in ingest.parts(with_pictures=True):
@@ -225,10 +235,10 @@ def _write_metadata(
     """Add the metadata of new samples, and put that of known ones in the place of the old."""
     table, problems = metadata_table(new, schema)
     ingest.run.append("metadata", table)
-    ingest.problems += problems
+    ingest.flag(problems)
     if renewed:
         table, problems = metadata_table(renewed, schema)
-        ingest.problems += problems
+        ingest.flag(problems)
         ingest.counts["n_renewed_metadata"] += table.num_rows
         for some in records.some_at_a_time(sorted(renewed)):
             mine = table.filter(pc.is_in(table["sample_id"], pa.array(some)))
