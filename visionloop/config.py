@@ -89,7 +89,7 @@ class InferenceConfig(_Section):
         "auto",
         description="auto: bfloat16 with OpenVINO on a processor that computes in it (AVX512_BF16, "
         "AMX), else float32. Each task compares its first 16 images with ONNX Runtime in float32, "
-        "and does not use what differs: a cosine under .999, or a probability by more than .01",
+        "and does not use what differs: a cosine under .999, or a probability by more than .02",
     )
 
 

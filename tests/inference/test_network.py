@@ -221,6 +221,19 @@ def test_a_models_probabilities_are_those_of_float32_and_as_fine(tmp_path: Path)
     assert len(np.unique(found.max(axis=1))) > 190
 
 
+def test_what_counts_as_agreement() -> None:
+    vectors = np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)
+    told = network.disagreement
+    assert told("embedding", vectors * 2, vectors) == ""
+    assert "0.6000" in told("embedding", np.array([[5, 0], [0, 0]], np.float32), vectors)
+    assert "0.0000" in told("embedding", np.array([[3, 4], [0, 1]], np.float32), vectors)
+    assert "finite" in told("embedding", vectors * np.nan, vectors)
+    assert "[1, 2]" in told("embedding", vectors[:1], vectors)
+    probabilities = np.array([[0.5, 0.5]], np.float32)
+    assert told("probabilities", probabilities + 0.019, probabilities) == ""
+    assert "0.021" in told("probabilities", probabilities + 0.021, probabilities)
+
+
 def test_many_batches_at_once_leave_each_sample_its_own_vector(tmp_path: Path) -> None:
     write_model(tmp_path / "model", size=8)
     one = embedder(InferenceConfig(), embedding_graph())

@@ -32,7 +32,7 @@ BATCH = 64
 # difference of each probability.
 CHECKED = 16
 LEAST_COSINE = 0.999
-MOST_DIFFERENCE = 0.01
+MOST_DIFFERENCE = 0.02
 
 Exact = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
 
