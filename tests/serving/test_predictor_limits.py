@@ -13,12 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.serving.conftest import SIZE, Server, Starter, picture, write_bundle
 from visionloop.errors import InputError, VisionloopError
 from visionloop.inference.session import SMALLEST, find_providers, start_session
+from visionloop.serving.payloads import BadRequest, prepare, read_v1, read_v2
+from visionloop.serving.request_counts import REASONS
 
 V1, V2 = "/v1/models/clf:predict", "/v2/models/clf/infer"
 
@@ -85,6 +90,32 @@ def test_a_body_that_is_too_large_gets_413_whether_its_length_is_said_or_not(
         )
         assert waiting.recv(65536).startswith(b"HTTP/1.1 413")
     assert server.post(V1, picture())[0] == 200
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_no_bytes_make_a_request_anything_but_answerable_or_refused(data: st.DataObject) -> None:
+    """Requests with bytes replaced, put in and taken out: never another exception."""
+    whole, headers = tensor(np.zeros((1, 3, SIZE, SIZE), np.float32))
+    json_body = json.dumps(
+        {"inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": ["aGk="]}],
+         "parameters": {"binary_data_output": True}, "outputs": [{"name": "label"}]}
+    ).encode()  # fmt: skip
+    instances = json.dumps({"instances": [{"b64": "aGk="}, [[1, 2], [3, 4]]]}).encode()
+    body = bytearray(
+        data.draw(st.sampled_from([whole, json_body, instances, picture(form="JPEG")]))
+    )
+    for _ in range(data.draw(st.integers(0, 4))):
+        at = data.draw(st.integers(0, len(body)))
+        body[at : at + data.draw(st.integers(0, 8))] = data.draw(st.binary(max_size=8))
+    length = data.draw(st.sampled_from([None, *headers.values(), "0", "7", "-1", "x"]))
+    for read in (lambda: read_v1(bytes(body)), lambda: read_v2(bytes(body), length)):
+        try:
+            batch = prepare(read().pictures, SIZE)
+        except BadRequest as error:
+            assert error.reason in REASONS
+        else:
+            assert batch.dtype == np.float32 and batch.shape[1:] == (3, SIZE, SIZE)
 
 
 def test_each_error_is_counted_by_its_reason(server: Server) -> None:
@@ -171,6 +202,13 @@ def test_too_many_requests_are_shed_and_the_others_answered(start: Starter, bund
     assert server.post(V1, picture())[0] == 200
 
 
+def over_grpc(server: Server) -> bytes:
+    """Ask over gRPC, by bytes: the service is asked for a model of no name."""
+    with grpc.insecure_channel(f"127.0.0.1:{server.ports['grpc']}") as channel:
+        ask = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        return bytes(ask(b"", timeout=10))
+
+
 def test_it_ends_in_order(start: Starter, bundle: Path) -> None:
     server = start("serve", model_uri=str(bundle), name="clf", http_port=0, grpc_port=0,
                    grace_s=15, drain_s=0.7)  # fmt: skip
@@ -192,6 +230,9 @@ def test_it_ends_in_order(start: Starter, bundle: Path) -> None:
         time.sleep(0.05)
     assert late[0] == 503
     assert "another replica" in json.loads(late[1])["error"]
+    with pytest.raises(grpc.RpcError) as caught:
+        over_grpc(server)
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
     assert server.process.poll() is None
     # What began before is finished, and then it goes.
     began_before.sendall(last)
