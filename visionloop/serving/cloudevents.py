@@ -3,11 +3,13 @@
 The same two CloudEvents an inference, with the same headers and bodies: `ce-id` is the client's
 ``Ce-Id`` or a new UUID; both events carry the request's content type; only a reply with status 200
 gives a response event. Unlike the agent it holds a bounded number of events, tries again when the
-sink is busy, and counts what it had to drop.
+sink is busy, and counts what it had to drop. A name and password in the sink's address are sent as
+Basic authentication, as the agent, a Go program, does.
 """
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import queue
@@ -16,7 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from visionloop.errors import InputError
 from visionloop.serving.events import MODEL_ANNOTATION
@@ -104,6 +106,7 @@ class EventSender:
             )
         self.sent = Sent()
         self._parts = parts
+        self._authorization = _basic(parts.username, parts.password)
         self._origin = origin
         self._max_events = max_events
         self._max_bytes = max_bytes
@@ -189,6 +192,8 @@ class EventSender:
         annotations = origin.annotations()
         if annotations:
             headers["ce-annotations"] = _go_json(annotations)
+        if self._authorization:
+            headers["authorization"] = self._authorization
         if content_type:
             headers["content-type"] = content_type
         # Not percent-encoded, as the CloudEvents SDK of the agent sends them.
@@ -290,6 +295,13 @@ def now_rfc3339() -> str:
     text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     fraction = f"{rest:09d}".rstrip("0")
     return f"{text}.{fraction}Z" if fraction else f"{text}Z"
+
+
+def _basic(name: str | None, password: str | None) -> str:
+    if password is None:
+        return ""
+    held = f"{unquote(name or '')}:{unquote(password)}"
+    return "Basic " + base64.b64encode(held.encode()).decode("ascii")
 
 
 def _status(connection: http.client.HTTPConnection) -> int:
