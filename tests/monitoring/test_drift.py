@@ -9,10 +9,10 @@ from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.drift import (
     class_mix_drift,
     confidence_drift,
+    embedding_drift,
     expected_accuracy,
     ks_distance,
     ks_p_value,
-    stability_index,
     stability_p_value,
 )
 from visionloop.monitoring.intervals import wilson
@@ -92,18 +92,70 @@ def test_a_class_that_takes_over_is_drift_of_the_mix() -> None:
     assert class_mix_drift(before, list(reversed(before)), THRESHOLDS).score == pytest.approx(0)
 
 
-def test_the_stability_index_without_drift_has_the_stated_distribution() -> None:
-    draw = rng(7)
-    p = np.full(10, 0.1)
-    values = [
-        stability_p_value(
-            stability_index(draw.multinomial(2000, p), draw.multinomial(2000, p)), 2000, 2000, 10
-        )
-        for _ in range(2000)
-    ]
-    # A probability is uniform where nothing has drifted.
-    for level in (0.01, 0.05, 0.5):
-        assert np.mean(np.array(values) < level) == pytest.approx(level, abs=0.012 + level / 20)
+@pytest.mark.parametrize(("n_classes", "n", "m"), [(10, 600, 500), (100, 150, 120)])
+def test_the_stability_index_holds_its_level_however_many_classes_there_are(
+    n_classes: int, n: int, m: int
+) -> None:
+    alarms, runs = 0, 400
+    for seed in range(runs):
+        draw = rng(seed)
+        p = draw.dirichlet(np.ones(n_classes))
+        a, b = draw.multinomial(n, p), draw.multinomial(m, p)
+        alarms += stability_p_value(a, b, significance=0.05) < 0.05
+    # 20 are expected; 31 or more come with a probability of 0.01.
+    assert alarms <= 30
+
+
+def test_a_class_that_takes_over_among_a_hundred_is_seen() -> None:
+    draw = rng(1)
+    p = np.full(100, 0.01)
+    q = 0.4 * p
+    q[3] += 0.6
+    before, after = draw.multinomial(150, p), draw.multinomial(120, q)
+    assert stability_p_value(before, after, significance=0.001) < 0.001
+
+
+def test_the_three_tests_of_two_windows_share_one_level() -> None:
+    """Alike windows raise an alarm of any kind as often as the level says, large or not."""
+    lax = THRESHOLDS.model_copy(
+        update={
+            "drift_significance": 0.05,
+            "confidence_drift_above": 1e-9,
+            "class_mix_drift_above": 1e-9,
+            "embedding_drift_above": 1e-9,
+        }
+    )
+    alarms, runs = 0, 150
+    for seed in range(runs):
+        draw = rng(seed)
+        x, y = (draw.normal(size=(100, 4)).astype(np.float32) for _ in range(2))
+        # All three are of one cause, as they are in a model's answers.
+        drifts = [
+            confidence_drift(_sure(x), _sure(y), lax),
+            class_mix_drift(_classes(x), _classes(y), lax),
+            embedding_drift(x, y, lax),
+        ]
+        alarms += any(drift.state == "drift" for drift in drifts)
+    # 7.5 are expected at most; 15 or more come with a probability of 0.01.
+    assert alarms <= 14
+
+
+def _sure(x: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-np.abs(x).max(axis=1))))
+
+
+def _classes(x: np.ndarray) -> list[str]:
+    return [str(i) for i in x.argmax(axis=1)]
+
+
+def test_embeddings_that_moved_are_drift() -> None:
+    draw = rng(0)
+    before = draw.normal(size=(300, 16)).astype(np.float32)
+    after = (draw.normal(size=(300, 16)) + 0.5).astype(np.float32)
+    drift = embedding_drift(before, after, THRESHOLDS)
+    assert (drift.kind, drift.state) == ("embedding_drift", "drift")
+    assert embedding_drift(before[:150], before[150:], THRESHOLDS).state == "stable"
+    assert embedding_drift(before[:99], after, THRESHOLDS).state == "too few to say"
 
 
 def test_calibrated_confidences_promise_the_accuracy_that_comes_true() -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from visionloop.errors import InputError
 
 # Raised with every change to these tables; `visionloop/lake/migration.py` says how a lake follows.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 TIME = pa.timestamp("us", tz="UTC")
 PROBABILITIES = pa.list_(pa.float32())
@@ -203,6 +203,22 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("threshold", pa.float64()),
         ("evidence", pa.string()),  # JSON
         ("flagged_at", TIME),
+    ],
+    # The accuracy of deployed models, or why it cannot be told: the newest monitor's of each round.
+    "estimates": [
+        ("endpoint", pa.string()),
+        ("model_id", pa.string()),
+        ("harvested_in_round", pa.string()),  # the window; "" for all that was harvested
+        ("method", pa.string()),  # confidences (CBPE) | random_picks (labels of the random share)
+        ("label", pa.string()),  # of the answers of this class; null over all
+        ("value", pa.float64()),  # share of right answers; null where it is refused
+        ("low", pa.float64()),  # 95% interval
+        ("high", pa.float64()),
+        ("n", pa.int64()),  # inferences, or labels, behind it
+        ("state", pa.string()),  # answered | refused
+        ("reason", pa.string()),  # why it is refused, "" otherwise
+        ("evidence", pa.string()),  # JSON
+        ("estimated_at", TIME),
     ],
     "rounds": [
         ("state", pa.string()),  # running | waiting | done

@@ -111,7 +111,8 @@ class MonitoringConfig(BaseModel):
         default=0.001,
         gt=0,
         lt=1,
-        description="Probability of a false alarm in one comparison of two windows.",
+        description="Probability of a false alarm in one comparison of two windows, of all that "
+        "is compared together (confidence, class mix, embeddings).",
     )
     confidence_drift_above: float = Field(
         default=0.15,
@@ -125,6 +126,38 @@ class MonitoringConfig(BaseModel):
         gt=0,
         description="Population stability index between the predicted classes of two windows that "
         "counts as drift, when it is also significant (0.1 moderate, 0.2 large).",
+    )
+    embedding_drift_above: float = Field(
+        default=0.02,
+        gt=0,
+        lt=1,
+        description="Energy coefficient (0 alike, 1 apart) between the embeddings of two windows "
+        "that counts as drift, when it is also significant.",
+    )
+    estimation_min_holdout: int = Field(
+        default=100,
+        ge=20,
+        description="Labelled samples of the holdout needed before the accuracy in production is "
+        "estimated from confidences.",
+    )
+    estimation_outside_above: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of the inferences outside of what the model was calibrated on (farther "
+        "from the holdout than 99% of it) above which no accuracy is estimated.",
+    )
+    estimation_apart_above: float = Field(
+        default=0.01,
+        gt=0,
+        le=1,
+        description="Where no embeddings are known: energy coefficient between the probabilities "
+        "of window and holdout, given the class, above which no accuracy is estimated.",
+    )
+    estimation_min_labels: int = Field(
+        default=20,
+        ge=5,
+        description="Labels of random picks needed before they tell the accuracy in production.",
     )
     small_slice_below: int = Field(
         default=30,

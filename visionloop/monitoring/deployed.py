@@ -149,16 +149,26 @@ def references_of(
     found = []
     if window.model_id in references:
         found.append(("holdout", *references[window.model_id]))
+    last = previous_window(window, windows)
+    if last is not None:
+        found.append((f"round {last.round_id}", last.confidences, last.labels))
+    return found
+
+
+def previous_window(window: Deployed, windows: Sequence[Deployed]) -> Deployed | None:
+    """Return what the same model said at the same endpoint by the harvest before.
+
+    Args:
+        window: A window.
+        windows: All windows, from `deployed_windows`.
+    """
     before = [
         other
         for other in windows
         if (other.endpoint, other.model_id) == (window.endpoint, window.model_id)
         and other.round_id < window.round_id
     ]
-    if before:
-        last = before[-1]
-        found.append((f"round {last.round_id}", last.confidences, last.labels))
-    return found
+    return before[-1] if before else None
 
 
 def _compare(

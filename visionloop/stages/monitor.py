@@ -21,9 +21,11 @@ from visionloop.task import stage
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from visionloop.config import LoopConfig
+    from visionloop.lake import Lake
     from visionloop.lake.run import Run
-    from visionloop.monitoring.config import MonitoringConfig
     from visionloop.monitoring.deployed import Comparison
+    from visionloop.monitoring.estimating import Estimated
     from visionloop.monitoring.samples import Checked
 
 
@@ -67,6 +69,7 @@ def monitor(
     """
     import pyarrow as pa
 
+    from visionloop.monitoring.estimating import estimate_rows, same_estimates
     from visionloop.monitoring.pixels import read_greys, read_pixels
     from visionloop.monitoring.samples import check_samples
     from visionloop.progress import progress
@@ -88,7 +91,7 @@ def monitor(
             )
             bar.advance(checked.n_in)
             bar.note(f"{checked.states['flagged']} flagged")
-        comparisons = _comparisons(run, thresholds)
+        comparisons, estimated = _deployed(opened, run, loop)
         drifted = drift_flags(comparisons, now)
         run.append("checks", checked.checks)
         run.append("flags", checked.flags)
@@ -99,6 +102,11 @@ def monitor(
                 drifted,
                 f"round_id == '{run.round_id}' and subject_type == 'endpoint'",
             )
+        estimates = estimate_rows(estimated, now)
+        mine = f"round_id == '{run.round_id}'"
+        held = run.read("estimates", where=mine)
+        if not same_estimates(held, estimates):
+            run.replace("estimates", estimates, mine)
         version = run.commit(
             counts={"in": checked.n_in, **checked.states},
             outputs={"kinds": checked.kinds, "drift": drifted.num_rows},
@@ -112,9 +120,10 @@ def monitor(
             **{f"n_{state}": n for state, n in checked.states.items()},
             **{f"flag_{kind}": n for kind, n in sorted(checked.kinds.items())},
             "flag_drift": drifted.num_rows,
+            **_estimate_metrics(estimated),
         },
     )
-    write_page(page, _page(checked, comparisons))
+    write_page(page, _page(checked, comparisons, estimated))
     return MonitorOutputs(
         version, checked.n_in - checked.states["unchecked"], checked.states["flagged"]
     )
@@ -156,29 +165,52 @@ def drift_flags(comparisons: list[Comparison], now: datetime) -> pa.Table:
     return rows_table("flags", rows)
 
 
-def _comparisons(run: Run, thresholds: MonitoringConfig) -> list[Comparison]:
+def _deployed(lake: Lake, run: Run, loop: LoopConfig) -> tuple[list[Comparison], list[Estimated]]:
+    """Compare the newest windows of deployed confidences, and estimate their accuracy."""
     from visionloop.monitoring.deployed import (
         compare_window,
         deployed_windows,
         holdout_references,
         newest_windows,
     )
+    from visionloop.monitoring.estimating import Evidence
 
     windows = deployed_windows(
         run.read("confidences", columns=["round_id", "endpoint", "model_id", "label", "confidence"])
     )
     if not windows:
-        return []
-    samples = run.read("samples", columns=["sample_id", "split"]).to_pylist()
+        return [], []
+    samples = run.read("samples", columns=["sample_id"], where="split == 'holdout'")
     references = holdout_references(
         run.read("predictions", columns=["sample_id", "model_id", "label", "confidence"]),
-        {row["sample_id"] for row in samples if row["split"] == "holdout"},
+        set(samples["sample_id"].to_pylist()),
     )
-    return [
-        comparison
-        for window in newest_windows(windows)
-        for comparison in compare_window(window, windows, references, thresholds)
-    ]
+    evidence = Evidence(lake, run, loop.task, loop.monitoring)
+    comparisons: list[Comparison] = []
+    estimated: list[Estimated] = []
+    for window in newest_windows(windows):
+        comparisons += compare_window(window, windows, references, loop.monitoring)
+        comparisons += evidence.embedding_comparisons(window, windows)
+        estimated += [*evidence.from_confidences(window), evidence.from_random_picks(window)]
+    return comparisons, estimated
+
+
+def _estimate_metrics(estimated: list[Estimated]) -> dict[str, float]:
+    """Return what KFP keeps as numbers: each estimate over all, unless it is refused."""
+    values: dict[str, float] = {"n_estimates_refused": 0.0}
+    for one in estimated:
+        if one.label:
+            continue
+        if one.estimate.state == "refused":
+            values["n_estimates_refused"] += 1
+            continue
+        name = f"accuracy_by_{one.method} {one.endpoint} {one.model_id}"
+        values |= {
+            name: one.estimate.value,
+            f"{name} low": one.estimate.low,
+            f"{name} high": one.estimate.high,
+        }
+    return values
 
 
 def _has_drift_flags(run: Run) -> bool:
@@ -186,7 +218,7 @@ def _has_drift_flags(run: Run) -> bool:
     return bool(run.read("flags", columns=["subject"], where=mine).num_rows)
 
 
-def _page(checked: Checked, comparisons: list[Comparison]) -> str:
+def _page(checked: Checked, comparisons: list[Comparison], estimated: list[Estimated]) -> str:
     states: list[tuple[Any, ...]] = [(state, n) for state, n in checked.states.items()]
     parts = [
         "# Checks\n",
@@ -218,7 +250,19 @@ def _page(checked: Checked, comparisons: list[Comparison]) -> str:
         parts.append(markdown_table(header, rows))
     else:
         parts.append("No confidence has been harvested that could be compared.")
+    if estimated:
+        parts.append("\n## Accuracy in production\n")
+        header = ["endpoint", "model", "by", "answers", "right", "95% interval", "n", "why not"]
+        parts.append(markdown_table(header, [_estimate_row(one) for one in estimated]))
     return "\n".join(parts) + "\n"
+
+
+def _estimate_row(one: Estimated) -> tuple[Any, ...]:
+    of, e = one.label or "all", one.estimate
+    named = (one.endpoint, one.model_id, one.method.replace("_", " "), of)
+    if e.state == "refused":
+        return (*named, "refused", "", e.n, e.reason)
+    return (*named, f"{e.value:.1%}", f"{e.low:.1%} to {e.high:.1%}", e.n, "")
 
 
 def _examples(checked: Checked, most: int = 5) -> list[tuple[str, str, str]]:

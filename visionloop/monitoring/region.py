@@ -1,0 +1,100 @@
+"""Does a window of traffic lie where the model was calibrated, on its holdout?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visionloop.monitoring.config import MonitoringConfig
+from visionloop.monitoring.energy import energy_test
+from visionloop.monitoring.intervals import wilson
+from visionloop.selection.alike import nearest_few
+from visionloop.vectors.exact import Floats
+
+NEIGHBOURS = 5
+# Share of the holdout itself that lies outside of its own region.
+OWN_SHARE = 0.01
+# More rows place no boundary any better.
+_MOST = 5_000
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a window lies.
+
+    Attributes:
+        judged_by: ``embeddings`` or ``probabilities``.
+        score: Share of the inferences outside of the holdout's region; of probabilities the energy
+            coefficient between window and holdout, given the predicted class.
+        limit: Above it the window is outside.
+        n: Inferences that were judged.
+        inside: Whether calibration on the holdout says something about the window.
+    """
+
+    judged_by: str
+    score: float
+    limit: float
+    n: int
+    inside: bool
+
+
+def place_embeddings(holdout: Floats, window: Floats, thresholds: MonitoringConfig) -> Placement:
+    """Compare each inference's distance to the holdout with the holdout's own.
+
+    The distance is the mean to the 5 nearest embeddings of the holdout (k-nearest-neighbour
+    detection: Sun et al., Out-of-distribution detection with deep nearest neighbors, ICML 2022).
+    Outside is what lies farther than 99% of the holdout from the rest of it. A window is outside
+    where more than ``estimation_outside_above`` of it are, and more than chance puts there.
+
+    Args:
+        holdout: float32 [n, d], at least 7 rows.
+        window: float32 [m, d], one row an inference.
+        thresholds: ``estimation_outside_above``, ``drift_significance``.
+    """
+    rng = np.random.Generator(np.random.PCG64(0))
+    near, asked = _some(holdout, rng), _some(window, rng)
+    own = nearest_few(near, near, NEIGHBOURS + 1)[1][:, 1:].mean(axis=1)
+    edge = float(np.quantile(own, 1 - OWN_SHARE, method="higher"))
+    # The same picture is asked about again and again: each is looked up once.
+    rows, counts = np.unique(asked, axis=0, return_counts=True)
+    beyond = nearest_few(rows, near, NEIGHBOURS)[1].mean(axis=1) > edge
+    n_beyond, n = int(counts[beyond].sum()), len(asked)
+    low = wilson(n_beyond, n, level=1 - 2 * thresholds.drift_significance).low
+    limit = thresholds.estimation_outside_above
+    share = n_beyond / n if n else 0.0
+    return Placement("embeddings", share, limit, n, not (share > limit and low > OWN_SHARE))
+
+
+def place_probabilities(
+    holdout: NDArray[np.floating], window: NDArray[np.floating], thresholds: MonitoringConfig
+) -> Placement:
+    """Compare the probability vectors of a window with the holdout's, class by class.
+
+    Without embeddings. Compared are square roots of probabilities, whose distance is Hellinger's,
+    by `visionloop.monitoring.energy`, given the predicted class: another mix of classes alone is
+    no reason to refuse. What a model answers wrongly and as surely as on its holdout is not seen.
+
+    Args:
+        holdout: [n, C].
+        window: [m, C].
+        thresholds: ``estimation_apart_above``, ``estimation_outside_above``,
+            ``drift_significance``.
+    """
+    strata = (holdout.argmax(axis=1), window.argmax(axis=1))
+    apart = energy_test(
+        np.sqrt(holdout).astype(np.float32),
+        np.sqrt(window).astype(np.float32),
+        significance=thresholds.drift_significance,
+        strata=strata,
+    )
+    limit = thresholds.estimation_apart_above
+    outside = (
+        apart.coefficient > limit and apart.p_value < thresholds.drift_significance
+    ) or apart.left_out > thresholds.estimation_outside_above
+    return Placement("probabilities", apart.coefficient, limit, len(window), not outside)
+
+
+def _some(x: Floats, rng: np.random.Generator) -> Floats:
+    return x if len(x) <= _MOST else x[rng.choice(len(x), _MOST, replace=False)]
