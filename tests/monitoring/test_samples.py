@@ -18,6 +18,7 @@ from visionloop.media.inspect import inspect
 from visionloop.media.likeness import grey
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.samples import Checked, check_samples
+from visionloop.monitoring.semantic_duplicates import ReadVectors
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 CONFIG = MonitoringConfig()
@@ -52,7 +53,13 @@ class Intake:
         )
         return found.sample_id
 
-    def check(self, config: MonitoringConfig = CONFIG, *, pixels: bool = True) -> Checked:
+    def check(
+        self,
+        config: MonitoringConfig = CONFIG,
+        *,
+        pixels: bool = True,
+        read_vectors: ReadVectors = lambda: (),
+    ) -> Checked:
         checked = check_samples(
             pa.Table.from_pylist(self.files, schema=arrow_schema("files")),
             pa.Table.from_pylist(list(self.samples.values()), schema=arrow_schema("samples")),
@@ -61,6 +68,7 @@ class Intake:
             config,
             now=NOW,
             read_greys=self._greys if pixels else lambda places: {},
+            read_vectors=read_vectors,
         )
         self.checks = pa.concat_tables(
             [self.checks.select(checked.checks.column_names), checked.checks]

@@ -33,6 +33,14 @@ class MonitoringConfig(BaseModel):
         "laid over the other, leaves unexplained in the worst of 64 tiles) from which on two "
         "pictures count as the same.",
     )
+    semantic_duplicate_share: float = Field(
+        default=0.25,
+        ge=0,
+        le=0.9,
+        description="Distance of a sample's embedding to an earlier one's, as a share of the "
+        "median distance of a sample to its nearest (both 1 less the cosine), up to which it is a "
+        "semantic duplicate; 0: none is looked for.",
+    )
     min_population: int = Field(
         default=50,
         ge=8,

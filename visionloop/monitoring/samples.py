@@ -24,6 +24,7 @@ from visionloop.monitoring.sample_flags import (
     flag_quality,
     population_of,
 )
+from visionloop.monitoring.semantic_duplicates import ReadVectors, flag_semantic_duplicates
 from visionloop.monitoring.subjects import AGAIN, CARRIER, COPY, UNKNOWN, subjects
 
 STATES = ("ok", "flagged", "unreadable", "unchecked")
@@ -61,6 +62,7 @@ def check_samples(
     now: datetime,
     read_greys: ReadGreys = lambda uris: {},
     read_pixels: ReadPixels = lambda uris: (),
+    read_vectors: ReadVectors = lambda: (),
 ) -> Checked:
     """Check every file that has no check yet, against all samples of earlier rounds too.
 
@@ -76,6 +78,7 @@ def check_samples(
             `visionloop.monitoring.pixels`; what it leaves out is judged by fingerprint alone.
         read_pixels: Reads whole pictures, to confirm equal pixels; what it leaves out is judged by
             the key that ingest took of them.
+        read_vectors: Reads the embeddings of all samples; without any none is a semantic duplicate.
     """
     done = set(
         zip(
@@ -88,7 +91,7 @@ def check_samples(
     new, unknown = _check_files(files, samples, done, findings)
     new.update(s for s in samples["sample_id"].to_pylist() if (s, "") not in done)
     unmeasured = _check_new_samples(
-        samples, metadata, new, thresholds, read_greys, read_pixels, findings
+        samples, metadata, new, thresholds, read_greys, read_pixels, read_vectors, findings
     )
 
     states = Counter({state: 0 for state in STATES})
@@ -148,6 +151,7 @@ def _check_new_samples(
     thresholds: MonitoringConfig,
     read_greys: ReadGreys,
     read_pixels: ReadPixels,
+    read_vectors: ReadVectors,
     findings: Findings,
 ) -> int:
     """Check the new samples; return how many lack a measure and stay unchecked."""
@@ -159,6 +163,7 @@ def _check_new_samples(
     flag_attached(samples, new, findings)
     flag_pixel_duplicates(samples, new, read_pixels, findings)
     flag_near_duplicates(population, thresholds, read_greys, findings)
+    flag_semantic_duplicates(population, thresholds, read_vectors, findings)
     for sample, problem in metadata_problems(metadata, samples, new, now=findings.now):
         findings.flag(sample, "bad_metadata", **problem)
     flagged = {flag["subject"] for flag in findings.flags[first:]}

@@ -190,7 +190,7 @@ def space_of_lake(lake: Lake, config: SelectionConfig, version: str) -> str:
         if config.space not in spaces:
             raise no_space(config.space, spaces)
         return config.space
-    base = _space_of_inference(lake, version)
+    base = space_of_inference(lake, version)
     if base in spaces:
         return base
     if len(spaces) > 1:
@@ -202,7 +202,13 @@ def space_of_lake(lake: Lake, config: SelectionConfig, version: str) -> str:
     return spaces[0] if spaces else ""
 
 
-def _space_of_inference(lake: Lake, version: str) -> str:
+def space_of_inference(lake: Lake, version: str) -> str:
+    """Return the base space that the newest `infer` up to a version wrote; empty where none did.
+
+    Args:
+        lake: The lake.
+        version: Lake version; empty for the newest.
+    """
     runs = lake.stage_runs().sort_by("sequence").to_pylist()
     space = ""
     for row in runs:

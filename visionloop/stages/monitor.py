@@ -73,11 +73,13 @@ def monitor(
     from visionloop.monitoring.pixels import read_greys, read_pixels
     from visionloop.monitoring.samples import check_samples
     from visionloop.progress import progress
+    from visionloop.selection.material import space_of_inference
 
     loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     thresholds = loop.monitoring
     with opened.run(stage="monitor", round_id=round_id) as run:
         now = datetime.now(UTC)
+        space = space_of_inference(opened, run.base)
         with progress("monitor", unit="files") as bar:
             checked = check_samples(
                 run.read("files"),
@@ -88,6 +90,7 @@ def monitor(
                 now=now,
                 read_greys=lambda places: read_greys(opened, places, run.base),
                 read_pixels=lambda uris: read_pixels(opened, uris),
+                read_vectors=lambda: opened.embedding_blocks(space, version=run.base),
             )
             bar.advance(checked.n_in)
             bar.note(f"{checked.states['flagged']} flagged")

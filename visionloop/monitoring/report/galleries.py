@@ -21,6 +21,7 @@ ROUNDS, SELECTED, EXAMPLES = 2, 24, 6
 _HEADINGS = {
     "exact_duplicate": "The same bytes again",
     "near_duplicate": "Nearly the same picture again",
+    "semantic_duplicate": "Nearly the same to the encoder",
     "holdout_copy": "A picture of the holdout again",
     "unreadable": "Not readable",
     "blurred": "Blurred",
@@ -183,6 +184,9 @@ def _evidence(row: Mapping[str, Any]) -> list[str]:
         if "unconfirmed" not in evidence:
             lines.append(f"likeness {row['score']:.3f}, threshold {row['threshold']:.3f}")
         return [*lines, f"{evidence.get('bits')} of 256 bits differ"]
+    if kind == "semantic_duplicate":
+        lines = ["alike to", file_name(str(evidence.get("original_uri", "")))]
+        return [*lines, f"cosine {row['score']:.3f}, threshold {row['threshold']:.3f}"]
     if kind == "pixel_duplicate":
         return ["same pixels as", file_name(str(evidence.get("original_uri", "")))]
     if kind == "attached_data":
