@@ -10,7 +10,6 @@ from visionloop.monitoring.drift import (
     class_mix_drift,
     confidence_drift,
     embedding_drift,
-    expected_accuracy,
     ks_distance,
     ks_p_value,
     stability_p_value,
@@ -156,14 +155,3 @@ def test_embeddings_that_moved_are_drift() -> None:
     assert (drift.kind, drift.state) == ("embedding_drift", "drift")
     assert embedding_drift(before[:150], before[150:], THRESHOLDS).state == "stable"
     assert embedding_drift(before[:99], after, THRESHOLDS).state == "too few to say"
-
-
-def test_calibrated_confidences_promise_the_accuracy_that_comes_true() -> None:
-    inside = 0
-    for seed in range(200):
-        draw = rng(seed)
-        confidence = draw.uniform(0.4, 1, 500)
-        right = draw.random(500) < confidence
-        promised = expected_accuracy(confidence)
-        inside += promised.low <= right.mean() <= promised.high
-    assert inside >= 180

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.energy import energy_test, sequential_p_value
-from visionloop.monitoring.intervals import Rate
 from visionloop.vectors.exact import Floats
 
 # Confidence, class mix, embeddings.
@@ -204,27 +203,6 @@ def _judged(
 ) -> Drift:
     drifted = score > threshold and p_value < thresholds.drift_significance / TESTS
     return Drift(kind, score, threshold, p_value, n, m, "drift" if drifted else "stable")
-
-
-def expected_accuracy(confidences: NDArray[np.floating], *, z: float = 1.96) -> Rate:
-    """Return the accuracy that calibrated confidences promise, without labels.
-
-    The confidence-based estimate (CBPE) of a classifier's accuracy: the mean of the largest
-    probabilities, each the chance that its inference is right. The interval is that of a sum of
-    independent trials with these chances. It holds as far as the model is calibrated on this
-    traffic; shifted traffic usually gets less than promised.
-
-    Args:
-        confidences: Largest calibrated probability of each inference, shape [n], in [0, 1].
-        z: Half-width of the interval in standard errors.
-    """
-    n = len(confidences)
-    if n == 0:
-        return Rate(math.nan, 0.0, 1.0, 0)
-    values = np.asarray(confidences, dtype=np.float64)
-    mean = float(values.mean())
-    error = math.sqrt(float((values * (1 - values)).sum())) / n
-    return Rate(mean, max(0.0, mean - z * error), min(1.0, mean + z * error), n)
 
 
 def _counts(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:

@@ -162,7 +162,10 @@ class Window:
         endpoint: Name of the endpoint.
         model_id: Model that answered.
         n: Number of inferences.
-        expected: Accuracy that the calibrated confidences promise.
+        expected: Accuracy that the calibrated confidences promise; None where it is refused, or no
+            monitor has looked yet.
+        refused: Why it is refused.
+        by_labels: Accuracy of the model by labels of random picks; None without enough of them.
         histogram: Share of the inferences in each of 20 equal bins of [0, 1].
         reference: The same of the model's own holdout, () where unknown.
         flags: Drift that was found, in words.
@@ -172,10 +175,12 @@ class Window:
     endpoint: str
     model_id: str
     n: int
-    expected: Rate
+    expected: Rate | None
     histogram: tuple[float, ...]
     reference: tuple[float, ...] = ()
     flags: tuple[str, ...] = ()
+    refused: str = ""
+    by_labels: Rate | None = None
 
 
 @dataclass(frozen=True)

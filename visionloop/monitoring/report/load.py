@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from visionloop.labeling.answers import latest_labels
 from visionloop.monitoring.config import MonitoringConfig
-from visionloop.monitoring.deployed import compare_window, deployed_windows, holdout_references
-from visionloop.monitoring.drift import expected_accuracy
+from visionloop.monitoring.deployed import (
+    Deployed,
+    compare_window,
+    deployed_windows,
+    holdout_references,
+)
 from visionloop.monitoring.intervals import Rate, wilson
 from visionloop.monitoring.report.counts import file_states, funnels
 from visionloop.monitoring.report.data import (
@@ -115,6 +120,7 @@ def load_report(
             read("predictions", "sample_id", "model_id", "label", "confidence"),
             holdout,
             thresholds,
+            _Estimates(read("estimates"), flags),
         ),
         harvest=_harvest(read("harvest_events", "state", "reason")),
     )
@@ -240,8 +246,46 @@ def _slices(model: Mapping[str, Any] | None, thresholds: MonitoringConfig) -> tu
     return tuple(found)
 
 
+class _Estimates:
+    """What monitors estimated of each window, the newest counting, and which moved elsewhere."""
+
+    def __init__(self, estimates: pa.Table, flags: pa.Table) -> None:
+        rows = [row for row in estimates.to_pylist() if row["label"] is None]
+        rows.sort(key=lambda row: (row["round_id"], str(row["estimated_at"])))
+        self._rows = {
+            (row["endpoint"], row["model_id"], row["harvested_in_round"]): row for row in rows
+        }
+        self._moved: dict[tuple[str, str, str], dict[str, str]] = {}
+        for row in flags.filter(pc.equal(flags["kind"], "embedding_drift")).to_pylist():
+            told = _json(row["evidence"])
+            key = (row["subject"], told.get("model_id"), told.get("harvested_in_round"))
+            # A window that several rounds' monitors judged is told of once.
+            self._moved.setdefault(key, {})[told.get("reference", "")] = (
+                f"Embedding drift against {told.get('reference')}: {row['score']:.2f}, "
+                f"threshold {row['threshold']:.2f}"
+            )
+
+    def moved(self, window: Deployed) -> list[str]:
+        key = (window.endpoint, window.model_id, window.round_id)
+        return list(self._moved.get(key, {}).values())
+
+    def rate(self, window: Deployed, harvested_in_round: str) -> Rate | None:
+        row = self._rows.get((window.endpoint, window.model_id, harvested_in_round))
+        if row is None or row["value"] is None:
+            return None
+        return Rate(row["value"], row["low"], row["high"], row["n"])
+
+    def refused(self, window: Deployed) -> str:
+        row = self._rows.get((window.endpoint, window.model_id, window.round_id))
+        return str(row["reason"] or "") if row else ""
+
+
 def _windows(
-    confidences: pa.Table, predictions: pa.Table, holdout: set[str], thresholds: MonitoringConfig
+    confidences: pa.Table,
+    predictions: pa.Table,
+    holdout: set[str],
+    thresholds: MonitoringConfig,
+    estimates: _Estimates,
 ) -> tuple[Window, ...]:
     deployed = deployed_windows(confidences)
     references = holdout_references(predictions, holdout)
@@ -260,10 +304,12 @@ def _windows(
                 window.endpoint,
                 window.model_id,
                 len(window.confidences),
-                expected_accuracy(window.confidences),
+                estimates.rate(window, window.round_id),
                 _shares(window.confidences),
                 _shares(reference[0]) if reference else (),
-                tuple(drifted),
+                (*drifted, *estimates.moved(window)),
+                estimates.refused(window),
+                estimates.rate(window, ""),
             )
         )
     return tuple(windows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from visionloop.monitoring.report.data import ReportData, Round
+from visionloop.monitoring.report.data import ReportData, Round, Window
 
 # An en dash, where a figure does not exist.
 NONE = "\u2013"
@@ -146,9 +146,15 @@ def _figures(data: ReportData) -> tuple[Figure, ...]:
         Figure(
             "Inferences in production",
             f"{inferences:,}",
-            f"the newest promise {newest.expected.value:.1%} accuracy" if newest else "",
+            _promised(newest) if newest else "",
         ),
     )
+
+
+def _promised(window: Window) -> str:
+    if window.expected is not None:
+        return f"the newest promise {window.expected.value:.1%} accuracy"
+    return "no accuracy can be promised of the newest" if window.refused else ""
 
 
 def _efficiency(data: ReportData) -> str:
@@ -221,8 +227,9 @@ def _production(data: ReportData) -> str:
     drifted = [w for w in data.windows if w.flags]
     said = (
         "How sure the deployed model was, by round of harvest; the outline is the same model on "
-        "its own holdout. Accuracy promised by calibrated confidences needs no label, and is "
-        "too high where traffic has shifted."
+        "its own holdout. The accuracy that calibrated confidences promise needs no label; it is "
+        "told with a 95% interval, and refused where traffic lies elsewhere than the holdout. "
+        "Labels of random picks tell it whatever the confidences say."
     )
     return said + ("" if drifted else " No drift was found.")
 
