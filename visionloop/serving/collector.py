@@ -170,13 +170,19 @@ def run_collector(
             max_body_bytes=chosen.max_body_bytes,
             body_seconds=chosen.body_seconds,
         )
-        announce("collect", {"http": listener.getsockname()[1]}, port_file=port_file)
         protocol = protocol_of(
             parts.refusals.add,
             max_connections=chosen.max_connections,
             body_seconds=chosen.body_seconds,
         )
-        serve(app, listener, protocol, certificates)
+        ports = {"http": listener.getsockname()[1]}
+        serve(
+            app,
+            listener,
+            protocol,
+            certificates,
+            ready=lambda: announce("collect", ports, port_file=port_file),
+        )
 
 
 def _start(events: str, spool: str, chosen: Settings, stack: contextlib.ExitStack) -> Parts:

@@ -123,6 +123,7 @@ def serve(
     listener: socket.socket,
     protocol: type[HttpToolsProtocol],
     certificates: Certificates | None,
+    ready: Callable[[], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished first.
 
@@ -131,6 +132,7 @@ def serve(
         listener: Bound to its port.
         protocol: From `protocol_of`.
         certificates: For TLS; None serves without.
+        ready: Called once a signal ends it in order.
     """
     config = uvicorn.Config(
         app,
@@ -153,6 +155,7 @@ def serve(
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
+        ready()
         await server.serve(sockets=[listener])
 
     # uvloop where it is installed, as kserve has it.
