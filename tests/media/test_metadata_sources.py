@@ -267,7 +267,7 @@ def test_tables_of_every_format_say_the_same(tmp_path: Path) -> None:
         ("m.csv", "picture,weather\na.png,fog\n", "no column of files"),
         ("m.csv", "file,weather\na.png,fog,rain\n", "row 1 has more cells"),
         ("m.csv", "file,weather,weather\na.png,fog,rain\n", "'weather' stands twice"),
-        ("m.csv", "", "no column of files"),
+        ("m.csv", "", "it is empty"),
         ("m.csv", "file," + ",".join(map(str, range(501))) + "\na" + ",1" * 501, "more than 500"),
         ("m.csv", 'file,weather\n"a.png,fog\n', "cannot be read"),
         ("m.jsonl", '{"file": "a.png"}\n[1]\n', "row 2 is no object"),

@@ -9,9 +9,7 @@ temporary file, where each image finds its row: memory grows by a byte a row.
 from __future__ import annotations
 
 import csv
-import io
 import json
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from posixpath import normpath
@@ -24,6 +22,7 @@ from visionloop.lake.anywhere import Anywhere
 from visionloop.lake.archive_storage import temporary
 from visionloop.lake.schemas import TIME
 from visionloop.lake.storage import FileInfo, StorageError, join, normalise
+from visionloop.media.csv_table import CsvTable
 from visionloop.media.metadata import MAX_COLUMNS, MAX_SIDECAR_BYTES, plain_value
 from visionloop.progress import log
 
@@ -31,9 +30,6 @@ NAMES = ("metadata.csv", "metadata.parquet", "metadata.jsonl")
 FILE_COLUMNS = ("file_name", "file", "filename", "path", "uri", "image")
 _CHUNK = 8 << 20
 _BATCH = 2000
-# A number as a person writes it; what begins with a zero is an identifier.
-_NUMBER = re.compile(r"[+-]?(0|[1-9]\d{0,14})(\.\d+)?([eE][+-]?\d{1,3})?|[+-]?\.\d+")
-_WORDS = {"true": True, "false": False}
 
 
 class MetadataTable:
@@ -61,9 +57,8 @@ class MetadataTable:
         self._rows.execute("PRAGMA synchronous = OFF")
         self._rows.execute("CREATE TABLE rows (n INTEGER PRIMARY KEY, uri TEXT UNIQUE, told TEXT)")
         self.n_rows = self.n_repeated = self.n_nameless = 0
-        # Of CSV: the columns of which every cell is a number, or every cell a word of `_WORDS`.
-        self._numbers: set[str] = set()
-        self._bools: set[str] = set()
+        # Of CSV, whose types are told once it is read.
+        self._typed: CsvTable | None = None
         try:
             with _spooled(info) as file:
                 self._take(file)
@@ -90,11 +85,7 @@ class MetadataTable:
             return {}
         self._met[found[0]] = 1
         told: dict[str, Any] = json.loads(found[1])
-        for name in told.keys() & self._numbers:
-            told[name] = _number(told[name])
-        for name in told.keys() & self._bools:
-            told[name] = _WORDS[told[name].lower()]
-        return told
+        return told if self._typed is None else self._typed.typed(told)
 
     def unmet(self) -> tuple[int, list[str]]:
         """Return how many rows name no file that was asked for, and what the first three name."""
@@ -163,32 +154,13 @@ class MetadataTable:
         return join(self._folder, *normpath(text).split("/"))
 
     def _csv(self, file: IO[bytes]) -> Iterator[dict[str, str]]:
-        with io.TextIOWrapper(file, "utf-8-sig", newline="") as lines:
-            first = lines.readline()
-            lines.seek(0)
-            delimiter = max(",;\t", key=first.count)
-            rows = csv.reader(lines, delimiter=delimiter, strict=True)
-            header = [name.strip() for name in next(rows, [])]
-            named = [name for name in header if name]
-            if twice := {name for name in named if named.count(name) > 1}:
-                raise self._refused(f"the column {min(twice)!r} stands twice")
-            column = _file_column(named)
-            if column is None:
-                raise self._refused(f"it has no column of files, but {', '.join(named)[:200]}")
-            self._numbers, self._bools = set(named), set(named)
-            for number, row in enumerate(filter(None, rows), 1):
-                if len(row) > len(header):
-                    raise self._refused(f"row {number} has more cells than there are columns")
-                cells = {
-                    name: text
-                    for name, cell in zip(header, row, strict=False)
-                    if name and ((text := cell.strip()) or name == column)
-                }
-                if self._numbers:
-                    self._numbers -= {k for k, v in cells.items() if not _NUMBER.fullmatch(v)}
-                if self._bools:
-                    self._bools -= {k for k, v in cells.items() if v.lower() not in _WORDS}
-                yield cells
+        self._typed = table = CsvTable(file)
+        column = _file_column(filter(None, table.header))
+        if column is None:
+            names = ", ".join(table.header)
+            raise self._refused(f"it has no column of files, but {names[:200]}")
+        for cells in table.rows():
+            yield {column: "", **cells}
 
     def _refused(self, what: str) -> InputError:
         return InputError(
@@ -213,10 +185,6 @@ def _spooled(info: FileInfo) -> IO[bytes]:
 def _file_column(names: Iterable[Any]) -> Any:
     by_name = {str(name).strip().lower(): name for name in names}
     return next((by_name[name] for name in FILE_COLUMNS if name in by_name), None)
-
-
-def _number(text: str) -> int | float:
-    return float(text) if set(text) & set(".eE") else int(text)
 
 
 def _parquet(file: IO[bytes]) -> Iterator[dict[str, Any]]:

@@ -67,6 +67,34 @@ def test_a_tables_other_columns_are_metadata(tmp_path: Path) -> None:
     assert entries(listed)[0].values["Label"] == "cat"  # nobody said that it is the label
 
 
+def test_no_cell_of_a_csv_is_taken_for_anything_but_what_is_written(tmp_path: Path) -> None:
+    for name in ("007", "010", "1e5"):
+        put(tmp_path / name)
+    rows = "file,label,serial,n,night,land\n007,010,007,1,true,NA\n010,true,12,2.5,False,null\n"
+    listed = put(tmp_path / "i.csv", f"\ufeff{rows}1e5,NA,1e5,,,\n".encode())
+    found = entries(listed, labels="source")
+    assert [(e.info.uri.rpartition("/")[2], e.label, e.reason) for e in found] == [
+        ("007", "010", ""),
+        ("010", "true", ""),
+        ("1e5", "NA", ""),
+    ]
+    assert [e.values for e in found] == [
+        {"serial": "007", "n": 1, "night": True, "land": "NA"},
+        {"serial": "12", "n": 2.5, "night": False, "land": "null"},
+        {"serial": "1e5"},
+    ]
+
+
+def test_bytes_of_a_parquet_table_are_text_where_they_name_a_file_or_a_label(
+    tmp_path: Path,
+) -> None:
+    put(tmp_path / "ü.jpg")
+    table = pa.table({"file": ["ü.jpg".encode()], "label": [b"cat"], "hash": [b"\xff\x00"]})
+    pq.write_table(table, tmp_path / "i.parquet")
+    (found,) = entries(tmp_path / "i.parquet", labels="source")
+    assert (found.reason, found.label, found.values) == ("", "cat", {"hash": "ff00"})
+
+
 def test_a_parquet_table_keeps_its_types(tmp_path: Path) -> None:
     put(tmp_path / "1.jpg")
     moment = datetime(2026, 5, 1, 10, tzinfo=UTC)
@@ -174,6 +202,10 @@ def test_many_objects_of_a_folder_are_found_in_its_listing(
         ("a.csv", b"name,label\n1.jpg,cat\n", "no column of URIs, but name, label"),
         ("a.csv", b"file,label\n1.jpg\n2.jpg,a,b\n", "cannot be read"),
         ("a.csv", b"", "cannot be read"),
+        ("a.csv", "file,label\n1.jpg,Kätzchen\n".encode("latin-1"), "cannot be read: 'utf-8'"),
+        ("a.csv", "file,label\nü.jpg,cat\n".encode("latin-1"), "cannot be read: 'utf-8'"),
+        ("a.csv", "file,label\n1.jpg,cat\n".encode("utf-16"), "cannot be read: 'utf-8'"),
+        ("a.csv", b"file,n,n\n1.jpg,1,2\n", "the column 'n' stands twice"),
         ("a.parquet", b"no parquet", "cannot be read"),
         ("a.txt", b"\xff\xfe\x00", "cannot be read"),
         ("a.csv", b"file,label\n1.jpg,cat\n,dog\n", "row 2 names no image"),

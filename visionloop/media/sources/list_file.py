@@ -2,15 +2,18 @@
 
 A relative path is taken from the list's folder. In a table the URI stands in the column ``uri``,
 ``file``, ``path``, ``filename`` or ``image``; ``label`` may hold a label, and every other column is
-metadata. A line that repeats an earlier one is counted and read once, the first one's metadata
-stand; a line that names nothing is ``missing`` and looked for again by the next ingest.
+metadata. URIs and labels of a CSV are what is written, see `visionloop.media.csv_table`. A line
+that repeats an earlier one is counted and read once, the first one's metadata stand; a line that
+names nothing is ``missing`` and looked for again by the next ingest.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -19,6 +22,7 @@ import pyarrow.compute as pc
 from visionloop.errors import InputError
 from visionloop.lake.anywhere import Anywhere
 from visionloop.lake.storage import is_member, join, normalise
+from visionloop.media.csv_table import CsvTable
 from visionloop.media.metadata import plain_value
 from visionloop.media.sources.entries import MEDIA, REPEATED, Entry, Member
 from visionloop.media.sources.folder import folder_label
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
 URI_COLUMNS = ("uri", "file", "path", "filename", "image")
 LABEL_COLUMN = "label"
+_BATCH = 2000
 
 
 class ListSource:
@@ -46,6 +51,8 @@ class ListSource:
         self._labels = source.labels == "source"
         self._folders = source.labels == "folder"
         self._values = source.metadata != "none"
+        # Of CSV, whose types are told once it is read.
+        self._typed: CsvTable | None = None
 
     def entries(self) -> Iterator[Entry]:
         """Yield what the lines name, in the order of the URIs."""
@@ -82,11 +89,12 @@ class ListSource:
             if name.endswith(".parquet"):
                 import pyarrow.parquet as pq
 
-                return pq.read_table(io.BytesIO(data))
+                table = pq.read_table(io.BytesIO(data))
+                return pa.table({n: _text_of(n, table[n]) for n in table.column_names})
             if name.endswith(".csv"):
-                return _csv(data)
+                return self._csv(data)
             lines = data.decode("utf-8-sig").splitlines()
-        except (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError, OSError) as error:
+        except (pa.ArrowException, csv.Error, ValueError, OSError) as error:
             raise InputError(
                 f"the list cannot be read: {str(error).splitlines()[0]}",
                 where=self.root,
@@ -95,6 +103,16 @@ class ListSource:
             ) from error
         kept = [line.strip() for line in lines]
         return pa.table({"uri": [line for line in kept if line and not line.startswith("#")]})
+
+    def _csv(self, data: bytes) -> pa.Table:
+        """Return all cells as text: what is a number is told where it is metadata."""
+        self._typed = found = CsvTable(io.BytesIO(data))
+        schema = pa.schema([(name, pa.string()) for name in found.header if name])
+        rows = found.rows()
+        batches = []
+        while some := list(islice(rows, _BATCH)):
+            batches.append(pa.RecordBatch.from_pylist(some, schema=schema))
+        return pa.Table.from_batches(batches, schema=schema).combine_chunks()
 
     def _uris(self, table: pa.Table) -> pa.Array:
         by_name = {name.strip().lower(): name for name in table.column_names}
@@ -130,26 +148,25 @@ class ListSource:
 
     def _said(self, table: pa.Table, row: int) -> tuple[dict[str, Any], str]:
         """Return the metadata and the label of a row."""
-        values: dict[str, Any] = {}
+        cells = {
+            name: value
+            for name in table.column_names
+            if name != self._uri_column and (value := table[name][row].as_py()) is not None
+        }
         label = ""
-        for name in table.column_names:
-            if name == self._uri_column:
-                continue
-            value = plain_value(table[name][row].as_py())
-            if name == self._label_column and self._labels:
-                label = "" if value is None else str(value).strip()
-            elif value is not None and self._values:
-                values[name] = value
-        return values, label
+        if self._labels and self._label_column is not None:
+            said = plain_value(cells.pop(self._label_column, None))
+            label = "" if said is None else str(said).strip()
+        if not self._values:
+            return {}, label
+        typed = cells if self._typed is None else self._typed.typed(cells)
+        plain = {name: plain_value(value) for name, value in typed.items()}
+        return {name: value for name, value in plain.items() if value is not None}, label
 
 
-def _csv(data: bytes) -> pa.Table:
-    from pyarrow import csv
-
-    first = data.partition(b"\n")[0]
-    delimiter = ";" if first.count(b";") > first.count(b",") else ","
-    return csv.read_csv(
-        io.BytesIO(data),
-        parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        convert_options=csv.ConvertOptions(strings_can_be_null=True),
-    )
+def _text_of(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return URIs and labels as text: writers of old do not say that their bytes are UTF-8."""
+    kind = column.type
+    is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    named = name.strip().lower() in (*URI_COLUMNS, LABEL_COLUMN)
+    return column.cast(pa.string()) if is_bytes and named else column
