@@ -37,10 +37,12 @@ class Held:
         self.let = threading.Event()
         self.entered = threading.Event()
         self.runs: list[int] = []
+        self.alone: list[bool] = []
         self._model = model
 
-    def predict(self, images: np.ndarray, *, batch_size: int = 64) -> Any:
+    def predict(self, images: np.ndarray, *, batch_size: int = 64, alone: bool = False) -> Any:
         self.runs.append(len(images))
+        self.alone.append(alone)
         self.entered.set()
         assert self.let.wait(10)
         if (images == 1).all(axis=(1, 2, 3)).any():
@@ -82,6 +84,7 @@ def test_what_waits_while_the_network_is_busy_goes_through_it_at_once(
     answers = ask_while_it_runs(held, batcher, [(held, asks(image)) for image in images])
     batcher.close()
     assert held.runs == sizes == [1, 4, 2]
+    assert held.alone == [True, False, False]
     for image, (_, answer) in zip(images, answers, strict=True):
         assert np.allclose(answer.probabilities, expected(models[0], image), atol=1e-6)
 

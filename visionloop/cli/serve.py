@@ -16,7 +16,7 @@ _PORT, _GRPC_PORT = 8080, 8081
 # Those of `visionloop.serving.predictor.Limits`, which would import numpy here.
 _LIMITS: tuple[tuple[str, int | float, str], ...] = (
     ("workers", 0, "requests that are decoded at a time; 0: as many as processors"),
-    ("threads", 0, "threads of one run of the network; 0: as many as processors"),
+    ("threads", 0, "threads of one run of the network; 0: the processors' share, alone all"),
     ("runs", 0, "runs of the network at a time; 0: two on processors, one on a GPU"),
     ("max_batch", 16, "pictures of several requests that go through the network at once; 1: none"),
     ("max_delay_ms", 2.0, "longest wait for requests that are being decoded, milliseconds"),

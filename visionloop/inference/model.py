@@ -17,6 +17,7 @@ from visionloop.inference.preprocessing import PREPROCESSING
 from visionloop.inference.session import run_session, start_session
 
 FORMAT_VERSION = 1
+_HELD_TWICE_BYTES = 200_000_000
 MODEL_FILE = "model.onnx"
 CARD_FILE = "card.json"
 STATE_FILE = "state.pt"
@@ -66,6 +67,7 @@ class OnnxModel:
         uri: str = "",
         threads: int = 0,
         providers: Sequence[str] = (),
+        threads_alone: int = 0,
     ) -> None:
         """Start a session.
 
@@ -75,6 +77,8 @@ class OnnxModel:
             uri: Where they came from, for messages.
             threads: Threads of one prediction; 0 leaves the choice to ONNX Runtime.
             providers: ONNX Runtime's execution providers by name; by default the machine's device.
+            threads_alone: Threads of a prediction that nothing else goes on beside, in a session
+                of its own; 0 for none. A network over 200 MB gets none: both hold its weights.
 
         Raises:
             InputError: The bytes are no ONNX model, or lack the inputs and outputs of a bundle; or
@@ -84,6 +88,11 @@ class OnnxModel:
         self.card = card
         self.uri = uri
         self._session = start_session(onnx, where=uri, threads=threads, providers=providers)
+        self._session_alone = self._session
+        if threads_alone and len(onnx) <= _HELD_TWICE_BYTES:
+            self._session_alone = start_session(
+                onnx, where=uri, threads=threads_alone, providers=providers
+            )
         outputs = {output.name for output in self._session.get_outputs()}
         inputs = [entry.name for entry in self._session.get_inputs()]
         if inputs != ["image"] or not {"probabilities", "embedding"} <= outputs:
@@ -96,7 +105,12 @@ class OnnxModel:
 
     @classmethod
     def load(
-        cls, uri_or_dir: str | Path, *, threads: int = 0, providers: Sequence[str] = ()
+        cls,
+        uri_or_dir: str | Path,
+        *,
+        threads: int = 0,
+        providers: Sequence[str] = (),
+        threads_alone: int = 0,
     ) -> OnnxModel:
         """Load a bundle from a folder, `file://` or `gs://`, and check that it is whole.
 
@@ -104,6 +118,7 @@ class OnnxModel:
             uri_or_dir: Where it lies.
             threads: Threads of one prediction; 0 leaves the choice to ONNX Runtime.
             providers: ONNX Runtime's execution providers by name; by default the machine's device.
+            threads_alone: Threads of a prediction that nothing else goes on beside; 0 for as many.
 
         Raises:
             InputError: There is no bundle there, or a file is not the one that the card names.
@@ -119,7 +134,14 @@ class OnnxModel:
             )
         onnx = read_file(uri, MODEL_FILE)
         check_digest(card, MODEL_FILE, onnx, where=uri)
-        return cls(onnx, card, uri=uri, threads=threads, providers=providers)
+        return cls(
+            onnx,
+            card,
+            uri=uri,
+            threads=threads,
+            providers=providers,
+            threads_alone=threads_alone,
+        )
 
     @property
     def provider(self) -> str:
@@ -127,13 +149,14 @@ class OnnxModel:
         return str(self._session.get_providers()[0])
 
     def predict(
-        self, images: NDArray[np.float32], *, batch_size: int = 64
+        self, images: NDArray[np.float32], *, batch_size: int = 64, alone: bool = False
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Predict class probabilities and embeddings.
 
         Args:
             images: float32 [n, 3, image_size, image_size] as `to_input` makes them; n may be 0.
             batch_size: Images that go through the network at once.
+            alone: Whether nothing else goes on beside: the threads are those for that.
 
         Returns:
             Probabilities float32 [n, C] in the order of `card.classes`, each row summing to 1, and
@@ -157,7 +180,7 @@ class OnnxModel:
         for start in range(0, n, batch_size):
             rows = slice(start, start + batch_size)
             probabilities[rows], embedding[rows] = run_session(
-                self._session,
+                self._session_alone if alone else self._session,
                 ["probabilities", "embedding"],
                 {"image": images[rows]},
                 where=self.uri,

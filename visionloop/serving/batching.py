@@ -2,8 +2,9 @@
 
 A thread that has decoded a request and finds the network free runs it, with whatever else waits;
 what is decoded meanwhile waits for the next run. So a batch is as large as the load makes it, and a
-request that is alone waits for nobody. Before a run it waits, for a quarter of what a run takes
-lately and `max_delay` at most, for requests that are being decoded at that moment.
+request that is alone waits for nobody, and has all processors to itself. Before a run it waits, for
+a quarter of what a run takes lately and `max_delay` at most, for requests that are being decoded at
+that moment.
 
 A run has one model: requests that began before a swap and after it never share one. Where a run
 fails, each of its requests is run alone, so that only the one at fault fails.
@@ -92,7 +93,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._ready: deque[_Job] = deque()
         self._decoding = 0
-        self._free = runs
+        self._free = self._runs = runs
         self._run_seconds = 0.0
 
     async def answer(self, model: OnnxModel, read: Read) -> tuple[Ask, Answer]:
@@ -152,7 +153,9 @@ class Batcher:
                 if not jobs:
                     self._free += 1
                     return
-            self._run(jobs)
+                others = self._decoding or self._ready or self._free < self._runs - 1
+                alone = len(jobs) == 1 and not others
+            self._run(jobs, alone=alone)
 
     def _take(self) -> list[_Job]:
         """Take the requests of the next run, after a wait for more where that is worth it."""
@@ -180,12 +183,12 @@ class Batcher:
     def _waiting(self) -> int:
         return sum(len(job.batch) for job in self._ready)
 
-    def _run(self, jobs: list[_Job]) -> None:
+    def _run(self, jobs: list[_Job], *, alone: bool = False) -> None:
         began = perf_counter()
         model = jobs[0].model
         batch = jobs[0].batch if len(jobs) == 1 else np.concatenate([job.batch for job in jobs])
         try:
-            probabilities, embedding = model.predict(batch, batch_size=self._max_batch)
+            probabilities, embedding = model.predict(batch, batch_size=self._max_batch, alone=alone)
         except Exception as error:
             if len(jobs) == 1:
                 _deliver([(jobs[0], None, error)])

@@ -48,6 +48,7 @@ class ModelFollower:
         uri: A pointer (``….json``) or a model bundle.
         threads: ONNX Runtime's threads of one prediction.
         providers: ONNX Runtime's execution providers by name; by default the machine's device.
+        threads_alone: Threads of a prediction that nothing else goes on beside; 0 for as many.
         batch: Pictures that the network is given at once: a model answers one and so many before
             it goes into service.
         log: Told about each swap and refusal.
@@ -65,6 +66,7 @@ class ModelFollower:
         *,
         threads: int = 0,
         providers: Sequence[str] = (),
+        threads_alone: int = 0,
         batch: int = 1,
         log: Callable[[str], None] = lambda text: None,
         changed: Callable[[OnnxModel], None] = lambda model: None,
@@ -73,7 +75,8 @@ class ModelFollower:
         self.refusal: Refusal | None = None
         self.swaps = 0
         self._uri = uri
-        self._load = partial(_load, threads=threads, providers=providers, batch=batch)
+        load = partial(OnnxModel.load, threads=threads, providers=providers)
+        self._load = partial(_load, partial(load, threads_alone=threads_alone), batch=batch)
         self._log = log
         self._changed = changed
         self._taken: Pointer | None = None
@@ -152,11 +155,9 @@ def _same(one: Pointer, other: Pointer) -> bool:
     return (one.model_id, one.model_uri) == (other.model_id, other.model_uri)
 
 
-def _load(
-    model_id: str, uri: str, *, threads: int, providers: Sequence[str], batch: int
-) -> OnnxModel:
+def _load(load: Callable[[str], OnnxModel], model_id: str, uri: str, *, batch: int) -> OnnxModel:
     """Load a bundle, and see it answer: the first answers take longer, and are nobody's."""
-    model = OnnxModel.load(uri, threads=threads, providers=providers)
+    model = load(uri)
     if model_id and model.card.model_id != model_id:
         raise InputError(
             f"the bundle holds model {model.card.model_id}, the pointer names {model_id}", where=uri
@@ -164,7 +165,9 @@ def _load(
     size = model.card.image_size
     for pictures in sorted({1, batch}):
         try:
-            probabilities, _ = model.predict(np.full((pictures, 3, size, size), 0.5, np.float32))
+            probabilities, _ = model.predict(
+                np.full((pictures, 3, size, size), 0.5, np.float32), alone=pictures == 1
+            )
         except VisionloopError:
             raise
         except Exception as error:

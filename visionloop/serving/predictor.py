@@ -40,9 +40,9 @@ class Limits:
 
     Attributes:
         workers: Requests that are decoded at a time; 0 takes the number of processors.
-        threads: ONNX Runtime's threads of one run of the network; 0 takes all processors.
-        runs: Runs of the network at a time; 0 takes two on processors, since a run leaves some of
-            their time unused, and one on a GPU.
+        threads: ONNX Runtime's threads of one run of the network; 0 shares the processors among
+            the runs, and gives all of them to a request that is alone.
+        runs: Runs of the network at a time; 0 takes two on processors, and one on a GPU.
         max_batch: Pictures of different requests that go through the network at once; 1 for none.
         max_delay_ms: Longest wait of a run for requests that are being decoded; 0 never waits.
         max_pixels: An image with more is answered with 400, before it is decoded.
@@ -128,9 +128,11 @@ def run_server(
     on_processors = found[0][0] == PROCESSOR if found else device() == "CPU"
     listener = bind(host, http_port)
     processors = len(os.sched_getaffinity(0))
+    runs = held.runs or (min(2, processors) if on_processors else 1)
     follower = ModelFollower(
         model_uri,
-        threads=held.threads or processors,
+        threads=held.threads or max(1, processors // runs),
+        threads_alone=0 if held.threads or runs == 1 else processors,
         providers=providers,
         batch=held.max_batch,
         log=lambda text: log(f"serve: {text}"),
@@ -158,7 +160,7 @@ def run_server(
 
     batcher = Batcher(
         workers=held.workers or processors,
-        runs=held.runs or (2 if on_processors else 1),
+        runs=runs,
         max_batch=held.max_batch,
         max_delay_ms=held.max_delay_ms,
         max_pixels=held.max_pixels,
