@@ -28,7 +28,8 @@ class Arrivals:
 
     Attributes:
         acknowledged: Answered with 200.
-        refused: Answered with anything else, or not at all.
+        refused: Answered with anything else, or not until three times the time was up; then their
+            latency is what it had come to.
         seconds: From the first request to the last answer.
         latencies: Seconds from when each request was due to its answer, sorted.
         late: Seconds that the generator itself was late at worst.
@@ -52,13 +53,6 @@ class Arrivals:
         return self.latencies[min(int(share * len(self.latencies)), len(self.latencies) - 1)]
 
 
-def post(body: bytes, headers: dict[str, str]) -> bytes:
-    """Return a POST request as it goes over the wire."""
-    lines = ["POST / HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join(lines).encode() + _HEAD_END + body
-
-
 def arrivals(
     port: int, requests: Sequence[bytes], *, rate: float, count: int, connections: int = 64
 ) -> Arrivals:
@@ -66,7 +60,7 @@ def arrivals(
 
     Args:
         port: Of the server on this machine.
-        requests: From `post`; taken in turn. ``@@@@@@@@@@@@`` in one becomes its number.
+        requests: From `http_request`; taken in turn. ``@@@@@@@@@@@@`` in one becomes its number.
         rate: Requests a second.
         count: How many.
         connections: Requests under way at most; more wait, and their waiting counts.
@@ -112,13 +106,17 @@ def _run(port: int, requests: list[bytes], rate: float, count: int, connections:
     events = selectors.DefaultSelector()
     free = collections.deque(_Connection(port) for _ in range(connections))
     waiting: collections.deque[int] = collections.deque()
+    under_way: set[_Connection] = set()
     both = selectors.EVENT_READ | selectors.EVENT_WRITE
     latencies: list[float] = []
     began, cpu = time.perf_counter() + 0.05, time.process_time()
     made = answered = acknowledged = 0
     late = 0.0
+    end = began + 3 * count / rate + 1.0
     while answered < count:
         now = time.perf_counter()
+        if now > end:
+            break
         while made < count and began + made / rate <= now:
             late = max(late, now - (began + made / rate))
             waiting.append(made)
@@ -130,6 +128,7 @@ def _run(port: int, requests: list[bytes], rate: float, count: int, connections:
             one.got, one.due = b"", began + number / rate
             one.send()
             events.register(one.socket, both if one.unsent else selectors.EVENT_READ, one)
+            under_way.add(one)
         pause = began + made / rate - time.perf_counter() if made < count else 1.0
         for key, ready in events.select(max(0.0, pause)):
             one = key.data
@@ -142,11 +141,15 @@ def _run(port: int, requests: list[bytes], rate: float, count: int, connections:
                 answered += 1
                 acknowledged += status == 200
                 events.unregister(one.socket)
+                under_way.discard(one)
                 free.append(one)
-    seconds = time.perf_counter() - began
+    now = time.perf_counter()
+    seconds = now - began
+    latencies += [now - one.due for one in under_way]
+    latencies += [now - (began + number / rate) for number in waiting]
     latencies.sort()
     own = time.process_time() - cpu
-    return Arrivals(acknowledged, answered - acknowledged, seconds, latencies, late, own)
+    return Arrivals(acknowledged, made - acknowledged, seconds, latencies, late, own)
 
 
 if __name__ == "__main__":
