@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import re
 import signal
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,8 @@ from tests.media.ingests import fill, held, in_a_process, settings
 from tests.media.pictures import encoded, photograph
 from visionloop.errors import VisionloopError
 from visionloop.lake import Lake
-from visionloop.lake.storage import name_of
+from visionloop.lake.storage import local_path, name_of
+from visionloop.lake.vacuum import vacuum
 from visionloop.media import records
 from visionloop.media.reading import examine
 from visionloop.runner.local import run_pipeline
@@ -38,6 +42,17 @@ def shard_files(lake: Lake) -> list[str]:
     folder = lake.path("shards")
     found = lake.storage.list(folder) if lake.storage.exists(folder) else []
     return [name_of(info.uri) for info in found]
+
+
+# What is left of a file whose writer was killed.
+HALF = re.compile(r"\..+\.[a-z0-9_]{8}")
+
+
+def grow_old(lake: Lake, days: float = 1.1) -> None:
+    """Make all that lies in the folder of shards older."""
+    for info in lake.storage.list(lake.path("shards")):
+        then = info.updated.timestamp() - days * 86_400
+        os.utime(local_path(info.uri), (then, then))
 
 
 def spread(config: str) -> IngestOutputs:
@@ -92,6 +107,41 @@ def test_a_finished_shard_is_not_examined_again_and_a_missing_one_is_told(
     ingest(config=config, listing=listed.listing)
     with pytest.raises(VisionloopError, match="not there any more"):
         ingest_shard(config=config, shard=first)
+
+
+def test_what_a_dead_ingest_has_left_goes_after_a_day_and_what_is_at_work_stays(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(source, "lake")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("visionloop.media.pieces.Pieces.remove", killed)
+        ingest(config=config)
+    lake = lake_of(config)
+    left = shard_files(lake)
+    assert left and lake.read("samples").num_rows > 40
+    half = local_path(lake.path("shards", lake.loop, ".ingest-abc.part.parquet.a1b2c3d4"))
+    half.write_bytes(b"half")
+    ingest(config=config)
+    assert set(shard_files(lake)) == {*left, half.name}, "it may be started again"
+
+    for number in range(200, 230):
+        (source / "cat" / f"{number}.png").write_bytes(encoded(photograph(40, 32, number)))
+    listed = list_files(config=config)
+    ingest_shard(config=config, shard=listed.shards[0])
+    at_work = set(shard_files(lake)) - {*left, half.name}
+    assert len(at_work) > 3
+    grow_old(lake)
+    few = json.loads(config) | {"sources": [{"uri": str(source / "dog")}]}
+    ingest(config=json.dumps(few))
+    assert set(shard_files(lake)) == at_work
+    for one in listed.shards[1:]:
+        ingest_shard(config=config, shard=one)
+    assert ingest(config=config, listing=listed.listing).n_new == 30
+    assert shard_files(lake) == []
+
+
+def killed(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_listing_of_an_older_lake_is_made_anew(source: Path) -> None:
@@ -180,8 +230,16 @@ def killed_again_and_again(source: Path, kills: int, seed: int) -> None:
         while died < kills and not ingested(config, drawn.randint(2, moments)):
             died += 1
         ingested(config)
-        # Pieces of one that died between its commit and their removal are left to a vacuum.
         assert held(lake_of(config)) == expected
+        # What one has left that died after its commit goes with an ingest of a later day.
+        grow_old(lake_of(config))
+        ingest(config=config)
+        assert shard_files(lake_of(config)) == []
+        assert held(lake_of(config)) == expected
+        vacuum(lake_of(config), safety=timedelta(0))
+        assert held(lake_of(config)) == expected
+        root = source.parent / f"lake-{lakes}"
+        assert not [path for path in root.rglob(".*") if HALF.fullmatch(path.name)]
         lakes += 1
 
 

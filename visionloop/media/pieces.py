@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from visionloop.media.intake import Listing, listing_name
 from visionloop.media.orders import Piece, order_table, pieces_of
 from visionloop.media.parts import part_table, pictures
 from visionloop.media.reading import SKIPPED, Examined, examine
+from visionloop.media.sources.entries import CONTAINER, INSIDE
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
@@ -109,6 +111,11 @@ class Pieces:
             advance()
             if one.sample_id and one.sample_id in self._erased:
                 one = Examined(one.entry, SKIPPED, 0, reason=REASON)
+            if one.state == SKIPPED and one.entry.role == CONTAINER:
+                # The next ingest opens it again: what it gave would be there a second time.
+                parts, number = [], self._drop_begun(piece)
+                inside = one.entry.info.uri + INSIDE
+                rows = [row for row in rows if not row.entry.info.uri.startswith(inside)]
             if len(rows) == ROWS and piece.is_container:
                 parts.append(self._write(piece, rows, number))
                 number, rows = number + 1, []
@@ -173,6 +180,26 @@ class Pieces:
         if listing:
             self._lake.storage.delete(self._uri(listing + LISTING))
 
+    def remove_left(self, before: datetime) -> None:
+        """Remove what dead ingests have left: what is older, and no listing of several tasks names.
+
+        An ingest that is still at work on such old pieces loses what it has examined, and no row.
+        """
+        if not self._lake.storage.exists(self._folder):
+            return
+        held = {name_of(info.uri): info for info in self._lake.storage.list(self._folder)}
+        named: set[str] = set()
+        for name in held:
+            if name.startswith(_BEGIN) and name.endswith(LISTING):
+                listing = self.read_listing(name.removeprefix(_BEGIN).removesuffix(LISTING))
+                named |= {*listing.pieces, *listing.orders} if listing else set()
+        for name, info in held.items():
+            # Of a file that was never whole, and has a dot before its name, there is no use.
+            mine = name.startswith((_BEGIN, f".{_BEGIN}")) and not name.endswith(LISTING)
+            stem = name.removeprefix(_BEGIN).partition(".")[0].partition("-")[0]
+            if mine and info.updated < before and stem not in named:
+                self._lake.storage.delete(info.uri)
+
     def write_order(self, pieces: list[Piece]) -> str:
         """Write an order and return its name."""
         name = hashlib.sha256(" ".join(piece.name for piece in pieces).encode()).hexdigest()[:32]
@@ -210,6 +237,14 @@ class Pieces:
     def _begun(self, piece: Piece) -> int:
         """Return how many members of a container an earlier try has finished."""
         return ROWS * len(list(self._more(piece.name))) if self._memory is None else 0
+
+    def _drop_begun(self, piece: Piece) -> int:
+        """Remove what is finished of a container, and return the number of its next part."""
+        # The last part first: those that are left are the first ones, wherever this is killed.
+        for number in reversed(list(self._more(piece.name)) if piece.is_container else []):
+            self._lake.storage.delete(self._uri(f"{piece.name}-{number:06d}{MORE}"))
+            self._lake.storage.delete(self._uri(f"{piece.name}-{number:06d}{PICTURES}"))
+        return 0
 
     def _more(self, name: str) -> Iterator[int]:
         for number in count():

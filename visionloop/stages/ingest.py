@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from visionloop.errors import InputError, VisionloopError
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from visionloop.media.intake import Listing
     from visionloop.media.outcomes import Rows
     from visionloop.media.pieces import Pieces
+
+# So long a killed ingest may wait for being started again, behind other ingests of its loop.
+_LEFT = timedelta(days=1)
 
 
 class IngestOutputs(NamedTuple):
@@ -94,8 +98,8 @@ def ingest(
 
     Raises:
         InputError: A source does not exist, a label is of a class that the configuration lacks,
-            after this the lake has no readable image at all, or the round that is to be opened
-            could never train.
+            nothing has the column `holdout.group_by`, after this the lake has no readable image at
+            all, or the round that is to be opened could never train.
         StorageError: A source may not be listed.
         VisionloopError: Files that were listed for several tasks were not examined by them.
     """
@@ -130,6 +134,7 @@ def ingest(
         version = run.commit(counts=counts, outputs=extras)
         round_id = run.round_id
     kept.remove(set(listed.pieces), listed.orders, listing)
+    kept.remove_left(datetime.now(UTC) - _LEFT)
     names = {"in": "n_files", "ok": "n_new"}
     shown = {names.get(name, f"n_{name}"): n for name, n in counts.items()}
     log_metrics(metrics, {**shown, **extras, "files_per_second": rate})
@@ -153,6 +158,7 @@ def ingest(
 # What is counted beside the files, with what the page says of it.
 EXTRAS = {
     "n_holdout": "samples were put into the holdout",
+    "n_without_group": "new samples have nothing in `holdout.group_by`; each is its own group",
     "n_holdout_copy": "samples show a picture of the holdout again; they are reserved",
     "n_labels": "labels were imported",
     "n_unknown_labels": "rows of labels name no known file",
