@@ -99,6 +99,14 @@ def test_the_collector_writes_where_a_harvest_reads(name: str, events: str, spoo
     assert args.keep == "hashes"
 
 
+def test_the_collectors_token_file_lies_where_its_secret_is_mounted() -> None:
+    name = "gke with everything"
+    mounts = {m["name"]: m["mountPath"] for m in container(name, COLLECTOR)["volumeMounts"]}
+    args = parsed(arguments(name, COLLECTOR))
+    assert args.token_file == f"{mounts['tokens']}/tokens"
+    assert args.max_spool_mib < 10 * 1024 - args.min_free_mib  # of its claim of 10 GiB
+
+
 def test_the_collector_answers_its_probes_and_ends_within_its_grace(tmp_path: Path) -> None:
     given = {"--events": tmp_path / "events", "--spool": tmp_path / "spool"}
     command = [

@@ -25,7 +25,11 @@ from visionloop.config import load_config
 from visionloop.pipelines.placement import SECRET, SECRET_FOLDER
 
 # What the person makes, as docs/cluster.md tells: no value of a Secret lies in the repository.
-SECRETS_OF_THE_PERSON = {"visionloop-postgres", "visionloop-label-studio"}
+SECRETS_OF_THE_PERSON = {
+    "visionloop-postgres",
+    "visionloop-label-studio",
+    "visionloop-collector-token",
+}
 # What tasks mount where it is there.
 SECRET_OF_THE_TASKS = {"secretName": SECRET, "optional": True}
 
