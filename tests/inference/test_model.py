@@ -113,3 +113,13 @@ def test_a_bundle_in_a_bucket_is_loaded_and_checked(
         )
         with pytest.raises(InputError, match=r"card\.json is missing"):
             OnnxModel.load("gs://models/two")
+
+
+def test_a_prediction_that_is_alone_answers_as_others_do(tmp_path: Path) -> None:
+    from tests.serving.conftest import SIZE, write_bundle
+
+    model = OnnxModel.load(write_bundle(tmp_path / "m", "m"), threads=1, threads_alone=2)
+    images = np.random.default_rng(0).random((3, 3, SIZE, SIZE), np.float32)
+    for one, other in zip(model.predict(images), model.predict(images, alone=True), strict=True):
+        assert np.allclose(one, other, atol=1e-6)
+    assert model.provider == "CPUExecutionProvider"

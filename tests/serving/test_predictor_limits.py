@@ -247,7 +247,7 @@ def test_the_end_is_bounded_whatever_clients_do(start: Starter, bundle: Path) ->
     under_way(server, 1)
     began = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 15
     never.close()
 
 
