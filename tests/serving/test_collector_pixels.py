@@ -176,3 +176,27 @@ def test_redaction_and_rate_belong_to_bodies() -> None:
     for wrong in ({"redact": "a:b"}, {"keep_rate": 0.5}, {"client_authority": "a.pem"}):
         with pytest.raises(ValueError, match=r"`keep: bodies`|`certificate`"):
             CollectorConfig(**wrong)
+
+
+def test_the_command_takes_its_settings_from_the_configuration_and_options_win(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from visionloop.cli import main
+    from visionloop.serving import collector
+
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(
+        collector, "run_collector", lambda events, **said: given.update(said, events=events)
+    )
+    config = tmp_path / "loop.yaml"
+    config.write_text(
+        "lake: lake\nserving:\n  collector: {keep: bodies, keep_rate: 0.1, max_body_mib: 1}\n"
+    )
+    assert main(["collect", "--config", str(config), "--keep-rate", "0.2"]) == 0
+    assert given["events"].endswith("/lake/events")
+    assert (given["keep"], given["keep_rate"], given["durable"]) == ("bodies", 0.2, True)
+    assert given["max_body_bytes"] == 1024 * 1024
+    # Without a configuration no pixels are kept, and what makes no sense is said.
+    assert main(["collect", "--events", str(tmp_path), "--no-durable"]) == 0
+    assert (given["keep"], given["durable"]) == ("hashes", False)
+    assert main(["collect", "--events", str(tmp_path), "--redact", "a:b"]) == 2
