@@ -62,7 +62,7 @@ def test_images_nobody_annotated_go_along_only_when_asked(
     assert made["left_out"] == {"unannotated": 1}
 
 
-def test_a_target_that_holds_something_is_kept_unless_forced(
+def test_a_target_that_holds_something_is_kept_and_an_export_replaced_where_that_is_forced(
     records: list[Annotated], tmp_path: Path
 ) -> None:
     target = tmp_path / "set"
@@ -70,7 +70,12 @@ def test_a_target_that_holds_something_is_kept_unless_forced(
     (target / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match="not empty"):
         write_set("coco", records, str(target))
+    with pytest.raises(InputError, match="replaces an export alone"):
+        write_set("coco", records, str(target), force=True)
     assert (target / "mine.txt").read_text() == "mine"
+    (target / "mine.txt").unlink()
+    write_set("yolo", records, str(target))
+    (target / "mine.txt").write_text("mine")
     write_set("coco", records, str(target), force=True)
     assert not (target / "mine.txt").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["media", "set"]

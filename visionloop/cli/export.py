@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--table", choices=("csv", "parquet"), default="csv", help="kind of a table (default: csv)"
     )
-    parser.add_argument("--force", action="store_true", help="replace what is at the target")
+    parser.add_argument("--force", action="store_true", help="replace an earlier export")
     add_problem_option(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
 

@@ -126,7 +126,7 @@ def write_set(
         records: What it shall hold.
         target: An empty folder or prefix, or one that does not exist.
         media: ``copy`` the images into it, ``link`` to them, or ``none``: name where they lie.
-        force: Replace what is at the target.
+        force: Replace the export that is at the target.
         unannotated: Write images too that nobody annotated. Most tools take these for images with
             nothing in them.
         problems: Receives what is wrong with the records.

@@ -24,10 +24,10 @@ class Target(AbstractContextManager["Target"]):
 
     Args:
         uri: The folder or prefix.
-        force: Replace what is there.
+        force: Replace the set that an export has put there.
 
     Raises:
-        InputError: Something is there already, and `force` was not given.
+        InputError: Something is there already, and `force` was not given, or it is no export.
     """
 
     def __init__(self, uri: str, *, force: bool = False) -> None:
@@ -39,7 +39,13 @@ class Target(AbstractContextManager["Target"]):
             raise InputError(
                 "the target is not empty",
                 where=uri,
-                remedy="Name another folder, or replace what is there with --force",
+                remedy="Name another folder, or replace an earlier export with --force",
+            )
+        if force and self._occupied() and not self._storage.exists(below(self.uri, SUMMARY)):
+            raise InputError(
+                f"--force replaces an export alone, and there is no {SUMMARY} at the target",
+                where=uri,
+                remedy="Name another folder, or remove yourself what is there",
             )
         if self._local:
             place = local_path(self.uri)

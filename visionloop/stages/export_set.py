@@ -64,7 +64,7 @@ def export_set(
         target: Where the set goes, see `visionloop.interchange.formats.write_set`.
         wanted: Which samples.
         media: ``copy``, ``link`` or ``none``.
-        force: Replace what is at the target.
+        force: Replace the export that is at the target.
         unannotated: Export samples too that nobody labelled.
         problems: Receives what is wrong.
         options: How it is written; classes that it names come first.
@@ -73,12 +73,15 @@ def export_set(
         The summary of `write_set`, with ``asked`` = ``records`` + ``not_in_lake``.
 
     Raises:
-        InputError: There is no such set of samples, model, version or format.
+        InputError: There is no such set of samples, model, version or format, or the target is a
+            place of the lake or of its sources.
     """
     import pyarrow as pa
 
     from visionloop.interchange.formats import WriteOptions, module_of, write_set
+    from visionloop.stages.export_place import refuse_own_place
 
+    refuse_own_place(lake, target)
     holds = module_of(name).HOLDS
     version = wanted.version or lake.version()
     wanted = replace(wanted, version=version)
