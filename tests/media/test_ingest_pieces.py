@@ -293,7 +293,8 @@ def test_a_container_whose_task_died_is_gone_on_with_behind_its_finished_parts(
             member.size = len(data)
             tar.addfile(member, io.BytesIO(data))
     source = {"uri": str(folder), "kind": "tar"}
-    whole, broken = (settings(folder, lake, sources=[source], classes=[]) for lake in ("w", "b"))
+    told_of = {"sources": [source], "classes": [], "holdout": {"fraction": 0.2, "min_samples": 8}}
+    whole, broken = (settings(folder, lake, **told_of) for lake in ("w", "b"))
     counted = ingest(config=whole)
     assert (counted.n_files, counted.n_new, counted.n_duplicates) == (23, 12, 11)
     write, told = pieces.Pieces._put, list[str]()

@@ -19,6 +19,7 @@ import pytest
 
 from tests.media.pictures import encoded, photograph
 from tests.media.test_exif import PLACE, camera
+from tests.media.test_ingest import Saved
 from visionloop.errors import InputError
 from visionloop.lake import Lake
 from visionloop.lake.storage import FileInfo, normalise
@@ -52,7 +53,8 @@ class World:
         return self.put(name, encoded(photograph(64, 48, seed), form, **options))
 
     def ingest(self) -> Any:
-        return ingest(config=json.dumps(self.settings), run_id="run")
+        self.counted = Saved(self.source.parent / "metrics")
+        return ingest(config=json.dumps(self.settings), run_id="run", metrics=self.counted)
 
     @property
     def lake(self) -> Lake:

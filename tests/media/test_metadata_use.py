@@ -10,6 +10,7 @@ import pytest
 
 from tests.media.test_metadata_sources import World
 from visionloop import cli
+from visionloop.errors import InputError
 
 WEATHER = ["sun"] * 8 + ["rain"] * 2 + ["fog"] * 2
 
@@ -70,3 +71,32 @@ def test_the_holdout_takes_groups_of_a_path_or_a_table_whole(world: World, colum
         assert row["group_key"] and row["group_key"][:4] == str(group[row["sample_id"]])[:4]
     assert all(len(told) == 1 for told in splits.values())
     assert {"holdout"} in splits.values() and {"pool"} in splits.values()
+
+
+@pytest.mark.parametrize(
+    ("group_by", "metadata", "told"),
+    [("camra", "all", "did you mean `camera`"), ("camera", "none", "leave group_by out")],
+)
+def test_a_group_that_nothing_has_is_refused_before_a_holdout_is_drawn_without_it(
+    world: World, group_by: str, metadata: str, told: str
+) -> None:
+    world.settings["holdout"] = {"fraction": 0.3, "group_by": group_by}
+    source = world.settings["sources"][0] | {"metadata": metadata}
+    if metadata == "none":
+        del source["pattern"]
+    world.settings["sources"] = [source]
+    with pytest.raises(InputError) as caught:
+        world.ingest()
+    assert told in caught.value.what + caught.value.remedy
+    assert caught.value.where == "holdout.group_by" and not world.rows("samples")
+
+
+def test_new_samples_without_a_group_are_counted(world: World) -> None:
+    world.settings["holdout"] = {"fraction": 0.3, "group_by": "weather"}
+    world.photo("dock/2026-03-02/later.png", 90)
+    world.ingest()
+    assert world.counted.metrics["n_without_group"] == 1
+    world.photo("dock/2026-03-02/later still.png", 91)
+    world.ingest()
+    assert world.counted.metrics["n_without_group"] == 1, "the lake has the column"
+    assert len(world.rows("samples")) == len(WEATHER) + 2

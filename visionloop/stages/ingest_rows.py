@@ -13,12 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from visionloop.errors import InputError
 from visionloop.lake.erasing.tombstones import REASON, Tombstones
 from visionloop.lake.schemas import ERASED
 from visionloop.media import records
 from visionloop.media.holdout import HOLDOUT, RESERVED
 from visionloop.media.intake import NEW, Listing
 from visionloop.media.known import files_of
+from visionloop.media.metadata import RESERVED as NO_METADATA
 from visionloop.media.metadata import Problem, column_name, metadata_table
 from visionloop.media.outcomes import KINDS, Rows, groups_of, ids_of, texts_of
 from visionloop.media.parts import sidecars_of
@@ -102,7 +104,8 @@ def write_rows(ingest: Ingest, dataset: Artifact | None) -> tuple[Rows, pa.Table
         `HELD`.
 
     Raises:
-        InputError: A label is of a class that the configuration lacks.
+        InputError: A label is of a class that the configuration lacks, or nothing has the column
+            that is to group the holdout.
     """
     run, loop = ingest.run, ingest.loop
     rows = Rows.of(ingest.parts())
@@ -140,10 +143,40 @@ def _learnt_from(run: Run) -> bool:
 
 
 def _groups(ingest: Ingest, rows: Rows) -> dict[int, str]:
-    if not ingest.loop.holdout.group_by or not len(rows):
+    """Return the group of each row that has one, and count the new samples that have none.
+
+    Raises:
+        InputError: Nothing has the column that is to group the holdout.
+    """
+    told, new = ingest.loop.holdout, np.flatnonzero(rows.of_kind(NEW)).tolist()
+    if not told.group_by or not len(rows):
         return {}
-    column = column_name(ingest.loop.holdout.group_by)
-    return {row: one for row, one in enumerate(groups_of(ingest.parts(), column)) if one}
+    column = column_name(told.group_by)
+    groups = {row: one for row, one in enumerate(groups_of(ingest.parts(), column)) if one}
+    without = sum(row not in groups for row in new)
+    if without and without == len(new) and told.fraction:
+        columns = {*rows.types, *_metadata_schema(ingest.run).names} - NO_METADATA
+        if column not in columns:
+            raise _no_such_group(told.group_by, sorted(columns))
+    ingest.counts["n_without_group"] += without
+    return groups
+
+
+def _no_such_group(group_by: str, columns: list[str]) -> InputError:
+    from visionloop.validation import nearest
+
+    return InputError(
+        f"no image has metadata `{group_by}`{nearest(group_by, columns)}, and without it the "
+        "holdout would be drawn by single images",
+        where="holdout.group_by",
+        remedy=f"Name one of {', '.join(columns[:20])}, or leave group_by out"
+        if columns
+        else "Give the images metadata (see docs/ingest.md), or leave group_by out",
+    )
+
+
+def _metadata_schema(run: Run) -> pa.Schema:
+    return run.read("metadata", where="sample_id == ''").schema
 
 
 def _marks(ingest: Ingest, rows: Rows) -> dict[tuple[int, int], str]:
@@ -168,8 +201,7 @@ def _write_parts(
     dataset: Artifact | None,
 ) -> None:
     """Write files, samples, thumbnails and metadata; memory holds some tens of thousands."""
-    existing = ingest.run.read("metadata", where="sample_id == ''").schema
-    schema = records.metadata_schema(rows.types, existing)
+    schema = records.metadata_schema(rows.types, _metadata_schema(ingest.run))
     speaks = _speakers(ingest.run, met)
     roots = ingest.listing.roots
     waiting: dict[str, list[pa.Table]] = {"files": [], "samples": [], "thumbnails": []}
