@@ -251,6 +251,18 @@ def test_the_end_is_bounded_whatever_clients_do(start: Starter, bundle: Path) ->
     never.close()
 
 
+def test_a_second_signal_ends_it_at_once(start: Starter, bundle: Path) -> None:
+    server = start("serve", model_uri=str(bundle), name="clf", http_port=0, grpc_port=None,
+                   grace_s=600)  # fmt: skip
+    never, _ = slow_post(server, picture(1))
+    under_way(server, 1)
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert server.process.poll() is None
+    assert server.stop() == 0
+    never.close()
+
+
 def test_a_stalled_or_dead_sink_does_not_slow_the_endpoint(start: Starter, bundle: Path) -> None:
     """The sink accepts and never answers: the worst that it can do."""
     with socket.create_server(("127.0.0.1", 0)) as sink:
