@@ -79,10 +79,8 @@ class OpenVinoGraph:
         model.reshape({model.inputs[0].any_name: [self.batch, 3, size, size]})
         # Pixels go in as they are decoded: a quarter of the memory, and no copy in Python.
         steps = openvino.preprocess.PrePostProcessor(model)
-        layout = openvino.Layout
-        steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(layout("NHWC"))
+        steps.input().tensor().set_element_type(openvino.Type.u8)
         steps.input().preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
-        steps.input().model().set_layout(layout("NCHW"))
         compiled = core.compile_model(
             steps.build(),
             "CPU",
@@ -112,8 +110,9 @@ class OpenVinoGraph:
         request = self._free.get()
         try:
             held = request.get_input_tensor(0).data
-            held[:n] = pixels
-            held[n:] = pixels[-1:]
+            # Turned into planes here, which costs less than a transposition in the graph.
+            held[:n] = pixels.transpose(0, 3, 1, 2)
+            held[n:] = held[n - 1]
             request.infer()
             found = [request.get_output_tensor(place).data for place in self._places]
             return [np.array(values[:n], dtype=np.float32) for values in found]
