@@ -25,6 +25,7 @@ from PIL import Image, ImageEnhance
 
 from benchmarks._photographs import encoded, photographs
 from benchmarks._rows import Row, arguments, report
+from benchmarks._semantic_duplicates import semantic_rows
 from benchmarks._vectors import compute_alike
 from visionloop.config import HoldoutConfig
 from visionloop.media.copies import Prints, candidates, confirmed
@@ -229,6 +230,8 @@ def quality_rows(*, quick: bool) -> list[Row]:
             for kind, recall in recalls.items():
                 case = f"{name}: recall of copies, {kind}"
                 rows.append(Row(case, recall, peer, theirs[kind], "", None, False))
+        # Half of each collection: networks take their time on one core.
+        rows += semantic_rows(name, pictures[::2][:225], 10 if quick else 30)
     return rows
 
 
