@@ -93,6 +93,7 @@ def list_sources(
     kept: Pieces,
     *,
     label_files: Iterable[str] = (),
+    lake: str = "",
     order_size: int,
     inline: int | None = None,
     files_at: int = 0,
@@ -106,6 +107,7 @@ def list_sources(
         known: What the lake has; learns what the listing shows.
         kept: Takes the orders.
         label_files: URIs of tables of labels, which are no media.
+        lake: Root of the lake, whose own files are no media either; empty for none.
         order_size: Files in an order.
         inline: Up to so many files are kept in memory, not in an order; None for an order's size.
         files_at: Snapshot of the table `files` that is known.
@@ -127,7 +129,7 @@ def list_sources(
                 found.orders.append(kept.write_order(found.few))
                 found.few = []
 
-    for work in scan(sources, known, found, label_files):
+    for work in scan(sources, known, found, label_files, lake):
         add(cutter.add(work))
     add(cutter.rest())
     if found.few and (found.orders or found.weight > (order_size if inline is None else inline)):
@@ -138,11 +140,15 @@ def list_sources(
 
 
 def count_new(
-    sources: Sequence[SourceConfig], known: Known, label_files: Iterable[str] = ()
+    sources: Sequence[SourceConfig],
+    known: Known,
+    label_files: Iterable[str] = (),
+    lake: str = "",
 ) -> int:
     """Count the files, containers included, that are listed and not known; see `scan`."""
     listing = Listing()
-    return sum(not work.only_metadata for work in scan(sources, known, listing, label_files))
+    found = scan(sources, known, listing, label_files, lake)
+    return sum(not work.only_metadata for work in found)
 
 
 def scan(
@@ -150,6 +156,7 @@ def scan(
     known: Known,
     listing: Listing,
     label_files: Iterable[str] = (),
+    lake: str = "",
 ) -> Iterator[Work]:
     """Yield what is to be examined, in the order of sources and URIs.
 
@@ -160,11 +167,12 @@ def scan(
         known: What the lake has; learns what is shown.
         listing: Receives roots and counts.
         label_files: URIs of tables of labels.
+        lake: Root of the lake, whose own files are passed by; empty for none.
     """
     no_media = set(label_files)
     earlier: list[Words] = []
     for number, config in enumerate(sources):
-        source = open_source(config, label_files=no_media)
+        source = open_source(config, label_files=no_media, lake=lake)
         listing.roots.append(source.root)
         counts = listing.per_source.setdefault(source.root, Counter({KNOWN: 0}))
         mine: list[Words] = []

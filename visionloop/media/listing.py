@@ -4,7 +4,8 @@
 ``media``    to be read and verified; what turns out to be no image is counted as unreadable
 ``sidecar``  a ``.json``, ``.yaml`` or ``.yml`` file named after another file of its folder
 ``labels``   a file that the configuration names as a table of labels
-``hidden``   what systems leave behind: names that begin with a dot, ``Thumbs.db``, ``__MACOSX/``
+``hidden``   what systems leave behind: names that begin with a dot, ``Thumbs.db``, ``__MACOSX/``;
+             and the lake, where it lies in its own source
 ============ ====================================================================================
 
 Every other file is media, whatever its extension: a ``.txt`` among photographs is reported as
@@ -27,7 +28,7 @@ _HELD = 1000
 
 
 def with_roles(
-    root: str, files: Iterable[FileInfo], *, label_files: Collection[str] = ()
+    root: str, files: Iterable[FileInfo], *, label_files: Collection[str] = (), hidden: str = ""
 ) -> Iterator[Entry]:
     """Tell the role of each file of a source while it is listed.
 
@@ -39,6 +40,7 @@ def with_roles(
         root: URI of the source; hidden folders count below it only.
         files: The files, in the order of their URIs.
         label_files: URIs of tables of labels.
+        hidden: What a folder's URIs begin with that is passed by, too; empty for none.
 
     Yields:
         Each file once, media with their sidecars. In the order of the URIs, but for a file that
@@ -50,7 +52,7 @@ def with_roles(
         yield from window.closed_before(info.uri)
         if info.uri in label_files:
             window.pass_by(Entry(info, LABELS))
-        elif is_hidden(info.uri.removeprefix(above)):
+        elif (hidden and info.uri.startswith(hidden)) or is_hidden(info.uri.removeprefix(above)):
             window.pass_by(Entry(info, HIDDEN))
         else:
             window.add(info)

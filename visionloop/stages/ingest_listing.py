@@ -50,6 +50,7 @@ def list_now(
         known,
         kept,
         label_files=label_files(loop),
+        lake=lake.uri,
         order_size=order_size,
         inline=inline,
         files_at=lake.snapshot("files", version=version),

@@ -86,7 +86,7 @@ def _unknown_files(loop: LoopConfig, lake: Lake, version: str) -> int:
     # What could not be read before is tried again by the next round, and starts none by itself.
     erased = Tombstones.of(lake, version=version)
     known = Known.read(batches, skipped_too=True, erased=erased)
-    return count_new(loop.sources, known, label_files(loop))
+    return count_new(loop.sources, known, label_files(loop), lake.uri)
 
 
 def _spoken_for(lake: Lake, version: str) -> set[str]:

@@ -85,12 +85,15 @@ class Source(Protocol):
 OPENERS: dict[str, Callable[[SourceConfig], Source]] = {}
 
 
-def open_source(source: SourceConfig, *, label_files: Collection[str] = ()) -> Source:
+def open_source(
+    source: SourceConfig, *, label_files: Collection[str] = (), lake: str = ""
+) -> Source:
     """Return the source that a configuration names.
 
     Args:
         source: One of the configuration's sources.
         label_files: URIs of tables of labels, which are no media wherever they lie.
+        lake: Root of the lake, whose own files are no media either; empty for none.
 
     Raises:
         InputError: Its URI cannot be used.
@@ -118,7 +121,7 @@ def open_source(source: SourceConfig, *, label_files: Collection[str] = ()) -> S
         # Not above: `visionloop.media.listing`, which it imports, imports this package.
         from visionloop.media.sources.folder import FolderSource
 
-        inner = FolderSource(source, label_files=label_files)
+        inner = FolderSource(source, label_files=label_files, lake=lake)
     if kind == "tar" or source.video is not None:
         from visionloop.media.sources.containers import OpenedContainers
 

@@ -6,7 +6,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from visionloop.lake.storage import Storage, name_of, normalise, open_storage
+from visionloop.lake.storage import (
+    Storage,
+    local_path,
+    name_of,
+    normalise,
+    open_storage,
+    scheme_of,
+)
 from visionloop.media.sources.entries import MEDIA, Entry, Member
 
 if TYPE_CHECKING:
@@ -19,11 +26,15 @@ class FolderSource:
     Args:
         source: Its configuration.
         label_files: URIs of tables of labels, which are no media wherever they lie.
+        lake: Root of the lake, whose own files are no media either; empty for none.
     """
 
-    def __init__(self, source: SourceConfig, *, label_files: Collection[str] = ()) -> None:
+    def __init__(
+        self, source: SourceConfig, *, label_files: Collection[str] = (), lake: str = ""
+    ) -> None:
         self.source = source
         self.root = normalise(source.uri)
+        self._lake = below_root(self.root, lake) if lake else ""
         self.storage: Storage = open_storage(self.root)
         self._label_files = frozenset(normalise(uri) for uri in label_files)
 
@@ -32,7 +43,8 @@ class FolderSource:
         from visionloop.media.listing import with_roles  # which imports this package
 
         files = self.storage.list(self.root)
-        for entry in with_roles(self.root, files, label_files=self._label_files):
+        listed = with_roles(self.root, files, label_files=self._label_files, hidden=self._lake)
+        for entry in listed:
             if entry.role == MEDIA and self.source.metadata == "none":
                 entry = replace(entry, sidecars=())
             if entry.role == MEDIA and self.source.labels == "folder":
@@ -42,6 +54,22 @@ class FolderSource:
     def members(self, entry: Entry, skip: int = 0) -> Iterator[Member]:
         """A folder has no containers."""
         raise NotImplementedError(f"{entry.info.uri} is no container of a folder")
+
+
+def below_root(root: str, folder: str) -> str:
+    """Return where a listing of a root shows a folder, with a slash; empty where it does not.
+
+    Args:
+        root: URI of the root.
+        folder: URI of the folder; it may be reached by links.
+    """
+    if {scheme_of(root), scheme_of(folder)} == {"file"}:
+        real, above = (local_path(normalise(uri)).resolve() for uri in (folder, root))
+        if not real.is_relative_to(above):
+            return ""
+        return normalise(str(local_path(root) / real.relative_to(above))).rstrip("/") + "/"
+    below = normalise(folder).rstrip("/") + "/"
+    return below if below.startswith(root.rstrip("/") + "/") else ""
 
 
 def folder_label(uri: str) -> str:
