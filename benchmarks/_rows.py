@@ -48,11 +48,15 @@ class Row:
         return None if self.goal is None else self.ratio >= self.goal
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """Parse the options that every benchmark has."""
+def arguments(
+    description: str | None, more: Callable[[argparse.ArgumentParser], None] | None = None
+) -> argparse.Namespace:
+    """Parse the options that every benchmark has, and those that `more` adds."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="smaller cases, within a minute")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    if more:
+        more(parser)
     return parser.parse_args()
 
 

@@ -1,0 +1,296 @@
+"""The accuracy of a deployed model without labels, and with a few: how near, how honest.
+
+``--nannyml PYTHON`` names a Python that has NannyML (``pip install nannyml statsmodels`` in an
+environment of its own); without it NannyML's rows are left out.
+
+Digits: logistic regression on 400 images, a holdout of 500, windows of 450 from the other 897, as
+they are or changed. *Off* is the mean distance of the estimate from the accuracy that came true, in
+points, over the windows that got a number. *Misled* is the share of all windows that got one more
+than five points off. A refusal is right where the estimate that was not given would have been.
+Then simulations: how often intervals from labels of random picks cover the truth, and how often
+windows that are alike are called drifted at a level of .05.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks._rows import Row, arguments, report
+from visionloop.monitoring.calibrating import fit_calibration
+from visionloop.monitoring.config import MonitoringConfig
+from visionloop.monitoring.drift import class_mix_drift, confidence_drift, embedding_drift
+from visionloop.monitoring.estimation import Answers, Estimate, estimate_accuracy
+from visionloop.monitoring.intervals import wilson
+from visionloop.monitoring.production import Drawn, Known, Traffic, production_accuracy
+
+THRESHOLDS = MonitoringConfig()
+WINDOW, OFF = 450, 0.05
+Floats = NDArray[np.float32]
+
+
+def _noise(amount: float) -> Callable[[Floats, np.random.Generator], Floats]:
+    def change(x: Floats, draw: np.random.Generator) -> Floats:
+        return np.clip(x + draw.normal(0, amount, x.shape), 0, 1).astype(np.float32)
+
+    return change
+
+
+CHANGES: dict[str, Callable[[Floats, np.random.Generator], Floats]] = {
+    "clean": lambda x, draw: x,
+    "label shift": lambda x, draw: x,
+    "noise .1": _noise(0.1),
+    "noise .2": _noise(0.2),
+    "noise .5": _noise(0.5),
+    "noise .8": _noise(0.8),
+    "one pixel to the right": lambda x, draw: np.roll(x.reshape(-1, 8, 8), 1, 2).reshape(-1, 64),
+    "inverted": lambda x, draw: 1 - x,
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One window: what was true, and what each said."""
+
+    true: float
+    uncalibrated: float
+    given: dict[str, float]  # by what places the window; NaN where it is refused
+    covered: dict[str, bool]
+    unrefused: float
+    nannyml: float = math.nan
+
+    @property
+    def placed(self) -> bool:
+        """Whether its embeddings place the window where the model is calibrated."""
+        return not math.isnan(self.given["embeddings"])
+
+
+def digits(seeds: int, nannyml: str) -> tuple[dict[str, list[Outcome]], str]:
+    """Return the outcomes of each change, and NannyML's version ("" without it)."""
+    from sklearn.datasets import load_digits
+    from sklearn.linear_model import LogisticRegression
+
+    data = load_digits()
+    x, y = (data.data / 16).astype(np.float32), data.target
+    found: dict[str, list[Outcome]] = {name: [] for name in CHANGES}
+    work: dict[str, NDArray[np.generic]] = {}
+    for seed in range(seeds):
+        draw = np.random.default_rng(seed)
+        order = draw.permutation(len(y))
+        learn, held, rest = order[:400], order[400:900], order[900:]
+        model = LogisticRegression(C=10, max_iter=1000).fit(x[learn], y[learn])
+        work[f"holdout_{seed}"] = model.predict_proba(x[held])
+        work[f"truth_{seed}"] = y[held]
+        for number, (name, change) in enumerate(CHANGES.items()):
+            odds = np.where(np.isin(y[rest], [1, 8, 9]), 6.0, 1.0)
+            p = odds / odds.sum() if name == "label shift" else None
+            rows = draw.choice(rest, WINDOW, replace=False, p=p)
+            pixels = change(x[rows], draw)
+            work[f"window_{number}_{seed}"] = model.predict_proba(pixels)
+            found[name].append(_outcome(model.predict_proba, x[held], y[held], pixels, y[rows]))
+    if not nannyml:
+        return found, ""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "work.npz"
+        np.savez(path, **work)
+        done = subprocess.run(
+            [nannyml, str(Path(__file__).with_name("_nannyml.py")), str(path)],
+            check=True,
+            stdout=subprocess.PIPE,
+        )
+    told = json.loads(done.stdout.splitlines()[-1])
+    for number, name in enumerate(CHANGES):
+        found[name] = [
+            Outcome(**{**one.__dict__, "nannyml": told["found"][f"window_{number}_{seed}"]})
+            for seed, one in enumerate(found[name])
+        ]
+    return found, told["version"]
+
+
+def _outcome(
+    model: Callable[[Floats], NDArray[np.float64]],
+    held: Floats,
+    truth: NDArray[np.int64],
+    pixels: Floats,
+    true: NDArray[np.int64],
+) -> Outcome:
+    def answers(images: Floats, embedded: bool) -> Answers:
+        lengths = np.maximum(np.linalg.norm(images, axis=1, keepdims=True), 1e-6)
+        vectors = (images / lengths).astype(np.float32) if embedded else None
+        return Answers(model(images).astype(np.float32), vectors)
+
+    p = model(pixels)
+    accuracy = float((p.argmax(axis=1) == true).mean())
+    given, covered = {}, {}
+    for by, embedded in (("embeddings", True), ("probabilities", False)):
+        said = estimate_accuracy(
+            answers(held, embedded),
+            truth,
+            answers(pixels, embedded),
+            [str(k) for k in range(10)],
+            THRESHOLDS,
+        )[""]
+        given[by] = said.value
+        covered[by] = said.low <= accuracy <= said.high
+    unrefused = float(fit_calibration(model(held), truth).confidences(p).mean())
+    return Outcome(accuracy, float(p.max(axis=1).mean()), given, covered, unrefused)
+
+
+def estimates(found: dict[str, list[Outcome]], version: str) -> list[Row]:
+    """Return how far estimates are off, how often they mislead, and whether refusals were right."""
+    rows = []
+    peers: dict[str, Callable[[Outcome], float]] = {"mean confidence": lambda one: one.uncalibrated}
+    if version:
+        peers[f"NannyML {version} CBPE"] = lambda one: one.nannyml
+    for name, outcomes in found.items():
+        for by in ("embeddings", "probabilities"):
+            ours = [abs(o.given[by] - o.true) for o in outcomes if not math.isnan(o.given[by])]
+            case = f"{name}, by {by}, {1 - len(ours) / len(outcomes):.0%} refused"
+            for peer, theirs in peers.items():
+                of_peer = [abs(theirs(one) - one.true) for one in outcomes]
+                if ours:
+                    off = 100 * float(np.mean(ours))
+                    peer_off = 100 * float(np.mean(of_peer))
+                    rows.append(Row(f"{case}: off", off, peer, peer_off, "points"))
+                misled = sum(value > OFF for value in ours) / len(outcomes)
+                peer_misled = sum(value > OFF for value in of_peer) / len(outcomes)
+                if misled or peer_misled:
+                    rows.append(Row(f"{case}: misled", misled, peer, peer_misled, "share"))
+    every = [one for outcomes in found.values() for one in outcomes]
+    for by in ("embeddings", "probabilities"):
+        refused = [one for one in every if math.isnan(one.given[by])]
+        right = sum(abs(one.unrefused - one.true) > OFF for one in refused) / max(1, len(refused))
+        never = sum(abs(one.unrefused - one.true) > OFF for one in every) / len(every)
+        rows.append(
+            Row(f"{len(refused)} of {len(every)} refused by {by}: rightly", right,
+                "refuse all", never, "share", None, False)
+        )  # fmt: skip
+    for name, outcomes in found.items():
+        covered = [one.covered["embeddings"] for one in outcomes if one.placed]
+        if covered:
+            rows.append(
+                Row(f"{name}: 95% interval covers", float(np.mean(covered)), "meant", 0.95,
+                    "share", None, False)
+            )  # fmt: skip
+    return rows
+
+
+def production(runs: int) -> list[Row]:
+    """Return how often 95% intervals cover the accuracy of production, beside all labels' mean."""
+    rows = []
+    for n, accuracy, rounds, drawn, chosen in [
+        (2000, 0.93, 8, 5, 45),
+        (2000, 0.98, 8, 5, 45),
+        (1000, 0.7, 5, 10, 40),
+        (3000, 0.95, 20, 10, 90),
+    ]:
+        pairs = [_picked(seed, n, accuracy, rounds, drawn, chosen) for seed in range(runs)]
+        ours, naive = (float(np.mean([pair[i] for pair in pairs])) for i in range(2))
+        case = f"{rounds} rounds of {drawn} drawn, {chosen} chosen, accuracy {accuracy}: covered"
+        goal = 0.93 / naive if naive else None
+        rows.append(Row(case, ours, "mean of all labels, Wilson", naive, "share", goal, False))
+    return rows
+
+
+def _picked(
+    seed: int, n: int, accuracy: float, rounds: int, drawn: int, chosen: int
+) -> tuple[bool, bool]:
+    said, truth, right, n_labels = picked(seed, n, accuracy, rounds, drawn, chosen)
+    naive = wilson(right, n_labels)
+    return said.low <= truth <= said.high, naive.low <= truth <= naive.high
+
+
+def picked(
+    seed: int, n: int, accuracy: float, rounds: int, drawn: int, chosen: int
+) -> tuple[Estimate, float, int, int]:
+    """Run rounds that draw a share of n samples, then choose the least sure of the others.
+
+    Returns:
+        The estimate, the accuracy of all inferences, and of the labelled samples the number that
+        was answered rightly and the number.
+    """
+    draw = np.random.Generator(np.random.PCG64(seed))
+    sure = draw.beta(8 * accuracy, 8 * (1 - accuracy), n)
+    right, asked = draw.random(n) < sure, 1 + draw.poisson(0.7, n)
+    traffic = [
+        Traffic(str(i), "0000", int(asked[i]), {"y" if right[i] else "n": int(asked[i])})
+        for i in range(n)
+    ]
+    left, labels, picks = np.arange(n), {}, []
+    for number in range(1, rounds + 1):
+        round_id = f"{number:04d}"
+        some = draw.choice(left, drawn, replace=False)
+        picks += [Drawn(round_id, str(i), drawn / len(left)) for i in some]
+        left = np.setdiff1d(left, some)
+        doubtful = left[np.argsort(sure[left])[:chosen]]
+        picks += [Drawn(round_id, str(i), None) for i in doubtful]
+        left = np.setdiff1d(left, doubtful)
+        labels |= {str(i): Known("y", round_id) for i in [*some, *doubtful]}
+    truth = float((right * asked).sum() / asked.sum())
+    said = production_accuracy(traffic, labels, picks, THRESHOLDS)
+    return said, truth, sum(bool(right[int(i)]) for i in labels), len(labels)
+
+
+def false_alarms(runs: int) -> list[Row]:
+    """Return how often windows that are alike are called drifted, the three tests together."""
+    nothing = {f"{name}_drift_above": 1e-9 for name in ("confidence", "class_mix", "embedding")}
+    rows = []
+    for size in (100, 500):
+        together, each = [], []
+        for seed in range(runs):
+            draw = np.random.default_rng(seed)
+            x, y = (draw.normal(size=(size, 8)).astype(np.float32) for _ in range(2))
+            for level, into in ((0.05, together), (0.15, each)):
+                # A third of .15 is .05 for each test by itself.
+                lax = THRESHOLDS.model_copy(update={**nothing, "drift_significance": level})
+                into.append(_alarm(x, y, lax))
+        case = f"two windows of {size} alike, level .05: false alarms"
+        rows.append(
+            Row(case, float(np.mean(together)), "three tests at .05", float(np.mean(each)), "share")
+        )
+    return rows
+
+
+def _alarm(x: Floats, y: Floats, lax: MonitoringConfig) -> bool:
+    def sure(z: Floats) -> Floats:
+        return np.asarray(1 / (1 + np.exp(-np.abs(z).max(axis=1))))
+
+    def classes(z: Floats) -> list[str]:
+        return [str(i) for i in z.argmax(axis=1)]
+
+    drifts = [
+        confidence_drift(sure(x), sure(y), lax),
+        class_mix_drift(classes(x), classes(y), lax),
+        embedding_drift(x, y, lax),
+    ]
+    return any(drift.state == "drift" for drift in drifts)
+
+
+def main() -> None:
+    """Measure and print."""
+
+    def more(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--nannyml", default="", help="a Python that has NannyML")
+
+    options = arguments(__doc__, more)
+    seeds, runs, alarms = (3, 100, 60) if options.quick else (20, 400, 300)
+    found, version = digits(seeds, options.nannyml)
+    rows: Sequence[Row] = [
+        *estimates(found, version),
+        *production(runs),
+        *false_alarms(alarms),
+    ]
+    report("estimation", rows, as_json=options.json)
+
+
+if __name__ == "__main__":
+    main()
