@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.lake import erasable
@@ -215,6 +216,34 @@ def test_what_is_left_is_named_and_fails_the_command(
     stray.unlink()
     status, text = command(capsys, lake, "--yes")
     assert (status, lake.storage.exists(lake.path(JOURNAL))) == (0, False)
+
+
+def test_what_a_kill_tore_goes_and_what_else_cannot_be_unpacked_fails_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = small(tmp_path)
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"sample_id": [identity(GONE)] * 9}), sink, compression="zstd")
+    torn = sink.getvalue().to_pybytes()[:-9]
+    root = tmp_path / "lake"
+    left = [
+        root / "test" / "files" / "data" / "99999-torn.parquet",
+        root / "shards" / "test" / ".ingest-a.part.parquet.abcd1234",
+        root / "shards" / "test" / "ingest-b.part.parquet",
+    ]
+    mine = root / "notes" / "mine.parquet"
+    for path in (*left, mine):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(torn)
+    status, text = command(capsys, lake, identity(GONE), "--yes")
+    assert status == 1
+    assert f"what it holds cannot be told: file://{mine}; remove it" in text
+    assert [path for path in left if path.exists()] == []
+    assert mine.exists() and lake.storage.exists(lake.path(JOURNAL)), "it has not ended"
+    mine.unlink()
+    assert command(capsys, lake, "--yes")[0] == 0
+    assert not lake.storage.exists(lake.path(JOURNAL))
+    assert rest(lake) == ([identity(1)], [identity(1)])
 
 
 def test_a_round_that_a_live_run_holds_is_waited_for_or_refused(tmp_path: Path) -> None:

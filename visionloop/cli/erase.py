@@ -196,5 +196,8 @@ def _proof(proof: Proof) -> list[str]:
     lines += [f"  ✗ {uri}: {', '.join(kinds)}" for uri, kinds in proof.finds.items()]
     if proof.events:
         lines.append(f"  ✗ {proof.events} logged events came meanwhile: run the command again")
-    lines += [f"  not unpacked, read as it is: {uri}" for uri in proof.undecoded[:_SHOWN]]
+    lines += [
+        f"  ✗ damaged, what it holds cannot be told: {uri}; remove it, and run the command again"
+        for uri in proof.undecoded
+    ]
     return lines

@@ -33,6 +33,8 @@ _WHOLE = {"shards": 2, "training": 3}
 # One sample a line.
 _LINES = frozenset({"label_requests", "imports"})
 _SINGLE = frozenset({"media", "tmp"})
+# What lies here is made again where it is missing.
+_PASSING = frozenset({"shards", "tmp"})
 
 
 @dataclass
@@ -96,17 +98,23 @@ def clear(
         if path == REPORT:
             _delete(lake, info, done, dry_run)
             continue
+        undecoded = len(scanner.undecoded)
         found = _scan(lake, scanner, info)
         advance(info.size)
+        hidden = name_of(info.uri).startswith(".")
+        if len(scanner.undecoded) > undecoded and (hidden or folder in _PASSING):
+            # A kill tore it: nobody can use it, or tell what it holds.
+            _delete(lake, info, done, dry_run)
+            continue
         if not found:
             continue
         if folder in _WHOLE:
             whole.add("/".join(path.split("/")[: _WHOLE[folder]]) + "/")
-        elif folder in _LINES and not name_of(info.uri).startswith("."):
+        elif folder in _LINES and not hidden:
             if not dry_run:
                 _drop_lines(lake, info, scanner.traces)
             done.rewritten.append(path)
-        elif folder in _SINGLE or name_of(info.uri).startswith("."):
+        elif folder in _SINGLE or hidden:
             _delete(lake, info, done, dry_run)
     for info in every:
         if relative(lake.uri, info.uri).startswith(tuple(whole)):

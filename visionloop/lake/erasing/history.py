@@ -16,7 +16,7 @@ from visionloop.lake import tables, versions
 from visionloop.lake.erasing.scanning import Scanner
 from visionloop.lake.migration import loop_tables
 from visionloop.lake.storage import StorageError
-from visionloop.lake.vacuum import listed, place, recorded
+from visionloop.lake.vacuum import listed, needed_files, place, recorded
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -206,7 +206,8 @@ def _remove(
     suspects: Suspects, name: str, table: Table, candidates: set[str], done: Dropped
 ) -> None:
     lake = suspects.lake
-    needed = Needed(table).of_all(snapshot.snapshot_id for snapshot in table.snapshots())
+    snapshots = [snapshot.snapshot_id for snapshot in table.snapshots()]
+    needed = Needed(table).of_all(snapshots)
     needed.add(place(table.metadata_location))
     if kept := sorted(needed & suspects.held.get(name, set())):
         raise VisionloopError(
@@ -214,8 +215,11 @@ def _remove(
             where=table.location(),
             remedy="Run the same command again: another process wrote meanwhile",
         )
+    # Whoever holds the lock knows that nobody is writing: what nothing names was left by a kill, and
+    # what is torn of it tells nobody what it holds.
+    named = needed_files(table, snapshots)
     for spot, info in listed(lake, table).items():
-        if spot in candidates and spot not in needed:
+        if spot not in needed and (spot in candidates or spot not in named):
             lake.storage.delete(info.uri)
             done.files += 1
             done.bytes += info.size

@@ -25,7 +25,7 @@ class Proof:
         bytes: Their size.
         unpacked: Bytes that were unpacked from compressed ones.
         catalog_rows: Rows of a catalog in a database that were read.
-        undecoded: Files that look compressed and could not be unpacked: read as they are.
+        undecoded: Files that look compressed and could not be unpacked: what they hold is not known.
         finds: ``{URI: kinds of traces}``; empty when all is gone.
         events: Logged events that still carry a sample.
     """
@@ -40,8 +40,8 @@ class Proof:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was found."""
-        return not self.finds and not self.events
+        """Whether nothing was found, and everything could be read."""
+        return not self.finds and not self.events and not self.undecoded
 
 
 def prove(lakes: Sequence[Lake], traces: Traces, elsewhere: Sequence[str] = ()) -> Proof:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # A larger file is read in pieces of this size.
 PIECE = 64 * 2**20
 _ROWS = 65_536
+_GZIP = 1 << 20
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Scanner:
         files: Number of files that were read.
         bytes: Their size.
         unpacked: Bytes that were read from what was compressed in them.
-        undecoded: Files that look compressed and could not be unpacked: read as they are.
+        undecoded: Files that look compressed and could not be unpacked: what they hold is not known.
     """
 
     traces: Traces
@@ -85,7 +87,7 @@ class Scanner:
                         self.unpacked += part.nbytes
                         found |= self.traces.in_column(part)
             except (OSError, ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile):
-                # Damaged, or only looks so: its own bytes were read.
+                # Damaged, or only looks so: what it holds is packed, and nobody knows.
                 self.undecoded.append(info.uri)
         return found
 
@@ -158,9 +160,15 @@ def _long(stream: Any) -> int:
 
 
 def _gzip(stream: Any) -> Iterator[bytes]:
-    with gzip.GzipFile(fileobj=stream) as plain:
-        while piece := plain.read(PIECE):
-            yield piece
+    held = bytearray()
+    # Of a torn one all is read that unpacks.
+    with contextlib.suppress(EOFError), gzip.GzipFile(fileobj=stream) as plain:
+        while piece := plain.read1(_GZIP):
+            held += piece
+            if len(held) >= PIECE:
+                yield bytes(held)
+                held.clear()
+    yield bytes(held)
 
 
 def _zip(stream: Any) -> Iterator[bytes | str]:
