@@ -21,8 +21,12 @@ def monitor(
 
     Each sample ends as ok, flagged, unreadable or unchecked, and the four add up to the input.
 
-    Reads: files, samples, metadata, checks, flags, predictions, confidences; the images.
-    Writes: checks, flags.
+    Also compares what the deployed model said with its holdout and with the harvest before, and
+    estimates its accuracy, or says why it cannot be told.
+
+    Reads: files, samples, metadata, checks, flags, labels, predictions, embeddings, selections,
+    experiments, confidences; the images.
+    Writes: checks, flags, estimates.
 
     Args:
         config: Text of loop.yaml, or the URI of one.
