@@ -215,8 +215,8 @@ def _remove(
             where=table.location(),
             remedy="Run the same command again: another process wrote meanwhile",
         )
-    # Whoever holds the lock knows that nobody is writing: what nothing names was left by a kill, and
-    # what is torn of it tells nobody what it holds.
+    # Whoever holds the lock knows that nobody is writing: what nothing names was left by a kill,
+    # and what is torn of it tells nobody what it holds.
     named = needed_files(table, snapshots)
     for spot, info in listed(lake, table).items():
         if spot not in needed and (spot in candidates or spot not in named):
