@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import uuid
+from types import SimpleNamespace
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import kserve
+from google.protobuf.message import DecodeError
 from kserve.errors import ModelNotFound, ModelNotReady
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
@@ -24,7 +26,6 @@ from visionloop.serving.answering import Answerer, Refused
 from visionloop.serving.bodies import Undecodable
 from visionloop.serving.cloudevents import REQUEST, RESPONSE, EventSender, new_id
 from visionloop.serving.payloads import Ask, BadRequest, pictures_of, wanted_outputs
-from visionloop.serving.protobuf import parse_message
 from visionloop.serving.replies import Answer, chosen, metadata, raw_output
 from visionloop.serving.request_counts import count, count_error
 from visionloop.serving.tensors import grpc_tensors
@@ -176,32 +177,44 @@ class _Inference:
         raise AssertionError("abort raises")
 
     def _read(self, message: bytes, model: OnnxModel) -> Ask:
-        # Twice parsed: ours tells the name and tensors of any bytes; KServe's has the parameters.
         try:
-            read = parse_message(message, request=True)
-        except Undecodable as error:
-            raise BadRequest(f"the message cannot be read: {error.reason}") from None
-        name = read.model_name.decode("utf-8", "replace")
-        version = read.model_version.decode("utf-8", "replace")
-        self._answerer.check(model, name, version)
-        return _read(message, read)
+            request = pb.ModelInferRequest.FromString(message)
+        except (DecodeError, RecursionError):
+            raise BadRequest("the message is no ModelInferRequest") from None
+        self._answerer.check(model, request.model_name, request.model_version)
+        return _ask(request)
 
 
-def _read(message: bytes, read: Any) -> Ask:
-    full = pb.ModelInferRequest.FromString(message)
-    flag = full.parameters.get("embedding")
+def _ask(request: Any) -> Ask:
+    flag = request.parameters.get("embedding")
     try:
-        tensors = grpc_tensors(read)
+        tensors = grpc_tensors(_Contents(request))
     except Undecodable as error:
         raise BadRequest(f"the tensors cannot be read: {error.reason}") from None
     return Ask(
         "v2",
         pictures_of(tensors),
         bool(flag and (flag.bool_param or flag.int64_param or flag.string_param == "true")),
-        full.id,
-        wanted_outputs([output.name for output in full.outputs]),
+        request.id,
+        wanted_outputs([output.name for output in request.outputs]),
         binary=True,
     )
+
+
+class _Contents:
+    """A request as `grpc_tensors` reads it: KServe's message names its fields otherwise."""
+
+    def __init__(self, request: Any) -> None:
+        self.raw_contents = request.raw_input_contents
+        self.tensors = [
+            SimpleNamespace(
+                name=tensor.name.encode(),
+                datatype=tensor.datatype.encode(),
+                shape=tensor.shape,
+                contents=tensor.contents,
+            )
+            for tensor in request.inputs
+        ]
 
 
 def _write(ask: Ask, answer: Answer, name: str) -> bytes:
