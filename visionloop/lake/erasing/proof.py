@@ -25,7 +25,7 @@ class Proof:
         bytes: Their size.
         unpacked: Bytes that were unpacked from compressed ones.
         catalog_rows: Rows of a catalog in a database that were read.
-        undecoded: Files that look compressed and could not be unpacked: nobody knows what they hold.
+        undecoded: Files that look compressed and cannot be unpacked: what they hold is not known.
         finds: ``{URI: kinds of traces}``; empty when all is gone.
         events: Logged events that still carry a sample.
     """

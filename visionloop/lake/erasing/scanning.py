@@ -36,7 +36,7 @@ class Scanner:
         files: Number of files that were read.
         bytes: Their size.
         unpacked: Bytes that were read from what was compressed in them.
-        undecoded: Files that look compressed and could not be unpacked: nobody knows what they hold.
+        undecoded: Files that look compressed and cannot be unpacked: what they hold is not known.
     """
 
     traces: Traces
