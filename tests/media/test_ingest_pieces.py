@@ -379,3 +379,39 @@ def test_a_pattern_that_fits_no_file_is_flagged_some_files_at_a_time(
         json.loads(lake_of(one).stage_runs()["outputs"][0].as_py()) for one in (at_once, in_parts)
     ]
     assert outputs[0] == outputs[1] and outputs[0]["n_path_mismatch"] == counted.n_new
+
+
+# Tells the highest memory of an ingest in MiB.
+MEASURED = """
+import resource, sys
+from visionloop.stages.ingest import ingest
+
+n_new = ingest(config=sys.argv[1], run_id="run").n_new
+print(n_new, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def peak_of(folder: Path, n: int) -> float:
+    """Return the highest memory in MiB of an ingest of so many tiny pictures, all different."""
+    from PIL import Image
+
+    rng = random.Random(n)
+    for number in range(n):
+        place = folder / f"{number // 1000:03d}" / f"{number:06d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        width, height = rng.randint(3, 8), rng.randint(3, 8)
+        data = rng.randbytes(3 * width * height)
+        Image.frombytes("RGB", (width, height), data).save(place, compress_level=1)
+    sources = [{"uri": str(folder), "pattern": "{camera}/{date:%Y-%m-%d}.{}"}]
+    config = settings(folder, f"lake-{n}", sources=sources, cluster={}, holdout={})
+    told, errors = in_a_process(MEASURED, config).communicate(timeout=3600)
+    n_new, peak = told.split()[-2:]
+    assert int(n_new) == n, errors.decode()
+    return float(peak)
+
+
+@pytest.mark.soak
+def test_memory_grows_by_less_than_two_kilobytes_a_new_file(tmp_path: Path) -> None:
+    few, many = (peak_of(tmp_path / f"source-{n}", n) for n in (20_000, 100_000))
+    print(f"{few:.0f} MiB for 20,000 new files, {many:.0f} MiB for 100,000")
+    assert (many - few) * (1 << 20) / 80_000 < 2000
