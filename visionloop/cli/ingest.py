@@ -6,6 +6,7 @@ import argparse
 from typing import Any, get_args
 
 from visionloop.cli.configuration import absolute, add_lake_options, lake_config
+from visionloop.cli.ingest_told import told_of
 from visionloop.cli.parser import show
 from visionloop.errors import InputError
 from visionloop.source_config import Format, SourceConfig
@@ -80,6 +81,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--copy", action="store_true", help="copy the images into the lake, not only refer to them"
     )
+    parser.add_argument(
+        "--problems",
+        metavar="FILE",
+        help="write every file that is unreadable or was skipped there, as CSV: kind, file, field "
+        "(the byte), detail",
+    )
     parser.add_argument("--json", action="store_true", help="print the counts as one JSON object")
 
 
@@ -114,18 +121,21 @@ def run(args: argparse.Namespace) -> int:
     from visionloop.stages.ingest import EXTRAS, ingest
 
     counted = _Counts()
-    found = ingest(config=config.text(), metrics=counted)
+    with told_of(args.problems) as told:
+        found = ingest(config=config.text(), metrics=counted, files=told.files)
+        told.read()
     extras = {name: int(counted.numbers.get(name, 0)) for name in EXTRAS}
     duplicates = found.n_files - found.n_new - found.n_unreadable - found.n_skipped
     text = (
         f"{found.n_files:,} files: {found.n_new:,} new, {duplicates:,} copies of others, "
         f"{found.n_unreadable:,} unreadable, {found.n_skipped:,} skipped\n"
+        + "".join(f"{line}\n" for line in told.lines())
         + "".join(
             f"{name.removeprefix('n_')}: {n:,} {EXTRAS[name]}\n" for name, n in extras.items() if n
         )
         + f"lake {config.lake}, version {found.lake_version}"
     )
-    result = {**found._asdict(), **extras, "lake": config.lake}
+    result = {**found._asdict(), **extras, **told.result(), "lake": config.lake}
     show(result, as_json=args.json, text=text)
     return 0
 

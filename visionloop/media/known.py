@@ -7,7 +7,7 @@ one with a chance of 1e-23.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from visionloop.lake.erasing.tombstones import Tombstones
-from visionloop.media.sources.entries import INSIDE
+from visionloop.media.sources.entries import INSIDE, SILENT
 
 # States of a row of `files`, as numbers.
 OK, UNREADABLE, REMOVED, CONTAINER, SKIPPED = "ok", "unreadable", "removed", "container", "skipped"
@@ -64,6 +64,8 @@ class Known:
         states: uint8 [n]: places in `STATES`.
         sources: int16 [n]: numbers of the roots.
         roots: The roots by number.
+        covered: bool [n]: whether a complete listing of this ingest covers the file, though it was
+            found through another source.
         seen: bool [n]: whether a listing has shown the file.
         erased: What is known of files of erased samples, which have no rows.
     """
@@ -75,6 +77,7 @@ class Known:
     states: NDArray[np.uint8]
     sources: NDArray[np.int16]
     roots: dict[str, int]
+    covered: NDArray[np.bool_]
     seen: NDArray[np.bool_]
     erased: Tombstones = field(default_factory=Tombstones)
     _by_container: NDArray[np.intp] | None = None
@@ -86,6 +89,7 @@ class Known:
         *,
         skipped_too: bool = False,
         erased: Tombstones | None = None,
+        covers: Callable[[str, str], bool] = lambda uri, source: False,
     ) -> Known:
         """Build it from the table `files`.
 
@@ -93,6 +97,7 @@ class Known:
             batches: Its rows, with the columns `COLUMNS`.
             skipped_too: Whether a file that could only be skipped so far is known, too.
             erased: What was erased from the lake.
+            covers: Whether a listing covers a URI that another source was the first to show.
         """
         parts: list[tuple[NDArray[Any], ...]] = []
         roots: dict[str, int] = {}
@@ -106,9 +111,10 @@ class Known:
                     files_of(uris, generations),
                     places_of(uris),
                     _containers(uris, generations),
-                    or_none(sidecar or "" for sidecar in sidecars),
+                    or_none((sidecar or "").partition(SILENT)[0] for sidecar in sidecars),
                     codes,
                     np.array([roots.setdefault(s or "", len(roots)) for s in sources], np.int16),
+                    np.fromiter(map(covers, uris, sources), bool, len(uris)),
                 )
             )
             if not skipped_too:
@@ -119,7 +125,9 @@ class Known:
         )
         parts.clear()
         order = np.argsort(columns[0][:, 0], kind="stable")
-        files, places, containers, sidecars_, codes_, sources_ = (c[order] for c in columns)
+        files, places, containers, sidecars_, codes_, sources_, covered = (
+            c[order] for c in columns
+        )
         return cls(
             files,
             places,
@@ -128,6 +136,7 @@ class Known:
             codes_,
             sources_,
             roots,
+            covered,
             np.zeros(len(order), bool),
             erased or Tombstones(),
         )
@@ -161,11 +170,41 @@ class Known:
         live: NDArray[np.bool_] = self.states != STATES.index(REMOVED)
         return live
 
-    def gone(self, roots: Iterable[str]) -> NDArray[np.bool_]:
-        """Return which files of some sources no listing has shown, bool [n]."""
+    def gone(
+        self, roots: Iterable[str], here: Words | None = None, opened: Words | None = None
+    ) -> NDArray[np.bool_]:
+        """Return which files are not there any more, or not as they were, bool [n].
+
+        That is what no listing has shown though its source was listed, or a wider one that covers
+        it; and what another generation now stands in the place of, whoever shows it. A container
+        goes with all that it holds; one that another source shows and does not open stays.
+
+        Args:
+            roots: The sources that were listed.
+            here: Places that the listings show, see `places_of`.
+            opened: Those of containers that are to be opened.
+        """
+        unseen = np.flatnonzero(self.live() & ~self.seen)
+        gone = np.zeros(len(self), bool)
+        if not len(unseen):
+            return gone
         listed = [self.roots[root] for root in roots if root in self.roots]
-        mine: NDArray[np.bool_] = np.isin(self.sources, np.array(listed, np.int16))
-        return self.live() & ~self.seen & mine
+        places, covered = self.places[unseen], self.covered[unseen]
+        shown = np.isin(places, _some(here))
+        is_container = self.states[unseen] == STATES.index(CONTAINER)
+        inside = self.containers[unseen] != 0
+        gone[unseen] = (
+            np.isin(self.sources[unseen], np.array(listed, np.int16))
+            | (~inside & ~is_container & (covered | shown))
+            | (is_container & ((covered & ~shown) | np.isin(places, _some(opened))))
+        )
+        holders = self.files[gone & (self.states == STATES.index(CONTAINER)), 0]
+        gone[unseen] |= inside & np.isin(self.containers[unseen], holders)
+        return gone
+
+
+def _some(places: Words | None) -> Words:
+    return np.zeros(0, np.uint64) if places is None else places
 
 
 def find(held: Words, wanted: Words) -> NDArray[np.intp]:
@@ -210,4 +249,5 @@ def or_none(texts: Iterable[str]) -> Words:
 
 def _empty() -> list[NDArray[Any]]:
     word = np.zeros(0, np.uint64)
-    return [word.reshape(0, 2), word, word, word, np.zeros(0, np.uint8), np.zeros(0, np.int16)]
+    small = np.zeros(0, np.uint8), np.zeros(0, np.int16), np.zeros(0, bool)
+    return [word.reshape(0, 2), word, word, word, *small]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -176,6 +176,19 @@ class Rows:
             if text and kind < _METADATA
         )
 
+    def name_known(self, samples: Mapping[tuple[int, int], str]) -> None:
+        """Take in the samples of known files, of which only what is said of them was read.
+
+        Args:
+            samples: Id by the two words of the file.
+        """
+        rows = np.flatnonzero(self.of_kind(METADATA))
+        ids = [samples.get((int(a), int(b))) for a, b in self.files[rows]]
+        mask = np.zeros(len(self), bool)
+        mask[rows] = True
+        known = pa.array([one and bytes.fromhex(one) for one in ids], pa.binary(32))
+        self.sample = pc.replace_with_mask(self.sample, pa.array(mask), known)
+
     def brought(self) -> tuple[NDArray[np.intp], list[tuple[int, int]]]:
         """Return which rows bring the label of their sample, and pairs of rows that differ.
 
@@ -185,7 +198,7 @@ class Rows:
             The rows, ascending, and ``(row, row of the first)`` of each copy with another label.
         """
         told = np.asarray(self.label.is_valid()) | np.asarray(self.boxes.is_valid())
-        labelled = np.flatnonzero(self.of_kind(NEW, DUPLICATE) & told)
+        labelled = np.flatnonzero(self.is_image() & told)
         codes = self.sample.take(pa.array(labelled)).dictionary_encode().indices.to_numpy()
         _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
         texts = np.stack([_codes(self.label)[labelled], _codes(self.boxes)[labelled]], axis=1)

@@ -7,19 +7,21 @@ none is flagged ``media_missing``, and never selected while it is.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from visionloop.lake.storage.interface import stored_generation
 from visionloop.media.intake import BACK
-from visionloop.media.known import REMOVED, files_of, places_of
+from visionloop.media.known import CONTAINER, REMOVED, SKIPPED, Words, container_of, files_of, places_of
 from visionloop.media.outcomes import Rows
-from visionloop.media.reading import METADATA, OK, UNREADABLE
+from visionloop.media.reading import METADATA, OK, UNREADABLE, renewed_mark
 
 MEDIA_MISSING = "media_missing"
 
@@ -34,6 +36,10 @@ class Met:
         left: Ids of samples of which a place is gone, as text.
         back: Ids of those of which a place is back, as text.
         renewed: Sample id and URI of each file whose sidecars alone were read, by its two words.
+        narrowed: Ids of those that an origin of metadata does not speak of any more.
+        dropped: URIs of earlier rows that what is found now takes the place of.
+        again: Files that could only be skipped once more, for the same reason, by their two words:
+            the row of the first time stays.
     """
 
     at_place: set[tuple[int, bytes]] = field(default_factory=set)
@@ -41,11 +47,35 @@ class Met:
     left: set[str] = field(default_factory=set)
     back: set[str] = field(default_factory=set)
     renewed: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)
+    narrowed: set[str] = field(default_factory=set)
+    dropped: set[str] = field(default_factory=set)
+    again: set[tuple[int, int]] = field(default_factory=set)
+    _went: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _came: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def count(self, opened: Collection[tuple[str, str]]) -> dict[str, int]:
+        """Return how many rows were removed, are back, or belong to what is read in another way.
+
+        A video of which other frames are chosen is still there, and so is a tar whose labels are
+        wanted now.
+
+        Args:
+            opened: URI and stored generation of each container that was opened.
+        """
+        still = self._came.keys() | set(opened)
+        went = sum(n for file, n in self._went.items() if file not in still)
+        came = sum(n for file, n in self._came.items() if file not in self._went)
+        return {
+            "n_removed": went,
+            "n_back": came,
+            "n_read_otherwise": self._went.total() - went,
+        }
 
     @property
     def uris(self) -> list[str]:
         """The places whose rows change."""
-        return sorted(set(self.rows["uri"].to_pylist())) if self.rows is not None else []
+        held = self.rows["uri"].to_pylist() if self.rows is not None else []
+        return sorted({*held, *self.dropped})
 
 
 def meet(
@@ -71,6 +101,7 @@ def meet(
     metadata = rows.of_kind(METADATA)
     touched = np.concatenate([changes["place"].to_numpy(), rows.places[metadata]])
     readable = rows.places[rows.is_image()]
+    anew = _Anew(rows)
     held: list[dict[str, Any]] = []
     schema = None
     for batch in batches:
@@ -81,15 +112,62 @@ def meet(
         for row in np.flatnonzero(np.isin(places, readable)).tolist():
             if (sample := samples[row].as_py()) is not None:
                 met.at_place.add((int(places[row]), bytes.fromhex(sample)))
-        changed = np.flatnonzero(np.isin(places, touched))
-        if len(changed):
-            here = pa.Table.from_batches([batch]).take(pa.array(changed)).to_pylist()
-            mine = files_of([r["uri"] for r in here], [r["generation"] for r in here])
-            for row, (a, b) in zip(here, mine, strict=True):
-                held.append(_changed(row, (int(a), int(b)), named, marks, met))
-    if held and schema is not None:
-        met.rows = pa.Table.from_pylist(held, schema=schema)
+        is_touched = np.isin(places, touched)
+        some = np.flatnonzero(is_touched | anew.has(places))
+        here = pa.Table.from_batches([batch]).take(pa.array(some)).to_pylist()
+        words = files_of([r["uri"] for r in here], [r["generation"] for r in here])
+        for row, place, (a, b) in zip(here, some.tolist(), words, strict=True):
+            file = (int(a), int(b))
+            new = anew.at(places[place])
+            if new >= 0 and row["state"] == SKIPPED and anew.is_skipped(new, file, row["reason"]):
+                met.again.add(file)
+                if is_touched[place]:
+                    held.append(row)
+            elif new >= 0 and (row["state"] == SKIPPED or anew.is_of(new, file)):
+                met.dropped.add(row["uri"])
+            else:
+                held.append(_changed(row, file, named, marks, met))
+    # Places where something came beside what stays have nothing to change.
+    some_change = set(touched.tolist())
+    kept = [r for r, p in zip(held, places_of([r["uri"] for r in held]).tolist(), strict=True)
+            if p in some_change or r["uri"] in met.dropped]
+    if (kept or met.dropped) and schema is not None:
+        met.rows = pa.Table.from_pylist(kept, schema=schema)
     return met
+
+
+class _Anew:
+    """The files that an ingest is to write, by their place.
+
+    Args:
+        rows: The rows of the ingest, not decided yet.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        written = np.flatnonzero(~rows.of_kind(METADATA))
+        self._rows = written[np.argsort(rows.places[written], kind="stable")]
+        self._places = rows.places[self._rows]
+        self._all = rows
+        self._skipped = rows.of_kind(SKIPPED)
+
+    def has(self, places: Words) -> NDArray[np.bool_]:
+        """Return which places one of them is at, bool [n]."""
+        return np.isin(places, self._places)
+
+    def at(self, place: np.uint64) -> int:
+        """Return the first row at a place, -1 for none."""
+        row = int(np.searchsorted(self._places, place))
+        found = row < len(self._places) and self._places[row] == place
+        return int(self._rows[row]) if found else -1
+
+    def is_of(self, row: int, file: tuple[int, int]) -> bool:
+        """Return whether a row is of a file, told by its two words."""
+        return tuple(self._all.files[row].tolist()) == file
+
+    def is_skipped(self, row: int, file: tuple[int, int], reason: str) -> bool:
+        """Return whether a row says that a file could not be had, for some reason."""
+        same = self._all.reason[row].as_py() == reason
+        return bool(self._skipped[row]) and same and self.is_of(row, file)
 
 
 def _changed(
@@ -101,11 +179,15 @@ def _changed(
 ) -> dict[str, Any]:
     sample = row["sample_id"]
     change = named.get(file)
-    if row["state"] == "skipped":
+    if row["state"] == SKIPPED:
         return row
+    held_by = (container_of(row["uri"]) or row["uri"], stored_generation(row["generation"] or ""))
+    if change is not None:
+        (met._came if change == BACK else met._went)[held_by] += 1
     if change == BACK:
         # Why an unreadable one is so was kept; a readable one has no reason.
-        row |= {"state": OK, "reason": ""} if sample else {"state": UNREADABLE}
+        state = UNREADABLE if row["reason"] else CONTAINER
+        row |= {"state": OK, "reason": ""} if sample else {"state": state}
         if sample:
             met.back.add(sample)
     elif change is not None:
@@ -113,7 +195,9 @@ def _changed(
         if sample:
             met.left.add(sample)
     if file in marks:
-        row["sidecar"] = marks[file]
+        row["sidecar"], narrowed = renewed_mark(row["sidecar"] or "", marks[file])
+        if narrowed:
+            met.narrowed.add(sample)
         met.renewed[file] = (sample, row["uri"])
     return row
 

@@ -24,7 +24,7 @@ from visionloop.media.metadata import (
     same_moment,
     sidecar_of,
 )
-from visionloop.media.sources.entries import CONTAINER, Entry, Member
+from visionloop.media.sources.entries import CONTAINER, SILENT, Entry, Member
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,17 +82,37 @@ class Examined:
 
 
 def sidecar_mark(entry: Entry) -> str:
-    """Return what changes when an entry's metadata do, empty where it has none but in its bytes."""
+    """Return what changes when what is said of an entry does, empty where its bytes alone speak."""
     marks = [f"{name_of(info.uri)} {info.generation}" for info in entry.sidecars]
     for name, told in (
         ("values", entry.values),
         ("table", entry.table),
         ("path", entry.path),
+        ("label", {"label": entry.label} if entry.label else None),
+        ("boxes", None if entry.boxes is None else {"boxes": [dict(b) for b in entry.boxes]}),
     ):
         if told:
             text = json.dumps(dict(told), sort_keys=True)
             marks.append(f"{name}={hashlib.sha256(text.encode()).hexdigest()[:16]}")
     return "; ".join(marks)
+
+
+def renewed_mark(old: str, new: str) -> tuple[str, bool]:
+    """Return the mark to keep when an entry's mark changes, and whether an origin went silent.
+
+    What an origin said that no longer speaks (a table above a source that is now a wider one) stays
+    with the sample; so the origin stays in the mark, behind what the next listing is compared with.
+    """
+    parts = {_origin(part): part for part in reversed(old.replace(SILENT, "; ").split("; "))}
+    speaking = {_origin(part) for part in new.split("; ")}
+    left = [part for origin, part in sorted(parts.items()) if origin and origin not in speaking]
+    left = [part for part in left if _origin(part) not in ("label", "boxes")]
+    return (new + SILENT + "; ".join(left) if left else new), bool(left)
+
+
+def _origin(part: str) -> str:
+    """Return what speaks in a part of a mark: the name of a sidecar, ``table`` or ``path``."""
+    return part.partition("=")[0] if "=" in part else part.rpartition(" ")[0]
 
 
 def examine(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -219,6 +219,27 @@ def metadata_schema(types: Mapping[str, Sequence[str]], existing: pa.Schema) -> 
     room = MAX_COLUMNS - sum(field.name not in RESERVED for field in existing)
     added = [name for name in sorted(types) if name not in existing.names][: max(0, room)]
     return pa.schema([*existing, *((name, column_type(types[name])) for name in added)])
+
+
+def changed_metadata(new: pa.Table, held: pa.Table, narrowed: Collection[str]) -> pa.Table:
+    """Return those rows of `metadata` that are others than they were.
+
+    Args:
+        new: Rows as they are said now.
+        held: Those of the lake of the same samples.
+        narrowed: Ids of samples that some origin does not speak of any more: what it said stays.
+    """
+    kept = [f for f in held.schema if f.name not in {*new.schema.names, "round_id", "run_id"}]
+    before = {row["sample_id"]: row for row in held.to_pylist()}
+    rows = []
+    for row in new.to_pylist():
+        old = before.get(row["sample_id"], {})
+        row = {**dict.fromkeys((f.name for f in kept), None), **row}
+        if row["sample_id"] in narrowed:
+            row = {k: old.get(k) if v is None else v for k, v in row.items()}
+        if any(value != old.get(name) for name, value in row.items()):
+            rows.append(row)
+    return pa.Table.from_pylist(rows, schema=pa.schema([*new.schema, *kept]))
 
 
 def flag_rows(problems: Iterable[Problem], now: datetime) -> pa.Table:

@@ -92,7 +92,7 @@ def ingest(
         listing: Name of the listing to commit, from `list_files`; empty lists the sources now.
         fan_out: List the shards of what `infer` has to do, where that is much.
         shard_size: Samples in a shard; 0 takes the configuration's.
-        files: Receives the new files: uri, outcome, reason, sample_id, source.
+        files: Receives the new files: uri, outcome, reason, sample_id, source, detail, offset.
         metrics: Receives the counts and the rate.
         page: Receives a Markdown page.
 
@@ -170,6 +170,8 @@ EXTRAS = {
     "n_renewed_metadata": "known samples have new metadata, since what is said of them changed",
     "n_removed": "known files are gone or were overwritten; they are marked as removed",
     "n_back": "files that had been removed are back",
+    "n_read_otherwise": "rows are of videos or tars that are read in another way now (other "
+    "frames, labels); nothing is gone",
     "n_moved": "samples lie elsewhere now: where they were they are not any more",
     "n_media_missing": "samples have no file any more; they are flagged and not selected",
 }

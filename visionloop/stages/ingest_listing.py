@@ -40,11 +40,15 @@ def list_now(
         StorageError: A source cannot be listed.
     """
     from visionloop.lake.erasing.tombstones import Tombstones
-    from visionloop.media.intake import list_sources
+    from visionloop.media.intake import coverage, list_sources
     from visionloop.media.known import COLUMNS, Known
 
     batches = lake.batches("files", columns=COLUMNS, version=version)
-    known = Known.read(batches, erased=Tombstones.of(lake, version=version))
+    known = Known.read(
+        batches,
+        erased=Tombstones.of(lake, version=version),
+        covers=coverage(loop.sources, lake.uri),
+    )
     return list_sources(
         loop.sources,
         known,

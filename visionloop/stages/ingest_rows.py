@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from visionloop.errors import InputError
 from visionloop.lake.erasing.tombstones import REASON, Tombstones
 from visionloop.lake.schemas import ERASED
+from visionloop.lake.storage.interface import stored_generation
 from visionloop.media import records
 from visionloop.media.holdout import HOLDOUT, RESERVED
 from visionloop.media.intake import NEW, Listing
@@ -112,6 +113,7 @@ def write_rows(ingest: Ingest, dataset: Artifact | None) -> tuple[Rows, pa.Table
     held = run.read("samples", columns=HELD)
     met = meet(ingest.files(), ingest.listing.changes, rows, _marks(ingest, rows))
     rows.decide(ids_of(held["sample_id"]), met.at_place, ids_of([]))
+    rows.name_known({file: sample for file, (sample, _) in met.renewed.items()})
     labels = labels_of(ingest, rows)
     groups = _groups(ingest, rows)
     splits, joined = records.splits_of(
@@ -127,13 +129,21 @@ def write_rows(ingest: Ingest, dataset: Artifact | None) -> tuple[Rows, pa.Table
     for some in labels:
         run.append("labels", some)
         ingest.counts["n_labels"] += some.num_rows
-    changes = Counter(ingest.listing.changes["change"].to_pylist())
-    ingest.counts.update(
-        n_holdout=Counter(splits.values())[HOLDOUT] + len(joined),
-        n_removed=changes["gone"] + changes["replaced"],
-        n_back=changes["back"],
-    )
+    ingest.counts.update(n_holdout=Counter(splits.values())[HOLDOUT] + len(joined))
+    ingest.counts.update(met.count(_opened(ingest, rows)))
     return rows, held
+
+
+def _opened(ingest: Ingest, rows: Rows) -> set[tuple[str, str]]:
+    """Return URI and stored generation of each container that was opened."""
+    if not rows.of_kind(OPENED).any():
+        return set()
+    tables = (part.rows.filter(pc.equal(part.rows["state"], OPENED)) for part in ingest.parts())
+    return {
+        (row["uri"], stored_generation(row["generation"] or ""))
+        for table in tables
+        for row in table.select(["uri", "generation"]).to_pylist()
+    }
 
 
 def _learnt_from(run: Run) -> bool:
@@ -216,7 +226,7 @@ def _write_parts(
             if held:
                 ingest.run.append(name, pa.concat_tables(held))
                 held.clear()
-        _write_metadata(ingest, sidecars, renewed, schema)
+        _write_metadata(ingest, sidecars, renewed, schema, met.narrowed)
         # A pattern that fits none of a million files makes a million flags.
         ingest.write_flags()
 
@@ -262,7 +272,11 @@ def _erased_files(part: pa.Table) -> set[tuple[str, str]]:
 
 
 def _write_metadata(
-    ingest: Ingest, new: dict[str, Sidecar], renewed: dict[str, Sidecar], schema: pa.Schema
+    ingest: Ingest,
+    new: dict[str, Sidecar],
+    renewed: dict[str, Sidecar],
+    schema: pa.Schema,
+    narrowed: Collection[str],
 ) -> None:
     """Add the metadata of new samples, and put that of known ones in the place of the old."""
     table, problems = metadata_table(new, schema)
@@ -270,11 +284,18 @@ def _write_metadata(
     ingest.flag(problems)
     if renewed:
         table, problems = metadata_table(renewed, schema)
-        ingest.flag(problems)
-        ingest.counts["n_renewed_metadata"] += table.num_rows
+        found = list(problems)
         for some in records.some_at_a_time(sorted(renewed)):
             mine = table.filter(pc.is_in(table["sample_id"], pa.array(some)))
-            ingest.run.replace("metadata", mine, records.among("sample_id", some))
+            held = ingest.run.read("metadata", where=records.among("sample_id", some))
+            mine = records.changed_metadata(mine, held, narrowed)
+            changed = set(mine["sample_id"].to_pylist())
+            # What is as it was has its flags already.
+            ingest.flag(one for one in found if one.sample_id in changed)
+            ingest.counts["n_renewed_metadata"] += len(changed)
+            if changed:
+                these = records.among("sample_id", sorted(changed))
+                ingest.run.replace("metadata", mine, these)
     new.clear()
     renewed.clear()
 
@@ -298,7 +319,9 @@ class _Dataset:
     """Writes what became of each file as Parquet, for the person who opens the run."""
 
     _NAMES = ("uri", "outcome", "reason", "sample_id", "source")
-    _SCHEMA = pa.schema(list(zip(_NAMES, [pa.string()] * 5, strict=True)))
+    _SCHEMA = pa.schema(
+        [*((name, pa.string()) for name in _NAMES), ("detail", pa.string()), ("offset", pa.int64())]
+    )
 
     def __init__(self, artifact: Artifact | None, roots: list[str]) -> None:
         self._artifact, self._roots = artifact, roots
@@ -326,6 +349,8 @@ class _Dataset:
             "reason": rows.reason.slice(start, table.num_rows).cast(pa.string()),
             "sample_id": texts_of(table["sample"]),
             "source": pa.array([self._roots[n] for n in table["source"].to_pylist()], pa.string()),
+            "detail": table["detail"],
+            "offset": table["offset"],
         }
         some = ~np.isin(kinds, (METADATA, OPENED))
         part = pa.table(columns, schema=self._SCHEMA).filter(pa.array(some))

@@ -78,7 +78,10 @@ class OpenedContainers:
             if entry.role != MEDIA or entry.reason:
                 yield entry
             elif self._tars and is_tar(entry.info.uri):
-                yield dataclasses.replace(entry, role=CONTAINER)
+                # Members are read again once their labels are wanted.
+                tagged = self._labels in ("folder", "source")
+                way = f"labels={self._labels}" if tagged else ""
+                yield _tagged(entry, way)
             elif self._video is not None and is_video(entry.info.uri):
                 yield _tagged(entry, _way(self._video))
             else:
@@ -197,8 +200,9 @@ def _way(video: VideoConfig) -> str:
 
 
 def _tagged(entry: Entry, way: str) -> Entry:
-    """Return a video as a container; read in another way it holds other samples."""
-    info = dataclasses.replace(entry.info, generation=f"{entry.info.generation};{way}")
+    """Return a file as a container; read in another way it holds something else."""
+    generation = f"{entry.info.generation};{way}" if way else entry.info.generation
+    info = dataclasses.replace(entry.info, generation=generation)
     return dataclasses.replace(entry, info=info, role=CONTAINER)
 
 
