@@ -14,7 +14,6 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import kserve
-from google.protobuf.message import DecodeError
 from kserve.errors import ModelNotFound, ModelNotReady
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as pb_grpc
@@ -177,6 +176,8 @@ class _Inference:
         raise AssertionError("abort raises")
 
     def _read(self, message: bytes, model: OnnxModel) -> Ask:
+        from google.protobuf.message import DecodeError
+
         try:
             request = pb.ModelInferRequest.FromString(message)
         except (DecodeError, RecursionError):
