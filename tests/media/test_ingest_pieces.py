@@ -411,7 +411,8 @@ def peak_of(folder: Path, n: int) -> float:
 
 
 @pytest.mark.soak
-def test_memory_grows_by_less_than_two_kilobytes_a_new_file(tmp_path: Path) -> None:
+def test_memory_of_many_new_files_is_that_of_what_is_written_at_once(tmp_path: Path) -> None:
     few, many = (peak_of(tmp_path / f"source-{n}", n) for n in (20_000, 100_000))
     print(f"{few:.0f} MiB for 20,000 new files, {many:.0f} MiB for 100,000")
-    assert (many - few) * (1 << 20) / 80_000 < 2000
+    # Up to 50,000 files wait to be written together, some 7 KiB each where each has a flag.
+    assert many - few < 400
