@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from visionloop.lake.storage import normalise
 from visionloop.media import known as files
 from visionloop.media.known import Known, Words
+from visionloop.media.listing import is_hidden
 from visionloop.media.orders import USUAL, Cutter, Piece, Work
 from visionloop.media.reading import sidecar_mark
 from visionloop.media.sources import CONTAINER, MEDIA, Entry, open_source
@@ -118,6 +120,7 @@ def list_sources(
     found = Listing(files_at=files_at)
     cutter = Cutter(sources, max(1, min(USUAL, order_size // 8)))
     places: list[Words] = []
+    opened: list[Words] = []
 
     def add(pieces: Iterator[Piece]) -> None:
         for piece in pieces:
@@ -125,6 +128,8 @@ def list_sources(
             found.few.append(piece)
             found.weight += piece.weight
             places.append(files.places_of(work.entry.info.uri for work in piece.work))
+            containers = (w.entry for w in piece.work if w.entry.role == CONTAINER)
+            opened.append(files.places_of(entry.info.uri for entry in containers))
             if sum(one.weight for one in found.few) >= order_size:
                 found.orders.append(kept.write_order(found.few))
                 found.few = []
@@ -135,8 +140,40 @@ def list_sources(
     if found.few and (found.orders or found.weight > (order_size if inline is None else inline)):
         found.orders.append(kept.write_order(found.few))
         found.few = []
-    found.changes = _changes(known, found.roots, places)
+    found.changes = _changes(known, found.roots, places, opened)
     return found
+
+
+def coverage(sources: Sequence[SourceConfig], lake: str) -> Callable[[str, str], bool]:
+    """Return what tells whether the listings cover a file that another source was first to show.
+
+    A list, a pattern in braces or a choice of frames says nothing of what it does not name.
+
+    Args:
+        sources: The sources that are listed.
+        lake: URI of the lake, whose own files are none of theirs.
+    """
+    whole = [
+        normalise(source.uri).rstrip("/")
+        for source in sources
+        if (
+            source.resolved_kind == "folder"
+            or (source.resolved_kind == "tar" and "{" not in source.uri)
+        )
+        and not (source.video and source.video.frames)
+    ]
+    roots = {normalise(source.uri) for source in sources}
+    own = normalise(lake).rstrip("/") + "/"
+
+    def covers(uri: str, source: str) -> bool:
+        if source in roots or uri.startswith(own):
+            return False
+        return any(
+            uri == root or (uri.startswith(root + "/") and not is_hidden(uri[len(root) :]))
+            for root in whole
+        )
+
+    return covers
 
 
 def count_new(
@@ -197,8 +234,7 @@ def _unknown(number: int, media: list[Entry], known: Known, counts: Counter[str]
     rows = known.find(
         files.files_of([e.info.uri for e in media], [e.info.generation for e in media])
     )
-    held = rows[rows >= 0]
-    known.seen[held] = True
+    known.seen[rows[rows >= 0]] = True
     marks = files.or_none(map(sidecar_mark, media))
     for entry, row, mark in zip(media, rows.tolist(), marks.tolist(), strict=True):
         if row < 0:
@@ -208,20 +244,28 @@ def _unknown(number: int, media: list[Entry], known: Known, counts: Counter[str]
                 yield Work(number, entry)
             continue
         state = files.STATES[known.states[row]]
-        if entry.role == CONTAINER:
-            # What a container holds is as it was when it was opened.
-            counts[KNOWN] += known.see_members(entry.info.uri, entry.info.generation)
+        if state == files.CONTAINER or entry.role == CONTAINER:
+            # What a container holds is as it was when it was opened, also where this source would
+            # not open it. A file that could not be opened before, and can now, is none yet.
+            held = known.see_members(entry.info.uri, entry.info.generation)
+            if held or state in (files.CONTAINER, files.SKIPPED):
+                counts[KNOWN] += held
+            else:
+                yield Work(number, entry)
             continue
         counts[KNOWN] += 1
         if mark and mark != int(known.sidecars[row]) and state == files.OK:
             yield Work(number, entry, only_metadata=True)
 
 
-def _changes(known: Known, roots: Iterable[str], places: list[Words]) -> pa.Table:
+def _changes(
+    known: Known, roots: Iterable[str], places: list[Words], opened: list[Words]
+) -> pa.Table:
     """Return which known files are gone, replaced or back."""
-    gone = np.flatnonzero(known.gone(roots))
+    none = known.places[:0]
+    here = np.concatenate([known.places[known.seen], *places])
+    gone = np.flatnonzero(known.gone(roots, here, np.concatenate([none, *opened])))
     back = np.flatnonzero(known.seen & ~known.live())
-    here = np.concatenate([known.places[known.seen], *places]) if len(gone) else known.places[:0]
     again = np.isin(known.places[gone], here)
     rows = np.concatenate([gone, back])
     words = np.ascontiguousarray(known.files[rows])

@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 
 from visionloop.lake.storage.interface import stored_generation
 from visionloop.media.intake import BACK
-from visionloop.media.known import CONTAINER, REMOVED, SKIPPED, Words, container_of, files_of, places_of
+from visionloop.media.known import (
+    CONTAINER,
+    REMOVED,
+    SKIPPED,
+    Words,
+    container_of,
+    files_of,
+    places_of,
+)
 from visionloop.media.outcomes import Rows
 from visionloop.media.reading import METADATA, OK, UNREADABLE, renewed_mark
 
@@ -127,10 +135,13 @@ def meet(
                 met.dropped.add(row["uri"])
             else:
                 held.append(_changed(row, file, named, marks, met))
-    # Places where something came beside what stays have nothing to change.
-    some_change = set(touched.tolist())
-    kept = [r for r, p in zip(held, places_of([r["uri"] for r in held]).tolist(), strict=True)
-            if p in some_change or r["uri"] in met.dropped]
+    # Where a file came beside rows that stay, there is nothing to write anew.
+    is_touched = np.isin(places_of(row["uri"] for row in held), touched)
+    kept = [
+        row
+        for row, one in zip(held, is_touched.tolist(), strict=True)
+        if one or row["uri"] in met.dropped
+    ]
     if (kept or met.dropped) and schema is not None:
         met.rows = pa.Table.from_pylist(kept, schema=schema)
     return met

@@ -20,7 +20,7 @@ from visionloop.lake.storage.interface import stored_generation
 from visionloop.media import records
 from visionloop.media.holdout import HOLDOUT, RESERVED
 from visionloop.media.intake import NEW, Listing
-from visionloop.media.known import files_of
+from visionloop.media.known import Words, files_of
 from visionloop.media.metadata import RESERVED as NO_METADATA
 from visionloop.media.metadata import Problem, column_name, metadata_table
 from visionloop.media.outcomes import KINDS, Rows, groups_of, ids_of, texts_of
@@ -234,7 +234,10 @@ def _write_parts(
         for part in ingest.parts(with_pictures=True):
             table, n = part.rows, part.rows.num_rows
             new = everywhere[start : start + n]
-            waiting["files"].append(records.file_rows(table, roots, ingest.now))
+            words = files_of(table["uri"].to_pylist(), table["generation"].to_pylist())
+            waiting["files"].append(
+                records.file_rows(_without(table, words, met.again), roots, ingest.now)
+            )
             if new.any():
                 mine = [groups.get(row, "") for row in range(start, start + n)]
                 waiting["samples"].append(
@@ -244,7 +247,6 @@ def _write_parts(
                     ids = table["sample"].filter(pa.array(new))
                     waiting["thumbnails"].append(records.thumbnail_rows(part.pictures, ids))
             ids_ = texts_of(table["sample"]).to_pylist()
-            words = files_of(table["uri"].to_pylist(), table["generation"].to_pylist())
             for row, sidecar in enumerate(sidecars_of(table)):
                 file = (int(words[row, 0]), int(words[row, 1]))
                 if sidecar is not None and new[row]:
@@ -263,6 +265,13 @@ def _write_parts(
     if erased:
         held = Tombstones.of(ingest.lake, version=ingest.run.base)
         ingest.run.append(ERASED, held.with_more([], erased).rows(held, ingest.now))
+
+
+def _without(part: pa.Table, words: Words, files: set[tuple[int, int]]) -> pa.Table:
+    """Return the rows of a part but those of some files, which keep the row that they have."""
+    if not files:
+        return part
+    return part.filter(pa.array([(a, b) not in files for a, b in words.tolist()], pa.bool_()))
 
 
 def _erased_files(part: pa.Table) -> set[tuple[str, str]]:
