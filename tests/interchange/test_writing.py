@@ -16,6 +16,8 @@ from tests.interchange.sets import pictures, png
 from visionloop.errors import InputError
 from visionloop.interchange.formats import FORMATS, WriteOptions, read_set, write_set
 from visionloop.interchange.records import Annotated, Box, Problems
+from visionloop.media.sources import open_source
+from visionloop.source_config import SourceConfig
 
 RECORDS = [
     Annotated("a.png", width=20, height=10, labels=("cat",), score=0.5, metadata={"iso": 100}),
@@ -48,6 +50,28 @@ def test_every_record_is_written_or_left_out_for_a_reason(
     else:
         assert made["lost"] or made["left_out"]["not_held"]
     assert len(list(read_set(name, str(tmp_path / "set")))) == made["written"]
+
+
+@pytest.mark.parametrize(("name", "kept", "told"), [("voc", 0, "boxes only"), ("folders", 1, "")])
+def test_an_export_that_holds_nothing_is_refused_and_leaves_nothing(
+    name: str, kept: int, told: str, records: list[Annotated], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="no image can be written") as refused:
+        write_set(name, records[kept : kept + 1], str(tmp_path / "set"))
+    assert told in refused.value.remedy and not (tmp_path / "set").exists()
+
+
+def test_shards_of_ours_come_in_without_what_lies_beside_them(
+    records: list[Annotated], tmp_path: Path
+) -> None:
+    write_set("webdataset", records, str(tmp_path / "set"))
+    source = SourceConfig(uri=str(tmp_path / "set"), kind="tar")
+    roles = {Path(e.info.uri).name: e.role for e in open_source(source).entries()}
+    assert roles == {
+        "000000.tar": "container",
+        "classes.txt": "labels",
+        "visionloop-export.json": "labels",
+    }
 
 
 def test_images_nobody_annotated_go_along_only_when_asked(

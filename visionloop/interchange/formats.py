@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visionloop.errors import InputError
 from visionloop.interchange.records import Annotated, Problems, Reading
+
+if TYPE_CHECKING:
+    from visionloop.interchange.writing import Holds
 
 # Each format's module, and what it is.
 FORMATS = {
@@ -138,7 +141,8 @@ def write_set(
         ``left_out``.
 
     Raises:
-        InputError: The target is not empty, or the format cannot be written so.
+        InputError: The target is not empty, the format cannot be written so, or it holds nothing
+            of what the records say.
         StorageError: It cannot be written.
     """
     from visionloop.interchange.target import Target
@@ -153,6 +157,8 @@ def write_set(
         for record, content in admission.admit(records):
             writer.add(record, content)
             written.count(record, module.HOLDS)
+        if written.records and not written.written:
+            raise _nothing_written(name, module.HOLDS, written.left_out)
         writer.finish()
         summary = {
             "format": name,
@@ -164,6 +170,21 @@ def write_set(
         }
         out.finish(summary)
     return summary
+
+
+def _nothing_written(name: str, holds: Holds, left_out: Mapping[str, int]) -> InputError:
+    told = ", ".join(f"{n:,} {reason}" for reason, n in left_out.items())
+    remedies = {
+        "not_held": f"{name} holds {'boxes' if holds.boxes else 'labels of whole images'} only: "
+        f"use {'folders, coco or table' if holds.boxes else 'coco or table'}",
+        "unannotated": "--unannotated writes images without a label, where the format can",
+    }
+    found = [remedies[reason] for reason in left_out if reason in remedies]
+    return InputError(
+        f"no image can be written: left out are {told}",
+        where=f"--format {name}",
+        remedy="; ".join(found) or "--problems FILE lists them",
+    )
 
 
 def _unique(records: Iterator[Annotated], problems: Problems) -> Iterator[Annotated]:

@@ -14,10 +14,14 @@ from visionloop.lake.storage import (
     open_storage,
     scheme_of,
 )
-from visionloop.media.sources.entries import MEDIA, Entry, Member
+from visionloop.media.sources.entries import LABELS, MEDIA, Entry, Member
 
 if TYPE_CHECKING:
     from visionloop.source_config import SourceConfig
+
+
+# What an export of ours has beside its images or shards.
+_SUMMARY, _CLASSES = "visionloop-export.json", "classes.txt"
 
 
 class FolderSource:
@@ -45,11 +49,18 @@ class FolderSource:
         files = self.storage.list(self.root)
         listed = with_roles(self.root, files, label_files=self._label_files, hidden=self._lake)
         for entry in listed:
+            if self._is_of_a_set(entry):
+                entry = replace(entry, role=LABELS, sidecars=())
             if entry.role == MEDIA and self.source.metadata == "none":
                 entry = replace(entry, sidecars=())
             if entry.role == MEDIA and self.source.labels == "folder":
                 entry = replace(entry, label=folder_label(entry.info.uri))
             yield entry
+
+    def _is_of_a_set(self, entry: Entry) -> bool:
+        name = name_of(entry.info.uri)
+        shards = self.source.resolved_kind == "tar"
+        return entry.role == MEDIA and (name == _SUMMARY or (shards and name == _CLASSES))
 
     def members(self, entry: Entry, skip: int = 0) -> Iterator[Member]:
         """A folder has no containers."""
