@@ -44,7 +44,7 @@ from PIL import (  # noqa: F401
 )
 
 from visionloop.errors import UnreadableMedia
-from visionloop.media import jpeg, sniff
+from visionloop.media import jpeg, png_text, sniff
 
 REASONS = ("empty", "not_an_image", "unsupported", "truncated", "too_large", "corrupt")
 
@@ -211,7 +211,12 @@ def _decode_stored(
             mode = {1: "grey", 3: "rgb", 4: "cmyk"}[head.components]
             return Decoded(image, width, height, "JPEG", exif, mode)
         reserve = None  # taken already: a thread takes once
-    return _decode_by_pillow(data, draft, max_pixels, reserve)
+    try:
+        return _decode_by_pillow(data, draft, max_pixels, reserve)
+    except ValueError as error:
+        if "MAX_TEXT_" not in str(error):
+            raise
+    return _decode_by_pillow(png_text.without_long_text(data), draft, max_pixels, reserve)
 
 
 def _decode_by_pillow(

@@ -11,6 +11,8 @@ import re
 import struct
 import zlib
 
+from visionloop.media import tiff
+
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # In entropy-coded JPEG data a marker is 0xFF followed by anything but a stuffed zero, a restart
 # marker or a fill byte.
@@ -74,8 +76,8 @@ def kind(data: bytes) -> str:
 def is_cut(data: bytes) -> bool:
     """Return whether an image's bytes stop before the end that its format declares.
 
-    False says that no cut was found, not that there is none: PPM and most of TIFF do not say where
-    they end; there the decoder's own complaint has to do.
+    False says that no cut was found, not that there is none: PPM does not say where it ends, nor
+    does the first page of a TIFF; there the decoder's own complaint has to do.
     """
     match kind(data):
         case "jpeg":
@@ -89,7 +91,7 @@ def is_cut(data: bytes) -> bool:
         case "bmp":
             return len(data) < _number(data, "<I", 2)
         case "tiff":
-            return not _tiff_has_directory(data)
+            return tiff.is_cut(data)
         case "jpeg2000":
             return b"\xff\xd9" not in data
         case "avif":
@@ -209,19 +211,6 @@ def png_fault(data: bytes) -> int | None:
             return None
         position = end
     return position
-
-
-def _tiff_has_directory(data: bytes) -> bool:
-    if len(data) < 16:
-        return False
-    order = "<" if data[:2] == b"II" else ">"
-    big = _number(data, order + "H", 2) == 43
-    offset = _number(data, order + ("Q" if big else "I"), 8 if big else 4)
-    width, entry = ("Q", 20) if big else ("H", 12)
-    if offset + struct.calcsize(width) > len(data):
-        return False
-    entries = _number(data, order + width, offset)
-    return offset + struct.calcsize(width) + entries * entry <= len(data)
 
 
 def _boxes_reach_end(data: bytes) -> bool:
