@@ -103,3 +103,20 @@ def test_the_command_says_what_it_did_not_take_in_and_why(
     assert cli.main([*arguments, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)["reasons"]["unreadable"]
     assert told == {"empty": {"files": 1, "first": ["none.jpg"]}}
+
+
+def test_a_repeated_line_is_counted_and_no_more_is_done_than_there_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = World(tmp_path)
+    world.photo("1.png", 1)
+    tar(world.source / "x.tar", {f"{n}.png": PICTURES[n] for n in range(4)})
+    listed = world.put("list.txt", "1.png\n./1.png\n")
+    world.settings["sources"] = [
+        {"uri": str(listed)},
+        {"uri": str(world.source / "x.tar")},
+    ]
+    assert world.ingest().n_files == 5
+    assert world.counted.metrics["n_repeated"] == 1
+    lines = capsys.readouterr().err
+    assert "ingest: 6 files" in lines and "record: 6 of 6 files" in lines

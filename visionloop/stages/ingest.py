@@ -103,7 +103,7 @@ def ingest(
         StorageError: A source may not be listed.
         VisionloopError: Files that were listed for several tasks were not examined by them.
     """
-    from visionloop.media.sources import ROW
+    from visionloop.media.sources import REPEATED, ROW
     from visionloop.progress import progress
     from visionloop.stages.ingest_listing import examine_pieces
     from visionloop.stages.ingest_rows import Ingest, write_rows
@@ -121,9 +121,11 @@ def ingest(
         with progress("ingest", total=listed.weight, unit="files") as bar:
             examine_pieces(loop, kept, listed.work(kept), bar)
             rate = bar.rate
-        work = Ingest(run, opened, loop, listed, kept)
-        rows, held = write_rows(work, files)
+        with progress("record", unit="files") as bar:
+            work = Ingest(run, opened, loop, listed, kept, bar)
+            rows, held = write_rows(work, files)
         work.counts["n_unmatched_rows"] = listed.beside.pop(ROW, 0)
+        work.counts["n_repeated"] = listed.beside.pop(REPEATED, 0)
         extras = {name: work.counts[name] for name in EXTRAS}
         per_source = _per_source(listed, rows)
         counts = _counts(per_source)
@@ -166,7 +168,8 @@ EXTRAS = {
     "n_metadata_conflict": "samples have metadata that differ by origin or do not fit their column",
     "n_path_mismatch": "samples have a path that does not fit their source's `pattern`",
     "n_unmatched_rows": "rows of tables of metadata name no file of their source",
-    "n_label_conflict": "pictures lie in folders of several classes; the first one counts",
+    "n_repeated": "lines of lists repeat an earlier one; the first one's metadata stand",
+    "n_label_conflict": "samples have a label that differs from their first one, which stays",
     "n_renewed_metadata": "known samples have new metadata, since what is said of them changed",
     "n_removed": "known files are gone or were overwritten; they are marked as removed",
     "n_back": "files that had been removed are back",

@@ -114,6 +114,7 @@ def _new_ones(
     start = 0
     for name in ingest.listing.pieces if len(holdout.ids) else ():
         proposed: list[Candidate] = []
+        ingest.bar.note(f"compares with the holdout, {start:,} files so far")
         for part in ingest.kept.read(name):
             rows = part.rows.filter(pa.array(new[start : start + part.rows.num_rows]))
             start += part.rows.num_rows

@@ -78,13 +78,15 @@ def examine_pieces(
     Raises:
         StorageError: The lake cannot be written.
     """
-    from visionloop.media.sources import Source, open_source
+    from visionloop.media.sources import CONTAINER, Source, open_source
 
     sources: dict[int, Source] = {}
     finished = kept.finished()
     before = 0
     begun = bar.done
     for piece in pieces:
+        if any(work.entry.role == CONTAINER for work in piece.work):
+            bar.total = None  # nobody knows what it holds
         if piece.name in finished:
             before += piece.weight
             bar.advance(piece.weight)

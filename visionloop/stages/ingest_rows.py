@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from visionloop.lake import Lake, Run
     from visionloop.media.metadata import Sidecar
     from visionloop.media.pieces import Part, Pieces
+    from visionloop.progress import Progress
     from visionloop.stages.artifacts import Artifact
 
 # What is written at once: so many rows of files, or so many bytes.
@@ -53,6 +54,7 @@ class Ingest:
         loop: The configuration.
         listing: What the sources hold.
         kept: What became of it.
+        bar: Shows how far it is recorded.
         now: The time of its rows, UTC.
         counts: What else is worth counting.
     """
@@ -62,6 +64,7 @@ class Ingest:
     loop: LoopConfig
     listing: Listing
     kept: Pieces
+    bar: Progress
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     counts: Counter[str] = field(default_factory=Counter)
     _flags: list[pa.Table] = field(default_factory=list)
@@ -109,6 +112,7 @@ def write_rows(ingest: Ingest, dataset: Artifact | None) -> tuple[Rows, pa.Table
             that is to group the holdout.
     """
     run, loop = ingest.run, ingest.loop
+    ingest.bar.note("reads what is known")
     rows = Rows.of(ingest.parts())
     held = run.read("samples", columns=HELD)
     met = meet(ingest.files(), ingest.listing.changes, rows, _marks(ingest, rows))
@@ -119,6 +123,7 @@ def write_rows(ingest: Ingest, dataset: Artifact | None) -> tuple[Rows, pa.Table
     splits, joined = records.splits_of(
         rows, groups, loop.holdout, records.Earlier(held, _learnt_from(run))
     )
+    ingest.bar.note("compares with the holdout")
     copies = copies_of_holdout(ingest, rows, held, splits, joined)
     # Of a new sample the split is written, of an earlier one it is changed.
     splits |= dict.fromkeys(copies, RESERVED)
@@ -129,6 +134,7 @@ def write_rows(ingest: Ingest, dataset: Artifact | None) -> tuple[Rows, pa.Table
     for some in labels:
         run.append("labels", some)
         ingest.counts["n_labels"] += some.num_rows
+        ingest.write_flags()
     ingest.counts.update(n_holdout=Counter(splits.values())[HOLDOUT] + len(joined))
     ingest.counts.update(met.count(_opened(ingest, rows)))
     return rows, held
@@ -230,6 +236,7 @@ def _write_parts(
         # A pattern that fits none of a million files makes a million flags.
         ingest.write_flags()
 
+    ingest.bar.begin(len(rows))
     with _Dataset(dataset, roots) as told:
         for part in ingest.parts(with_pictures=True):
             table, n = part.rows, part.rows.num_rows
@@ -255,6 +262,7 @@ def _write_parts(
                     renewed[speaks[file]] = sidecar
             erased |= _erased_files(table)
             told.add(table, rows, start)
+            ingest.bar.advance(n)
             start += n
             weight += part.rows.nbytes + (part.pictures.nbytes if part.pictures is not None else 0)
             n_waiting += n
