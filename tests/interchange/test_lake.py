@@ -195,6 +195,9 @@ def test_boxes_of_an_image_of_another_size_are_not_stored(lake: Lake, tmp_path: 
     assert done.labels == {"new": 1}
     assert problems.counts == {"size_mismatch": 1}
     assert [row["kind"] for row in lake.read("flags").to_pylist()] == ["size_mismatch"]
+    again, problems = bring(lake, "coco", uri)
+    assert problems.counts == {"size_mismatch": 1} and again.lake_version == done.lake_version
+    assert len(lake.read("flags")) == 1, "it is flagged once"
 
 
 def test_annotations_match_images_that_the_lake_has(lake: Lake, tmp_path: Path) -> None:

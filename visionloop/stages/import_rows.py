@@ -110,7 +110,7 @@ class LabelRows:
             return
         boxes = box_rows(record.boxes or (), scored=False)
         held = self._objects.get(sample_id)
-        if held is not None and _same(boxes, held["boxes"]):
+        if held is not None and same_boxes(boxes, held["boxes"]):
             self._imported.boxes["same"] += 1
             return
         if held is not None and not self._gives_way(held):
@@ -267,7 +267,9 @@ def box_rows(boxes: Sequence[Box], *, scored: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def _same(boxes: list[dict[str, Any]], held: list[dict[str, Any]]) -> bool:
+def same_boxes(boxes: Sequence[Mapping[str, Any]], held: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether boxes are those that the lake holds, in whatever order."""
+
     def told(row: Mapping[str, Any]) -> tuple[Any, ...]:
         numbers = [row[side] for side in ("x_min", "y_min", "x_max", "y_max")]
         scores = np.asarray(row["scores"] or (), np.float32).tolist()

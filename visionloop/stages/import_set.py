@@ -276,7 +276,7 @@ def _write(
     else:
         run.append("labels", labels.table())
     odd = labels.odd + metadata_rows(run, known, imported)
-    run.append("flags", _of_import(flag_rows(odd, now)))
+    run.append("flags", _not_flagged(run, _of_import(flag_rows(odd, now))))
 
 
 def _known(record: Annotated, how: Importing) -> dict[str, Any]:
@@ -287,6 +287,21 @@ def _known(record: Annotated, how: Importing) -> dict[str, Any]:
     if len(record.labels) > 1 and not how.model:
         more.setdefault("labels", list(record.labels))
     return more
+
+
+def _not_flagged(run: Run, flags: pa.Table) -> pa.Table:
+    """Return those of some flags that the lake does not have: the same set may come again."""
+    import pyarrow as pa
+
+    from visionloop.media.records import among, some_at_a_time
+
+    columns = ["subject", "kind", "evidence"]
+    held: set[tuple[str, ...]] = set()
+    for some in some_at_a_time(flags["subject"].to_pylist()):
+        rows = run.read("flags", columns=columns, where=among("subject", some)).to_pylist()
+        held |= {tuple(row[name] for name in columns) for row in rows}
+    found = zip(*(flags[name].to_pylist() for name in columns), strict=True)
+    return flags.filter(pa.array([one not in held for one in found], pa.bool_()))
 
 
 def _of_import(flags: pa.Table) -> pa.Table:

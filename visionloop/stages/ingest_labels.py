@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from visionloop.errors import InputError
-from visionloop.labeling.answers import DETECTION, latest_boxes, latest_labels
+from visionloop.labeling.answers import DETECTION, latest_answers, latest_boxes
 from visionloop.lake.storage import name_of
 from visionloop.media.metadata import Problem
 from visionloop.media.outcomes import ids_of, texts_of
 from visionloop.media.records import among, rows_of, some_at_a_time
+from visionloop.stages.import_rows import IMPORT, same_boxes
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # What is said of each sample: its label, its boxes, and who said it.
 Brought = dict[str, dict[str, Any]]
+# The rows of `labels` that count, by sample.
+Answers = dict[str, Mapping[str, Any]]
 # So many labels are objects at a time.
 _SOME = 50_000
 
@@ -66,20 +69,35 @@ def _conflicts(rows: Rows, differing: Iterable[tuple[int, int]]) -> Iterator[Pro
 
 
 def _without_any(ingest: Ingest, brought: Brought) -> pa.Table:
-    """Return the rows of those of some labels whose samples have none yet."""
-    labelled, looked_at = _answered(ingest, brought)
-    rows = []
+    """Return the rows of those of some labels whose samples have none yet.
+
+    Where an earlier ingest or import brought another one, that one stays and the sample is flagged.
+    What somebody has said since is not asked about again.
+    """
+    answers, objects = _answered(ingest, brought)
+    rows, odd = [], []
     for sample_id, told in sorted(brought.items()):
         row = {
             "sample_id": sample_id,
             "annotator": told["annotator"],
-            "origin": "import",
+            "origin": IMPORT,
             "created_at": ingest.now,
         }
-        if told["label"] is not None and sample_id not in labelled:
-            rows.append({**row, "task": ingest.loop.task, "label": told["label"]})
-        if told.get("boxes") is not None and sample_id not in looked_at:
-            rows.append({**row, "task": DETECTION, "boxes": told["boxes"]})
+        if told["label"] is not None:
+            if (held := answers.get(sample_id)) is None:
+                rows.append({**row, "task": ingest.loop.task, "label": told["label"]})
+            elif held["origin"] == IMPORT and held["label"] != told["label"]:
+                odd.append((sample_id, told, repr(told["label"]), repr(held["label"])))
+        if told.get("boxes") is not None:
+            if (held := objects.get(sample_id)) is None:
+                rows.append({**row, "task": DETECTION, "boxes": told["boxes"]})
+            elif held["origin"] == IMPORT and not same_boxes(told["boxes"], held["boxes"]):
+                n, before = len(told["boxes"]), len(held["boxes"])
+                odd.append((sample_id, told, f"{n} boxes", f"other {before} boxes"))
+    ingest.flag(
+        Problem(one, "label_conflict", f"{told['annotator']} says {new}, and {old} stays")
+        for one, told, new, old in odd
+    )
     return rows_of("labels", rows)
 
 
@@ -148,18 +166,19 @@ def _places(ingest: Ingest, rows: Rows) -> Iterator[tuple[str, str]]:
         yield from zip(table["uri"].to_pylist(), texts_of(table["sample"]).to_pylist(), strict=True)
 
 
-def _answered(ingest: Ingest, samples: Iterable[str]) -> tuple[set[str], set[str]]:
-    """Return which of some samples have a label, and in which somebody has looked for objects.
+def _answered(ingest: Ingest, samples: Iterable[str]) -> tuple[Answers, Answers]:
+    """Return the row that counts of each of some samples that has a label, and of objects.
 
     One that was skipped has no label.
     """
-    labelled: set[str] = set()
-    looked_at: set[str] = set()
+    answers: Answers = {}
+    objects: Answers = {}
     for some in some_at_a_time(sorted(samples)):
         held = ingest.run.read("labels", where=among("sample_id", some)).to_pylist()
-        labelled.update(latest_labels(held, ingest.loop.task))
-        looked_at.update(latest_boxes(held))
-    return labelled, looked_at
+        found = latest_answers(held, ingest.loop.task)
+        answers |= {one: row for one, row in found.items() if row["label"] is not None}
+        objects |= latest_boxes(held)
+    return answers, objects
 
 
 def _class_of(label: str | None, classes: list[str]) -> str | None:
