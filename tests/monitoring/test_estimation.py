@@ -213,6 +213,17 @@ def test_a_class_that_the_holdout_never_saw_predicted_is_refused() -> None:
     assert not placed.inside
 
 
+def test_many_classes_are_no_reason_to_refuse_and_lost_confidence_is() -> None:
+    draw = rng(2)
+    sure = draw.uniform(0.3, 1, 3000)
+    p = draw.dirichlet(np.full(400, 0.05), 3000) * (1 - sure[:, None])
+    p[np.arange(3000), draw.integers(0, 400, 3000)] += sure
+    said = p.astype(np.float32)
+    assert place_probabilities(said[:2000], said[2000:], THRESHOLDS).inside
+    flat = (0.4 * said[2000:] + 0.6 / 400).astype(np.float32)
+    assert not place_probabilities(said[:2000], flat, THRESHOLDS).inside
+
+
 def test_windows_alike_are_told_apart_no_more_often_than_the_level_says() -> None:
     alarms, n = 0, 150
     for seed in range(n):

@@ -19,7 +19,7 @@ from visionloop.training.calibration import fit_temperature
 METHODS = ("none", "temperature", "isotonic")
 FOLDS = 5
 # Numbers of the holdout's probabilities that a temperature is fitted on: it is one parameter.
-_FIT_NUMBERS = 1_000_000
+_FIT_NUMBERS = 300_000
 _TINY = 1e-7
 
 Probabilities = NDArray[np.floating]
