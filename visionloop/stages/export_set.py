@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # What the parts of a lake are called by those who train on a set.
 SPLITS = {"pool": "train", "holdout": "val"}
 _BATCH = 10_000
+_NO_NAME = re.compile(r"[/\\\x00-\x1f\x7f\x85\u2028\u2029]|(?<=\A[A-Za-z]):")
 
 
 @dataclass(frozen=True)
@@ -331,9 +333,8 @@ def file_name(sample: Mapping[str, Any]) -> str:
     from visionloop.interchange.places import IMAGES, suffix
     from visionloop.lake.storage import name_of
 
-    found = (
-        name_of(sample["source_uri"] or sample["uri"] or "").replace("/", "_").replace("\0", "_")
-    )
+    # A line break ends a line of a list; with a backslash or a drive no tar's member is read.
+    found = _NO_NAME.sub("_", name_of(sample["source_uri"] or sample["uri"] or ""))
     name = found or str(sample["sample_id"])
     if suffix(name) in IMAGES:
         return name
