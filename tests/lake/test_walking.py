@@ -67,6 +67,8 @@ def test_a_link_back_up_ends_and_a_pipe_is_left_out(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     names = [local_path(info.uri).name for info in FileStorage().list(str(tmp_path))]
     assert names == ["1.png", "lost.png"]
+    below = [local_path(info.uri).name for info in FileStorage().list(str(tmp_path / "a"))]
+    assert below == ["1.png"]
 
 
 def listed_at_peak(folder: Path, folders: int, files: int) -> float:

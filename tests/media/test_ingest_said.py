@@ -120,3 +120,13 @@ def test_a_repeated_line_is_counted_and_no_more_is_done_than_there_is(
     assert world.counted.metrics["n_repeated"] == 1
     lines = capsys.readouterr().err
     assert "ingest: 6 files" in lines and "record: 6 of 6 files" in lines
+
+
+def test_groups_without_room_in_the_holdout_are_counted(tmp_path: Path) -> None:
+    world = World(tmp_path, pattern="{camera}/{}")
+    for number in range(12):
+        world.photo(f"{'ab'[number % 2]}/{number}.png", number)
+    world.photo("single.png", 20)
+    world.settings["holdout"] = {"group_by": "camera", "fraction": 0.1}
+    world.ingest()
+    assert world.counted.metrics["n_unjudged_groups"] == 2

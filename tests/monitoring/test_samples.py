@@ -191,6 +191,15 @@ def test_an_unreadable_file_is_counted_with_its_reason_and_again_when_it_changed
     assert intake.check().states["unreadable"] == 1
 
 
+def test_a_note_among_photographs_is_unreadable_and_not_flagged_as_a_broken_one() -> None:
+    intake = Intake()
+    intake.add("README.txt", b"what these are")
+    intake.add("a.jpg", b"what these are")
+    checked = intake.check()
+    assert checked.states["unreadable"] == 2
+    assert [flag["subject"] for flag in flags(checked, "unreadable")] == ["a.jpg"]
+
+
 def test_a_sample_without_measures_stays_unchecked() -> None:
     intake = Intake()
     sample = intake.add("a.png", png(1))

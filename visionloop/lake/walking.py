@@ -8,6 +8,7 @@ import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import IO
 from urllib.parse import quote, unquote_to_bytes
 
@@ -16,7 +17,7 @@ IN_MEMORY = 100_000
 
 
 def walk(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the files below a folder in the order of their URIs, links followed.
+    """Yield the files below a folder in the order of their URIs, links followed but for those up.
 
     Memory holds the names of the folders between the root and the file at hand, of each at most
     `IN_MEMORY`, and two numbers for each folder that was visited.
@@ -31,7 +32,9 @@ def walk(folder: str) -> Iterator[tuple[str, os.stat_result]]:
     Raises:
         OSError: A folder cannot be read. What is removed while it is walked is left out.
     """
-    yield from _below(folder, folder, set())
+    # A link up to a folder above would bring in what is no part of this one.
+    above = (os.stat(parent) for parent in Path(os.path.realpath(folder)).parents)
+    yield from _below(folder, folder, {(held.st_dev, held.st_ino) for held in above})
 
 
 def _below(

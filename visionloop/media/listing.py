@@ -22,6 +22,9 @@ from visionloop.media.sources.entries import HIDDEN, LABELS, MEDIA, SIDECAR, Ent
 
 # Endings of metadata files that are named after an image, the most telling one first.
 SIDECARS = (".json", ".yaml", ".yml")
+# By their names no images: notes, tables, and what editors of photographs leave beside them.
+_NO_IMAGES = (".txt", ".md", ".csv", ".jsonl", ".parquet", ".xmp", ".xml", ".log", ".ini", ".html")
+_NO_IMAGES += (*SIDECARS, ".pdf", ".tsv", ".xlsx", ".docx", ".db", ".py", ".sh", ".toml", ".lst")
 _LEFT_BEHIND = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 # Files that wait for one that may still get a sidecar; beyond it the others go before that one.
 _HELD = 1000
@@ -140,6 +143,13 @@ def _match(sidecar: _Held, image: _Held) -> None:
     ending = sidecar.info.uri[len(sidecar.names) :].lower()
     image.sidecars.append((rank + SIDECARS.index(ending), sidecar.info))
     sidecar.is_sidecar = True
+
+
+def is_no_image(uri: str, reason: str) -> bool:
+    """Return whether a file that is unreadable for some reason never meant to be an image."""
+    name = uri.rpartition("/")[2].lower()
+    named = name.endswith(_NO_IMAGES) or name in ("readme", "license", "makefile")
+    return named and reason in ("not_an_image", "unsupported", "empty")
 
 
 def is_hidden(path: str) -> bool:

@@ -14,6 +14,7 @@ from datetime import datetime
 import numpy as np
 import pyarrow as pa
 
+from visionloop.media.listing import is_no_image
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.findings import Findings
 from visionloop.monitoring.metadata import metadata_problems
@@ -134,6 +135,8 @@ def _check_files(
         else:
             said = reasons[found.row]
             findings.check(found.subject, found.generation, "unreadable")
+            if is_no_image(found.subject, said["reason"] or ""):
+                continue  # a note among photographs is no broken one
             findings.flag(
                 found.subject,
                 "unreadable",

@@ -162,6 +162,8 @@ EXTRAS = {
     "n_holdout": "samples were put into the holdout",
     "n_without_group": "new samples have nothing in `holdout.group_by`; each is its own group",
     "n_holdout_copy": "samples show a picture of the holdout again; they are reserved",
+    "n_unjudged_groups": "groups came and none is in the holdout, which has no room for a whole "
+    "one: raise holdout.fraction or max_samples",
     "n_labels": "labels were imported",
     "n_unknown_labels": "rows of labels name no known file",
     "n_bad_sidecar": "sidecars could not be read; their images stay, without metadata",

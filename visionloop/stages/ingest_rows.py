@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from visionloop.errors import InputError
 from visionloop.lake.erasing.tombstones import REASON, Tombstones
 from visionloop.lake.schemas import ERASED
 from visionloop.lake.storage.interface import stored_generation
@@ -21,13 +20,13 @@ from visionloop.media import records
 from visionloop.media.holdout import HOLDOUT, RESERVED
 from visionloop.media.intake import NEW, Listing
 from visionloop.media.known import Words, files_of
-from visionloop.media.metadata import RESERVED as NO_METADATA
-from visionloop.media.metadata import Problem, column_name, metadata_table
-from visionloop.media.outcomes import KINDS, Rows, groups_of, ids_of, texts_of
+from visionloop.media.metadata import Problem, metadata_table
+from visionloop.media.outcomes import KINDS, Rows, ids_of, texts_of
 from visionloop.media.parts import sidecars_of
 from visionloop.media.places import Met, meet
 from visionloop.media.reading import METADATA, OPENED
 from visionloop.stages.ingest_copies import copies_of_holdout
+from visionloop.stages.ingest_groups import count_unjudged, groups_of_rows
 from visionloop.stages.ingest_labels import labels_of
 from visionloop.stages.ingest_places import change_samples, settle_places
 
@@ -119,10 +118,12 @@ def write_rows(ingest: Ingest, dataset: Artifact | None) -> tuple[Rows, pa.Table
     rows.decide(ids_of(held["sample_id"]), met.at_place, ids_of([]))
     rows.name_known({file: sample for file, (sample, _) in met.renewed.items()})
     labels = labels_of(ingest, rows)
-    groups = _groups(ingest, rows)
+    groups = groups_of_rows(ingest, rows, _metadata_schema(run).names)
     splits, joined = records.splits_of(
         rows, groups, loop.holdout, records.Earlier(held, _learnt_from(run))
     )
+    drawn = {one for one, split in splits.items() if split == HOLDOUT} | set(joined)
+    count_unjudged(ingest, rows, groups, held, drawn)
     ingest.bar.note("compares with the holdout")
     copies = copies_of_holdout(ingest, rows, held, splits, joined)
     # Of a new sample the split is written, of an earlier one it is changed.
@@ -156,39 +157,6 @@ def _learnt_from(run: Run) -> bool:
     """Return whether a sample of the pool may have been seen by a person or a model already."""
     tables = ("selections", "label_requests", "training_sets")
     return any(run.read(name, columns=["sample_id"]).num_rows for name in tables)
-
-
-def _groups(ingest: Ingest, rows: Rows) -> dict[int, str]:
-    """Return the group of each row that has one, and count the new samples that have none.
-
-    Raises:
-        InputError: Nothing has the column that is to group the holdout.
-    """
-    told, new = ingest.loop.holdout, np.flatnonzero(rows.of_kind(NEW)).tolist()
-    if not told.group_by or not len(rows):
-        return {}
-    column = column_name(told.group_by)
-    groups = {row: one for row, one in enumerate(groups_of(ingest.parts(), column)) if one}
-    without = sum(row not in groups for row in new)
-    if without and without == len(new) and told.fraction:
-        columns = {*rows.types, *_metadata_schema(ingest.run).names} - NO_METADATA
-        if column not in columns:
-            raise _no_such_group(told.group_by, sorted(columns))
-    ingest.counts["n_without_group"] += without
-    return groups
-
-
-def _no_such_group(group_by: str, columns: list[str]) -> InputError:
-    from visionloop.validation import nearest
-
-    return InputError(
-        f"no image has metadata `{group_by}`{nearest(group_by, columns)}, and without it the "
-        "holdout would be drawn by single images",
-        where="holdout.group_by",
-        remedy=f"Name one of {', '.join(columns[:20])}, or leave group_by out"
-        if columns
-        else "Give the images metadata (see docs/ingest.md), or leave group_by out",
-    )
 
 
 def _metadata_schema(run: Run) -> pa.Schema:

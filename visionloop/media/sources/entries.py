@@ -15,7 +15,7 @@ REPEATED, ROW = "repeated", "row"
 # Between a container's URI and the name of what it holds: `gs://b/000.tar!/cat/1.jpg`.
 INSIDE = "!/"
 # Between the marks of what speaks of a file and of what once did, see `sidecar_mark`.
-SILENT = " ;; "
+SILENT = "; ;; "
 
 
 @dataclass(frozen=True, slots=True)
