@@ -31,7 +31,9 @@ def known(*rows: tuple[str, str, str], **options: bool) -> Known:
     """Files by URI, generation and state."""
     columns = dict(zip(COLUMNS[:3], map(list, zip(*rows, strict=True)), strict=True))
     n = len(rows)
-    table = pa.table(columns | {"sidecar": [None] * n, "source": ["file:///s"] * n})
+    table = pa.table(
+        columns | {"sidecar": [None] * n, "source": ["file:///s"] * n, "size": [1] * n}
+    )
     return Known.read(table.to_batches(max_chunksize=2), **options)
 
 

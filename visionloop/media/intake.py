@@ -6,20 +6,21 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from visionloop.lake.storage import normalise
+from visionloop.lake.storage import normalise, scheme_of
 from visionloop.media import known as files
 from visionloop.media.known import Known, Words
 from visionloop.media.listing import is_hidden
 from visionloop.media.orders import USUAL, Cutter, Piece, Work
 from visionloop.media.reading import sidecar_mark
-from visionloop.media.sources import CONTAINER, MEDIA, Entry, open_source
+from visionloop.media.sources import CONTAINER, INSIDE, MEDIA, Entry, open_source
 
 if TYPE_CHECKING:
     from visionloop.config import SourceConfig
@@ -231,9 +232,7 @@ def scan(
 
 
 def _unknown(number: int, media: list[Entry], known: Known, counts: Counter[str]) -> Iterator[Work]:
-    rows = known.find(
-        files.files_of([e.info.uri for e in media], [e.info.generation for e in media])
-    )
+    media, rows = _as_they_are(media, known)
     known.seen[rows[rows >= 0]] = True
     marks = files.or_none(map(sidecar_mark, media))
     for entry, row, mark in zip(media, rows.tolist(), marks.tolist(), strict=True):
@@ -256,6 +255,38 @@ def _unknown(number: int, media: list[Entry], known: Known, counts: Counter[str]
         counts[KNOWN] += 1
         if mark and mark != int(known.sidecars[row]) and state == files.OK:
             yield Work(number, entry, only_metadata=True)
+
+
+def _as_they_are(media: list[Entry], known: Known) -> tuple[list[Entry], NDArray[np.intp]]:
+    """Return files with their rows among the known ones, -1 where they are not known.
+
+    A disk tells when a file was changed, not whether: programs that copy set the time back. One
+    that has another size than at that time is another file, and its generation says so.
+    """
+    rows = _rows(media, known)
+    sizes = files.sizes_of(entry.info.size for entry in media)
+    held = known.sizes[rows] if len(known) else sizes
+    others = [
+        place
+        for place in np.flatnonzero(
+            (rows >= 0) & (held != files.NO_SIZE) & (held != sizes)
+        ).tolist()
+        if scheme_of(media[place].info.uri) == "file" and INSIDE not in media[place].info.uri
+    ]
+    if others:
+        media = list(media)
+        for place in others:
+            info = media[place].info
+            info = replace(info, generation=f"{info.generation};size={info.size}")
+            media[place] = replace(media[place], info=info)
+        rows[others] = _rows([media[place] for place in others], known)
+    return media, rows
+
+
+def _rows(media: list[Entry], known: Known) -> NDArray[np.intp]:
+    return known.find(
+        files.files_of([e.info.uri for e in media], [e.info.generation for e in media])
+    )
 
 
 def _changes(

@@ -21,7 +21,9 @@ from visionloop.media.sources.entries import INSIDE, SILENT
 # States of a row of `files`, as numbers.
 OK, UNREADABLE, REMOVED, CONTAINER, SKIPPED = "ok", "unreadable", "removed", "container", "skipped"
 STATES = (OK, UNREADABLE, REMOVED, CONTAINER, SKIPPED)
-COLUMNS = ["uri", "generation", "state", "sidecar", "source"]
+COLUMNS = ["uri", "generation", "state", "sidecar", "source", "size"]
+
+NO_SIZE = 2**32 - 1
 
 Words = NDArray[np.uint64]
 
@@ -47,6 +49,11 @@ def places_of(uris: Iterable[str]) -> Words:
     return words_of(uris)[:, 0]
 
 
+def sizes_of(sizes: Iterable[int | None]) -> NDArray[np.uint32]:
+    """Return the lower half of each size, uint32 [n], `NO_SIZE` for none."""
+    return np.array([NO_SIZE if size is None else size % NO_SIZE for size in sizes], np.uint32)
+
+
 def container_of(uri: str) -> str:
     """Return the URI of the container that a file lies in, empty where it lies in none."""
     return uri.partition(INSIDE)[0] if INSIDE in uri else ""
@@ -63,6 +70,7 @@ class Known:
         sidecars: uint64 [n]: of the sidecars that were read with it, 0 for none.
         states: uint8 [n]: places in `STATES`.
         sources: int16 [n]: numbers of the roots.
+        sizes: uint32 [n]: bytes of the file, see `sizes_of`.
         roots: The roots by number.
         covered: bool [n]: whether a complete listing of this ingest covers the file, though it was
             found through another source.
@@ -76,6 +84,7 @@ class Known:
     sidecars: Words
     states: NDArray[np.uint8]
     sources: NDArray[np.int16]
+    sizes: NDArray[np.uint32]
     roots: dict[str, int]
     covered: NDArray[np.bool_]
     seen: NDArray[np.bool_]
@@ -102,7 +111,7 @@ class Known:
         parts: list[tuple[NDArray[Any], ...]] = []
         roots: dict[str, int] = {}
         for batch in batches:
-            uris, generations, states, sidecars, sources = (
+            uris, generations, states, sidecars, sources, sizes = (
                 batch.column(name).to_pylist() for name in COLUMNS
             )
             codes = np.array([STATES.index(state) for state in states], np.uint8)
@@ -114,6 +123,7 @@ class Known:
                     or_none((sidecar or "").partition(SILENT)[0] for sidecar in sidecars),
                     codes,
                     np.array([roots.setdefault(s or "", len(roots)) for s in sources], np.int16),
+                    sizes_of(sizes),
                     np.fromiter(map(covers, uris, sources), bool, len(uris)),
                 )
             )
@@ -125,7 +135,7 @@ class Known:
         )
         parts.clear()
         order = np.argsort(columns[0][:, 0], kind="stable")
-        files, places, containers, sidecars_, codes_, sources_, covered = (
+        files, places, containers, sidecars_, codes_, sources_, sizes_, covered = (
             c[order] for c in columns
         )
         return cls(
@@ -135,6 +145,7 @@ class Known:
             sidecars_,
             codes_,
             sources_,
+            sizes_,
             roots,
             covered,
             np.zeros(len(order), bool),
@@ -249,5 +260,5 @@ def or_none(texts: Iterable[str]) -> Words:
 
 def _empty() -> list[NDArray[Any]]:
     word = np.zeros(0, np.uint64)
-    small = np.zeros(0, np.uint8), np.zeros(0, np.int16), np.zeros(0, bool)
+    small = [np.zeros(0, kind) for kind in (np.uint8, np.int16, np.uint32, bool)]
     return [word.reshape(0, 2), word, word, word, *small]
