@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import time
@@ -21,31 +22,42 @@ _LONG = 20.0
 _RECALL = 0.99
 
 
-def speed_rows(*, quick: bool) -> list[Row]:
-    """Measure every case."""
+def speed_cases(*, quick: bool) -> dict[str, Callable[[], list[Row]]]:
+    """Return what measures each group of cases, by its name."""
     if quick:
-        return [
-            *k_center_rows("clustered", clustered(50_000, 128), 500),
-            *typicality_rows("spread", spread(25_000, 64), 20),
-            *pair_rows("clustered", with_near_copies(clustered(20_000, 64)), 0.97),
-            *shard_rows(clustered(60_000, 64), 200, 4),
-            *memory_rows(60_000, 256, 200),
-            *device_rows(clustered(60_000, 128), 200),
-        ]
-    rows = [
-        *k_center_rows("clustered", clustered(100_000, 128), 1000, scikit=True),
-        *k_center_rows("spread", spread(200_000, 256), 1000),
-    ]
-    for name, make in (("clustered", clustered), ("spread", spread)):
-        rows += typicality_rows(name, make(100_000, 128), 20)
-        rows += pair_rows(name, with_near_copies(make(100_000, 128)), 0.97)
-    rows += memory_rows(1_000_000, 512, 1000)
-    x = clustered(1_000_000, 512)
-    rows += shard_rows(x, 1000, 16)
-    rows += device_rows(x, 1000)
-    rows += k_center_rows("clustered", x, 1000, goals=(8.0, 10.0, 5.0))
-    rows += k_center_rows("clustered", x, 5000, goals=(25.0, None, None), mundig=False)
-    return rows
+        return {
+            "k-center": lambda: k_center_rows("clustered", clustered(50_000, 128), 500),
+            "typicality": lambda: typicality_rows("spread", spread(25_000, 64), 20),
+            "pairs": lambda: pair_rows("clustered", with_near_copies(clustered(20_000, 64)), 0.97),
+            "shards": lambda: shard_rows(clustered(60_000, 64), 200, 4),
+            "memory": lambda: memory_rows(60_000, 256, 200),
+            "accelerator": lambda: device_rows(clustered(60_000, 128), 200),
+        }
+    made = {"clustered": clustered, "spread": spread}
+    million = functools.cache(lambda: clustered(1_000_000, 512))
+    return {
+        "k-center": lambda: [
+            *k_center_rows("clustered", clustered(100_000, 128), 1000, scikit=True),
+            *k_center_rows("spread", spread(200_000, 256), 1000),
+        ],
+        "typicality": lambda: [
+            row
+            for name, make in made.items()
+            for row in typicality_rows(name, make(100_000, 128), 20)
+        ],
+        "pairs": lambda: [
+            row
+            for name, make in made.items()
+            for row in pair_rows(name, with_near_copies(make(100_000, 128)), 0.97)
+        ],
+        "memory": lambda: memory_rows(1_000_000, 512, 1000),
+        "shards": lambda: shard_rows(million(), 1000, 16),
+        "accelerator": lambda: device_rows(million(), 1000),
+        "k-center at a million": lambda: [
+            *k_center_rows("clustered", million(), 1000, goals=(8.0, 10.0, 5.0)),
+            *k_center_rows("clustered", million(), 5000, goals=(25.0, None, None), mundig=False),
+        ],
+    }
 
 
 def k_center_rows(
