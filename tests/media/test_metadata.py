@@ -12,14 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionloop.media.metadata import (
-    MAX_COLUMNS,
     MAX_SIDECAR_BYTES,
     RESERVED,
     capture_time,
     column_name,
     metadata_table,
     parse_sidecar,
+    sidecar_of,
 )
+from visionloop.media.metadata_room import MAX_COLUMNS, MAX_OWN_COLUMNS
+from visionloop.media.records import metadata_schema
 
 EMPTY = pa.schema([("sample_id", pa.string()), ("raw", pa.string())])
 
@@ -138,9 +140,30 @@ def test_not_a_number_is_no_value() -> None:
 
 
 def test_columns_end_somewhere() -> None:
-    rows, problems = table({f"k{i:04d}": i for i in range(MAX_COLUMNS + 3)})
+    every = sidecar_of({f"k{i:04d}": i for i in range(MAX_COLUMNS + 3)})
+    rows, problems = metadata_table({"s": every}, EMPTY)
     assert rows.num_columns == MAX_COLUMNS + 2
-    assert len(problems) == 3 and "no room" in problems[0]
+    assert len(problems) == 3 and "no room" in problems[0].detail
+
+
+def test_one_file_does_not_take_the_room_of_all_others() -> None:
+    many = {f"a{i:04d}": i for i in range(MAX_OWN_COLUMNS + 1)}
+    rows, problems = table(many, {"when": "2026-03-02"})
+    assert rows.column_names == ["sample_id", "raw", "when"]
+    assert problems == [f"s0 bad_sidecar: 201 values, more than {MAX_OWN_COLUMNS}"]
+    assert json.loads(rows["raw"][0].as_py()) == many
+
+
+def test_columns_of_most_images_come_first_where_there_is_no_room_for_all() -> None:
+    odd = [{f"a{i}_{k:03d}": k for k in range(150)} for i in range(4)]
+    usual = [{"weather": "rain", "when": "2026-03-02"}] * 3
+    rows, problems = table(*odd, *usual)
+    assert rows.num_columns == MAX_COLUMNS + 2
+    assert rows["weather"].to_pylist() == [None] * 4 + ["rain"] * 3
+    assert len(problems) == 600 + 2 - MAX_COLUMNS
+    assert not [told for told in problems if "'w" in told]
+    types = {name: {"number": 1} for one in odd for name in one} | {"weather": {"text": 3}}
+    assert "weather" in metadata_schema(types, EMPTY).names
 
 
 def test_the_time_of_capture_is_found_under_its_usual_names() -> None:

@@ -170,3 +170,16 @@ def _offset(text: str) -> timezone | None:
         return None
     shift = timedelta(hours=int(found[2]), minutes=int(found[3]))
     return timezone(-shift if found[1] == "-" else shift)
+
+
+def same_moment(a: datetime, b: datetime, *, zoned: bool) -> bool:
+    """Return whether two times of capture are one, to the second.
+
+    Args:
+        a: A time, UTC.
+        b: A time, UTC.
+        zoned: Whether the second one's offset from UTC was written down. Where it was not, it may
+            differ by what time zones do: quarters of an hour, up to 14 hours.
+    """
+    seconds = round(abs((a - b).total_seconds()))
+    return seconds <= 1 or (not zoned and seconds <= 14 * 3600 and seconds % 900 in (0, 1, 899))

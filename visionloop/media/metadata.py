@@ -14,6 +14,7 @@ import json
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -26,9 +27,9 @@ import pyarrow as pa
 from visionloop.documents import parse_document
 from visionloop.errors import InputError
 from visionloop.lake.schemas import TIME
+from visionloop.media.metadata_room import MAX_COLUMNS, MAX_OWN_COLUMNS, with_room
 
 MAX_SIDECAR_BYTES = 1 << 20
-MAX_COLUMNS = 500
 
 # Columns of the table that are no metadata.
 RESERVED = frozenset({"sample_id", "raw", "round_id", "run_id"})
@@ -129,6 +130,9 @@ def parse_sidecar(data: bytes, *, yaml: bool = False) -> Sidecar:
     if not isinstance(content, dict):
         return Sidecar(raw, {}, f"a {form} {type(content).__name__} instead of an object")
     found = sidecar_of(content, None if yaml else raw)
+    if len(found.values) > MAX_OWN_COLUMNS:
+        problem = f"{len(found.values):,} values, more than {MAX_OWN_COLUMNS}"
+        return Sidecar(found.raw or raw, {}, problem)
     return replace(found, raw=found.raw or raw)
 
 
@@ -253,19 +257,6 @@ def capture_time(sidecar: Sidecar) -> datetime | None:
     return None
 
 
-def same_moment(a: datetime, b: datetime, *, zoned: bool) -> bool:
-    """Return whether two times of capture are one, to the second.
-
-    Args:
-        a: A time, UTC.
-        b: A time, UTC.
-        zoned: Whether the second one's offset from UTC was written down. Where it was not, it may
-            differ by what time zones do: quarters of an hour, up to 14 hours.
-    """
-    seconds = round(abs((a - b).total_seconds()))
-    return seconds <= 1 or (not zoned and seconds <= 14 * 3600 and seconds % 900 in (0, 1, 899))
-
-
 def column_type(types: Iterable[str]) -> pa.DataType:
     """Return the type of a column whose values have some types: text where they are of several."""
     return _TYPES[_one_of(types)]
@@ -304,18 +295,19 @@ def metadata_table(
         "sample_id": pa.array(ids, pa.string()),
         "raw": pa.array([sidecars[i].raw for i in ids], pa.string()),
     }
-    room = MAX_COLUMNS - len(held)
-    for column in sorted({name for i in ids for name in sidecars[i].values}):
+    counts = Counter(name for i in ids for name in sidecars[i].values)
+    added = with_room(
+        {name: n for name, n in counts.items() if name not in held}, MAX_COLUMNS - len(held)
+    )
+    for column in sorted(counts):
         given = [sidecars[i].values.get(column) for i in ids]
-        if column not in held:
-            if room <= 0:
-                problems += [
-                    Problem(i, "metadata_conflict", f"no room for column {column!r}")
-                    for i, value in zip(ids, given, strict=True)
-                    if value is not None
-                ]
-                continue
-            room -= 1
+        if column not in held and column not in added:
+            problems += [
+                Problem(i, "metadata_conflict", f"no room for column {column!r}")
+                for i, value in zip(ids, given, strict=True)
+                if value is not None
+            ]
+            continue
         type_ = held.get(column) or _common_type(value for value in given if value is not None)
         cells = []
         for sample_id, value in zip(ids, given, strict=True):

@@ -23,7 +23,8 @@ from visionloop.lake.archive_storage import temporary
 from visionloop.lake.schemas import TIME
 from visionloop.lake.storage import FileInfo, StorageError, join, normalise
 from visionloop.media.csv_table import CsvTable
-from visionloop.media.metadata import MAX_COLUMNS, MAX_SIDECAR_BYTES, plain_value
+from visionloop.media.metadata import MAX_SIDECAR_BYTES, plain_value
+from visionloop.media.metadata_room import MAX_COLUMNS
 from visionloop.progress import log
 
 NAMES = ("metadata.csv", "metadata.parquet", "metadata.jsonl")

@@ -54,7 +54,7 @@ class Rows:
         label: Dictionary-encoded text [n], null for none.
         boxes: Dictionary-encoded JSON [n], null where nothing is said of boxes.
         reason: Dictionary-encoded text [n].
-        types: Which types the metadata has in each column.
+        types: How many values of which type the metadata has in each column.
     """
 
     source: NDArray[np.int16]
@@ -66,7 +66,7 @@ class Rows:
     label: pa.Array
     boxes: pa.Array
     reason: pa.Array
-    types: dict[str, list[str]]
+    types: dict[str, dict[str, int]]
 
     @classmethod
     def of(cls, parts: Iterable[Part]) -> Rows:
@@ -76,7 +76,7 @@ class Rows:
         kinds: list[NDArray[np.uint8]] = []
         words: list[Words] = []
         places: list[Words] = []
-        types: defaultdict[str, set[str]] = defaultdict(set)
+        types: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for part in parts:
             rows = part.rows
             uris = rows["uri"].to_pylist()
@@ -108,7 +108,7 @@ class Rows:
             _array(whole["label"]),
             _array(whole["boxes"]),
             _array(whole["reason"]),
-            {name: sorted(found) for name, found in sorted(types.items())},
+            {name: dict(sorted(found.items())) for name, found in sorted(types.items())},
         )
 
     def __len__(self) -> int:

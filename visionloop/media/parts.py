@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, get_type_hints
@@ -70,17 +70,19 @@ def part_table(source: int, found: Sequence[Examined]) -> pa.Table:
         found: The files.
     """
     rows = [_row(source, one) for one in found]
-    types: defaultdict[str, set[str]] = defaultdict(set)
+    types: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for one in found:
         for name, value in (one.sidecar.values if one.sidecar else {}).items():
-            types[name].add(value.type)
-    told = json.dumps({name: sorted(kinds) for name, kinds in sorted(types.items())})
+            types[name][value.type] += 1
+    told = json.dumps(types, sort_keys=True)
     return pa.Table.from_pylist(rows, schema=SCHEMA).replace_schema_metadata({"types": told})
 
 
-def types_of(table: pa.Table) -> dict[str, list[str]]:
-    """Return which types the metadata of a part has in each column."""
-    found: dict[str, list[str]] = json.loads((table.schema.metadata or {}).get(b"types", b"{}"))
+def types_of(table: pa.Table) -> dict[str, dict[str, int]]:
+    """Return how many values of which type the metadata of a part has in each column."""
+    found: dict[str, dict[str, int]] = json.loads(
+        (table.schema.metadata or {}).get(b"types", b"{}")
+    )
     return found
 
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from visionloop.errors import UnreadableMedia
 from visionloop.lake.storage import FileInfo, ObjectChanged, StorageError, name_of
-from visionloop.media.exif import exif_of_bytes
+from visionloop.media.exif import exif_of_bytes, same_moment
 from visionloop.media.inspect import Inspection, inspect, sample_id_of
 from visionloop.media.metadata import (
     MAX_SIDECAR_BYTES,
@@ -21,7 +21,6 @@ from visionloop.media.metadata import (
     capture_time,
     combined,
     parse_sidecar,
-    same_moment,
     sidecar_of,
 )
 from visionloop.media.sources.entries import CONTAINER, SILENT, Entry, Member

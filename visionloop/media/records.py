@@ -17,7 +17,8 @@ from visionloop.lake.erasing.tombstones import REASON
 from visionloop.lake.schemas import WRITTEN_BY, arrow_schema
 from visionloop.media.copies import words_of
 from visionloop.media.holdout import HOLDOUT, POOL, SPLITS, Samples, draw_splits
-from visionloop.media.metadata import MAX_COLUMNS, RESERVED, Problem, column_type
+from visionloop.media.metadata import RESERVED, Problem, column_type
+from visionloop.media.metadata_room import MAX_COLUMNS, with_room
 from visionloop.media.outcomes import Rows, ids_of, texts_of
 from visionloop.media.parts import IMAGE, IMAGE_COLUMNS, THUMBNAIL
 from visionloop.media.reading import METADATA
@@ -206,18 +207,19 @@ def _bytes_of(ids: pa.Array) -> NDArray[np.uint8]:
     return held[ids.offset : ids.offset + len(ids)]
 
 
-def metadata_schema(types: Mapping[str, Sequence[str]], existing: pa.Schema) -> pa.Schema:
+def metadata_schema(types: Mapping[str, Mapping[str, int]], existing: pa.Schema) -> pa.Schema:
     """Return the schema of `metadata` with the columns that an ingest adds.
 
     A new column has the type of all its values, or text where they are of several; so the columns
     do not depend on which part of the ingest is written first.
 
     Args:
-        types: Types of the values of each name.
+        types: Number of values of each name by their type.
         existing: Schema of the table as it is.
     """
     room = MAX_COLUMNS - sum(field.name not in RESERVED for field in existing)
-    added = [name for name in sorted(types) if name not in existing.names][: max(0, room)]
+    counts = {name: sum(n.values()) for name, n in types.items() if name not in existing.names}
+    added = with_room(counts, room)
     return pa.schema([*existing, *((name, column_type(types[name])) for name in added)])
 
 
