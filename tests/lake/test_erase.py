@@ -28,6 +28,8 @@ from tests.lake.erasable import (
     vector,
 )
 from tests.lake.old_lake import on_disk
+from tests.media.pictures import encoded, photograph
+from tests.media.test_metadata_sources import World
 from visionloop.cli import main
 from visionloop.errors import InputError, StaleRead, VisionloopError
 from visionloop.lake import Lake
@@ -372,3 +374,25 @@ def test_ids_are_read_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[
     status, text = command(capsys, lake, "--from", str(names), "--yes")
     assert status == 0 and text.startswith("2 samples were erased")
     assert rest(lake) == ([], [])
+
+
+def test_a_file_names_its_sample_and_the_same_picture_elsewhere_and_tables_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = World(tmp_path)
+    photo = world.photo("1.png", 1)
+    world.put("1 again.jpg", encoded(photograph(64, 48, 1), "JPEG", quality=90))
+    world.photo("2.png", 2)
+    world.put("metadata.csv", "file_name,weather\n1.png,fog\n")
+    world.ingest()
+    ids = {Path(row["uri"]).name: row["sample_id"] for row in world.rows("samples")}
+    config = tmp_path / "loop.yaml"
+    config.write_text(json.dumps(world.settings))
+    asked = ["erase", str(photo), "--config", str(config)]
+    assert main([*asked, "--yes"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("1 sample was erased")
+    assert ids["1%20again.jpg"] in told and ids["2.png"] not in told
+    assert f"{world.source.as_uri()}: a table, list or set there names them" in told
+    assert main([*asked, "--yes"]) == 0
+    assert capsys.readouterr().out.startswith("nothing was left to erase of 1 sample")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visionloop.cli.configuration import absolute, add_lake_options, lake_config, open_existing
 from visionloop.cli.parser import say, show
@@ -25,7 +26,9 @@ _SHOWN = 10
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_lake_options(parser)
-    parser.add_argument("samples", nargs="*", metavar="SAMPLE_ID", help="64 hexadecimal digits")
+    parser.add_argument(
+        "samples", nargs="*", metavar="SAMPLE_ID", help="64 hexadecimal digits, or the file"
+    )
     parser.add_argument(
         "--from", dest="file", metavar="FILE", help="a file with one id a line; - reads stdin"
     )
@@ -58,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from visionloop.lake import Lake
     from visionloop.lake.erasing.work import erase, read_journal
     from visionloop.lake.storage import normalise
+    from visionloop.media.near_copies import near_copies
     from visionloop.serving.erasing import LoggedEvents
 
     config = lake_config(args)
@@ -72,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
         say(f"going on with the erasure that was begun at {begun['begun_at']}")
     if not args.dry_run and not args.yes:
         _ask(len(ids | set((begun.get("traces") or {}).get("ids", ()))), lakes[0].uri, loops)
+    copies = [row | {"loop": lake.loop} for lake in lakes for row in near_copies(lake, ids)]
     places = [lakes[0].path("events"), *(normalise(absolute(uri)) for uri in args.events)]
     if config.serving.events and normalise(config.serving.events) not in places:
         places.append(normalise(config.serving.events))
@@ -86,7 +91,8 @@ def run(args: argparse.Namespace) -> int:
         advance=lambda step: None if args.json else say(f"erase: {step}"),
     )
     result = asdict(done) | {"clean": done.proof.clean if done.proof else None}
-    show(result, as_json=args.json, text="\n".join(_told(done, config)))
+    result["near_copies"] = copies
+    show(result, as_json=args.json, text="\n".join(_told(done, config, copies)))
     return 0 if done.proof is None or done.proof.clean else 1
 
 
@@ -100,14 +106,25 @@ def _ids(args: argparse.Namespace) -> set[str]:
         for number, line in enumerate(text.splitlines(), start=1):
             if plain := line.partition("#")[0].strip():
                 found.append((plain, f"{args.file}, line {number}"))
-    for one, where in found:
-        if not _ID.fullmatch(one.lower()):
-            raise InputError(
-                f"{one!r} is no sample's id",
-                where=where,
-                remedy="An id has 64 hexadecimal digits: the SHA-256 of the image's bytes",
-            )
-    return {one.lower() for one, _ in found}
+    return {_id(one, where) for one, where in found}
+
+
+def _id(told: str, where: str) -> str:
+    """Return the id that is told, or that of the file that is named."""
+    if _ID.fullmatch(told.lower()):
+        return told.lower()
+    try:
+        with Path(told).expanduser().open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{told!r} is no sample's id, and no file that could be read",
+            where=where,
+            remedy="Name the image's file, or its id of 64 hexadecimal digits: the SHA-256 of its "
+            "bytes, as `sha256sum photo.jpg` prints it",
+        ) from error
+    say(f"{told} is {found}")
+    return found
 
 
 def _ask(n: int, uri: str, loops: list[str]) -> None:
@@ -124,9 +141,13 @@ def _ask(n: int, uri: str, loops: list[str]) -> None:
         raise VisionloopError("nothing was erased", remedy="Type yes, or give --yes")
 
 
-def _told(done: Erasure, config: LoopConfig) -> list[str]:
-    verb = "would be" if done.dry_run else "were"
-    lines = [f"{done.samples} samples {verb} erased from {config.lake}"]
+def _told(done: Erasure, config: LoopConfig, copies: list[dict[str, Any]]) -> list[str]:
+    one = done.samples == 1
+    verb = "would be" if done.dry_run else "was" if one else "were"
+    lines = [f"{done.samples:,} sample{'' if one else 's'} {verb} erased from {config.lake}"]
+    changed = any(one.removed or one.changed for one in done.tables.values())
+    if not changed and not done.beside.removed:
+        lines = [f"nothing was left to erase of {done.samples:,} sample{'' if one else 's'}"]
     for name, one in sorted(done.tables.items()):
         lines.append(
             f"  {name}: {one.removed:,} rows removed, {one.changed:,} kept without them, "
@@ -146,6 +167,15 @@ def _told(done: Erasure, config: LoopConfig) -> list[str]:
     if done.deleted:
         lines.append(f"  originals deleted: {len(done.deleted):,}")
     lines += ["", "Trained with them:", *(_models(done) or ["  no model"])]
+    if copies:
+        lines += ["", "The same picture stays in other samples; erase them too if it is to go:"]
+        lines += [
+            f"  {one['sample_id']} {one['uri']}"
+            + ("" if one["likeness"] is None else f" (likeness {one['likeness']:.4f})")
+            for one in copies[:_SHOWN]
+        ]
+        if len(copies) > _SHOWN:
+            lines.append(f"  … and {len(copies) - _SHOWN} more (--json names all)")
     lines += ["", "Out of reach, see to these yourself:", *_out_of_reach(done, config)]
     if done.proof is not None:
         lines += ["", *_proof(done.proof)]
@@ -172,8 +202,11 @@ def _out_of_reach(done: Erasure, config: LoopConfig) -> list[str]:
     if done.tasks:
         some = ", ".join(done.tasks[:_SHOWN])
         lines.append(f"  label requests at a provider: {some}; delete these tasks there")
-    if config.labeling.labels:
-        lines.append(f"  the file of labels {config.labeling.labels}")
+    named = [source.labels for source in config.sources] + [config.labeling.labels]
+    named = [uri for uri in named if uri not in ("", "none", "folder", "source")]
+    lines += [f"  the file of labels {uri}" for uri in dict.fromkeys(named)]
+    tables = dict.fromkeys(one.metadata_table for one in config.sources if one.metadata_table)
+    lines += [f"  the table of metadata {uri}" for uri in tables]
     if done.runs:
         some = ", ".join(done.runs[:_SHOWN])
         lines.append(f"  artifacts of pipeline runs, which list ids of samples: runs {some}")

@@ -55,6 +55,7 @@ class Gathered:
         originals: Where each lies or lay outside of the lake.
         files: URI and generation of the files that an ingest found them in.
         sidecars: Files beside those that told something of them.
+        sources: Sources whose tables, lists or sets speak of them.
         tasks: Ids of label requests at a provider, as ``provider: id``.
         models: Models that were trained with them.
         runs: Runs whose rows name them: artifacts of theirs may as well.
@@ -65,6 +66,7 @@ class Gathered:
     originals: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     files: set[tuple[str, str]] = field(default_factory=set)
     sidecars: set[str] = field(default_factory=set)
+    sources: set[str] = field(default_factory=set)
     tasks: set[str] = field(default_factory=set)
     models: list[Model] = field(default_factory=list)
     runs: set[str] = field(default_factory=set)
@@ -176,9 +178,11 @@ def _places(lakes: Sequence[Lake], wanted: pa.Array, found: Gathered) -> set[str
     for lake in lakes:
         rows = _Rows(lake)
         for name, places in columns.items():
-            for part in rows.of(name, "sample_id", *places, "sidecar", "generation"):
+            for part in rows.of(name, "sample_id", *places, "sidecar", "generation", "source"):
                 for row in _mine(part, "sample_id", wanted).to_pylist():
                     found.sidecars |= set(_sidecars(row))
+                    if row.get("source") and _is_told(row):
+                        found.sources.add(row["source"])
                     if row.get("generation"):
                         found.files.add((row["uri"], row["generation"]))
                     for place in places:
@@ -211,6 +215,14 @@ def _sidecars(row: dict[str, Any]) -> Iterator[str]:
     for mark in (row.get("sidecar") or "").split("; "):
         if name := mark.rpartition(" ")[0]:
             yield join(folder, name)
+
+
+def _is_told(row: dict[str, Any]) -> bool:
+    """Return whether a table, a list or a set of its source speaks of a row of `files`."""
+    marks = (row.get("sidecar") or "").split("; ")
+    told = ("table=", "values=", "boxes=")
+    named = row["source"].lower().endswith((".csv", ".txt", ".parquet"))
+    return named or any(mark.startswith(told) for mark in marks)
 
 
 def _blobs(lakes: Sequence[Lake], wanted: pa.Array) -> set[bytes]:

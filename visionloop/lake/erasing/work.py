@@ -136,6 +136,9 @@ def erase(
         found.originals.items(), delete=delete_source and not dry_run
     )
     done.originals |= dict.fromkeys(sorted(found.sidecars), "a sidecar: see what it says of them")
+    done.originals |= dict.fromkeys(
+        sorted(found.sources), "a table, list or set there names them: take their rows out"
+    )
     if dry_run:
         return done
     _clean_catalog(lakes[0])
@@ -198,6 +201,7 @@ def _found(
         found.originals[uri] |= set(samples)
     found.files |= {(uri, generation) for uri, generation in begun.get("files") or ()}
     found.sidecars |= set(begun.get("sidecars") or ())
+    found.sources |= set(begun.get("sources") or ())
     found.tasks |= set(begun.get("tasks") or ())
     found.runs |= set(begun.get("runs") or ())
     told = {(model.loop, model.model_id) for model in found.models}
@@ -231,6 +235,7 @@ def _write_journal(lake: Lake, found: Gathered, begun: dict[str, Any]) -> None:
         "traces": found.traces.to_json(),
         "files": sorted(found.files),
         "sidecars": sorted(found.sidecars),
+        "sources": sorted(found.sources),
         "originals": {uri: sorted(samples) for uri, samples in found.originals.items()},
         "tasks": sorted(found.tasks),
         "runs": sorted(found.runs),
