@@ -1,4 +1,5 @@
 """An ingest in pieces: over several tasks or killed anywhere, it is as if it ran once."""
+# Over 400 lines: one claim, and every way to interrupt an ingest that could break it.
 
 from __future__ import annotations
 

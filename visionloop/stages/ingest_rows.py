@@ -303,10 +303,9 @@ def _speakers(run: Run, met: Met) -> dict[tuple[int, int], str]:
 class _Dataset:
     """Writes what became of each file as Parquet, for the person who opens the run."""
 
-    _NAMES = ("uri", "outcome", "reason", "sample_id", "source")
-    _SCHEMA = pa.schema(
-        [*((name, pa.string()) for name in _NAMES), ("detail", pa.string()), ("offset", pa.int64())]
-    )
+    _NAMES = ("uri", "outcome", "reason", "sample_id", "source", "detail")
+    _COLUMNS = {**dict.fromkeys(_NAMES, pa.string()), "offset": pa.int64()}
+    _SCHEMA = pa.schema(list(_COLUMNS.items()))
 
     def __init__(self, artifact: Artifact | None, roots: list[str]) -> None:
         self._artifact, self._roots = artifact, roots
