@@ -128,8 +128,11 @@ class Pieces:
         """Store an image in the lake by its id, so that storing it twice does no harm."""
         if self._erased is not None and found.sample_id in self._erased:
             return ""
-        name = f"{found.sample_id}.{found.format.lower()}"
-        uri = self._lake.path("media", found.sample_id[:2], name)
+        return self.put(found.sample_id, found.format, data)
+
+    def put(self, sample_id: str, form: str, data: bytes) -> str:
+        """Store a sample's image in the lake, and return where."""
+        uri = self._lake.path("media", sample_id[:2], f"{sample_id}.{form.lower()}")
         if not self._lake.storage.exists(uri):
             self._lake.storage.write(uri, data)
         return uri

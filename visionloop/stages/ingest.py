@@ -177,6 +177,8 @@ EXTRAS = {
     "n_back": "files that had been removed are back",
     "n_read_otherwise": "rows are of videos or tars that are read in another way now (other "
     "frames, labels); nothing is gone",
+    "n_copied": "known images were copied into the lake, since their source says `copy: true` now",
+    "n_not_copied": "known images could not be copied into the lake: they are gone or overwritten",
     "n_moved": "samples lie elsewhere now: where they were they are not any more",
     "n_media_missing": "samples have no file any more; they are flagged and not selected",
 }

@@ -27,6 +27,7 @@ from visionloop.media.places import Met, meet
 from visionloop.media.reading import METADATA, OPENED
 from visionloop.stages.ingest_copies import copies_of_holdout
 from visionloop.stages.ingest_groups import count_unjudged, groups_of_rows
+from visionloop.stages.ingest_kept import copy_known
 from visionloop.stages.ingest_labels import labels_of
 from visionloop.stages.ingest_places import change_samples, settle_places
 
@@ -128,8 +129,9 @@ def write_rows(ingest: Ingest, dataset: Artifact | None) -> tuple[Rows, pa.Table
     copies = copies_of_holdout(ingest, rows, held, splits, joined)
     # Of a new sample the split is written, of an earlier one it is changed.
     splits |= dict.fromkeys(copies, RESERVED)
+    copied = copy_known(ingest)
     run.refuse_stale("files", "samples")
-    moved = settle_places(ingest, rows, met)
+    moved = settle_places(ingest, rows, met) | copied
     change_samples(run, dict.fromkeys(copies, RESERVED) | dict.fromkeys(joined, HOLDOUT), moved)
     _write_parts(ingest, rows, splits, groups, met, dataset)
     for some in labels:
