@@ -130,3 +130,16 @@ def test_groups_without_room_in_the_holdout_are_counted(tmp_path: Path) -> None:
     world.settings["holdout"] = {"group_by": "camera", "fraction": 0.1}
     world.ingest()
     assert world.counted.metrics["n_unjudged_groups"] == 2
+
+
+def test_any_reader_of_iceberg_reads_the_tables_as_the_page_on_lakes_says(tmp_path: Path) -> None:
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    world = World(tmp_path)
+    world.photo("1.png", 1)
+    world.put("b.jpg", b"")
+    world.ingest()
+    catalog = SqlCatalog("visionloop", uri=f"sqlite:///{tmp_path}/lake/catalog.sqlite")
+    rows = catalog.load_table("test.files").scan(row_filter="state == 'unreadable'").to_arrow()
+    assert rows["reason"].to_pylist() == ["empty"]
+    assert world.lake.read("files", where="state == 'unreadable'").num_rows == 1

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, get_args
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, get_args
 
 from visionloop.cli.configuration import absolute, add_lake_options, lake_config
-from visionloop.cli.ingest_told import told_of
+from visionloop.cli.import_ import problems_of
 from visionloop.cli.parser import show
 from visionloop.errors import InputError
 from visionloop.source_config import Format, SourceConfig
+
+if TYPE_CHECKING:
+    from visionloop.stages.ingest_told import Told
 
 _OF_A_SOURCE = (
     "kind",
@@ -121,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
     from visionloop.stages.ingest import EXTRAS, ingest
 
     counted = _Counts()
-    with told_of(args.problems) as told:
+    with _told_of(args.problems) as told:
         found = ingest(config=config.text(), metrics=counted, files=told.files)
         told.read()
     extras = {name: int(counted.numbers.get(name, 0)) for name in EXTRAS}
@@ -155,3 +162,24 @@ def _source(args: argparse.Namespace, uri: str) -> dict[str, Any]:
     if given := {name: value for name, value in video.items() if value is not None}:
         source["video"] = given
     return source
+
+
+@contextmanager
+def _told_of(path: str | None) -> Iterator[Told]:
+    """Yield what learns what became of the files, also where the ingest ends with an error.
+
+    Args:
+        path: Where to write every file that was not taken in; None for nowhere.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    from visionloop.stages.ingest_told import Told
+
+    with problems_of(path) as problems, TemporaryDirectory(prefix="visionloop-") as folder:
+        told = Told(problems, Path(folder))
+        try:
+            yield told
+        except InputError:
+            told.read()
+            raise

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-
-from visionloop.errors import InputError
 
 if TYPE_CHECKING:
     from visionloop.interchange.records import Problems
@@ -31,6 +26,7 @@ class Told:
 
     Args:
         problems: Receives each file.
+        folder: Where the stage may write.
 
     Attributes:
         files: What the stage `ingest` takes as `files`.
@@ -93,24 +89,3 @@ class Told:
             for name in tables
         ]
         return found
-
-
-@contextmanager
-def told_of(path: str | None) -> Iterator[Told]:
-    """Yield what learns what became of the files, also where the ingest ends with an error.
-
-    Args:
-        path: Where to write every file that was not taken in; None for nowhere.
-
-    Raises:
-        InputError: The file cannot be written.
-    """
-    from visionloop.cli.import_ import problems_of
-
-    with problems_of(path) as problems, TemporaryDirectory(prefix="visionloop-") as folder:
-        told = Told(problems, Path(folder))
-        try:
-            yield told
-        except InputError:
-            told.read()
-            raise
