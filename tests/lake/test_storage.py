@@ -159,6 +159,16 @@ def use(lake: Lake) -> None:
     assert lake.rounds.get("0000").run_id == "run"  # type: ignore[union-attr]
 
 
+def test_a_file_below_a_folder_with_the_name_of_a_tar_is_no_member_of_one(tmp_path: Path) -> None:
+    place = tmp_path / "d.tar!" / "in.jpg"
+    place.parent.mkdir()
+    place.write_bytes(b"bytes")
+    (info,) = open_storage(str(tmp_path)).list(str(tmp_path))
+    assert "!/" not in info.uri and normalise(info.uri) == info.uri
+    assert local_path(info.uri) == place
+    assert open_storage(info.uri).read(info.uri) == b"bytes"
+
+
 def test_a_lake_lives_in_a_folder_with_an_awkward_name(tmp_path: Path) -> None:
     folder = tmp_path / "my photos, 50%20 off"
     use(Lake.open(str(folder), loop="test"))

@@ -13,7 +13,7 @@ from typing import IO
 
 from visionloop.lake.storage.interface import FileInfo, StorageError, changed, stored_generation
 from visionloop.lake.storage.reading import read_together
-from visionloop.lake.storage.uris import join, local_path, normalise
+from visionloop.lake.storage.uris import join, local_path, normalise, uri_of
 
 _PART = 1 << 20
 
@@ -35,7 +35,7 @@ class FileStorage:
             for path, held in found:
                 if held is not None:
                     yield FileInfo(
-                        normalise(path),
+                        uri_of(path),
                         held.st_size,
                         str(held.st_mtime_ns),
                         _as_time(held.st_mtime),

@@ -44,7 +44,12 @@ def normalise(uri: str | Path) -> str:
         return normalise(container) + INSIDE + name
     if scheme_of(text) == "gs":
         return text.rstrip("/")
-    return "file://" + quote(os.fsencode(local_path(text)))
+    return uri_of(local_path(text))
+
+
+def uri_of(path: str | Path) -> str:
+    """Return the URI of an absolute path as it is, also below a folder called ``x.tar!``."""
+    return "file://" + quote(os.fsencode(path))
 
 
 def local_path(uri: str | Path) -> Path:
