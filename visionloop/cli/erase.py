@@ -142,12 +142,12 @@ def _ask(n: int, uri: str, loops: list[str]) -> None:
 
 
 def _told(done: Erasure, config: LoopConfig, copies: list[dict[str, Any]]) -> list[str]:
-    one = done.samples == 1
-    verb = "would be" if done.dry_run else "was" if one else "were"
-    lines = [f"{done.samples:,} sample{'' if one else 's'} {verb} erased from {config.lake}"]
+    single = done.samples == 1
+    verb = "would be" if done.dry_run else "was" if single else "were"
+    lines = [f"{done.samples:,} sample{'' if single else 's'} {verb} erased from {config.lake}"]
     changed = any(one.removed or one.changed for one in done.tables.values())
     if not changed and not done.beside.removed:
-        lines = [f"nothing was left to erase of {done.samples:,} sample{'' if one else 's'}"]
+        lines = [f"nothing was left to erase of {done.samples:,} sample{'' if single else 's'}"]
     for name, one in sorted(done.tables.items()):
         lines.append(
             f"  {name}: {one.removed:,} rows removed, {one.changed:,} kept without them, "

@@ -23,8 +23,10 @@ from visionloop.media.sources.entries import HIDDEN, LABELS, MEDIA, SIDECAR, Ent
 # Endings of metadata files that are named after an image, the most telling one first.
 SIDECARS = (".json", ".yaml", ".yml")
 # By their names no images: notes, tables, and what editors of photographs leave beside them.
-_NO_IMAGES = (".txt", ".md", ".csv", ".jsonl", ".parquet", ".xmp", ".xml", ".log", ".ini", ".html")
-_NO_IMAGES += (*SIDECARS, ".pdf", ".tsv", ".xlsx", ".docx", ".db", ".py", ".sh", ".toml", ".lst")
+_NO_IMAGES: tuple[str, ...] = (
+    *(".txt", ".md", ".csv", ".tsv", ".jsonl", ".parquet", ".xmp", ".xml", ".log", ".ini", ".html"),
+    *(".pdf", ".xlsx", ".docx", ".db", ".py", ".sh", ".toml", ".lst", *SIDECARS),
+)
 _LEFT_BEHIND = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 # Files that wait for one that may still get a sidecar; beyond it the others go before that one.
 _HELD = 1000
