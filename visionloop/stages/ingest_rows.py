@@ -306,8 +306,7 @@ class _Dataset:
     """Writes what became of each file as Parquet, for the person who opens the run."""
 
     _NAMES = ("uri", "outcome", "reason", "sample_id", "source", "detail")
-    _COLUMNS = {**dict.fromkeys(_NAMES, pa.string()), "offset": pa.int64()}
-    _SCHEMA = pa.schema(list(_COLUMNS.items()))
+    _SCHEMA = pa.schema(list({**dict.fromkeys(_NAMES, pa.string()), "offset": pa.int64()}.items()))
 
     def __init__(self, artifact: Artifact | None, roots: list[str]) -> None:
         self._artifact, self._roots = artifact, roots
