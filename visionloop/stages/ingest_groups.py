@@ -79,5 +79,6 @@ def _no_such_group(group_by: str, columns: list[str]) -> InputError:
         where="holdout.group_by",
         remedy=f"Name one of {', '.join(columns[:20])}, or leave group_by out"
         if columns
-        else "Give the images metadata (see docs/ingest.md), or leave group_by out",
+        else "Give the images metadata (`ingest --format` takes an annotated set's, `import` only "
+        "after the draw), or leave group_by out",
     )

@@ -302,11 +302,14 @@ def _speakers(run: Run, met: Met) -> dict[tuple[int, int], str]:
     return {file: sample for file, (sample, uri) in renewed if uri in places.get(sample, ())}
 
 
+_NAMES = ("uri", "outcome", "reason", "sample_id", "source", "detail")
+_OF_A_FILE = {**dict.fromkeys(_NAMES, pa.string()), "offset": pa.int64()}
+
+
 class _Dataset:
     """Writes what became of each file as Parquet, for the person who opens the run."""
 
-    _NAMES = ("uri", "outcome", "reason", "sample_id", "source", "detail")
-    _SCHEMA = pa.schema(list({**dict.fromkeys(_NAMES, pa.string()), "offset": pa.int64()}.items()))
+    _SCHEMA = pa.schema(list(_OF_A_FILE.items()))
 
     def __init__(self, artifact: Artifact | None, roots: list[str]) -> None:
         self._artifact, self._roots = artifact, roots
