@@ -99,6 +99,9 @@ def test_the_command_says_what_it_did_not_take_in_and_why(
     assert {row["kind"] for row in rows} == {"empty", "truncated", "not_an_image"}
     cut = next(row for row in rows if row["kind"] == "truncated")
     assert cut["file"].endswith("sub/cut.png") and cut["field"].startswith("byte ")
+    (tmp_path / "empty").mkdir()
+    assert cli.main(["ingest", *lake, "--source", str(tmp_path / "empty")]) == 0
+    assert "the sources hold no files" in capsys.readouterr().out
     world.put("none.jpg", b"")
     assert cli.main([*arguments, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)["reasons"]["unreadable"]
@@ -143,3 +146,11 @@ def test_any_reader_of_iceberg_reads_the_tables_as_the_page_on_lakes_says(tmp_pa
     rows = catalog.load_table("test.files").scan(row_filter="state == 'unreadable'").to_arrow()
     assert rows["reason"].to_pylist() == ["empty"]
     assert world.lake.read("files", where="state == 'unreadable'").num_rows == 1
+
+
+def test_a_format_that_is_not_there_is_told_before_the_lake_is_opened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = ["--lake", str(tmp_path / "none")]
+    assert cli.main(["export", str(tmp_path / "set"), "--format", "csv", *lake]) == 2
+    assert "unknown format `csv`" in capsys.readouterr().err

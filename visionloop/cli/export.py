@@ -51,9 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from visionloop.interchange.formats import WriteOptions
+    from visionloop.interchange.formats import WriteOptions, module_of
     from visionloop.stages.export_set import Wanted, export_set
 
+    module_of(args.format)
     config = lake_config(args)
     lake = open_existing(config.lake, config.catalog, config.name)
     what = args.what

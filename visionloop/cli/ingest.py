@@ -136,6 +136,7 @@ def run(args: argparse.Namespace) -> int:
     text = (
         f"{found.n_files:,} files: {found.n_new:,} new, {duplicates:,} copies of others, "
         f"{found.n_unreadable:,} unreadable, {found.n_skipped:,} skipped\n"
+        + ("" if found.n_files else "the sources hold no files: check their URIs, or the mount\n")
         + "".join(f"{line}\n" for line in told.lines())
         + "".join(
             f"{name.removeprefix('n_')}: {n:,} {EXTRAS[name]}\n" for name, n in extras.items() if n
