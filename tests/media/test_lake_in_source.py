@@ -44,4 +44,6 @@ def test_a_folder_is_told_below_a_root_and_nowhere_else(tmp_path: Path) -> None:
     assert below_root("gs://b/set", "gs://b/sets") == ""
     assert below_root("gs://b/set", f"file://{tmp_path}") == ""
     assert below_root(f"file://{tmp_path}/a", str(tmp_path)) == ""
-    assert below_root(f"file://{tmp_path}", f"{tmp_path}/my lake") == f"file://{tmp_path}/my%20lake/"
+    assert (
+        below_root(f"file://{tmp_path}", f"{tmp_path}/my lake") == f"file://{tmp_path}/my%20lake/"
+    )
