@@ -131,12 +131,15 @@ class Pieces:
         return self.put(found.sample_id, found.format, data)
 
     def put(self, sample_id: str, form: str, data: bytes) -> str:
-        """Store a sample's image in the lake, and return where.
+        """Store a sample's image in the lake, unless it is there.
 
         Args:
             sample_id: The sample.
             form: Pillow's name of its format.
             data: Its bytes.
+
+        Returns:
+            Its URI.
         """
         uri = self._lake.path("media", sample_id[:2], f"{sample_id}.{form.lower()}")
         if not self._lake.storage.exists(uri):
