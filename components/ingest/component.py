@@ -45,9 +45,9 @@ def ingest(
     are listed for infer_shard.
 
     Reads: files, samples, metadata, labels, flags, label_requests, selections, training_sets,
-        embeddings, predictions, experiments; the files at the sources and their sidecars.
-    Writes: files, samples, thumbnails, metadata, labels, flags, rounds; copies of the images where
-        the source asks for them.
+        embeddings, predictions, experiments, erased; the files at the sources and their sidecars.
+    Writes: files, samples, thumbnails, metadata, labels, flags, erased, rounds; copies of the images
+        where the source asks for them.
 
     Args:
         config: Text of loop.yaml, or the URI of one.

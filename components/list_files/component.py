@@ -31,7 +31,7 @@ def list_files(
 
     Up to cluster.inline_samples new files are left to ingest, which then lists them itself.
 
-    Reads: files; the listings of the sources.
+    Reads: files, erased; the listings of the sources.
     Writes: rounds, where it opens one; lists that ingest_shard works on and ingest removes.
 
     Args:

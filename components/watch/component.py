@@ -33,7 +33,7 @@ def watch(
     thresholds are those of the section `watch` of the configuration.
 
     Reads: rounds, files, samples, labels, label_requests, selections, experiments, predictions,
-        confidences, flags; the listing of the sources and the answers to label requests.
+        confidences, flags, erased; the listing of the sources and the answers to label requests.
     Writes: decisions; nothing in a dry run.
 
     Args:

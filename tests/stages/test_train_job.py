@@ -191,8 +191,7 @@ def test_a_job_in_a_queue_is_waited_for_and_a_failed_one_is_made_anew(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     controller.pod_status = KILLED
-    # Longer in the queue than its pods may take to start.
-    loop = labelled(tmp_path, trainjob={"start_minutes": 0.2})
+    loop = labelled(tmp_path, trainjob={"start_minutes": 1})
 
     def fail(event: str, item: dict[str, Any]) -> None:
         if item["kind"] == "Pod" and item.get("status") and controller.pod_status:
