@@ -21,7 +21,7 @@ def evaluate(
 ) -> NamedTuple("Outputs", [("lake_version", str), ("passed", bool), ("accuracy", float)]):
     """Evaluate a model overall and by metadata slice, and apply the gates.
 
-    Reads: samples, labels, metadata, experiments, decisions; the images of the holdout.
+    Reads: samples, labels, metadata, experiments, flags, decisions; the images of the holdout.
     Writes: experiments, decisions, flags, rounds.
 
     Args:

@@ -18,7 +18,7 @@ def ingest_shard(
 ) -> NamedTuple("Outputs", [("n_files", int), ("n_finished_before", int)]):
     """Examine the files of one shard, and leave what became of them for ingest to commit.
 
-    Reads: nothing; the shard's list of files, these and their sidecars.
+    Reads: erased; the shard's list of files, these and their sidecars.
     Writes: nothing; files that ingest commits and removes, copies of the images where the source
         asks for them.
 

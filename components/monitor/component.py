@@ -25,7 +25,7 @@ def monitor(
     estimates its accuracy, or says why it cannot be told.
 
     Reads: files, samples, metadata, checks, flags, labels, predictions, embeddings, selections,
-    experiments, confidences; the images.
+    experiments, confidences, estimates, thumbnails; the images.
     Writes: checks, flags, estimates.
 
     Args:

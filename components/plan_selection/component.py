@@ -29,8 +29,8 @@ def plan_selection(
     Where they are too many, and the objectives need all of them at once, the shards name a uniform
     sample, which select selects from.
 
-    Reads: embeddings (of what is labelled, queries and harvested images), labels, label_requests,
-        selections, samples, experiments, predictions, confidences.
+    Reads: embeddings, labels, label_requests, selections, samples, experiments, predictions,
+        confidences; of embeddings what is labelled, queries and harvested images.
     Writes: nothing; the plan that select_shard and select read.
 
     Args:

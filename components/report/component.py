@@ -18,7 +18,7 @@ def report(
     """Write the report over all rounds, also when the run failed.
 
     Reads: files, samples, labels, predictions, selections, experiments, confidences,
-        harvest_events, checks, flags, decisions; some images, for thumbnails.
+        harvest_events, checks, flags, estimates, decisions; some images, for thumbnails.
     Writes: report.html, beside the tables.
 
     Args:

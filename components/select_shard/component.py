@@ -20,8 +20,8 @@ def select_shard(
 ) -> NamedTuple("Outputs", [("n_pool", int), ("n_eligible", int), ("n_candidates", int)]):
     """Propose the candidates of one shard, and leave files for select.
 
-    Reads: embeddings (the shard's own rows), samples, predictions, confidences, labels,
-        label_requests, selections, flags, experiments, metadata; the plan of plan_selection.
+    Reads: embeddings, samples, predictions, confidences, labels, label_requests, selections,
+        flags, experiments, metadata; the shard's own rows, and the plan of plan_selection.
     Writes: nothing; files that select reads and removes.
 
     Args:

@@ -24,8 +24,8 @@ def train(
     The same training set with the same parameters returns the recorded model. A training that was
     interrupted goes on from its checkpoint.
 
-    Reads: labels, samples, files, experiments, training_sets; the images, and the weights to
-        start from.
+    Reads: labels, samples, files, flags, experiments, training_sets; the images, and the weights
+        to start from.
     Writes: experiments, training_sets, flags; the trained model, under trained/ in the lake, and
         checkpoints, under training/ while it goes on.
 
