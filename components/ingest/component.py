@@ -46,8 +46,8 @@ def ingest(
 
     Reads: files, samples, metadata, labels, flags, label_requests, selections, training_sets,
         embeddings, predictions, experiments, erased; the files at the sources and their sidecars.
-    Writes: files, samples, thumbnails, metadata, labels, flags, erased, rounds; copies of the images
-        where the source asks for them.
+    Writes: files, samples, thumbnails, metadata, labels, flags, erased, rounds; copies of the
+        images where the source asks for them.
 
     Args:
         config: Text of loop.yaml, or the URI of one.
