@@ -16,7 +16,7 @@ _ALL_PAIRS = 20_000
 _TILE = 2048
 _BLOCK = 1 << 20
 # Queries whose true neighbours tell the recall; twice as many tell how many cells to search.
-_QUERIES = 512
+_QUERIES = 1024
 # By so many standard errors their recall has to pass what is asked for.
 _ERRORS = 2.0
 
