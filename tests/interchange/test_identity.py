@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.interchange.sets import pictures
+from visionloop.errors import InputError
 from visionloop.interchange.formats import FORMATS, WriteOptions, module_of, read_set, write_set
 from visionloop.interchange.records import Annotated, Box, Problems
 
@@ -199,9 +200,12 @@ def hold_identity(name: str, kind: str, records: list[Annotated]) -> None:
             wanted = [replace(record, width=0, height=0) for record in wanted]
         if name == "lightly":
             wanted = of_one_type(wanted)
-        summary = write_set(
-            name, given_records, str(folder / "set"), options=WriteOptions(table=kind)
-        )
+        options = WriteOptions(table=kind)
+        if records and not wanted:
+            with pytest.raises(InputError, match="no image can be written"):
+                write_set(name, given_records, str(folder / "set"), options=options)
+            return
+        summary = write_set(name, given_records, str(folder / "set"), options=options)
         assert summary["records"] == len(records)
         assert summary["written"] == len(wanted)
         assert summary["records"] == summary["written"] + sum(summary["left_out"].values())

@@ -248,10 +248,11 @@ def test_what_a_lake_cannot_hold_is_counted(lake: Lake, tmp_path: Path) -> None:
 def test_a_set_that_names_an_image_by_other_bytes_is_written_without_it(
     lake: Lake, tmp_path: Path
 ) -> None:
-    records = [replace(RECORDS[0], sample_id="ab" * 32)]
-    uri = made(tmp_path, "coco", records)
-    done, _ = bring(lake, "coco", uri)  # a set of no image into an empty lake
-    assert (done.records, done.matched) == (0, 0)
+    records = [replace(RECORDS[0], sample_id="ab" * 32), RECORDS[1]]
+    done, _ = bring(lake, "coco", made(tmp_path, "coco", records))
+    assert done.records == 1
+    with pytest.raises(InputError, match="left out are 1 changed_file"):
+        made(tmp_path / "alone", "coco", records[:1])
 
 
 def test_a_class_that_the_loop_lacks_stops_before_anything_is_stored(

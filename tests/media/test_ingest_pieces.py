@@ -132,7 +132,8 @@ def test_what_a_dead_ingest_has_left_goes_after_a_day_and_what_is_at_work_stays(
     at_work = set(shard_files(lake)) - {*left, half.name}
     assert len(at_work) > 3
     grow_old(lake)
-    few = json.loads(config) | {"sources": [{"uri": str(source / "dog")}]}
+    few = json.loads(config)
+    few["sources"][0]["uri"] = str(source / "dog")
     ingest(config=json.dumps(few))
     assert set(shard_files(lake)) == at_work
     for one in listed.shards[1:]:
