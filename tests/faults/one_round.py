@@ -56,9 +56,9 @@ def die_once_in_every_stage(markers: Path, point: str) -> None:
     else:
         write = Run._write
 
-        def dying_write(self: Run, *arguments: Any) -> None:
+        def dying_write(self: Run, *arguments: Any, **more: Any) -> None:
             die(self)
-            write(self, *arguments)
+            write(self, *arguments, **more)
 
         Run._write = dying_write  # type: ignore[method-assign]
 

@@ -72,7 +72,7 @@ def test_a_watch_explains_in_a_dry_run_then_starts_a_round_and_then_waits_for_it
     assert not (loop.folder / "lake").exists()
 
     started = loop.watch()
-    assert names(started)[:3] == ["harvest", "watch", "ingest"]
+    assert names(started)[:3] == ["harvest", "watch", "list_files"]
     assert names(started)[-2:] == ["collect_labels", "report"]
     assert started.waiting
     held = loop.lake.rounds.current()

@@ -87,11 +87,11 @@ def _open(args: argparse.Namespace) -> Lake:
     lake = Lake.open(config.lake, catalog=config.catalog, loop=config.name)
     # Opening a catalog makes one: a mistyped path must not become a lake.
     if not lake.storage.exists(lake.uri):
-        raise InputError("there is no lake here", where=lake.uri, remedy="Correct --lake")
+        raise InputError("there is no lake here", where=lake.place, remedy="Correct --lake")
     if not lake.version():
         raise InputError(
             f"the lake holds nothing of the loop {lake.loop!r}",
-            where=lake.uri,
+            where=lake.place,
             remedy="Name the loop with --loop or --config",
         )
     return lake

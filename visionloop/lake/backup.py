@@ -63,13 +63,13 @@ def backup(
     if not version.id:
         raise InputError(
             f"the loop {lake.loop!r} holds nothing to back up",
-            where=lake.uri,
+            where=lake.place,
             remedy="Name the loop with --loop or --config",
         )
     _claim(lake, root)
     writer = Writer(root)
     held: dict[str, dict[str, object]] = {}
-    with catalog_errors(lake.uri):
+    with catalog_errors(lake.place):
         for name, table, snapshot in _tables(lake, version):
             rows, parts = 0, []
             for number, part in enumerate(_parts(table, snapshot)):
@@ -129,7 +129,7 @@ def _tables(lake: Lake, version: versions.Version) -> Iterator[tuple[str, Table,
         if table is None:
             raise VisionloopError(
                 f"the table {name} of version {version.id} is not in the catalog",
-                where=lake.uri,
+                where=lake.place,
                 remedy="See what else is missing with: visionloop lake check",
             )
         yield name, table, snapshot

@@ -76,7 +76,7 @@ def check(lake: Lake, *, advance: Callable[[Finding], None] = lambda found: None
     if not version:
         keep([Finding("versions", 0)])
         return found
-    with catalog_errors(lake.uri):
+    with catalog_errors(lake.place):
         keep(checking_files.tables_of_versions(lake))
         if any(one.broken for one in found):
             # A row that cannot be read cannot be checked: that is no second fault.

@@ -96,7 +96,7 @@ def compact(
     """
     if min_files < 2:
         raise InputError("a single file cannot be merged", where="--min-files", remedy="At least 2")
-    with catalog_errors(lake.uri):
+    with catalog_errors(lake.place):
         newest = versions.newest(lake.table(HISTORY))
     names = [*sorted(newest.tables), HISTORY]
     if unknown := set(only) - set(names):
@@ -110,7 +110,7 @@ def compact(
     if not newest.id:
         return done
     wanted: list[str] = []
-    with catalog_errors(lake.uri):
+    with catalog_errors(lake.place):
         for name in names:
             groups = _groups(lake.table(name), newest.tables.get(name), min_files)
             if groups:

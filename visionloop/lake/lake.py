@@ -17,7 +17,7 @@ from visionloop.lake.catalog import catalog_errors, catalog_uri, open_catalog, s
 from visionloop.lake.rounds import Rounds
 from visionloop.lake.run import Run
 from visionloop.lake.schemas import EMBEDDINGS_PREFIX, arrow_schema
-from visionloop.lake.storage import Storage, join, normalise, open_storage
+from visionloop.lake.storage import Storage, join, local_path, normalise, open_storage, scheme_of
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -80,11 +80,16 @@ class Lake:
             opened = open_catalog(normalise(uri), catalog)
             return sorted(".".join(namespace) for namespace in opened.list_namespaces())
 
+    @property
+    def place(self) -> str:
+        """The root as messages name it: a path on a disk, the URI elsewhere."""
+        return self.uri if scheme_of(self.uri) == "gs" else str(local_path(self.uri))
+
     @cached_property
     def catalog(self) -> Catalog:
         """The Iceberg catalog, opened (and an older lake migrated) when it is first needed."""
         catalog = open_catalog(self.uri, self._catalog_setting)
-        with catalog_errors(self.catalog_uri, files=self.uri):
+        with catalog_errors(self.catalog_uri, files=self.place):
             migration.prepare(self.uri, catalog, self.catalog_uri, self.loop)
         return catalog
 
@@ -98,7 +103,7 @@ class Lake:
         if file is None or file.is_file():
             return True
         if "catalog" in self.__dict__:
-            raise absent(self.uri)
+            raise absent(self.place)
         return False
 
     def table(self, name: str) -> Table | None:
@@ -143,7 +148,7 @@ class Lake:
         """
         schema = None if table.startswith(EMBEDDINGS_PREFIX) else arrow_schema(table)
         snapshot = self._version(version).tables.get(table)
-        with catalog_errors(f"table {table} of {self.uri}"):
+        with catalog_errors(f"table {table} of {self.place}"):
             found = tables.load_table(self.catalog, self.loop, table) if snapshot else None
             if found is None or snapshot is None:
                 empty = (schema or arrow_schema(table, dimension=0)).empty_table()
@@ -165,14 +170,14 @@ class Lake:
             version: Lake version to read at, the newest by default.
         """
         snapshot = self._version(version).tables.get(table)
-        with catalog_errors(f"table {table} of {self.uri}"):
+        with catalog_errors(f"table {table} of {self.place}"):
             found = tables.load_table(self.catalog, self.loop, table) if snapshot else None
             if found is not None and snapshot is not None:
                 yield from tables.batches(found, snapshot, columns=columns)
 
     def stage_runs(self, *, where: Any = None) -> pa.Table:
         """Return the rows of `stage_runs`, which stands outside the versions that it records."""
-        with catalog_errors(f"table stage_runs of {self.uri}"):
+        with catalog_errors(f"table stage_runs of {self.place}"):
             found = self.table("stage_runs")
             snapshot = tables.snapshot_of(found) if found else None
             if found is None or snapshot is None:
@@ -230,7 +235,7 @@ class Lake:
         """Yield an embedding space's table and the snapshot of it to read; None where it is not."""
         name = EMBEDDINGS_PREFIX + space
         snapshot = self._version(version).tables.get(name)
-        with catalog_errors(f"table {name} of {self.uri}"):
+        with catalog_errors(f"table {name} of {self.place}"):
             found = tables.load_table(self.catalog, self.loop, name) if snapshot else None
             yield None if found is None or snapshot is None else (found, snapshot)
 
@@ -281,16 +286,16 @@ class Lake:
         )
 
     def _version(self, wanted: str | None) -> versions.Version:
-        with catalog_errors(self.catalog_uri, files=self.uri):
+        with catalog_errors(self.catalog_uri, files=self.place):
             stage_runs = self.table("stage_runs")
         return versions.newest(stage_runs) if not wanted else versions.find(stage_runs, wanted)
 
 
-def absent(uri: str) -> VisionloopError:
+def absent(place: str) -> VisionloopError:
     """Return the error of a lake that was there and is not any more."""
     return VisionloopError(
         "the lake is not there any more",
-        where=uri,
+        where=place,
         remedy="Mount it, or bring it back to its place, and start the same command again: what "
         "was finished is kept",
     )

@@ -208,7 +208,7 @@ def batches(
         if name in tables.EVOLVING
         else CurrentColumns(table.metadata, table.io, **arguments)
     )
-    with catalog_errors(f"table {name} of {lake.uri}"):
+    with catalog_errors(f"table {name} of {lake.place}"):
         reader = ArrowScan(table.metadata, table.io, scan.projection(), scan.row_filter)
         # One file at a time: pyiceberg reads all that it is given at once, ahead of who asks.
         for task in scan.plan_files():
@@ -216,7 +216,7 @@ def batches(
 
 
 def _at(lake: Lake, name: str, version: str) -> tuple[Table | None, int | None]:
-    with catalog_errors(f"table {name} of {lake.uri}"):
+    with catalog_errors(f"table {name} of {lake.place}"):
         runs = lake.table("stage_runs")
         held = versions.find(runs, version) if version else versions.newest(runs)
         snapshot = held.tables.get(name)

@@ -111,7 +111,7 @@ def _refuse_occupied(lake: Lake) -> None:
 def _not_empty(lake: Lake, what: str) -> InputError:
     return InputError(
         f"the target is not empty: it holds {what}",
-        where=lake.uri,
+        where=lake.place,
         remedy="Restore into a root and a catalog that hold nothing; a lake is not overwritten",
     )
 
@@ -128,7 +128,7 @@ def _claim(lake: Lake, catalog: Catalog, backup: str, manifest: Manifest) -> Non
         if {name: begun.get(name) for name in mine} != mine:
             raise InputError(
                 f"a restore of another backup was interrupted here: {begun.get('backup')}",
-                where=lake.uri,
+                where=lake.place,
                 remedy="Finish that one, or name another root",
             )
     elif found or held:
@@ -206,7 +206,7 @@ def _restore_table(
     if snapshot is None or restored != manifest.tables[name]["rows"]:
         raise VisionloopError(
             f"{restored} of {manifest.tables[name]['rows']} rows of the table {name} were restored",
-            where=lake.uri,
+            where=lake.place,
             remedy="Run this again",
         )
     return snapshot

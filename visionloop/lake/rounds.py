@@ -140,7 +140,7 @@ class Rounds:
                 if latest.state == DONE:
                     raise StaleRead(
                         f"another run has just ended round {latest.round_id}",
-                        where=f"loop {self._lake.loop} of {self._lake.uri}",
+                        where=f"loop {self._lake.loop} of {self._lake.place}",
                         remedy="Start the pipeline again for the next round",
                     )
                 if not take_over:
@@ -193,7 +193,7 @@ class Rounds:
         if who:
             raise VisionloopError(
                 f"round {held.round_id} is being run by {who}",
-                where=f"loop {self._lake.loop} of {self._lake.uri}",
+                where=f"loop {self._lake.loop} of {self._lake.place}",
                 remedy="Wait for it to end, or pass take_over=true if it is dead",
             )
 

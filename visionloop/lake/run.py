@@ -187,7 +187,7 @@ class Run(AbstractContextManager["Run"]):
         """
         self._begin()
         lake = self._lake
-        with catalog_errors(f"table {table} of {lake.uri}"):
+        with catalog_errors(f"table {table} of {lake.place}"):
             held = tables.load_table(lake.catalog, lake.loop, table)
             if held is None:
                 return
@@ -294,7 +294,7 @@ class Run(AbstractContextManager["Run"]):
         with catalog_errors(self._lake.catalog_uri):
             lock.__enter__()
         self._lock = lock
-        with catalog_errors(self._lake.catalog_uri, files=self._lake.uri):
+        with catalog_errors(self._lake.catalog_uri, files=self._lake.place):
             self._head = versions.newest(self._stage_runs)
             self._refuse_erased()
 
@@ -306,14 +306,14 @@ class Run(AbstractContextManager["Run"]):
         if erased_between(self._lake, self.base, head.id):
             raise StaleRead(
                 f"samples were erased while the stage {self._stage} worked",
-                where=f"loop {self._lake.loop} of {self._lake.uri}",
+                where=f"loop {self._lake.loop} of {self._lake.place}",
                 remedy="Start the pipeline again: it goes on without them",
             )
 
     def _write(self, name: str, rows: pa.Table, where: Any, *, anew: bool = False) -> None:
         self._begin()
         lake = self._lake
-        with catalog_errors(f"table {name} of {lake.uri}"):
+        with catalog_errors(f"table {name} of {lake.place}"):
             table = self._written.get(name) or tables.load_table(lake.catalog, lake.loop, name)
             rows = tables.conform(name, self._signed(rows), table)
             if table is None:
@@ -344,7 +344,7 @@ class Run(AbstractContextManager["Run"]):
         if versions.newest(self._stage_runs).sequence != self._head.sequence:
             raise StaleRead(
                 f"the writer's lock was lost while the stage {self._stage} wrote",
-                where=f"loop {self._lake.loop} of {self._lake.uri}",
+                where=f"loop {self._lake.loop} of {self._lake.place}",
                 remedy="Start the pipeline again; nothing of this run is visible",
             )
 
@@ -353,7 +353,7 @@ class Run(AbstractContextManager["Run"]):
         if not data_files.holds_the_same(table, read, self._head.tables.get(name)):
             raise StaleRead(
                 f"another run wrote the table {name} while the stage {self._stage} worked",
-                where=f"loop {self._lake.loop} of {self._lake.uri}",
+                where=f"loop {self._lake.loop} of {self._lake.place}",
                 remedy="Start the pipeline again: it goes on from what both have written",
             )
 

@@ -139,7 +139,7 @@ def select_from_lake(
     if not len(material.pool) and not material.excluded:
         raise InputError(
             "the lake has no samples to select from",
-            where=lake.uri,
+            where=lake.place,
             remedy="Ingest a source first: visionloop ingest --lake URI --source URI",
         )
     # LightlyOne's number of samples is the most that it takes; `-n` is asked for.

@@ -32,5 +32,5 @@ def open_stage(
     opened = Lake.open(lake or loop.lake, catalog=loop.catalog, loop=loop.name)
     if (lake_version or round_id) and not opened.exists():
         # A folder that is not mounted any more must not become the root of a second lake.
-        raise absent(opened.uri)
+        raise absent(opened.place)
     return loop, opened

@@ -105,13 +105,13 @@ def _target(lake: Lake, pointer: Pointer, model_id: str) -> tuple[str, str]:
         names = sorted({str(row["model_id"]) for row in known if row["uri"]})
         raise InputError(
             f"the lake has no exported model {wanted!r}{nearest(wanted, names)}",
-            where=f"table experiments of {lake.uri}",
+            where=f"table experiments of {lake.place}",
             remedy=f"Name one of {', '.join(names[-5:])}" if names else "Publish one first",
         )
     if any(row["state"] in ("trained", "rejected") for row in rows):
         raise InputError(
             f"{wanted} never passed its gate",
-            where=f"table experiments of {lake.uri}",
+            where=f"table experiments of {lake.place}",
             remedy="Name a model that was in service",
         )
     OnnxModel.load(uri)
@@ -132,7 +132,7 @@ def _bring_back(loop: LoopConfig, lake: Lake, target: str, uri: str) -> dict[str
     if not found.published:
         raise VisionloopError(
             f"{target} is not in service: {found.reason}",
-            where=f"endpoint {loop.endpoint} of {lake.uri}",
+            where=f"endpoint {loop.endpoint} of {lake.place}",
             remedy="See what is in service with `visionloop status`, and roll back again",
         )
     return found.figures

@@ -148,7 +148,7 @@ def _plans(loop: LoopConfig, lake: Lake, run: Run, parameters: TrainingConfig) -
         raise InputError(
             f"{len(chosen.rows)} labelled samples are too few to train on; "
             f"{len(labels)} samples have a label, {len(allowed)} may be trained on",
-            where=f"table labels of {lake.uri}",
+            where=f"table labels of {lake.place}",
             remedy="Label at least two samples of the pool: run select and collect_labels first",
         )
     sets = [(chosen, parameters)]

@@ -90,7 +90,7 @@ def fill_from_lake(pipeline: str, config: LoopConfig, arguments: dict[str, Any])
         if held is None and "round_id" in wanted:
             raise InputError(
                 f"{pipeline} goes on with an open round, and there is none",
-                where=lake.uri,
+                where=lake.place,
                 remedy="Open one with: visionloop run intake --set open_round=true",
             )
         found = {"lake_version": lake.version(), "round_id": held.round_id if held else ""}

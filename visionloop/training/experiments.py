@@ -36,7 +36,7 @@ def find_experiment(lake: Lake, model_id: str) -> dict[str, Any]:
     if not found:
         raise InputError(
             f"the lake has no model {model_id!r}" if model_id else "the lake has no model yet",
-            where=f"table experiments of {lake.uri}",
+            where=f"table experiments of {lake.place}",
             remedy="Run train first, and pass on the model_id that it returns",
         )
     return found[-1]

@@ -126,7 +126,7 @@ def erase(
     stones = Tombstones.of_all(lakes).with_more(found.traces.ids, found.files)
     for lake in lakes:
         advance(f"tables of {lake.loop}")
-        with catalog_errors(lake.catalog_uri, files=lake.uri):
+        with catalog_errors(lake.catalog_uri, files=lake.place):
             _tables(lake, found.traces, stones, done)
     advance("files beside the tables")
     scanner = Scanner(found.traces)
@@ -163,7 +163,7 @@ def _wait_for_round(lake: Lake, until: float, lease_minutes: float) -> None:
         if time.monotonic() >= until:
             raise VisionloopError(
                 f"round {held.round_id} is being run by {who}: its tasks hold what is to go",
-                where=f"loop {lake.loop} of {lake.uri}",
+                where=f"loop {lake.loop} of {lake.place}",
                 remedy="Wait for it to end, with --wait MINUTES, or stop it; nothing was erased",
             )
         time.sleep(min(_POLL_SECONDS, max(0.0, until - time.monotonic())))
