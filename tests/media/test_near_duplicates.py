@@ -41,6 +41,15 @@ def found(words: Words, within: int) -> list[tuple[int, int, int]]:
     return [(i, j, b) for (i, j), b in zip(pairs.tolist(), bits.tolist(), strict=True)]
 
 
+def partition(number: int, within: int) -> list[module.Group]:
+    """Deal the coefficients to groups whose radii add up as `choose` has them."""
+    whole, more = divmod(within + 1, number)
+    return [
+        module.Group(list(range(module.COEFFICIENTS))[i::number], whole + (i < more) - 1)
+        for i in range(number)
+    ]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     n=st.integers(2, 300),
@@ -53,13 +62,25 @@ def test_every_partition_finds_the_pairs_of_a_naive_search(
     n: int, seed: int, within: int, groups: int, like_pictures: bool
 ) -> None:
     words = prints(n, seed, like_pictures=like_pictures)
-    parted = module.parted(list(range(51)), min(groups, within + 1), within)
-    if any(module.offset_number(len(g.columns), g.radius) > 3000 for g in parted):
-        parted = module.parted(list(range(51)), within + 1, within)
+    dealt = partition(min(groups, within + 1), within)
+    if any(module.offset_number(len(g.columns), g.radius) > 3000 for g in dealt):
+        dealt = partition(within + 1, within)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "FEW_PAIRS", 0)
-        patch.setattr(module, "choose", lambda *_: parted)
+        patch.setattr(module, "choose", lambda *_: dealt)
         assert found(words, within) == naive(words, within)
+
+
+@pytest.mark.parametrize("within", [2, 3])
+def test_groups_of_more_coefficients_than_a_number_holds_lose_no_pair(
+    within: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = prints(3_000, 1, like_pictures=True)
+    everything = found(words, within)
+    assert len(everything) > 20
+    monkeypatch.setattr(module, "FEW_PAIRS", 0)
+    monkeypatch.setattr(module, "choose", lambda *_: partition(2, within))
+    assert found(words, within) == everything
 
 
 @pytest.mark.parametrize("within", [10, 24])

@@ -234,26 +234,6 @@ def choose(words: Words, start: int, within: int) -> list[Group]:
     return best
 
 
-def parted(columns: list[int], number: int, within: int) -> list[Group]:
-    """Deal coefficients to groups so that pairs within a distance are near in one of them.
-
-    The shares and the number of groups add up to one more than the distance: of a pair that is
-    farther apart than the share in every group, the sum is beyond the distance.
-
-    Args:
-        columns: The coefficients, the most telling first.
-        number: How many groups, at most one more than the distance.
-        within: The distance, in bits.
-
-    Returns:
-        The groups. A pair within the distance differs in one of them by no more than its share.
-    """
-    whole, more = divmod(within + 1, number)
-    return [
-        Group(columns[i::number][:_MOST_COLUMNS], whole + (i < more) - 1) for i in range(number)
-    ]
-
-
 def offset_number(columns: int, radius: int) -> int:
     """Return how many whole-numbered points lie within a distance in L1."""
     counts = [1] + [0] * radius
@@ -289,12 +269,13 @@ def _of_group(
     closest: bool,
 ) -> Iterator[Found]:
     """Yield the pairs within the distance whose levels differ by no more than a group's share."""
-    k = len(group.columns)
+    columns = group.columns[:_MOST_COLUMNS]
+    k = len(columns)
     power = (LEVELS + 1) ** np.arange(k, dtype=np.int64)
     keys = np.zeros(len(words), np.int64)
     for begin in range(0, len(words) if k else 0, 1 << 16):
         some = words[begin : begin + (1 << 16)]
-        keys[begin : begin + len(some)] = levels_of(some)[:, group.columns] @ power
+        keys[begin : begin + len(some)] = levels_of(some)[:, columns] @ power
     order = np.argsort(keys, kind="stable")
     buckets, first = np.unique(keys[order], return_index=True)
     ends = np.append(first[1:], len(words))
