@@ -6,8 +6,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,16 +56,6 @@ def arguments(
     if more:
         more(parser)
     return parser.parse_args()
-
-
-def median_seconds(work: Callable[[], Any], repeats: int = 3) -> float:
-    """Return the median wall-clock time of at least three runs, in seconds."""
-    times = []
-    for _ in range(max(3, repeats)):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
 
 
 def machine() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""k-center and nearest neighbours in PyTorch, for a machine with an accelerator.
+"""k-center in PyTorch, for a machine with an accelerator.
 
 An accelerator reads its memory some fifty times faster than a processor's core, so that plain
 greedy, one product of all rows with each pick, beats every way to leave some out. Its products
@@ -19,13 +19,11 @@ from visionloop.inference.session import gpu_is_there
 from visionloop.selection.lazy import NEVER, Score
 from visionloop.vectors.exact import Floats, product_error, squared_norms
 from visionloop.vectors.gathered import Matrix
-from visionloop.vectors.knn import Neighbours
 
 if TYPE_CHECKING:
     import torch
 
 _PAIRS = 1 << 16  # rows whose distances are computed anew at a time
-_TILE = 4096  # rows of a block of distances between rows
 
 
 def device_of(wanted: str) -> str:
@@ -158,39 +156,3 @@ class _Device:
         maybe, exact = maybe[open_rows], exact[open_rows]
         totals = score(maybe.cpu().numpy(), exact.cpu().numpy())
         self._totals[maybe] = torch.from_numpy(totals).to(self._totals.device)
-
-
-def device_neighbours(x: Floats, k: int, *, device: str) -> Neighbours:
-    """Find the k nearest other rows of every row by comparing all pairs on a device.
-
-    Args:
-        x: float32 [n, d].
-        k: How many; n - 1 where there are fewer.
-        device: PyTorch's name of it, ``cuda`` or ``cpu``.
-
-    Cost O(n²·d). Memory of the device: x, and blocks of 64 MiB.
-    """
-    import torch
-
-    n = len(x)
-    k = max(0, min(k, n - 1))
-    rows = np.zeros((n, k), dtype=np.intp)
-    distances = np.zeros((n, k), dtype=np.float32)
-    points = torch.from_numpy(x).to(device)
-    half = (points * points).sum(dim=1) / 2
-    for start in range(0, n if k else 0, _TILE):
-        some = torch.arange(start, min(n, start + _TILE), device=device)
-        values = torch.full((len(some), k), float("inf"), device=device)
-        found = torch.zeros((len(some), k), dtype=torch.int64, device=device)
-        for left in range(0, n, _TILE):
-            others = torch.arange(left, min(n, left + _TILE), device=device)
-            block = half[others] - points[some] @ points[others].T
-            block[some[:, None] == others] = float("inf")
-            values, place = torch.cat([values, block], dim=1).topk(k, dim=1, largest=False)
-            found = torch.cat([found, others.expand(len(some), -1)], dim=1).gather(1, place)
-        squared = (points[found] - points[some][:, None]).square().sum(dim=2)
-        found, order = found.sort(dim=1)  # equal distances in the order of their rows
-        squared, by_distance = squared.gather(1, order).sort(dim=1, stable=True)
-        rows[start : start + len(some)] = found.gather(1, by_distance).cpu().numpy()
-        distances[start : start + len(some)] = squared.sqrt().cpu().numpy()
-    return Neighbours(rows, distances, 1.0, 1.0)

@@ -65,20 +65,6 @@ def mean_neighbour_distances(x: Floats, k: int) -> NDArray[np.float64]:
     return np.asarray(distances.mean(axis=1, dtype=np.float64))
 
 
-def hamming(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.int32]:
-    """Return the number of differing bits of fingerprints, int32 [n, m].
-
-    A fingerprint of zeros belongs to no picture (it is missing, or the picture is blank) and is
-    unlike everything. Cost O(n·m).
-    """
-    result = np.zeros((len(a), len(b)), dtype=np.int32)
-    for word in range(a.shape[1]):
-        result += np.bitwise_count(a[:, word, None] ^ b[None, :, word])
-    result[~a.any(axis=1)] = 64 * a.shape[1]
-    result[:, ~b.any(axis=1)] = 64 * a.shape[1]
-    return result
-
-
 def copies_of(
     a: NDArray[np.uint64], b: NDArray[np.uint64], distance: int
 ) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
