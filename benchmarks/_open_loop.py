@@ -11,15 +11,12 @@ import collections
 import json
 import pickle
 import selectors
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-_HEAD_END = b"\r\n\r\n"
+from benchmarks._connection import Connection, in_own_process
 
 
 @dataclass(frozen=True)
@@ -65,48 +62,16 @@ def arrivals(
         count: How many.
         connections: Requests under way at most; more wait, and their waiting counts.
     """
-    job = pickle.dumps((port, list(requests), rate, count, connections))
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks._open_loop"],
-        input=job, stdout=subprocess.PIPE, check=True, cwd=Path(__file__).parents[1],
-    )  # fmt: skip
-    return Arrivals(**json.loads(done.stdout))
-
-
-class _Connection:
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setblocking(False)
-        self.unsent = memoryview(b"")
-        self.got = b""
-        self.due = 0.0
-
-    def send(self) -> None:
-        while self.unsent:
-            try:
-                self.unsent = self.unsent[self.socket.send(self.unsent) :]
-            except BlockingIOError:
-                return
-
-    def status(self) -> int:
-        """Return the status of the answer once it is whole, until then 0."""
-        part = self.socket.recv(1 << 16)
-        if not part:
-            raise ConnectionError("the server closed a connection")
-        self.got += part
-        head, found, body = self.got.partition(_HEAD_END)
-        if not found:
-            return 0
-        after = head.lower().partition(b"\r\ncontent-length:")[2]
-        return int(head[9:12]) if len(body) == int(after.split(b"\r\n", 1)[0]) else 0
+    return Arrivals(
+        **in_own_process("benchmarks._open_loop", port, list(requests), rate, count, connections)
+    )
 
 
 def _run(port: int, requests: list[bytes], rate: float, count: int, connections: int) -> Arrivals:
     events = selectors.DefaultSelector()
-    free = collections.deque(_Connection(port) for _ in range(connections))
+    free = collections.deque(Connection(port) for _ in range(connections))
     waiting: collections.deque[int] = collections.deque()
-    under_way: set[_Connection] = set()
+    under_way: set[Connection] = set()
     both = selectors.EVENT_READ | selectors.EVENT_WRITE
     latencies: list[float] = []
     began, cpu = time.perf_counter() + 0.05, time.process_time()
@@ -124,9 +89,7 @@ def _run(port: int, requests: list[bytes], rate: float, count: int, connections:
         while waiting and free:
             number, one = waiting.popleft(), free.popleft()
             request = requests[number % len(requests)]
-            one.unsent = memoryview(request.replace(b"@" * 12, b"%012d" % number, 1))
-            one.got, one.due = b"", began + number / rate
-            one.send()
+            one.begin(request.replace(b"@" * 12, b"%012d" % number, 1), began + number / rate)
             events.register(one.socket, both if one.unsent else selectors.EVENT_READ, one)
             under_way.add(one)
         pause = began + made / rate - time.perf_counter() if made < count else 1.0
@@ -136,8 +99,8 @@ def _run(port: int, requests: list[bytes], rate: float, count: int, connections:
                 one.send()
                 if not one.unsent:
                     events.modify(one.socket, selectors.EVENT_READ, one)
-            if ready & selectors.EVENT_READ and (status := one.status()):
-                latencies.append(time.perf_counter() - one.due)
+            if ready & selectors.EVENT_READ and (status := one.receive()):
+                latencies.append(time.perf_counter() - one.since)
                 answered += 1
                 acknowledged += status == 200
                 events.unregister(one.socket)
@@ -145,7 +108,7 @@ def _run(port: int, requests: list[bytes], rate: float, count: int, connections:
                 free.append(one)
     now = time.perf_counter()
     seconds = now - began
-    latencies += [now - one.due for one in under_way]
+    latencies += [now - one.since for one in under_way]
     latencies += [now - (began + number / rate) for number in waiting]
     latencies.sort()
     own = time.process_time() - cpu

@@ -10,14 +10,11 @@ from __future__ import annotations
 import json
 import pickle
 import selectors
-import socket
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-_HEAD_END = b"\r\n\r\n"
+from benchmarks._connection import Connection, in_own_process
 
 
 @dataclass(frozen=True)
@@ -44,13 +41,6 @@ class Load:
         return self.requests / self.seconds
 
 
-def http_request(path: str, body: bytes, headers: dict[str, str]) -> bytes:
-    """Return a POST request as it goes over the wire."""
-    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join(lines).encode() + _HEAD_END + body
-
-
 def load(port: int, requests: list[bytes], *, connections: int, seconds: float) -> Load:
     """Keep so many connections busy, each with one request at a time, in a process of its own.
 
@@ -60,49 +50,7 @@ def load(port: int, requests: list[bytes], *, connections: int, seconds: float) 
         connections: How many requests are under way at a time.
         seconds: For how long new ones are sent.
     """
-    job = pickle.dumps((port, requests, connections, seconds))
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks._serving_load"],
-        input=job, stdout=subprocess.PIPE, check=True, cwd=Path(__file__).parents[1],
-    )  # fmt: skip
-    return Load(**json.loads(done.stdout))
-
-
-class _Connection:
-    """One connection with one request under way."""
-
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setblocking(False)
-        self.unsent = memoryview(b"")
-        self.got = bytearray()
-        self.began = 0.0
-
-    def begin(self, request: bytes) -> None:
-        self.unsent, self.began = memoryview(request), time.perf_counter()
-        self.got.clear()
-        self.send()
-
-    def send(self) -> None:
-        while self.unsent:
-            try:
-                self.unsent = self.unsent[self.socket.send(self.unsent) :]
-            except BlockingIOError:
-                return
-
-    def receive(self) -> int:
-        """Return the status of the answer once it is whole, until then 0."""
-        part = self.socket.recv(1 << 18)
-        if not part:
-            raise ConnectionError("the server closed a connection")
-        self.got += part
-        end = self.got.find(_HEAD_END)
-        if end < 0:
-            return 0
-        head = bytes(self.got[:end]).lower()
-        length = int(head.partition(b"\r\ncontent-length:")[2].split(b"\r\n", 1)[0])
-        return int(head[9:12]) if len(self.got) == end + 4 + length else 0
+    return Load(**in_own_process("benchmarks._serving_load", port, requests, connections, seconds))
 
 
 def _run(port: int, requests: list[bytes], connections: int, seconds: float) -> Load:
@@ -113,14 +61,14 @@ def _run(port: int, requests: list[bytes], connections: int, seconds: float) -> 
     began, cpu = time.perf_counter(), time.process_time()
     end = began + seconds
 
-    def begin(one: _Connection) -> None:
+    def begin(one: Connection) -> None:
         nonlocal sent
-        one.begin(requests[sent % len(requests)])
+        one.begin(requests[sent % len(requests)], time.perf_counter())
         sent += 1
         events.modify(one.socket, both if one.unsent else selectors.EVENT_READ, one)
 
     for _ in range(connections):
-        one = _Connection(port)
+        one = Connection(port)
         events.register(one.socket, selectors.EVENT_READ, one)
         begin(one)
     under_way = connections
@@ -134,7 +82,7 @@ def _run(port: int, requests: list[bytes], connections: int, seconds: float) -> 
             if not ready & selectors.EVENT_READ or not (status := one.receive()):
                 continue
             now = time.perf_counter()
-            latencies.append(now - one.began)
+            latencies.append(now - one.since)
             done, refused = done + (status == 200), refused + (status != 200)
             if now < end:
                 begin(one)

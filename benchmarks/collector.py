@@ -23,9 +23,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks._connection import http_request
 from benchmarks._open_loop import Arrivals, arrivals
 from benchmarks._rows import Row, arguments, report
-from benchmarks._serving_load import http_request
 
 RATE = 1000.0
 SMALL, LARGE = 24_000, 19_000_000

@@ -32,9 +32,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._connection import http_request
 from benchmarks._photographs import encoded, paths, photographs
 from benchmarks._rows import Row, arguments, report
-from benchmarks._serving_load import Load, http_request, load
+from benchmarks._serving_load import Load, load
 
 SIZE, CLASSES, AT_A_TIME = 224, 10, 8
 _ROOT = Path(__file__).parents[1]

@@ -7,15 +7,13 @@ trickle, nor how many clients there are: here each has a limit, and is counted.
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from visionloop.serving.listening import uvicorn_server
+from visionloop.serving.listening import run_until_told, uvicorn_server
 
 if TYPE_CHECKING:
     from visionloop.serving.access import Certificates
@@ -134,30 +132,20 @@ def serve(
         certificates: For TLS; None serves without.
         ready: Called once a signal ends it in order.
     """
-    config = uvicorn.Config(
+    server = uvicorn_server(
         app,
         http=protocol,
         ws="none",
         log_level="critical",
-        access_log=False,
-        lifespan="off",
         timeout_graceful_shutdown=10,
         timeout_keep_alive=75,
-        server_header=False,
-        date_header=False,
     )
-    config.load()
+    server.config.load()
     if certificates:
-        config.ssl = certificates.context
-    server = uvicorn_server(config)
+        server.config.ssl = certificates.context
 
     async def run() -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
         ready()
         await server.serve(sockets=[listener])
 
-    # uvloop where it is installed, as kserve has it.
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(run())
+    run_until_told(server, run, lambda: setattr(server, "should_exit", True))

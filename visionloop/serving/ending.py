@@ -9,14 +9,13 @@ once.
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 from dataclasses import dataclass
 from typing import Any
 
 from visionloop.serving.answering import Answerer
 from visionloop.serving.asgi import App
-from visionloop.serving.listening import announce, uvicorn_server
+from visionloop.serving.listening import announce, run_until_told, uvicorn_server
 
 _LOOK_SECONDS = 0.02
 # Kept open a moment for those who connected before they could know.
@@ -68,36 +67,22 @@ def serve_until_told(
         port_file: File that gets the ports; empty for none.
         ending: How to end.
     """
-    import uvicorn
-
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        timeout_graceful_shutdown=1,
-        timeout_keep_alive=65,
-        server_header=False,
-        date_header=False,
+    server = uvicorn_server(
+        app, log_level="warning", timeout_graceful_shutdown=1, timeout_keep_alive=65
     )
-    server = uvicorn_server(config)
+    tasks: list[asyncio.Task[None]] = []
+
+    async def end() -> None:
+        await ending.run()
+        server.should_exit = True
+
+    def told() -> None:
+        if tasks:
+            server.should_exit = server.force_exit = True
+        else:
+            tasks.append(asyncio.get_running_loop().create_task(end()))
 
     async def serve() -> None:
-        loop = asyncio.get_running_loop()
-        tasks: list[asyncio.Task[None]] = []
-
-        async def end() -> None:
-            await ending.run()
-            server.should_exit = True
-
-        def told() -> None:
-            if tasks:
-                server.should_exit = server.force_exit = True
-            else:
-                tasks.append(loop.create_task(end()))
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, told)
         ports = {"http": listener.getsockname()[1]}
         grpc_server = None
         if grpc_port is not None:
@@ -107,6 +92,4 @@ def serve_until_told(
         if grpc_server is not None:
             await grpc_server.stop(grace=0.5)
 
-    # uvloop where it is installed, as kserve has it.
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(serve())
+    run_until_told(server, serve, told)

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,13 @@ def announce(what: str, ports: dict[str, int], *, port_file: str = "") -> None:
         part.replace(path)
 
 
-def uvicorn_server(config: Any) -> Any:
-    """Return a uvicorn server that leaves the signals to its caller."""
+def uvicorn_server(app: Any, **settings: Any) -> Any:
+    """Return a uvicorn server without headers of its own that leaves the signals to its caller.
+
+    Args:
+        app: The ASGI application.
+        settings: More for `uvicorn.Config`.
+    """
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -65,29 +70,26 @@ def uvicorn_server(config: Any) -> Any:
         def capture_signals(self) -> Iterator[None]:
             yield
 
-    return Server(config)
+    plain = {"access_log": False, "lifespan": "off", "server_header": False, "date_header": False}
+    return Server(uvicorn.Config(app, **plain, **settings))
 
 
-def run_asgi(app: Any, listener: socket.socket) -> None:
-    """Serve an application until SIGTERM or SIGINT; requests under way are finished first."""
-    import uvicorn
+def run_until_told(
+    server: Any, serve: Callable[[], Coroutine[Any, Any, None]], told: Callable[[], None]
+) -> None:
+    """Run a server's coroutine on uvloop where it is installed, as kserve has it.
 
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        lifespan="off",
-        timeout_graceful_shutdown=10,
-        timeout_keep_alive=75,
-        server_header=False,
-        date_header=False,
-    )
-    server = uvicorn_server(config)
+    Args:
+        server: From `uvicorn_server`.
+        serve: Serves until it is done.
+        told: Called in the event loop at each SIGTERM and SIGINT.
+    """
 
-    async def serve() -> None:
+    async def run() -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
-        await server.serve(sockets=[listener])
+            loop.add_signal_handler(number, told)
+        await serve()
 
-    asyncio.run(serve())
+    with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+        runner.run(run())
