@@ -251,15 +251,15 @@ def content(lake: Lake) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def small(root: Path, loop: str = "test", catalog: str = "") -> Lake:
+def small(root: Path | str, loop: str = "test", catalog: str = "") -> Lake:
     """Make a lake with little in it: two versions of two tables, copies.
 
     Args:
-        root: Folder that the lake is made in.
+        root: Folder or bucket that the lake is made in.
         loop: Name of its loop.
         catalog: Its catalog.
     """
-    lake = Lake.open(str(root / "lake"), loop=loop, catalog=catalog)
+    lake = Lake.open(f"{root}/lake", loop=loop, catalog=catalog)
     for number in range(2):
         with lake.run(stage="ingest") as run:
             name = identity(number)

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests import servers
-from tests.lake.erasable import SPACE, erase_all, exchange, identity, picture, small, vector
+from tests.lake.erasable import erase_all, exchange, identity, picture, small, vector
 from tests.media.pictures import encoded, photograph
 from visionloop.config import load_config
 from visionloop.lake import Lake
@@ -168,20 +168,6 @@ def test_a_backup_from_after_knows_what_was_erased(tmp_path: Path) -> None:
     assert done.proof is not None and done.proof.clean and done.tables == {}
 
 
-def _elsewhere(uri: str, catalog: str) -> Lake:
-    lake = Lake.open(uri, catalog=catalog, loop="test")
-    for number in range(2):
-        with lake.run(stage="ingest") as run:
-            name = identity(number)
-            rows = {"uri": [f"gs://photos/{number}.jpg"], "state": ["ok"], "sample_id": [name]}
-            run.append("files", pa.table(rows))
-            run.append_embeddings(SPACE, [name], vector(number)[None])
-            run.commit()
-        lake.storage.write(lake.path("media", name[:2], f"{name}.jpeg"), picture(number))
-    lake.storage.write(lake.path("events", "a.events.jsonl"), b"".join(exchange(0) + exchange(1)))
-    return lake
-
-
 @pytest.mark.postgres
 def test_a_lake_in_a_bucket_with_a_catalog_in_postgresql(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -195,7 +181,10 @@ def test_a_lake_in_a_bucket_with_a_catalog_in_postgresql(
 
         anonymous = AnonymousCredentials()  # type: ignore[no-untyped-call]
         gcs.Client("p", credentials=anonymous).create_bucket("lake")
-        lake = _elsewhere("gs://lake/root", catalog)
+        lake = small("gs://lake", catalog=catalog)
+        lake.storage.write(
+            lake.path("events", "a.events.jsonl"), b"".join(exchange(0) + exchange(1))
+        )
         done = erase_all(lake, NAME)
         assert done.proof is not None and done.proof.clean
         assert done.proof.catalog_rows > 0 and done.proof.files > 10
