@@ -108,14 +108,13 @@ def _status(args: argparse.Namespace) -> int:
 
 def _events(lake: Lake) -> dict[str, int]:
     """Count the logged events that no harvest has read: whole files by their size."""
-    from visionloop.serving.segments import Position, find, is_unread
+    from visionloop.serving.segments import Position, find, is_unread, positions
 
     try:
         found = find(lake.path("events"))
     except InputError:
         found = []  # nothing was logged yet
-    ledger = lake.read("harvest_ledger").sort_by("harvested_at").to_pylist()
-    read = {row["uri"]: Position(row["bytes_read"], row["lines_read"]) for row in ledger}
+    read = positions(lake.read("harvest_ledger"))
     new = [info for info in found if is_unread(info, read.get(info.uri, Position()))]
     left = sum(info.size - read.get(info.uri, Position()).bytes_read for info in new)
     return {"files": len(found), "unread_files": len(new), "unread_bytes": max(left, 0)}

@@ -7,7 +7,7 @@ same for everyone who reads the same version, and whoever reads one opens the fi
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +138,40 @@ def rows_of(
         empty = arrow_schema(table).empty_table()
         return empty.select(columns) if columns else empty
     return tables.narrow(pa.Table.from_batches(kept, schema))
+
+
+def rows_chosen(
+    lake: Lake, name: str, key: str, chosen: Callable[[pa.Array], NDArray[np.bool_]], version: str
+) -> Iterator[pa.RecordBatch]:
+    """Yield a table's rows whose key is chosen; of a file without one only the keys are read.
+
+    Args:
+        lake: The lake.
+        name: Name of the table.
+        key: The column that is looked at.
+        chosen: Returns which keys are, bool [n]; asked twice for some.
+        version: Lake version; empty for the newest.
+
+    Memory: the rows of one data file.
+    """
+    from pyiceberg.expressions import AlwaysTrue
+    from pyiceberg.io.pyarrow import ArrowScan
+
+    from visionloop.lake.scanning import CurrentColumns
+
+    table, snapshot = _at(lake, name, version)
+    if table is None or snapshot is None:
+        return
+    scan = CurrentColumns(table.metadata, table.io, snapshot_id=snapshot)
+    with catalog_errors(f"table {name} of {lake.place}"):
+        keys = ArrowScan(table.metadata, table.io, table.schema().select(key), AlwaysTrue())
+        rows = ArrowScan(table.metadata, table.io, scan.projection(), AlwaysTrue())
+        for task in scan.plan_files():
+            if any(chosen(batch[key]).any() for batch in keys.to_record_batches([task])):
+                for batch in rows.to_record_batches([task]):
+                    mask = chosen(batch[key])
+                    if mask.any():
+                        yield batch.filter(pa.array(mask))
 
 
 def count(lake: Lake, table: str, column: str, value: str, version: str) -> int:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from visionloop.errors import InputError
 
 # Raised with every change to these tables; `visionloop/lake/migration.py` says how a lake follows.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 TIME = pa.timestamp("us", tz="UTC")
 PROBABILITIES = pa.list_(pa.float32())
@@ -154,8 +154,11 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("model_name", pa.string()),
         ("model_id", pa.string()),
         ("protocol", pa.string()),
-        ("sample_id", pa.string()),  # SHA-256 of the image bytes sent, null when tensors were sent
+        ("sample_id", pa.string()),  # SHA-256 of the image bytes, null where it is not known
         ("tensor_sha256", pa.string()),
+        # What names the sample: hash | header (X-Sample-Id) | embedding; null where nothing does,
+        # and in rows that were written before schema version 5, which are by hash.
+        ("linked_by", pa.string()),
         ("label", pa.string()),
         ("confidence", pa.float32()),
         ("probabilities", PROBABILITIES),
@@ -174,6 +177,7 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("bytes_read", pa.int64()),
         ("lines_read", pa.int64()),
         ("harvested_at", TIME),
+        ("generation", pa.string()),  # of an object of the blob logger, null for a segment
     ],
     "harvest_events": [
         ("event_id", pa.string()),

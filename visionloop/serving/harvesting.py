@@ -28,6 +28,7 @@ from visionloop.selection.scores import entropy, least_confidence, margin
 from visionloop.serving.pairing import Half, Inference, resolve
 from visionloop.serving.requests import Request
 from visionloop.serving.responses import Response
+from visionloop.serving.sample_links import named_samples
 from visionloop.serving.seen import Seen, event_table, see, seen_rows
 
 __all__ = ["STATES", "Harvest", "Seen", "harvest_events", "see", "seen_rows"]
@@ -47,7 +48,8 @@ class Harvest:
         changed_confidences: All rows of `confidences` with those ids.
         counts: Events just read by state, with ``events`` their number and ``inferences`` the
             rows of confidences.
-        reasons: ``{(state, reason): events}``.
+        reasons: ``{(state, reason): events}`` of those just read.
+        later: ``{(old state, new state): events}`` of earlier harvests, where something changed.
     """
 
     new_events: pa.Table
@@ -57,6 +59,7 @@ class Harvest:
     changed_confidences: pa.Table
     counts: dict[str, int]
     reasons: dict[tuple[str, str], int]
+    later: dict[tuple[str, str], int]
 
 
 def harvest_events(
@@ -101,12 +104,14 @@ def harvest_events(
         older[seen.event_id].append(seen)
 
     new_events = [*rejected, *duplicates]
+    counted = list(new_events)
     changed_events: list[Seen] = []
     new_rows: list[dict[str, Any]] = []
     changed_rows: list[dict[str, Any]] = []
     changed_ids: list[str] = []
+    later: Counter[tuple[str, str]] = Counter()
     for event_id in sorted({*groups, *older}):
-        before = [seen for seen in older[event_id] if seen.half and seen.state != "duplicate"]
+        before, rest = _paired(older[event_id])
         members = [*before, *groups[event_id]]
         if not members:
             continue
@@ -114,29 +119,27 @@ def harvest_events(
             [seen.half for seen in members if seen.half], orphaned_before=orphaned_before
         )
         after = [_in_state(seen, *outcome.states[seen.digest]) for seen in members]
+        counted += after[len(before) :]
         rows = [
             row
             for occurrence, inference in enumerate(outcome.inferences)
             for row in _confidences(inference, occurrence, classes or {})
         ]
-        if any(
-            (a.state, a.reason) != (b.state, b.reason) for a, b in zip(before, after, strict=False)
-        ):
+        moved = [
+            (old.state, new.state)
+            for old, new in zip(before, after, strict=False)
+            if (old.state, old.reason) != (new.state, new.reason)
+        ]
+        # Where the older events keep their states, their rows may still be numbered anew.
+        if moved or (groups[event_id] and before):
+            later.update(moved)
             changed_ids.append(event_id)
-            rest = [seen for seen in older[event_id] if seen not in before]
             changed_events += [*after, *rest]
-            changed_rows += rows
-        elif groups[event_id] and before:
-            # The older events keep their states; their rows may be numbered anew.
-            changed_ids.append(event_id)
-            changed_events += [*after, *(s for s in older[event_id] if s not in before)]
             changed_rows += rows
         elif groups[event_id]:
             new_events += after
             new_rows += rows
-    fresh_keys = {(seen.digest, seen.uri, seen.line) for seen in [*fresh, *duplicates]}
-    every = [s for s in [*new_events, *changed_events] if (s.digest, s.uri, s.line) in fresh_keys]
-    states = Counter(seen.state for seen in every)
+    states = Counter(seen.state for seen in counted)
     return Harvest(
         new_events=event_table(new_events),
         new_confidences=_confidence_table(new_rows),
@@ -144,12 +147,22 @@ def harvest_events(
         changed_events=event_table(changed_events),
         changed_confidences=_confidence_table(changed_rows),
         counts={
-            "events": len(every),
+            "events": len(counted),
             **{state: states[state] for state in STATES},
             "inferences": len(new_rows) + len(changed_rows),
         },
-        reasons=dict(Counter((seen.state, seen.reason) for seen in every)),
+        reasons=dict(Counter((seen.state, seen.reason) for seen in counted)),
+        later=dict(later),
     )
+
+
+def _paired(held: Sequence[Seen]) -> tuple[list[Seen], list[Seen]]:
+    """Tell the held rows of an id that pairing looks at from the others."""
+    before: list[Seen] = []
+    rest: list[Seen] = []
+    for seen in held:
+        (before if seen.half and seen.state != "duplicate" else rest).append(seen)
+    return before, rest
 
 
 def _in_state(seen: Seen, state: str, reason: str) -> Seen:
@@ -182,15 +195,18 @@ def _confidences(
         "note": inference.note,
     }
     identities = list(zip(asked.samples, asked.tensors, strict=True))
+    named = named_samples((request or response).metadata, answer.rows or 0)
     rows = []
     for row in range(answer.rows or 0):
         sample_id, tensor = identities[row] if identities else (None, None)
+        linked_by = "hash" if sample_id else "header" if named[row] else None
         rows.append(
             {
                 **common,
                 "row": row,
-                "sample_id": sample_id,
+                "sample_id": sample_id or named[row],
                 "tensor_sha256": tensor,
+                "linked_by": linked_by,
                 **_answered(answer, row, classes.get(model_id, ())),
             }
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -52,13 +52,27 @@ class Seen:
     received_at: datetime | None
     state: str = ""
     reason: str = ""
+    packed: str | None = field(default=None, repr=False, compare=False)  # the half as JSON
 
 
 def see(event: Event) -> Seen:
     """Decode one event; its body can be forgotten afterwards."""
+    return see_all([event])[0]
+
+
+def see_all(events: Sequence[Event]) -> list[Seen]:
+    """Decode events, those of one kind together; their bodies can be forgotten afterwards."""
+    contents: list[Request | Response | None] = [None] * len(events)
+    for place, event in enumerate(events):
+        if not event.problem:
+            kept = event.kept.request if event.kept else None
+            contents[place] = kept or _decode(event)
+    return [_seen(event, content) for event, content in zip(events, contents, strict=True)]
+
+
+def _seen(event: Event, content: Request | Response | None) -> Seen:
     half = None
-    if not event.problem:
-        content = event.kept.request if event.kept and event.kept.request else _decode(event)
+    if content is not None:
         half = Half(
             event_id=event.event_id,
             digest=event.digest,
@@ -90,7 +104,7 @@ def unless_erased(seen: Seen, erased: Container[object]) -> Seen:
     """Return an event, or that it is rejected where a sample was erased that it carries."""
     content = seen.half.content if seen.half else None
     if isinstance(content, Request) and any(one and one in erased for one in content.samples):
-        return replace(seen, half=None, problem="erased")
+        return replace(seen, half=None, packed=None, problem="erased")
     return seen
 
 
@@ -108,14 +122,14 @@ def _decode(event: Event) -> Request | Response:
 
 
 def event_table(rows: Sequence[Seen]) -> pa.Table:
-    """Write rows of `harvest_events`."""
+    """Write rows of `harvest_events`; an event in no state yet has its problem as the reason."""
     schema = arrow_schema("harvest_events")
     names = [name for name in schema.names if name not in ("round_id", "run_id")]
     values: dict[str, list[Any]] = {
         "event_id": [seen.event_id or None for seen in rows],
         "kind": [seen.kind for seen in rows],
         "state": [seen.state for seen in rows],
-        "reason": [seen.reason for seen in rows],
+        "reason": [seen.reason if seen.state else seen.problem for seen in rows],
         "uri": [seen.uri for seen in rows],
         "line": [seen.line for seen in rows],
         "line_sha256": [seen.digest for seen in rows],
@@ -139,6 +153,8 @@ def _pack(seen: Seen) -> str | None:
     half = seen.half
     if half is None or seen.state == "duplicate":
         return None
+    if seen.packed is not None:
+        return seen.packed
     content = half.content
     held: dict[str, Any] = {
         "names": half.names,
@@ -188,7 +204,8 @@ def _unpack(row: Mapping[str, Any]) -> Seen:
         occurred_at=row["occurred_at"],
         received_at=row["received_at"],
         state=row["state"],
-        reason=row["reason"],
+        reason=row["reason"] if row["state"] else "",
+        packed=row["decoded"],
     )
 
 

@@ -6,7 +6,8 @@ like). Everything else under the URI is left alone.
 
 A segment may still be growing: a last line without its line break is read once it is whole. What a
 file grew by is read at the next harvest, by the ledger's number of bytes; a gzip file that grew is
-unpacked again, and the lines that were read are skipped.
+unpacked again, and the lines that were read are skipped. An object of the blob logger is read again
+when its generation is another one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from visionloop.errors import InputError
 from visionloop.lake.storage import (
@@ -35,6 +36,9 @@ from visionloop.serving.blobs import blob_events
 from visionloop.serving.bodies import Undecodable, parse_json
 from visionloop.serving.events import Event, broken_event, parse_line
 from visionloop.serving.refusals import BEGINNING, read
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # No logged request is larger; a longer line is counted, and skipped without being kept.
 MAX_LINE_BYTES = 512 * 1024 * 1024
@@ -53,10 +57,13 @@ class Position:
     Attributes:
         bytes_read: Bytes of the file, or of all of it for a gzip file or an object.
         lines_read: Lines of it, broken ones included.
+        generation: Of an object of the blob logger, as its listing told: it is overwritten where an
+            id comes again. Empty where it is not known.
     """
 
     bytes_read: int = 0
     lines_read: int = 0
+    generation: str = ""
 
 
 def find(uri: str) -> list[FileInfo]:
@@ -89,8 +96,24 @@ def is_blob(uri: str) -> bool:
 
 
 def is_unread(info: FileInfo, position: Position) -> bool:
-    """Return whether a file holds more, or something else, than was read of it."""
-    return info.size != position.bytes_read
+    """Return whether a file holds more, or something else, than was read of it.
+
+    A segment is only ever appended to, or lines of it are blanked by an erasure.
+    """
+    other = is_blob(info.uri) and position.generation not in ("", info.generation)
+    return other or info.size != position.bytes_read
+
+
+def positions(ledger: pa.Table) -> dict[str, Position]:
+    """Return how far each file was read, by its URI.
+
+    Args:
+        ledger: Rows of `harvest_ledger`.
+    """
+    return {
+        row["uri"]: Position(row["bytes_read"], row["lines_read"], row["generation"] or "")
+        for row in ledger.sort_by("harvested_at").to_pylist()
+    }
 
 
 class Reader:
@@ -119,7 +142,8 @@ class Reader:
         if _BLOB.search(uri):
             data = self._storage.read(uri)
             events = list(blob_events(data, uri))
-            self.position = Position(len(data), len(events))
+            # The listing's: one that was overwritten since then is read again.
+            self.position = Position(len(data), len(events), self._info.generation)
             yield from events
         elif uri.endswith(".gz"):
             yield from self._gzip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from visionloop.errors import InputError
 from visionloop.progress import progress
@@ -20,17 +20,18 @@ from visionloop.stages.opening import open_stage
 from visionloop.task import stage
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from pathlib import Path
 
     from visionloop.lake import Lake
-    from visionloop.lake.erasing.tombstones import Tombstones
     from visionloop.lake.run import Run
     from visionloop.lake.storage import FileInfo
-    from visionloop.serving.harvesting import Harvest, Seen
+    from visionloop.progress import Progress
+    from visionloop.serving.events import Event
+    from visionloop.serving.joining import Joined
     from visionloop.serving.segments import Position
 
-# Event ids in one filter of the table: pyiceberg evaluates each of them against each file.
-_IDS_AT_ONCE = 5_000
+# Rows of one commit to a table, as they lie in memory.
+_WRITTEN_BYTES = 32 * 2**20
 # A collector's reducer is behind by half a second, or by as much as it was sent bombs.
 _SETTLE_SECONDS = 15.0
 _SIGNED = ("round_id", "run_id")
@@ -97,36 +98,31 @@ def harvest(
         return nothing
     wait = timedelta(hours=loop.serving.pending_hours)
     now = datetime.now(UTC)
-    with opened.run(stage="harvest", round_id=round_id, run_id=run_id) as run:
+    from visionloop.serving.spilling import Scratch
+
+    with opened.run(stage="harvest", round_id=round_id, run_id=run_id) as run, Scratch() as scratch:
         files = _unread(run, opened, named, given=bool(events))
-        from visionloop.lake.erasing.tombstones import Tombstones
-
-        seen, read, refused = _read(files, Tombstones.of(opened, version=run.base))
-        held = _held(run, seen, orphaned_before=now - wait)
-        from visionloop.serving.harvesting import harvest_events
-
-        found = harvest_events(
-            seen, held, orphaned_before=now - wait, classes=_classes(run) if seen or held else {}
-        )
-        _write(run, found, read, now)
+        joined, read, refused = _join(opened, run, files, scratch, orphaned_before=now - wait)
+        _write(run, joined, read, now)
         outputs = HarvestOutputs(
             lake_version="",
-            n_events=found.counts["events"],
-            n_confidences=found.counts["inferences"],
-            n_rejected=found.counts["rejected"],
-            n_orphans=found.counts["orphan"],
-            n_pending=found.counts["pending"],
+            n_events=joined.counts["events"],
+            n_confidences=joined.counts["inferences"],
+            n_rejected=joined.counts["rejected"],
+            n_orphans=joined.counts["orphan"],
+            n_pending=joined.counts["pending"],
         )
-        counts = {**found.counts, "files": len(files), "refused": refused.total()}
+        counts = {**_accounts(joined), "files": len(files), "refused": refused.total()}
         version = run.commit(outputs=outputs._asdict(), counts=counts)
+    log_metrics(metrics, {f"n_{name}": number for name, number in _accounts(joined).items()})
     log_metrics(metrics, {k: v for k, v in outputs._asdict().items() if k != "lake_version"})
-    write_page(page, _page(found, refused))
+    write_page(page, _page(joined, refused))
     return outputs._replace(lake_version=version)
 
 
 def _unread(run: Run, lake: Lake, events: str, *, given: bool) -> list[tuple[FileInfo, Position]]:
     """Return the files that hold something new, with how far each was read."""
-    from visionloop.serving.segments import Position, find, is_unread
+    from visionloop.serving.segments import Position, find, is_unread, positions
 
     where = events or lake.path("events")
     _settle(where)
@@ -136,10 +132,9 @@ def _unread(run: Run, lake: Lake, events: str, *, given: bool) -> list[tuple[Fil
         if given:
             raise
         return []  # nothing was logged yet
-    ledger = run.read("harvest_ledger").sort_by("harvested_at").to_pylist()
-    read = {row["uri"]: Position(row["bytes_read"], row["lines_read"]) for row in ledger}
-    positions = [(info, read.get(info.uri, Position())) for info in found]
-    return [(info, position) for info, position in positions if is_unread(info, position)]
+    read = positions(run.read("harvest_ledger"))
+    at = [(info, read.get(info.uri, Position())) for info in found]
+    return [(info, position) for info, position in at if is_unread(info, position)]
 
 
 def _settle(where: str) -> None:
@@ -158,55 +153,50 @@ def _settle(where: str) -> None:
         )
 
 
-def _read(
-    files: list[tuple[FileInfo, Position]], erased: Tombstones
-) -> tuple[list[Seen], dict[str, Position], Counter[str]]:
-    """Read and decode what is new; bodies are forgotten as soon as they are decoded.
+def _join(
+    lake: Lake,
+    run: Run,
+    files: list[tuple[FileInfo, Position]],
+    scratch: Path,
+    *,
+    orphaned_before: datetime,
+) -> tuple[Joined, dict[str, Position], Counter[str]]:
+    """Read and decode what is new, and pair it with what earlier harvests hold.
 
     Returns:
-        The events, how far each file is read, and what collectors refused meanwhile, by reason.
+        What is to be written, how far each file is read, and what collectors refused meanwhile, by
+        reason.
     """
-    from visionloop.serving.harvesting import see
-    from visionloop.serving.seen import unless_erased
-    from visionloop.serving.segments import Reader
+    from visionloop.lake.erasing.tombstones import Tombstones
+    from visionloop.serving.held_rows import held_rows
+    from visionloop.serving.joining import Joiner, parts_for
 
-    seen: list[Seen] = []
-    positions: dict[str, Position] = {}
+    joiner = Joiner(scratch, parts_for(files), Tombstones.of(lake, version=run.base))
+    read: dict[str, Position] = {}
     refused: Counter[str] = Counter()
     with progress("harvest", total=len(files), unit="files") as bar:
-        for info, position in files:
-            reader = Reader(info, position)
-            seen += [unless_erased(see(event), erased) for event in reader.events()]
-            positions[info.uri] = reader.position
-            refused += reader.refused
-            bar.advance(1)
-        bar.note(f"{len(seen)} events")
-    return seen, positions, refused
+        joiner.read(_events(files, read, refused, bar))
+        bar.note(f"{joiner.events} events")
+    held = held_rows(lake, run.base, joiner.hashes(), orphaned_before=orphaned_before)
+    joined = joiner.join(held, orphaned_before=orphaned_before, classes=_classes(run))
+    return joined, read, refused
 
 
-def _held(run: Run, seen: list[Seen], *, orphaned_before: datetime) -> list[Seen]:
-    """Return the rows of earlier harvests that this one may change.
+def _events(
+    files: list[tuple[FileInfo, Position]],
+    read: dict[str, Position],
+    refused: Counter[str],
+    bar: Progress,
+) -> Iterator[Event]:
+    """Yield the events of all files; a file's position is noted once they are used up."""
+    from visionloop.serving.segments import Reader
 
-    Those with an event id that turned up again, and those that waited long enough.
-    """
-    from visionloop.serving.harvesting import seen_rows
-
-    index = run.read("harvest_events", columns=["event_id", "state", "received_at"])
-    new = {one.event_id for one in seen if one.event_id}
-    wanted = set()
-    for event_id, state, received in zip(
-        index["event_id"].to_pylist(),
-        index["state"].to_pylist(),
-        index["received_at"].to_pylist(),
-        strict=True,
-    ):
-        waited = state == "pending" and (received is None or received < orphaned_before)
-        if event_id in new or (event_id and waited):
-            wanted.add(event_id)
-    held: list[Seen] = []
-    for ids in _slices(sorted(wanted)):
-        held += seen_rows(run.read("harvest_events", where=_among(ids)))
-    return held
+    for info, position in files:
+        reader = Reader(info, position)
+        yield from reader.events()
+        read[info.uri] = reader.position
+        refused.update(reader.refused)
+        bar.advance(1)
 
 
 def _classes(run: Run) -> Mapping[str, list[str]]:
@@ -214,27 +204,33 @@ def _classes(run: Run) -> Mapping[str, list[str]]:
     return {row["model_id"]: row["classes"] for row in rows if row["classes"]}
 
 
-def _write(run: Run, found: Harvest, read: Mapping[str, Position], now: datetime) -> None:
+def _write(run: Run, joined: Joined, read: Mapping[str, Position], now: datetime) -> None:
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     from visionloop.lake.schemas import arrow_schema
+    from visionloop.serving.held_rows import remove
 
-    run.append("harvest_events", found.new_events)
-    run.append("confidences", found.new_confidences)
-    for ids in _slices(found.changed_ids):
-        for table, rows in (
-            ("harvest_events", found.changed_events),
-            ("confidences", found.changed_confidences),
-        ):
-            mine = rows.filter(pc.is_in(rows["event_id"], pa.array(ids, pa.string())))
-            run.replace(table, mine, _among(ids))
+    changed = joined.changed_ids
+    if len(changed):
+        # Their rows are put anew by what was read: of a lake that nobody has harvested since.
+        run.refuse_stale("harvest_events", "confidences", "harvest_ledger")
+        for table in ("harvest_events", "confidences"):
+            remove(run, table, changed)
+    for table, rows in (
+        ("harvest_events", joined.new_events),
+        ("confidences", joined.new_confidences),
+        ("harvest_events", joined.changed_events),
+        ("confidences", joined.changed_confidences),
+    ):
+        for part in rows.parts(_WRITTEN_BYTES):
+            run.append(table, part)
     ledger = [
         {
             "uri": uri,
             "bytes_read": position.bytes_read,
             "lines_read": position.lines_read,
             "harvested_at": now,
+            "generation": position.generation or None,
         }
         for uri, position in read.items()
     ]
@@ -242,20 +238,25 @@ def _write(run: Run, found: Harvest, read: Mapping[str, Position], now: datetime
     run.append("harvest_ledger", pa.Table.from_pylist(ledger, schema=schema))
 
 
-def _among(ids: list[str]) -> Any:
-    from pyiceberg.expressions import In
+def _accounts(joined: Joined) -> dict[str, int]:
+    """Return the counts, orphans by which half there is, and rejected events by their reason."""
+    from visionloop.serving.pairing import NO_REQUEST, NO_RESPONSE
 
-    return In(term="event_id", literals=ids)
+    return {
+        **joined.counts,
+        "orphan_requests": joined.reasons["orphan", NO_RESPONSE],
+        "orphan_responses": joined.reasons["orphan", NO_REQUEST],
+        **{
+            f"rejected_{reason}": number
+            for (state, reason), number in sorted(joined.reasons.items())
+            if state == "rejected"
+        },
+    }
 
 
-def _slices(ids: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(ids), _IDS_AT_ONCE):
-        yield ids[start : start + _IDS_AT_ONCE]
-
-
-def _page(found: Harvest, refused: Counter[str]) -> str:
+def _page(joined: Joined, refused: Counter[str]) -> str:
     """Write what was read, what became of it, and how sure the model was."""
-    counts = found.counts
+    counts = joined.counts
     lines = [
         "# Harvest",
         "",
@@ -265,22 +266,20 @@ def _page(found: Harvest, refused: Counter[str]) -> str:
             ["state", "reason", "events"],
             [
                 [state, reason or "—", number]
-                for (state, reason), number in sorted(found.reasons.items())
+                for (state, reason), number in sorted(joined.reasons.items())
             ],
         ),
     ]
+    if joined.later:
+        lines += ["", "## Earlier events", ""]
+        rows = [[old, new, number] for (old, new), number in sorted(joined.later.items())]
+        lines += [markdown_table(["was", "is", "events"], rows)]
     if refused:
         lines += ["", "## Refused by the collector", ""]
         lines += ["KServe's logger does not try again: of its events these are lost.", ""]
         lines += [markdown_table(["reason", "events"], [[*one] for one in sorted(refused.items())])]
-    scores = [*_confident(found.new_confidences), *_confident(found.changed_confidences)]
-    if scores:
-        tenths = Counter(min(int(score * 10), 9) for score in scores)
-        rows = [[f"{n / 10:.1f}-{(n + 1) / 10:.1f}", tenths[n]] for n in range(10)]
+    if joined.tenths:
+        rows = [[f"{n / 10:.1f}-{(n + 1) / 10:.1f}", joined.tenths[n]] for n in range(10)]
         lines += ["", "## Confidence of the top class", ""]
         lines += [markdown_table(["confidence", "images"], rows)]
     return "\n".join(lines) + "\n"
-
-
-def _confident(rows: pa.Table) -> list[float]:
-    return [score for score in rows["confidence"].to_pylist() if score is not None]
