@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import tarfile
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class Loop:
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
         self.source = folder / "source"
-        self.source.mkdir(exist_ok=True)
+        self.source.mkdir(parents=True, exist_ok=True)
         self.settings: dict[str, Any] = {
             "name": "test",
             "lake": str(folder / "lake"),
@@ -201,7 +202,7 @@ def test_a_file_that_vanishes_is_counted_and_tried_again(
 
 
 def test_a_file_that_may_not_be_read_is_counted_and_tried_again(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop.put("a.png", picture(1))
     loop.put("locked.png", picture(2))
@@ -215,6 +216,11 @@ def test_a_file_that_may_not_be_read_is_counted_and_tried_again(
     monkeypatch.setattr(FileStorage, "read", refuse)
     assert loop.ingest()[2:6] == (2, 1, 0, 1)
     assert [r["reason"] for r in loop.rows("files") if r["state"] == "skipped"] == ["cannot_read"]
+    alone = Loop(tmp_path / "alone")
+    alone.put("locked.png", picture(2))
+    with pytest.raises(InputError) as raised:
+        alone.ingest()
+    assert "1 cannot_read" in raised.value.what and "right to read" in raised.value.remedy
     monkeypatch.setattr(FileStorage, "read", original)
     assert loop.ingest()[2:6] == (2, 1, 0, 1)
     assert len(loop.rows("samples")) == 2
@@ -394,6 +400,16 @@ def test_a_source_without_any_readable_image_is_an_error_that_stays(loop: Loop) 
     assert [r["state"] for r in loop.rows("files")] == ["unreadable"] * 2
     loop.put("c.png", picture())
     assert loop.ingest()[2:6] == (3, 1, 0, 2)
+
+
+def test_of_a_folder_of_nothing_but_archives_the_error_says_how_to_name_them(loop: Loop) -> None:
+    with tarfile.open(loop.source / "photos.tar", "w") as archive:
+        archive.add(loop.put("a.txt", "words"))
+    (loop.source / "a.txt").unlink()
+    with pytest.raises(InputError) as raised:
+        loop.ingest()
+    assert "1 unsupported" in raised.value.what and "`kind: tar`" in raised.value.remedy
+    assert "right to read" not in raised.value.remedy
 
 
 def test_an_empty_delivery_to_a_lake_with_samples_is_no_error(loop: Loop) -> None:

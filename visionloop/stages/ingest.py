@@ -226,6 +226,13 @@ def _counts(per_source: Mapping[str, Counter[str]]) -> dict[str, int]:
     }
 
 
+# What else than another source helps, by what was wrong with the files.
+_REMEDIES = {
+    "unsupported": "name tars by `kind: tar` and videos by `video`, as docs/ingest.md shows",
+    "cannot_read": "give this user the right to read what is there, and run this again",
+}
+
+
 def _nothing_readable(loop: LoopConfig, counts: Mapping[str, int], rows: Rows) -> InputError:
     where = ", ".join(source.uri for source in loop.sources)
     if not counts["in"]:
@@ -241,7 +248,12 @@ def _nothing_readable(loop: LoopConfig, counts: Mapping[str, int], rows: Rows) -
     return InputError(
         f"none of the {counts['in']} files can be read as an image{': ' if told else ''}{told}",
         where=where,
-        remedy="Point `sources` at JPEG, PNG, GIF, BMP, TIFF, WebP, JPEG 2000 or AVIF images",
+        remedy="; ".join(
+            [
+                "Point `sources` at JPEG, PNG, GIF, BMP, TIFF, WebP, JPEG 2000 or AVIF images",
+                *(remedy for reason, remedy in _REMEDIES.items() if reasons[reason]),
+            ]
+        ),
     )
 
 
