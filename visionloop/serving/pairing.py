@@ -5,7 +5,7 @@ clients reuse an id for retries and for different images, a third of the respons
 request, and either half may be lost. What the halves of one inference also share, where both say
 it: service, namespace, component, route and pod; content type and captured headers (a response
 event carries its request's); the V2 id and the model's name; the number of rows; and a reply does
-not end before its request arrived.
+not end before its request arrived, unless their clocks disagree.
 
 The outcome is a function of the *set* of events with one id: the order, the files and the harvests
 that they came in make no difference. Where several pairings fit that would give an image different
@@ -33,6 +33,10 @@ NO_REQUEST = "response_without_request"
 
 # Before KServe 0.18 `ce-time` is when the worker sent the event, and workers overtake each other.
 SLACK = timedelta(seconds=5)
+
+# Clocks that disagree put a reply before its request. Where one collector got both so close
+# together, and no other event has their id, its clock is believed.
+TOGETHER = timedelta(minutes=10)
 
 # From here on a shortcut keeps an id that a client gives to everything from taking minutes.
 _MANY = 256
@@ -131,6 +135,7 @@ class _Group:
     def __init__(self, halves: Sequence[Half]) -> None:
         self._requests = {half.digest: half for half in halves if half.is_request}
         self._responses = {half.digest: half for half in halves if not half.is_request}
+        self._alone = self.is_one_pair
         self._pairs: list[tuple[Half, Half]] = []
         self._strict = self._rows = True
 
@@ -167,7 +172,9 @@ class _Group:
         """Return the requests that a response can belong to, if they all ask the same."""
         found: list[Half] = []
         for request in self._requests.values():
-            if request.order[0] > response.order[0] + slack and not _same_id(request, response):
+            if request.order[0] > response.order[0] + slack and not (
+                _same_id(request, response) or (self._alone and _together(request, response))
+            ):
                 if response.content.v2_id:
                     continue
                 break  # in the order of time: all others are younger still
@@ -276,6 +283,12 @@ def _fits(request: Half, response: Half, *, strict: bool) -> bool:
 
 def _same_id(request: Half, response: Half) -> bool:
     return bool(request.content.v2_id) and request.content.v2_id == response.content.v2_id
+
+
+def _together(request: Half, response: Half) -> bool:
+    if request.received_at is None or response.received_at is None:
+        return False
+    return abs(request.received_at - response.received_at) <= TOGETHER
 
 
 def _rows_differ(request: Half, response: Half) -> bool:
