@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from visionloop.serving.segments import Position
 
 # Rows of one commit to a table, as they lie in memory.
-_WRITTEN_BYTES = 32 * 2**20
+_WRITTEN_BYTES = 16 * 2**20
 # A collector's reducer is behind by half a second, or by as much as it was sent bombs.
 _SETTLE_SECONDS = 15.0
 _SIGNED = ("round_id", "run_id")
@@ -224,6 +224,7 @@ def _write(run: Run, joined: Joined, read: Mapping[str, Position], now: datetime
     ):
         for part in rows.parts(_WRITTEN_BYTES):
             run.append(table, part)
+            pa.default_memory_pool().release_unused()
     ledger = [
         {
             "uri": uri,
