@@ -19,6 +19,7 @@ DISTRIBUTIONS = {
     "google.cloud": "google-cloud-storage",
     "google.protobuf": "protobuf",
     "grpc": "grpcio",
+    "simdjson": "pysimdjson",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }

@@ -19,8 +19,9 @@ import pyarrow as pa
 from visionloop.lake.schemas import arrow_schema
 from visionloop.serving.events import Event
 from visionloop.serving.pairing import Half
+from visionloop.serving.reply_batches import decode_responses
 from visionloop.serving.requests import Request, decode_request
-from visionloop.serving.responses import Response, decode_response
+from visionloop.serving.responses import Response
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,19 @@ def see(event: Event) -> Seen:
 def see_all(events: Sequence[Event]) -> list[Seen]:
     """Decode events, those of one kind together; their bodies can be forgotten afterwards."""
     contents: list[Request | Response | None] = [None] * len(events)
+    replies: list[int] = []
     for place, event in enumerate(events):
         if not event.problem:
             kept = event.kept.request if event.kept else None
-            contents[place] = kept or _decode(event)
+            if kept or event.kind == "request":
+                contents[place] = kept or _decode(event)
+            else:
+                replies.append(place)
+    answers = decode_responses(
+        [events[place].body for place in replies], [events[place].content_type for place in replies]
+    )
+    for place, answer in zip(replies, answers, strict=True):
+        contents[place] = answer
     return [_seen(event, content) for event, content in zip(events, contents, strict=True)]
 
 
@@ -108,17 +118,13 @@ def unless_erased(seen: Seen, erased: Container[object]) -> Seen:
     return seen
 
 
-def _decode(event: Event) -> Request | Response:
-    request = event.kind == "request"
+def _decode(event: Event) -> Request:
     try:
-        if request:
-            return decode_request(event.body, event.content_type)
-        return decode_response(event.body, event.content_type)
+        return decode_request(event.body, event.content_type)
     except MemoryError:
         raise
     except Exception:  # a body that a library trips over must not stop the other events
-        failed = "decoder_failed"
-        return Request(problem=f"request_{failed}") if request else Response(problem=failed)
+        return Request(problem="request_decoder_failed")
 
 
 def event_table(rows: Sequence[Seen]) -> pa.Table:
