@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.serving.small_events import harvest_beside, write_segments
 from visionloop.serving import joining
 from visionloop.serving.events import Event
 from visionloop.serving.harvesting import STATES, harvest_events
@@ -130,6 +131,21 @@ def test_the_hash_is_of_the_text_alone_however_it_is_stored(texts: list[str | No
     assert among(pa.array(texts, pa.string()), wanted).tolist() == [
         one is not None for one in texts
     ]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_a_million_events_need_hardly_more_memory_than_a_hundred_thousand(tmp_path: Path) -> None:
+    peaks = []
+    for inferences in (50_000, 500_000):
+        events = tmp_path / f"events-{inferences}"
+        write_segments(events, inferences)
+        found = harvest_beside(tmp_path / f"lake-{inferences}", events)
+        assert (found["n_events"], found["n_confidences"]) == (2 * inferences, inferences)
+        peaks.append(found["peak_mib"])
+        print(f"{2 * inferences} events: {peaks[-1]} MiB, {found['cpu_s']:.0f} s of CPU")
+    # 8 bytes an event, and what the allocators keep.
+    assert peaks[1] < peaks[0] + 150
 
 
 def test_what_a_killed_harvest_left_is_removed_and_what_one_holds_is_not(

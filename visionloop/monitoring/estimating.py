@@ -116,7 +116,12 @@ class Evidence:
     def from_random_picks(self, window: Deployed) -> Estimated:
         """Estimate the accuracy of the window's model over all that its endpoint was asked."""
         columns = ["sample_id", "label"]
-        rows = self._run.read("confidences", columns=columns, where=_of_model(window))
+        rows = self._run.read(
+            "confidences", columns=[*columns, "linked_by"], where=_of_model(window)
+        )
+        # An estimate that is to be unbiased takes no sample that was only guessed.
+        guessed = pc.fill_null(pc.equal(rows["linked_by"], "embedding"), False)
+        rows = rows.filter(pc.invert(guessed))
         known = rows.filter(pc.and_(pc.is_valid(rows["sample_id"]), pc.is_valid(rows["label"])))
         counted = known.group_by(columns).aggregate([([], "count_all")]).to_pylist()
         answers: dict[str, dict[str, int]] = {}

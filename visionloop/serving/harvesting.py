@@ -25,6 +25,7 @@ import pyarrow as pa
 
 from visionloop.lake.schemas import arrow_schema
 from visionloop.selection.scores import entropy, least_confidence, margin
+from visionloop.serving.embedding_links import unlinked_rows
 from visionloop.serving.pairing import Half, Inference, resolve
 from visionloop.serving.requests import Request
 from visionloop.serving.responses import Response
@@ -50,6 +51,8 @@ class Harvest:
             rows of confidences.
         reasons: ``{(state, reason): events}`` of those just read.
         later: ``{(old state, new state): events}`` of earlier harvests, where something changed.
+        unlinked: Rows of confidences without a sample whose replies carry embeddings, see
+            `visionloop.serving.embedding_links`.
     """
 
     new_events: pa.Table
@@ -60,6 +63,7 @@ class Harvest:
     counts: dict[str, int]
     reasons: dict[tuple[str, str], int]
     later: dict[tuple[str, str], int]
+    unlinked: pa.Table
 
 
 def harvest_events(
@@ -153,6 +157,7 @@ def harvest_events(
         },
         reasons=dict(Counter((seen.state, seen.reason) for seen in counted)),
         later=dict(later),
+        unlinked=unlinked_rows([*new_rows, *changed_rows]),
     )
 
 
@@ -207,6 +212,7 @@ def _confidences(
                 "sample_id": sample_id or named[row],
                 "tensor_sha256": tensor,
                 "linked_by": linked_by,
+                "embedding": None if answer.embeddings is None else answer.embeddings[row],
                 **_answered(answer, row, classes.get(model_id, ())),
             }
         )

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionloop.lake import data_files, parts, tables
-from visionloop.lake.scanning import CurrentColumns, rows_of_file
 from visionloop.serving.key_hashes import Hashes, among, hashes
 
 if TYPE_CHECKING:
@@ -63,6 +62,8 @@ def remove(run: Run, name: str, ids: pa.Array) -> None:
         name: Name of the table.
         ids: The event ids, each once.
     """
+    from visionloop.lake.scanning import CurrentColumns, rows_of_file
+
     wanted = np.sort(hashes(ids))
 
     def gone(texts: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray | None:

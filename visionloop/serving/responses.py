@@ -21,6 +21,7 @@ from visionloop.serving.bodies import Undecodable, clean, parse_json, unpack
 from visionloop.serving.detections import Box, has_boxes, object_boxes, tensor_boxes
 from visionloop.serving.distributions import TOLERANCE, distribution, probabilities
 from visionloop.serving.protobuf import frames, looks_framed, parse_message
+from visionloop.serving.reply_embeddings import of_outputs, of_predictions
 from visionloop.serving.tensors import Tensor, grpc_tensors, json_tensors, numbers
 
 _PROBABILITIES = (
@@ -59,6 +60,7 @@ class Response:
         model_id: Its version, where the body names it.
         problem: Why there are neither probabilities nor boxes; empty when there are.
         inference: False for a reply that is no inference.
+        embeddings: float32 [rows, d] of a reply with an output ``embedding``, or None.
     """
 
     protocol: str = ""
@@ -71,6 +73,7 @@ class Response:
     model_id: str = ""
     problem: str = ""
     inference: bool = True
+    embeddings: NDArray[np.float32] | None = None
 
     @property
     def rows(self) -> int | None:
@@ -179,7 +182,11 @@ def _outputs(outputs: Sequence[Tensor]) -> dict[str, Any]:
     if has_boxes([tensor.name for tensor in outputs]):
         return {"boxes": tuple(tensor_boxes(outputs))}
     values = probabilities(outputs)
-    return {"probabilities": values, "labels": _label_output(outputs, len(values))}
+    return {
+        "probabilities": values,
+        "labels": _label_output(outputs, len(values)),
+        "embeddings": of_outputs(outputs, len(values)),
+    }
 
 
 def _label_output(outputs: Sequence[Tensor], rows: int) -> tuple[str, ...]:
@@ -221,6 +228,7 @@ def _v1(predictions: object) -> dict[str, Any]:
         "probabilities": distribution(values),
         "labels": labels if all(labels) else (),
         "classes": rows[0][2],
+        "embeddings": of_predictions(predictions),
     }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from visionloop.lake.schemas import arrow_schema
 from visionloop.serving.events import Event
@@ -173,12 +174,13 @@ def _pack(seen: Seen) -> str | None:
         if isinstance(content, Request) else {
             key: value
             for key, value in content.__dict__.items()
-            if key != "probabilities" and value not in ("", (), None)
+            if key not in ("probabilities", "embeddings") and value not in ("", (), None)
         }  # fmt: skip
-    if isinstance(content, Response) and content.probabilities is not None:
-        values = content.probabilities
-        said["shape"] = list(values.shape)
-        said["values"] = base64.b64encode(np.ascontiguousarray(values, "<f4").tobytes()).decode()
+    if isinstance(content, Response):
+        for name, array in (("values", content.probabilities), ("vectors", content.embeddings)):
+            if array is not None:
+                said[name] = _text_of(array)
+                said[f"{name}_shape" if name == "vectors" else "shape"] = list(array.shape)
     held["request" if half.is_request else "response"] = said
     return orjson.dumps(held).decode()
 
@@ -222,12 +224,20 @@ def _request(said: dict[str, Any]) -> Request:
 
 
 def _response(said: dict[str, Any]) -> Response:
-    values, shape = said.pop("values", None), said.pop("shape", None)
-    probabilities = None
-    if values is not None:
-        probabilities = np.frombuffer(base64.b64decode(values), "<f4").reshape(shape)
+    probabilities = _array_of(said.pop("values", None), said.pop("shape", None))
+    embeddings = _array_of(said.pop("vectors", None), said.pop("vectors_shape", None))
     for name in ("labels", "classes"):
         said[name] = tuple(said.get(name, ()))
     if said.get("boxes") is not None:
         said["boxes"] = tuple(said["boxes"])
-    return Response(probabilities=probabilities, **said)
+    return Response(probabilities=probabilities, embeddings=embeddings, **said)
+
+
+def _text_of(array: NDArray[np.float32]) -> str:
+    return base64.b64encode(np.ascontiguousarray(array, "<f4").tobytes()).decode()
+
+
+def _array_of(text: str | None, shape: list[int] | None) -> NDArray[np.float32] | None:
+    if text is None or shape is None:
+        return None
+    return np.frombuffer(base64.b64decode(text), "<f4").reshape(shape)

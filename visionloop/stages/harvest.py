@@ -103,7 +103,7 @@ def harvest(
     with opened.run(stage="harvest", round_id=round_id, run_id=run_id) as run, Scratch() as scratch:
         files = _unread(run, opened, named, given=bool(events))
         joined, read, refused = _join(opened, run, files, scratch, orphaned_before=now - wait)
-        _write(run, joined, read, now)
+        _write(opened, run, joined, read, now)
         outputs = HarvestOutputs(
             lake_version="",
             n_events=joined.counts["events"],
@@ -204,12 +204,16 @@ def _classes(run: Run) -> Mapping[str, list[str]]:
     return {row["model_id"]: row["classes"] for row in rows if row["classes"]}
 
 
-def _write(run: Run, joined: Joined, read: Mapping[str, Position], now: datetime) -> None:
+def _write(
+    lake: Lake, run: Run, joined: Joined, read: Mapping[str, Position], now: datetime
+) -> None:
     import pyarrow as pa
 
     from visionloop.lake.schemas import arrow_schema
+    from visionloop.serving.embedding_links import find_links, with_links
     from visionloop.serving.held_rows import remove
 
+    links = find_links(lake, run.base, joined.unlinked.parts(_WRITTEN_BYTES))
     changed = joined.changed_ids
     if len(changed):
         # Their rows are put anew by what was read: of a lake that nobody has harvested since.
@@ -223,7 +227,7 @@ def _write(run: Run, joined: Joined, read: Mapping[str, Position], now: datetime
         ("confidences", joined.changed_confidences),
     ):
         for part in rows.parts(_WRITTEN_BYTES):
-            run.append(table, part)
+            run.append(table, with_links(part, links) if table == "confidences" else part)
             pa.default_memory_pool().release_unused()
     ledger = [
         {
