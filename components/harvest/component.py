@@ -32,7 +32,8 @@ def harvest(
     Every event that was read is harvested, pending, an orphan, rejected, ignored or a duplicate;
     these six counts add up to n_events, and the page lists them.
 
-    Reads: harvest_ledger, harvest_events, experiments, erased; the events that were logged.
+    Reads: harvest_ledger, harvest_events, experiments, erased, embeddings; the events that were
+        logged.
     Writes: harvest_ledger, harvest_events, confidences.
 
     Args:

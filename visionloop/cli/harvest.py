@@ -57,10 +57,16 @@ def _reasons(config: LoopConfig) -> dict[str, int]:
     """Count what the lake holds of events that gave no confidence, by state and reason."""
     from collections import Counter
 
+    import pyarrow as pa
+
     from visionloop.lake import Lake
 
     lake = Lake.open(config.lake, catalog=config.catalog, loop=config.name)
-    events = lake.read("harvest_events", columns=["state", "reason"])
-    pairs = zip(events["state"].to_pylist(), events["reason"].to_pylist(), strict=True)
-    counted = Counter(f"{state}: {reason}" for state, reason in pairs if reason)
+    counted: Counter[str] = Counter()
+    names = ["state", "reason"]
+    for batch in lake.batches("harvest_events", columns=names):
+        groups = pa.Table.from_batches([batch]).group_by(names).aggregate([([], "count_all")])
+        for row in groups.to_pylist():
+            if row["reason"]:
+                counted[f"{row['state']}: {row['reason']}"] += row["count_all"]
     return dict(counted.most_common())

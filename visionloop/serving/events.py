@@ -288,6 +288,8 @@ def _digest(headers: Mapping[str, str], body_sha256: bytes) -> str:
 def _header(value: object) -> str:
     """Restore a header's text: its wire bytes were decoded as Latin-1, whatever they were."""
     text = value if isinstance(value, str) else compact_json(value)
+    if text.isascii():
+        return text
     try:
         return text.encode("latin-1").decode("utf-8")
     except UnicodeError:
@@ -311,8 +313,10 @@ def _strict_base64(text: object) -> bytes:
 def _model_id(headers: Mapping[str, str]) -> str:
     """Return the model that the pod's annotations, else the captured headers, name."""
     for name in ("ce-annotations", "ce-metadata"):
+        if not headers.get(name):
+            continue
         try:
-            held = json.loads(headers.get(name, "null"))
+            held = json.loads(headers[name])
         except (ValueError, RecursionError):
             continue
         if not isinstance(held, dict):
