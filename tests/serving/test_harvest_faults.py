@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from visionloop.lake import Lake
 from visionloop.serving.harvesting import STATES, harvest_events
 from visionloop.serving.seen import see_all
 from visionloop.serving.segments import parse_line
+from visionloop.serving.spilling import PREFIX
 from visionloop.stages import harvest as stage
 
 from .conftest import write_events
@@ -54,35 +56,52 @@ def held(lake: Path) -> dict[str, Counter[Any]]:
 # --- killed, and two at once ----------------------------------------------------------------------
 
 
-def start(lake: Path, events: Path) -> subprocess.Popen[bytes]:
-    import textwrap
-
+def start(lake: Path, events: Path, temporary: Path) -> subprocess.Popen[bytes]:
     config = json.dumps({"lake": str(lake), "name": "test"})
+    temporary.mkdir(exist_ok=True)
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(PROGRAM), config, str(events)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(temporary)},
     )  # fmt: skip
 
 
+def begun(process: subprocess.Popen[bytes], temporary: Path) -> float:
+    """Wait until a harvest has its folder for temporary rows: most of the time before is imports.
+
+    It may sweep away what killed ones left at the same time.
+    """
+    deadline = time.monotonic() + 60
+    held = {path.name for path in temporary.iterdir()}
+    while {path.name for path in temporary.iterdir()} <= held:
+        assert process.poll() is None, "it ended before it began"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    return time.monotonic()
+
+
 def killed_and_run_again(folder: Path, kills: int, seed: int) -> None:
-    events = folder / "events"
+    events, temporary = folder / "events", folder / "tmp"
     write_segments(events, 600, a_segment=150)
-    began = time.monotonic()
-    harvest_beside(folder / "whole", events)
+    with start(folder / "whole", events, temporary) as process:
+        began = begun(process, temporary)
+        process.communicate(timeout=100)
     seconds = time.monotonic() - began
     chance = random.Random(seed)
     hit = 0
     for _ in range(kills):
-        with start(folder / "killed", events) as process:
-            # What is imported takes most of the time; a kill in there hits nothing.
-            time.sleep(seconds * chance.uniform(0.3, 1.0))
+        with start(folder / "killed", events, temporary) as process:
+            begun(process, temporary)
+            time.sleep(seconds * chance.uniform(0.0, 0.8))
             process.send_signal(signal.SIGKILL)
             process.wait()
             hit += process.returncode == -signal.SIGKILL
-    harvest_beside(folder / "killed", events)
+    with start(folder / "killed", events, temporary) as process:
+        process.communicate(timeout=100)
     assert hit
     assert held(folder / "killed") == held(folder / "whole")
     assert held(folder / "whole")["confidences"].total() == 600
+    assert not list(temporary.glob(f"{PREFIX}*"))
 
 
 def test_killed_anywhere_and_run_again_it_leaves_the_rows_of_an_undisturbed_one(
@@ -103,7 +122,7 @@ def test_two_harvesters_at_once_write_every_event_once(tmp_path: Path) -> None:
     events = tmp_path / "events"
     write_segments(events, 600, a_segment=150)
     harvest_beside(tmp_path / "alone", events)
-    both = [start(tmp_path / "both", events) for _ in range(2)]
+    both = [start(tmp_path / "both", events, tmp_path / "tmp") for _ in range(2)]
     said = [json.loads(one.communicate(timeout=100)[0].splitlines()[-1]) for one in both]
     # The second one to write began anew, on what the first had written.
     assert sorted(one["n_events"] for one in said) == [0, 1200]
