@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from visionloop.errors import InputError
-from visionloop.selection.scores import entropy, least_confidence, margin
+from visionloop.selection.scores import entropy, least_confidence, margin, uncertainties
 
 SCORES = [least_confidence, margin, entropy]
 Score = Callable[[np.ndarray], np.ndarray]
@@ -89,3 +89,23 @@ def test_no_images_give_no_scores(score: Score, n: int, classes: int) -> None:
 def test_a_vector_instead_of_a_matrix_is_refused(score: Score) -> None:
     with pytest.raises(InputError, match="shape"):
         score(np.array([0.5, 0.5]))
+
+
+@pytest.mark.parametrize(("n", "classes"), [(0, 3), (1, 2), (5000, 10), (40, 1000), (3, 40_000)])
+def test_all_scores_at_once_are_those_one_by_one(n: int, classes: int) -> None:
+    p = np.random.default_rng(0).dirichlet(np.full(classes, 0.1), n).astype(np.float32)
+    if n:
+        p[0] = np.eye(classes)[1]
+        p[-1] = 1 / classes
+        p[n // 2, 1] = np.nan
+    found = uncertainties(p)
+    for name, score in {
+        "least_confidence": least_confidence, "margin": margin, "entropy": entropy
+    }.items():  # fmt: skip
+        assert np.allclose(found[name], score(p), rtol=0, atol=1e-12, equal_nan=True), name
+
+
+def test_scores_at_once_need_a_matrix_of_two_classes() -> None:
+    for wrong in (np.full(3, 1 / 3), np.ones((3, 1))):
+        with pytest.raises(InputError, match="two classes"):
+            uncertainties(wrong)

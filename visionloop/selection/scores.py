@@ -86,3 +86,49 @@ def entropy(p: NDArray[Any]) -> NDArray[np.float64]:
     positive = np.maximum(values, np.finfo(np.float64).tiny)  # 0·ln 0 = 0, without a warning
     nats = -(np.maximum(values, 0.0) * np.log(positive)).sum(axis=1)
     return np.where(unknown, np.nan, np.clip(nats / np.log(values.shape[1]), 0.0, 1.0))
+
+
+# Numbers that are scored at a time, as doubles in the processor's cache.
+_AT_ONCE = 16_384
+
+
+def uncertainties(p: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+    """Return the three scores by their names, in less time and memory than one by one.
+
+    Args:
+        p: Probabilities, float [n, C], rows that sum to 1, two classes or more.
+
+    Returns:
+        ``least_confidence``, ``margin`` and ``entropy``, each float64 [n] in [0, 1]; NaN where
+        unknown.
+
+    Raises:
+        InputError: `p` is not a matrix of two classes or more.
+    """
+    given = np.asarray(p)
+    if given.ndim != 2 or given.shape[1] < 2:
+        raise InputError(
+            "probabilities must have the shape [images, classes], of two classes or more, "
+            f"got {list(given.shape)}"
+        )
+    n, classes = given.shape
+    step = min(max(1, _AT_ONCE // classes), max(1, n))
+    room, more_room = np.empty((2, step, classes))
+    first, second, nats = np.empty((3, n))
+    each = np.arange(step)
+    for start in range(0, n, step):
+        here = slice(start, min(start + step, n))
+        values, logs = room[: here.stop - start], more_room[: here.stop - start]
+        values[:] = given[here]
+        np.maximum(values, np.finfo(np.float64).tiny, out=logs)  # 0·ln 0 = 0, without a warning
+        np.log(logs, out=logs)
+        np.einsum("ij,ij->i", values, logs, out=nats[here])
+        best = values.argmax(axis=1)  # of a NaN, where there is one
+        first[here] = values[each[: len(best)], best]
+        values[each[: len(best)], best] = -np.inf
+        values.max(axis=1, out=second[here])
+    return {
+        "least_confidence": np.clip((1.0 - first) * classes / (classes - 1), 0.0, 1.0),
+        "margin": np.clip(1.0 - (first - second), 0.0, 1.0),
+        "entropy": np.clip(nats / -np.log(classes), 0.0, 1.0),
+    }

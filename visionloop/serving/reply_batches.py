@@ -32,14 +32,17 @@ from visionloop.serving.responses import Response, decode_response
 
 # The numbers of so many bytes are parsed at once, and those of so many are checked at once: both
 # stay in the processor's cache.
-_JOINED_BYTES = 48 * 1024
+_JOINED_BYTES = 96 * 1024
 _CHECKED_BYTES = 512 * 1024
-# A longer text is joined from where it stands.
-_COPIED_BYTES = 1024
+# The numbers of a longer reply are parsed at once, while they are in the cache: joining no longer
+# saves anything.
+_LONG_BYTES = 8 * 1024
 # A template is learnt when it is met again; what never is, costs one entry of a bounded set.
 _MOST_TEMPLATES = 4096
 _MOST_MET = 65_536
 _TEMPLATE_BYTES = 2048
+# Endpoints whose replies may come by turns before a look-up is needed for each.
+_RECENT = 8
 # Rows nearer than this to the tolerance are left to `decode_response`, which sums in doubles.
 _NEAR = 1e-4
 _PARTS = 8
@@ -60,7 +63,7 @@ class _Plan:
     named: bool
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Head:
     """How replies begin: before the id, from there to the numbers, and what follows them.
 
@@ -68,27 +71,41 @@ class _Head:
         before: What stands before the id; before the numbers where there is none.
         between: What stands between the two, from the quote behind the id; empty without an id.
         plans: What a reply says by what follows the numbers; None where it is not plain.
+        last: What followed the numbers of the last long reply.
     """
 
     before: bytes
     between: bytes
     plans: dict[bytes, _Plan | None] = field(default_factory=dict)
+    last: bytes = b"\0"
 
 
 @dataclass
 class _Group:
-    """Replies of one shape whose numbers are parsed together."""
+    """Replies of one shape whose numbers are checked together.
 
+    Attributes:
+        kept: Room for the numbers of long replies, float32 [replies, rows * width]: they are parsed
+            as they come.
+        indexes: Their places in the batch.
+        ids: Their ids.
+        texts: Their numbers, where there is no such room.
+        plans: What they say besides.
+        size: Bytes of the texts.
+    """
+
+    kept: NDArray[np.float32] | None = None
     indexes: list[int] = field(default_factory=list)
     ids: list[bytes] = field(default_factory=list)
-    texts: list[bytes | memoryview] = field(default_factory=list)
+    texts: list[bytes] = field(default_factory=list)
     plans: list[_Plan] = field(default_factory=list)
     size: int = 0
 
     def part(self, start: int, stop: int) -> _Group:
         """Return some of them."""
         lists = (self.indexes, self.ids, self.texts, self.plans)
-        return _Group(*(held[start:stop] for held in lists))  # type: ignore[arg-type]
+        kept = None if self.kept is None else self.kept[start:stop]
+        return _Group(kept, *(held[start:stop] for held in lists))  # type: ignore[arg-type]
 
 
 class _Templates:
@@ -99,22 +116,22 @@ class _Templates:
         self._met: set[int] = set()
         self._learnt = 0
 
-    def head_of(self, body: bytes) -> _Head | None:
-        """Return how a reply begins; None where it is not plain."""
+    def head_of(self, body: bytes) -> tuple[_Head, tuple[int, int]] | None:
+        """Return how a reply begins, and where its id stands; None where it is not plain."""
         start = _numbers_at(body)
         if not 0 < start <= _TEMPLATE_BYTES:
             return None
-        before, between = body[:start], b""
-        place = before.find(b'"id"')
-        if place >= 0:
-            place = before.find(b'"', place + 4) + 1
-            end = before.find(b'"', place)
+        place = end = start
+        named = body.find(b'"id"', 0, start)
+        if named >= 0:
+            place = body.find(b'"', named + 4, start) + 1
+            end = body.find(b'"', place, start)
             if not place or end < 0:
                 return None
-            before, between = before[:place], before[end:]
+        before, between = body[:place], body[end:start]
         known = self._heads.get((before, between))
         # It is kept once one of its templates is learnt.
-        return _Head(before, between) if known is None else known
+        return _Head(before, between) if known is None else known, (place, end)
 
     def learn(self, head: _Head, tail: bytes) -> _Plan | None:
         """Return what replies of a template say, once it is met again."""
@@ -143,6 +160,7 @@ _templates = _Templates()
 _local = threading.local()
 
 
+@np.errstate(over="ignore")
 def decode_responses(bodies: Sequence[bytes], content_types: Sequence[str]) -> list[Response]:
     """Read the bodies of response events; never raises for what a body says.
 
@@ -155,46 +173,61 @@ def decode_responses(bodies: Sequence[bytes], content_types: Sequence[str]) -> l
         probabilities of neighbours are views of one array of some ten kilobytes.
     """
     found: list[Response | None] = [None] * len(bodies)
-    groups: dict[tuple[int, int], _Group] = {}
+    groups: dict[tuple[int, int, bool], _Group] = {}
     parser = _parser()
-    head = _Head(b"\0", b"")  # no reply begins so
-    before, between, plans = head.before, head.between, head.plans
+    recent: list[_Head] = []
     for index, body in enumerate(bodies):
-        for again in (False, True):
+        start = -1
+        for head in recent:
+            before = head.before
             if body.startswith(before):
                 name = start = len(before)
-                if between:
-                    start = body.find(b'"', name)
-                    if start < 0 or not body.startswith(between, start):
-                        start = -1
-                if start >= 0:
+                between = head.between
+                if not between:
                     break
-            if again or body[:1] != b"{" or (new := _templates.head_of(body)) is None:
+                start = body.find(b'"', name)
+                if body.startswith(between, start):
+                    break
                 start = -1
-                break
-            head = new
-            before, between, plans = head.before, head.between, head.plans
         if start < 0:
-            continue
+            if body[:1] != b"{" or (new := _templates.head_of(body)) is None:
+                continue
+            head, (name, start) = new
+            between = head.between
+            if head.plans:
+                recent = [head, *recent[: _RECENT - 1]]
         ident = body[name:start]
         start += len(between)
-        end = body.find(b"]", start)
-        tail = body[end:]
-        plan = plans.get(tail)
-        if plan is None and end >= 0 and tail not in plans:
+        long = len(body) - start > _LONG_BYTES
+        if long and body.endswith(head.last):
+            tail = head.last
+            end = len(body) - len(tail)
+        else:
+            end = body.find(b"]", start)
+            tail = body[end:]
+        plan = head.plans.get(tail)
+        if plan is None and end >= 0 and tail not in head.plans:
             plan = _templates.learn(head, tail)
         if plan is None:
             continue
-        key = plan.rows, plan.width
+        key = plan.rows, plan.width, long
         group = groups.get(key)
         if group is None:
-            group = groups[key] = _Group()
+            room = _CHECKED_BYTES // _LONG_BYTES + 1, plan.rows * plan.width
+            group = groups[key] = _Group(np.empty(room, "<f4") if long else None)
+        if group.kept is None:
+            group.texts.append(body[start:end])
+        else:
+            head.last = tail
+            joined = b"".join((b"[", memoryview(body)[start:end], b"]"))
+            values = _doubles(parser, joined, plan.rows * plan.width)
+            if values is None or body.find(b"]", start) != end:
+                continue
+            group.kept[len(group.ids)] = values
         group.indexes.append(index)
         group.ids.append(ident)
         group.plans.append(plan)
-        size = end - start
-        group.texts.append(body[start:end] if size < _COPIED_BYTES else memoryview(body)[start:end])
-        group.size += size
+        group.size += end - start
         if group.size > _CHECKED_BYTES:
             _parse(parser, group, found)
             del groups[key]
@@ -252,6 +285,8 @@ def _learnt(template: bytes, *, named: bool) -> _Plan | None:
     kept = answer.probabilities
     if answer.problem or kept is None or not np.array_equal(kept, values):
         return None
+    if answer.embeddings is not None:
+        return None  # they are numbers, too, and may be those that were cut
     if named and answer.v2_id != _ID_MARK.decode():
         return None  # what was cut is no id
     return _Plan(dict(answer.__dict__), rows, width, named)
@@ -299,28 +334,36 @@ def _parse(parser: simdjson.Parser, group: _Group, found: list[Response | None])
             assign(answer, "__dict__", said)
 
 
-@np.errstate(over="ignore")
 def _block(parser: simdjson.Parser, group: _Group) -> NDArray[np.float32] | None:
     """Return float32 [replies, rows, width] in [0, 1]; None where some text is something else."""
-    count, rows, width = len(group.texts), group.plans[0].rows, group.plans[0].width
-    kept = np.empty((count, rows * width), "<f4")
-    step = max(1, count * _JOINED_BYTES // (sum(map(len, group.texts)) + 1))
-    for start in range(0, count, step):
-        texts = group.texts[start : start + step]
-        joined = b"".join((b"[", b",-1,".join(texts), b",-1]"))
-        try:
-            document: Any = parser.parse(joined)
-            values = np.frombuffer(document.as_buffer(of_type="d"))
-            del document  # the parser takes no other one before
-        except (ValueError, TypeError, RuntimeError):
-            return None
-        if values.size != len(texts) * (rows * width + 1):
-            return None
-        values = values.reshape(len(texts), rows * width + 1)
-        if np.count_nonzero(values[:, -1] == -1.0) != len(texts):
-            return None
-        kept[start : start + step] = values[:, :-1]
+    count, rows, width = len(group.ids), group.plans[0].rows, group.plans[0].width
+    if group.kept is not None:
+        kept = group.kept[:count]
+    else:
+        kept = np.empty((count, rows * width), "<f4")
+        step = max(1, count * _JOINED_BYTES // (sum(map(len, group.texts)) + 1))
+        for start in range(0, count, step):
+            texts = group.texts[start : start + step]
+            # The number between two replies, and behind the last one, is no probability.
+            joined = b"".join((b"[", b",-1,".join(texts), b",-1]"))
+            values = _doubles(parser, joined, len(texts) * (rows * width + 1))
+            if values is None:
+                return None
+            values = values.reshape(len(texts), rows * width + 1)
+            if np.count_nonzero(values[:, -1] == -1.0) != len(texts):
+                return None
+            kept[start : start + step] = values[:, :-1]
     # Neither is there a separator too many: none is in [0, 1].
     if not (kept.min() >= 0.0 and kept.max() <= 1.0):
         return None
     return kept.reshape(count, rows, width)
+
+
+def _doubles(parser: simdjson.Parser, text: bytes, size: int) -> NDArray[np.float64] | None:
+    """Return a list of so many numbers; None where a text is something else."""
+    try:
+        document: Any = parser.parse(text)
+        values = np.frombuffer(document.as_buffer(of_type="d"))
+    except (ValueError, TypeError, RuntimeError, AttributeError):
+        return None
+    return values if values.size == size else None
