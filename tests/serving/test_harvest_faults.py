@@ -166,10 +166,12 @@ def test_of_a_canary_each_row_names_the_model_that_answered(loop: Loop) -> None:
     for number in range(30):
         new = number >= 10 and number % 3 == 0  # rolled out to a third in the middle
         pod = {"ce-source": f"pod-{'new' if new else 'old'}"}
-        body = {"predictions": [[0.1 + number / 100, 0.9 - number / 100]]}
-        if number % 2:  # the reply names its model, or the pod's annotations do
+        body: dict[str, Any] = {"predictions": [[0.1 + number / 100, 0.9 - number / 100]]}
+        # The reply names its model, or the pod's annotations do; Triton's own number tells nothing.
+        if number % 4 == 1:
             body["model_id"] = "m-new" if new else "m-old"
         else:
+            body |= {"model_version": "1"} if number % 4 == 3 else {}
             model = json.dumps({"visionloop.dev/model-id": "m-new" if new else "m-old"})
             pod["ce-annotations"] = model
         lines += [request(f"{number}", seed=number, **pod)]
