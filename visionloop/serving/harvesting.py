@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from visionloop.lake.schemas import arrow_schema
-from visionloop.selection.scores import entropy, least_confidence, margin
+from visionloop.selection.scores import uncertainties
 from visionloop.serving.embedding_links import unlinked_rows
 from visionloop.serving.pairing import Half, Inference, resolve
 from visionloop.serving.requests import Request
@@ -267,14 +267,14 @@ def _confidence_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
 
 def _scores(probabilities: Sequence[Any]) -> dict[str, np.ndarray]:
     """Return the three uncertainties of each row, NaN (null in the table) where unknown."""
-    measures = {"least_confidence": least_confidence, "margin": margin, "entropy": entropy}
-    found = {name: np.full(len(probabilities), np.nan, np.float32) for name in measures}
+    names = ("least_confidence", "margin", "entropy")
+    found = {name: np.full(len(probabilities), np.nan, np.float32) for name in names}
     by_width: dict[int, list[int]] = defaultdict(list)
     for index, values in enumerate(probabilities):
         if values is not None:
             by_width[len(values)].append(index)
     for indexes in by_width.values():
         block = np.stack([probabilities[index] for index in indexes])
-        for name, measure in measures.items():
-            found[name][indexes] = measure(block).astype(np.float32)
+        for name, scores in uncertainties(block).items():
+            found[name][indexes] = scores.astype(np.float32)
     return found
