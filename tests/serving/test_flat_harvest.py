@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import subprocess
@@ -18,7 +19,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.serving.conftest import write_events
 from tests.serving.small_events import harvest_beside, write_segments
+from tests.serving.test_harvest_stage import Loop, loop, request, response
+from visionloop.errors import VisionloopError
 from visionloop.serving import joining
 from visionloop.serving.events import Event
 from visionloop.serving.harvesting import STATES, harvest_events
@@ -26,7 +30,9 @@ from visionloop.serving.joining import Joined, Joiner
 from visionloop.serving.key_hashes import among, hashes
 from visionloop.serving.seen import see
 from visionloop.serving.segments import Position, Reader, find
-from visionloop.serving.spilling import PREFIX, Scratch
+from visionloop.serving.spilling import PREFIX, Rows, Scratch
+
+__all__ = ["loop"]
 
 NOW = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -174,3 +180,18 @@ def test_what_a_killed_harvest_left_is_removed_and_what_one_holds_is_not(
     with Scratch() as mine:
         assert list(tmp_path.glob(f"{PREFIX}*")) == [mine]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_harvest_without_room_for_temporary_rows_says_so_and_leaves_the_lake(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_events(loop.events / "a.events.jsonl", [request("1"), response("1")])
+    with monkeypatch.context() as patch:
+        patch.setattr(Rows, "add", full)
+        with pytest.raises(VisionloopError, match="cannot keep its temporary rows") as told:
+            loop.harvest()
+    assert "TMPDIR" in str(told.value)
+    assert loop.harvest().n_confidences == 1

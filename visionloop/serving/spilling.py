@@ -39,9 +39,10 @@ class Scratch(AbstractContextManager[Path]):
     """
 
     def __enter__(self) -> Path:
-        place = Path(tempfile.gettempdir())
-        _sweep(place)
+        place = Path("TMPDIR")
         try:
+            place = Path(tempfile.gettempdir())
+            _sweep(place)
             while True:
                 self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
                 self._lock = _held(self._folder / _LOCK)
