@@ -108,6 +108,19 @@ def test_one_bad_reply_does_not_make_its_neighbours_slow(alone: list[bytes]) -> 
     assert len(alone) < 4 * reply_batches._PARTS + 4
 
 
+def test_as_many_long_replies_as_there_are_are_checked_part_by_part(alone: list[bytes]) -> None:
+    # Short numbers with a long rest: more of them than their bytes tell.
+    label = {"name": "label", "shape": [1], "datatype": "BYTES", "data": ["x" * 1500]}
+    numbers = ",".join(["1", *["0"] * 3999])
+    output = f'{{"name":"probs","shape":[1,4000],"datatype":"FP32","data":[{numbers}]}}'
+    bodies = [
+        f'{{"id":"{n}","outputs":[{output},{json.dumps(label)}]}}'.encode() for n in range(150)
+    ]
+    bodies[70] = bodies[70].replace(b"[1,0", b"[2,0")
+    assert_same(bodies)
+    assert len(alone) < 2 + 2 * reply_batches._PARTS
+
+
 def test_templates_are_bounded(alone: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reply_batches, "_MOST_TEMPLATES", 3)
     monkeypatch.setattr(reply_batches, "_MOST_MET", 5)

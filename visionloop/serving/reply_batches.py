@@ -30,10 +30,11 @@ from numpy.typing import NDArray
 from visionloop.serving.distributions import TOLERANCE
 from visionloop.serving.responses import Response, decode_response
 
-# The numbers of so many bytes are parsed at once, and those of so many are checked at once: both
-# stay in the processor's cache.
+# The numbers of so many bytes are parsed at once, and those of so many, or so many replies, are
+# checked at once: both stay in the processor's cache.
 _JOINED_BYTES = 96 * 1024
 _CHECKED_BYTES = 512 * 1024
+_MOST_CHECKED = 1024
 # The numbers of a longer reply are parsed at once, while they are in the cache: joining no longer
 # saves anything.
 _LONG_BYTES = 8 * 1024
@@ -80,32 +81,24 @@ class _Head:
     last: bytes = b"\0"
 
 
-@dataclass
+_Item = tuple[int, bytes, _Plan, bytes]  # place in the batch, id, what it says besides, numbers
+
+
 class _Group:
     """Replies of one shape whose numbers are checked together.
 
     Attributes:
-        kept: Room for the numbers of long replies, float32 [replies, rows * width]: they are parsed
-            as they come.
-        indexes: Their places in the batch.
-        ids: Their ids.
-        texts: Their numbers, where there is no such room.
-        plans: What they say besides.
-        size: Bytes of the texts.
+        items: The replies; the numbers are text, and empty where there is room for them.
+        most: How many there may be.
+        room: For the numbers of long replies, float32 [most, rows * width]: they are parsed as they
+            come. None for others.
     """
 
-    kept: NDArray[np.float32] | None = None
-    indexes: list[int] = field(default_factory=list)
-    ids: list[bytes] = field(default_factory=list)
-    texts: list[bytes] = field(default_factory=list)
-    plans: list[_Plan] = field(default_factory=list)
-    size: int = 0
-
-    def part(self, start: int, stop: int) -> _Group:
-        """Return some of them."""
-        lists = (self.indexes, self.ids, self.texts, self.plans)
-        kept = None if self.kept is None else self.kept[start:stop]
-        return _Group(kept, *(held[start:stop] for held in lists))  # type: ignore[arg-type]
+    def __init__(self, plan: _Plan, *, long: bool) -> None:
+        count = plan.rows * plan.width
+        self.items: list[_Item] = []
+        self.most = min(_MOST_CHECKED, 1 + _CHECKED_BYTES // (12 * count))
+        self.room = np.empty((self.most, count), "<f4") if long else None
 
 
 class _Templates:
@@ -170,10 +163,12 @@ def decode_responses(bodies: Sequence[bytes], content_types: Sequence[str]) -> l
 
     Returns:
         What `decode_response` answers for each, ``decoder_failed`` where that raises. The
-        probabilities of neighbours are views of one array of some ten kilobytes.
+        probabilities of neighbours are views of one array, of half a megabyte at most for shorter
+        replies than that.
     """
     found: list[Response | None] = [None] * len(bodies)
     groups: dict[tuple[int, int, bool], _Group] = {}
+    shape, last = (0, 0, False), None
     parser = _parser()
     recent: list[_Head] = []
     for index, body in enumerate(bodies):
@@ -210,29 +205,28 @@ def decode_responses(bodies: Sequence[bytes], content_types: Sequence[str]) -> l
             plan = _templates.learn(head, tail)
         if plan is None:
             continue
-        key = plan.rows, plan.width, long
-        group = groups.get(key)
-        if group is None:
-            room = _CHECKED_BYTES // _LONG_BYTES + 1, plan.rows * plan.width
-            group = groups[key] = _Group(np.empty(room, "<f4") if long else None)
-        if group.kept is None:
-            group.texts.append(body[start:end])
+        if (plan is not last or long is not shape[2]) and ((plan.rows, plan.width, long) != shape):
+            shape = plan.rows, plan.width, long
+            group = groups.get(shape) or groups.setdefault(shape, _Group(plan, long=long))
+            items, room, most = group.items, group.room, group.most
+        last = plan
+        if room is None:
+            items.append((index, ident, plan, body[start:end]))
         else:
             head.last = tail
             joined = b"".join((b"[", memoryview(body)[start:end], b"]"))
             values = _doubles(parser, joined, plan.rows * plan.width)
             if values is None or body.find(b"]", start) != end:
                 continue
-            group.kept[len(group.ids)] = values
-        group.indexes.append(index)
-        group.ids.append(ident)
-        group.plans.append(plan)
-        group.size += end - start
-        if group.size > _CHECKED_BYTES:
-            _parse(parser, group, found)
-            del groups[key]
+            room[len(items)] = values
+            items.append((index, ident, plan, b""))
+        if len(items) == most:
+            _parse(parser, items, room, found)
+            del groups[shape]
+            shape, last = (0, 0, False), None
     for group in groups.values():
-        _parse(parser, group, found)
+        if group.items:
+            _parse(parser, group.items, group.room, found)
     return [
         _alone(bodies[index], content_types[index]) if answer is None else answer
         for index, answer in enumerate(found)
@@ -307,22 +301,27 @@ def _marked_shape(template: bytes) -> tuple[int, ...]:
     return tuple(shape) if all(type(size) is int and 0 < size < 1 << 32 for size in shape) else ()
 
 
-def _parse(parser: simdjson.Parser, group: _Group, found: list[Response | None]) -> None:
+def _parse(
+    parser: simdjson.Parser,
+    items: Sequence[_Item],
+    room: NDArray[np.float32] | None,
+    found: list[Response | None],
+) -> None:
     """Parse and check the numbers of replies of one shape; leaves out those that are not right."""
-    block = _block(parser, group)
-    names = b"\n".join(group.ids)
-    total = len(group.indexes)
-    if block is None or len(names.translate(None, _PLAIN)) != total - 1:
-        if total > _PARTS:  # one bad reply must not make its neighbours slow
-            step = -(-total // _PARTS)
-            for start in range(0, total, step):
-                _parse(parser, group.part(start, start + step), found)
+    block = _block(parser, items, room)
+    names = b"\n".join([item[1] for item in items])
+    if block is None or len(names.translate(None, _PLAIN)) != len(items) - 1:
+        if len(items) > _PARTS:  # one bad reply must not make its neighbours slow
+            step = -(-len(items) // _PARTS)
+            for start in range(0, len(items), step):
+                part = slice(start, start + step)
+                _parse(parser, items[part], None if room is None else room[part], found)
         return
     off = np.abs(block.sum(axis=2) - 1.0)  # pairwise: right to some 1e-6
     right = (off <= TOLERANCE - _NEAR).all(axis=1).tolist()
     new, assign = object.__new__, object.__setattr__
-    for index, name, plan, values, fine in zip(
-        group.indexes, names.decode().split("\n"), group.plans, block, right, strict=True
+    for (index, _, plan, _), name, values, fine in zip(
+        items, names.decode().split("\n"), block, right, strict=True
     ):
         if fine:
             said = plan.said.copy()
@@ -334,16 +333,20 @@ def _parse(parser: simdjson.Parser, group: _Group, found: list[Response | None])
             assign(answer, "__dict__", said)
 
 
-def _block(parser: simdjson.Parser, group: _Group) -> NDArray[np.float32] | None:
+def _block(
+    parser: simdjson.Parser, items: Sequence[_Item], room: NDArray[np.float32] | None
+) -> NDArray[np.float32] | None:
     """Return float32 [replies, rows, width] in [0, 1]; None where some text is something else."""
-    count, rows, width = len(group.ids), group.plans[0].rows, group.plans[0].width
-    if group.kept is not None:
-        kept = group.kept[:count]
+    count, (_, _, plan, _) = len(items), items[0]
+    rows, width = plan.rows, plan.width
+    if room is not None:
+        kept = room[:count]
     else:
         kept = np.empty((count, rows * width), "<f4")
-        step = max(1, count * _JOINED_BYTES // (sum(map(len, group.texts)) + 1))
+        every = [item[3] for item in items]
+        step = max(1, count * _JOINED_BYTES // (sum(map(len, every)) + 1))
         for start in range(0, count, step):
-            texts = group.texts[start : start + step]
+            texts = every[start : start + step]
             # The number between two replies, and behind the last one, is no probability.
             joined = b"".join((b"[", b",-1,".join(texts), b",-1]"))
             values = _doubles(parser, joined, len(texts) * (rows * width + 1))
