@@ -77,7 +77,14 @@ class Joined:
         orphaned_before: datetime,
         classes: Mapping[str, Sequence[str]],
     ) -> None:
-        """Join one part."""
+        """Join one part.
+
+        Args:
+            new: Rows that were read, None for none.
+            held: Rows of earlier harvests, None for none.
+            orphaned_before: See `harvest_events`.
+            classes: See there.
+        """
         found = harvest_events(
             seen_rows(new) if new is not None else [],
             seen_rows(held) if held is not None else [],
@@ -134,7 +141,13 @@ class Joiner:
         orphaned_before: datetime,
         classes: Mapping[str, Sequence[str]],
     ) -> Joined:
-        """Join what was read with what earlier harvests hold; see `harvest_events`."""
+        """Join what was read with what earlier harvests hold.
+
+        Args:
+            held: Their rows, as `visionloop.serving.held_rows.held_rows` yields them.
+            orphaned_before: See `harvest_events`.
+            classes: See there.
+        """
         self._new.close()
         older = Partitions(self._folder, "held", self._parts)
         for rows in held:
