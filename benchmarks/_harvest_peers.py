@@ -1,7 +1,8 @@
 """Who reads logged replies: a harvest's way, and loops over parsers that do the whole same job.
 
-The job: the id, time and probabilities (float32) of each reply and their three uncertainties, every
-body valid JSON, every row of the width that its shape says, finite, in [0, 1] and summing to 1.
+The job: the ids (of the reply, its model and that one's version), the time and the probabilities
+(float32) of each reply and their three uncertainties, every body valid JSON, every row of the width
+that its shape says, finite, in [0, 1] and summing to 1.
 What is done with arrays is done for a list of replies at once by all of them. The loops take the
 scores one by one from `visionloop.selection.scores`, a harvest all three at once.
 """
@@ -26,7 +27,8 @@ from visionloop.serving.distributions import TOLERANCE
 from visionloop.serving.events import parse_time
 from visionloop.serving.reply_batches import decode_responses
 
-Read = tuple[list[str], list[datetime | None], NDArray[np.float32], tuple[NDArray[Any], ...]]
+Ids = list[tuple[str, str, str]]  # of the reply, its model and that one's version
+Read = tuple[Ids, list[datetime | None], NDArray[np.float32], tuple[NDArray[Any], ...]]
 Reader = Callable[[Sequence[Reply]], Read]
 
 
@@ -34,7 +36,7 @@ def _times(taken: Sequence[Reply]) -> list[datetime | None]:
     return [parse_time(when) for when, _ in taken]
 
 
-def _scored(ids: list[str], taken: Sequence[Reply], rows: NDArray[np.float32]) -> Read:
+def _scored(ids: Ids, taken: Sequence[Reply], rows: NDArray[np.float32]) -> Read:
     return ids, _times(taken), rows, (least_confidence(rows), margin(rows), entropy(rows))
 
 
@@ -56,7 +58,7 @@ def ours(taken: Sequence[Reply]) -> Read:
             raise SystemExit(f"a reply was refused: {answer.problem}")
         rows.append(answer.probabilities)
     held = np.concatenate(rows)
-    ids = [answer.v2_id for answer in answers]
+    ids = [(answer.v2_id, answer.model_name, answer.model_id) for answer in answers]
     return ids, _times(taken), held, tuple(uncertainties(held).values())
 
 
@@ -71,7 +73,7 @@ def by_orjson(taken: Sequence[Reply]) -> Read:
                 if len(data) != shape[0] * shape[1]:
                     raise SystemExit("a reply has another shape")
                 rows.append(np.array(data))
-        ids.append(value["id"])
+        ids.append((value["id"], value["model_name"], value["model_version"]))
     return _scored(ids, taken, _checked(rows))
 
 
@@ -93,7 +95,7 @@ def simdjson_reader() -> Reader:
                         raise SystemExit("a reply has another shape")
                     rows.append(data)
                     break
-            ids.append(value["id"])
+            ids.append((value["id"], value["model_name"], value["model_version"]))
             del value, output  # the parser takes no other document before
         return _scored(ids, taken, _checked(rows))
 
@@ -102,17 +104,17 @@ def simdjson_reader() -> Reader:
 
 _DUCKDB = """
 with replies as (
-    select reply.id as id, time,
+    select [reply.id, reply.model_name, reply.model_version] as ids, time,
         list_filter(reply.outputs, lambda x: x.name = 'probabilities')[1] as out
     from read_json(?, format = 'newline_delimited', maximum_object_size = 1048576, columns = {
-        time: 'TIMESTAMP', reply: 'STRUCT(id VARCHAR, outputs STRUCT(name VARCHAR, shape INT[],
-        data JSON)[])'
+        time: 'TIMESTAMP', reply: 'STRUCT(id VARCHAR, model_name VARCHAR, model_version VARCHAR,
+        outputs STRUCT(name VARCHAR, shape INT[], data JSON)[])'
     })
 ), rows as (
-    select id, time, out.shape as shape, out.data::FLOAT[] as p,
+    select ids, time, out.shape as shape, out.data::FLOAT[] as p,
         list_sort(p, 'DESC')[:2] as top, len(p) as n from replies
 )
-select id, time, p, (1 - top[1]) * n / (n - 1), 1 - (top[1] - top[2]),
+select ids, time, p, (1 - top[1]) * n / (n - 1), 1 - (top[1] - top[2]),
     -list_sum(list_transform(p, lambda x: if(x > 0, x * ln(x), 0))) / ln(n),
     n = list_product(shape) and list_min(p) >= 0 and list_max(p) <= 1
         and abs(list_sum(p) - 1) <= 0.001
