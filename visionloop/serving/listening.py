@@ -70,7 +70,12 @@ def uvicorn_server(app: Any, **settings: Any) -> Any:
         def capture_signals(self) -> Iterator[None]:
             yield
 
-    plain = {"access_log": False, "lifespan": "off", "server_header": False, "date_header": False}
+    plain: dict[str, Any] = {
+        "access_log": False,
+        "lifespan": "off",
+        "server_header": False,
+        "date_header": False,
+    }
     return Server(uvicorn.Config(app, **plain, **settings))
 
 
