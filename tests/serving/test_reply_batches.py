@@ -121,6 +121,14 @@ def test_as_many_long_replies_as_there_are_are_checked_part_by_part(alone: list[
     assert len(alone) < 2 + 2 * reply_batches._PARTS
 
 
+def test_a_long_reply_of_ragged_rows_is_none(alone: list[bytes]) -> None:
+    good = [reply([0.5, 0.5, *[0] * 5000], str(n)) for n in range(4)]
+    ragged = good[0].replace(b"[0.5, 0.5, 0", b"[[0.5], [0.5, 0").replace(b"0]}", b"0]]}")
+    *_, last = assert_same([*good, ragged])
+    assert ragged in alone
+    assert last.problem == "ragged"
+
+
 def test_templates_are_bounded(alone: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reply_batches, "_MOST_TEMPLATES", 3)
     monkeypatch.setattr(reply_batches, "_MOST_MET", 5)

@@ -353,10 +353,8 @@ def _block(
             if values is None:
                 return None
             values = values.reshape(len(texts), rows * width + 1)
-            if np.count_nonzero(values[:, -1] == -1.0) != len(texts):
-                return None
             kept[start : start + step] = values[:, :-1]
-    # Neither is there a separator too many: none is in [0, 1].
+    # A separator is not in [0, 1]: so each stands in the last column, and splits what it should.
     if not (kept.min() >= 0.0 and kept.max() <= 1.0):
         return None
     return kept.reshape(count, rows, width)
