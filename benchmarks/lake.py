@@ -36,8 +36,11 @@ class Store(Protocol):
 
     name: str
 
+    def remove(self) -> None:
+        """Remove what `append` wrote."""
+
     def append(self) -> None:
-        """Write all rows, anew."""
+        """Write all rows where there are none."""
 
     def scan(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield how many ids came, and their vectors."""
@@ -93,9 +96,12 @@ class OurLake:
         self._root, self._data = folder / "lake", data
         self._open = lambda: Lake.open(str(self._root), loop="bench")
 
-    def append(self) -> None:
-        """Write all rows, anew."""
+    def remove(self) -> None:
+        """Remove what `append` wrote."""
         shutil.rmtree(self._root, ignore_errors=True)
+
+    def append(self) -> None:
+        """Write all rows where there are none."""
         data = self._data
         with self._open().run(stage="infer") as run:
             run.append_embeddings("space", data.ids, data.vectors)
@@ -131,9 +137,12 @@ class RawPyarrow:
     def __init__(self, folder: Path, data: Data) -> None:
         self._path, self._data = folder / "raw.parquet", data
 
-    def append(self) -> None:
-        """Write all rows, anew."""
+    def remove(self) -> None:
+        """Remove what `append` wrote."""
         self._path.unlink(missing_ok=True)
+
+    def append(self) -> None:
+        """Write all rows where there are none."""
         pq.write_table(
             self._data.binary(), self._path, compression="none", use_dictionary=False,
             write_statistics=False, row_group_size=GROUP,
@@ -170,9 +179,12 @@ class DefaultParquet:
     def __init__(self, folder: Path, data: Data) -> None:
         self._path, self._data = folder / "default.parquet", data
 
-    def append(self) -> None:
-        """Write all rows, anew."""
+    def remove(self) -> None:
+        """Remove what `append` wrote."""
         self._path.unlink(missing_ok=True)
+
+    def append(self) -> None:
+        """Write all rows where there are none."""
         flat = pa.array(self._data.vectors.reshape(-1))
         offsets = pa.array(np.arange(self._data.n + 1, dtype=np.int32) * D)
         pq.write_table(self._data.table(pa.ListArray.from_arrays(offsets, flat)), self._path)
@@ -206,9 +218,12 @@ class LanceDataset:
         self.name = f"Lance {lance.__version__}: fixed-size list"
         self._lance, self._path, self._data = lance, folder / "rows.lance", data
 
-    def append(self) -> None:
-        """Write all rows, anew."""
+    def remove(self) -> None:
+        """Remove what `append` wrote."""
         shutil.rmtree(self._path, ignore_errors=True)
+
+    def append(self) -> None:
+        """Write all rows where there are none."""
         flat = pa.array(self._data.vectors.reshape(-1))
         rows = self._data.table(pa.FixedSizeListArray.from_arrays(flat, D))
         self._lance.write_dataset(rows, str(self._path))
@@ -251,7 +266,7 @@ def _measure(store: Store, data: Data) -> dict[str, float]:
     """Return MB/s of append and scan, seconds of the other two, and MB read for one column."""
     megabytes = data.vectors.nbytes / 1e6
     wanted = [data.ids[i] for i in np.random.default_rng(1).choice(data.n, 10_000, replace=False)]
-    found = {"append": megabytes / _median(store.append)}
+    found = {"append": megabytes / _median(store.append, before=store.remove)}
     if isinstance(store, OurLake):
         store.add_metadata()
     exact = float(data.vectors[:, 0].sum(dtype=np.float64))
@@ -279,10 +294,19 @@ def _measure(store: Store, data: Data) -> dict[str, float]:
     return found
 
 
-def _median(work: Callable[[], Any]) -> float:
-    """Return the median seconds of three runs after a first that nothing is told of."""
+def _median(work: Callable[[], Any], *, before: Callable[[], Any] | None = None) -> float:
+    """Return the median seconds of three runs after a first that nothing is told of.
+
+    Args:
+        work: What is timed.
+        before: Done before each run, and not timed; then what waits for the disk is written, or a
+            run would be held up by what the one before it left.
+    """
     times = []
     for _ in range(4):
+        if before:
+            before()
+            os.sync()
         began = time.perf_counter()
         work()
         times.append(time.perf_counter() - began)
