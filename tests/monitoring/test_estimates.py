@@ -150,6 +150,24 @@ def test_a_window_elsewhere_gets_no_number_anywhere(deployed: Deployed, tmp_path
     assert "Confidences promise nothing: 100% of the images" in build_report(deployed.lake)
 
 
+def test_an_image_that_is_asked_again_makes_no_window_surer(deployed: Deployed) -> None:
+    widths = {}
+    for round_id, rows in (
+        ("0001", np.arange(300, 420)),
+        ("0002", np.repeat(np.arange(300, 420), 10)),
+    ):
+        deployed.harvest(round_id, rows)
+        monitor(config=deployed.config, round_id=round_id)
+        found = deployed.estimates("confidences")
+        (said,) = (row for row in found if row["harvested_in_round"] == round_id)
+        evidence = json.loads(said["evidence"])
+        assert (said["n"], evidence["n_images"]) == (len(rows), 120)
+        widths[round_id] = said["high"] - said["low"]
+    assert widths["0002"] == pytest.approx(widths["0001"])
+    flags = deployed.lake.read("flags", where="subject_type == 'endpoint'")
+    assert not flags.num_rows
+
+
 def test_images_that_the_lake_does_not_have_are_judged_by_their_probabilities(
     deployed: Deployed,
 ) -> None:
@@ -160,10 +178,13 @@ def test_images_that_the_lake_does_not_have_are_judged_by_their_probabilities(
     assert json.loads(said["evidence"])["judged_by"] == "probabilities"
 
 
-def test_labels_of_random_picks_tell_the_accuracy_of_production(deployed: Deployed) -> None:
+def test_labels_of_random_picks_tell_the_accuracy_of_production(
+    deployed: Deployed, tmp_path: Path
+) -> None:
     draw = np.random.Generator(np.random.PCG64(3))
     rows = np.arange(300, 900)
     deployed.harvest("0001", rows)
+    deployed.harvest("0001", rows[:200], linked=False)
     picked = draw.choice(rows, 60, replace=False)
     sure = deployed.said.max(axis=1)
     doubtful = sorted(set(rows) - set(picked), key=lambda i: sure[i])[:60]
@@ -177,11 +198,15 @@ def test_labels_of_random_picks_tell_the_accuracy_of_production(deployed: Deploy
         "label": [deployed.truth[i] for i in both],
         "created_at": [NOW] * 120,
     })  # fmt: skip
-    monitor(config=deployed.config, round_id="0001")
+    page = artifact(tmp_path / "page.md")
+    monitor(config=deployed.config, round_id="0001", page=page)
     (said,) = deployed.estimates("random_picks")
     assert (said["state"], said["n"], said["harvested_in_round"]) == ("answered", 60, "")
     assert said["value"] == pytest.approx(deployed.accuracy(picked))
     assert said["low"] <= deployed.accuracy(rows) <= said["high"]
+    # What the lake does not know is told of as well.
+    assert json.loads(said["evidence"])["covered"] == pytest.approx(600 / 800)
+    assert "of 75% of 800 inferences" in Path(page.path).read_text()
     assert f"random picks say <b>{said['value']:.1%}</b>" in build_report(deployed.lake)
 
 

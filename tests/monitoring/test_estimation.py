@@ -25,6 +25,10 @@ def rng(seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(seed))
 
 
+def once(window: NDArray[Any]) -> NDArray[np.intp]:
+    return np.ones(len(window), np.intp)
+
+
 def drawn(seed: int, n: int, *, sharpness: float = 1.0) -> tuple[Any, NDArray[np.int64]]:
     """Return probabilities [n, 4] of a model, and classes that they are calibrated for at 1."""
     draw = rng(seed)
@@ -209,7 +213,7 @@ def test_a_class_that_the_holdout_never_saw_predicted_is_refused() -> None:
     known, _ = drawn(0, 400)
     window, _ = drawn(1, 400)
     only = known[known.argmax(axis=1) != 2]
-    placed = place_probabilities(only, window, THRESHOLDS)
+    placed = place_probabilities(only, window, once(window), THRESHOLDS)
     assert not placed.inside
 
 
@@ -219,9 +223,9 @@ def test_many_classes_are_no_reason_to_refuse_and_lost_confidence_is() -> None:
     p = draw.dirichlet(np.full(400, 0.05), 3000) * (1 - sure[:, None])
     p[np.arange(3000), draw.integers(0, 400, 3000)] += sure
     said = p.astype(np.float32)
-    assert place_probabilities(said[:2000], said[2000:], THRESHOLDS).inside
+    assert place_probabilities(said[:2000], said[2000:], once(said[2000:]), THRESHOLDS).inside
     flat = (0.4 * said[2000:] + 0.6 / 400).astype(np.float32)
-    assert not place_probabilities(said[:2000], flat, THRESHOLDS).inside
+    assert not place_probabilities(said[:2000], flat, once(flat), THRESHOLDS).inside
 
 
 def test_windows_alike_are_told_apart_no_more_often_than_the_level_says() -> None:

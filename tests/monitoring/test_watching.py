@@ -247,7 +247,7 @@ def test_more_new_images_never_turn_a_start_into_a_wait(
 def window(round_id: str, mean: float, n: int, *, spread: float = 0.05, model: str = "m1") -> Any:
     rng = np.random.Generator(np.random.PCG64(n))
     values = np.clip(rng.normal(mean, spread, n), 0, 1)
-    return Deployed(round_id, "digits", model, values, ["1"] * n)
+    return Deployed(round_id, "digits", model, values, ["1"] * n, np.arange(n))
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_random_picks_are_not_judged_by_guessed_samples(tmp_path: Path) -> None:
         run.append("confidences", pa.table(rows))
         run.commit()
     with lake.run(stage="monitor", round_id="0001") as run:
-        window = Deployed("0001", "e", "m", np.zeros(0), [])
+        window = Deployed("0001", "e", "m", np.zeros(0), [], np.zeros(0, np.intp))
         evidence = Evidence(lake, run, "t", MonitoringConfig())
         estimate = evidence.from_random_picks(window).estimate
-    assert estimate.evidence["n_inferences"] == 3
+    assert (estimate.evidence["n_inferences"], estimate.evidence["n_linked"]) == (4, 3)

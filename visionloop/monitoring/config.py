@@ -113,7 +113,8 @@ class MonitoringConfig(BaseModel):
     drift_min_events: int = Field(
         default=100,
         ge=20,
-        description="Deployed confidences needed in each of two windows before drift is judged.",
+        description="Different images needed in each of two windows of deployed confidences before "
+        "drift is judged, and in one before its accuracy is estimated.",
     )
     drift_significance: float = Field(
         default=0.001,

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.drift import Drift, class_mix_drift, confidence_drift
 
+# What tells which image an inference was of.
+IDENTITY = ("sample_id", "tensor_sha256", "request_sha256", "row")
+WINDOW_COLUMNS = ("round_id", "endpoint", "model_id", "label", "confidence", *IDENTITY)
+
 
 @dataclass(frozen=True)
 class Deployed:
@@ -24,6 +28,7 @@ class Deployed:
         model_id: The model that answered.
         confidences: Largest probability of each inference, float64 [n].
         labels: Predicted class of each inference, length n.
+        images: Number of the image of each inference, the same where it is asked again, int [n].
     """
 
     round_id: str
@@ -31,6 +36,12 @@ class Deployed:
     model_id: str
     confidences: NDArray[np.float64]
     labels: list[str]
+    images: NDArray[np.intp]
+
+    def once(self) -> tuple[NDArray[np.float64], list[str]]:
+        """Return the confidence and the class of each different image."""
+        rows = np.unique(self.images, return_index=True)[1]
+        return self.confidences[rows], [self.labels[row] for row in rows]
 
 
 @dataclass(frozen=True)
@@ -46,8 +57,7 @@ def deployed_windows(confidences: pa.Table) -> list[Deployed]:
     """Return the windows of the table ``confidences``, in order of round, endpoint and model.
 
     Args:
-        confidences: Columns round_id, endpoint, model_id, label and confidence; rows without a
-            confidence (boxes) are left out.
+        confidences: `WINDOW_COLUMNS`; rows without a confidence (boxes) are left out.
     """
     wanted = ["round_id", "endpoint", "model_id"]
     known = confidences.filter(pc.is_valid(confidences["confidence"]))
@@ -67,9 +77,30 @@ def deployed_windows(confidences: pa.Table) -> list[Deployed]:
                 group["model_id"] or "",
                 np.asarray(rows["confidence"].to_numpy(), dtype=np.float64),
                 [label or "" for label in rows["label"].to_pylist()],
+                asked_images(rows),
             )
         )
     return windows
+
+
+def asked_images(rows: pa.Table) -> NDArray[np.intp]:
+    """Number the images that inferences were of: one number for an image that is asked again.
+
+    An image is known by its sample, a tensor by its hash, and of a request that nobody could take
+    apart each row by the body's hash. An inference of which nothing is known is of another image.
+
+    Args:
+        rows: Columns `IDENTITY`.
+
+    Returns:
+        int [n].
+    """
+    place = pc.binary_join_element_wise(rows["request_sha256"], rows["row"].cast(pa.string()), ":")
+    known = pc.coalesce(rows["sample_id"], rows["tensor_sha256"], place).combine_chunks()
+    numbers = known.dictionary_encode().indices.fill_null(-1).to_numpy().astype(np.intp)
+    unknown = numbers < 0
+    numbers[unknown] = len(numbers) + np.arange(unknown.sum())
+    return np.asarray(numbers)
 
 
 def holdout_references(
@@ -118,6 +149,9 @@ def compare_window(
     measured on; the same model's previous window tells what changed since. Two models are never
     compared: training alone moves confidences.
 
+    Each different image counts once, however often it was asked about: the holdout has each once,
+    and one image a thousand times is no thousand witnesses.
+
     Args:
         window: The window to judge.
         windows: All windows, from `deployed_windows`.
@@ -139,7 +173,7 @@ def references_of(
     windows: Sequence[Deployed],
     references: Mapping[str, tuple[NDArray[np.float64], list[str]]],
 ) -> list[tuple[str, NDArray[np.float64], list[str]]]:
-    """Return what a window can be compared with: name, confidences and classes of each.
+    """Return what a window can be compared with: its name, and confidence and class of each image.
 
     Args:
         window: The window to judge.
@@ -151,7 +185,7 @@ def references_of(
         found.append(("holdout", *references[window.model_id]))
     last = previous_window(window, windows)
     if last is not None:
-        found.append((f"round {last.round_id}", last.confidences, last.labels))
+        found.append((f"round {last.round_id}", *last.once()))
     return found
 
 
@@ -178,7 +212,8 @@ def _compare(
     labels: list[str],
     thresholds: MonitoringConfig,
 ) -> list[Comparison]:
+    confidences, said = window.once()
     return [
-        Comparison(window, reference, confidence_drift(values, window.confidences, thresholds)),
-        Comparison(window, reference, class_mix_drift(labels, window.labels, thresholds)),
+        Comparison(window, reference, confidence_drift(values, confidences, thresholds)),
+        Comparison(window, reference, class_mix_drift(labels, said, thresholds)),
     ]

@@ -7,6 +7,8 @@ Every comparison asks two questions and flags only when both answers are yes: is
 Three tests are made of one pair of windows, each at a third of the level (Bonferroni), so that the
 level is that of the pair, also where a test is left out. It is not of all pairs that there will
 ever be: at 0.001 one comparison in a thousand flags by chance what is also large enough.
+
+The tests take rows to be independent: an image that was asked about many times must be one row.
 """
 
 from __future__ import annotations
@@ -143,7 +145,7 @@ def confidence_drift(
     Confidences of two models differ by training alone: compare windows of one model only.
 
     Args:
-        reference: Largest probability of each inference of the reference window, shape [n].
+        reference: Largest probability of each image of the reference window, shape [n].
         current: The same of the current window, shape [m].
         thresholds: ``confidence_drift_above``, ``drift_significance``, ``drift_min_events``.
     """
@@ -161,7 +163,7 @@ def class_mix_drift(
     """Compare the mix of predicted classes of two windows of one model.
 
     Args:
-        reference: Predicted class of each inference of the reference window.
+        reference: Predicted class of each image of the reference window.
         current: The same of the current window.
         thresholds: ``class_mix_drift_above``, ``drift_significance``, ``drift_min_events``.
     """
@@ -180,7 +182,7 @@ def embedding_drift(reference: Floats, current: Floats, thresholds: MonitoringCo
     """Compare the embeddings of two windows, in one space.
 
     Args:
-        reference: float32 [n, d], one row an inference of the reference window.
+        reference: float32 [n, d], one row an image of the reference window.
         current: float32 [m, d].
         thresholds: ``embedding_drift_above``, ``drift_significance``, ``drift_min_events``.
     """

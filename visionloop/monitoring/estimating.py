@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from visionloop.labeling.answers import latest_answers
 from visionloop.monitoring.config import MonitoringConfig
-from visionloop.monitoring.deployed import Comparison, Deployed, previous_window
+from visionloop.monitoring.deployed import (
+    IDENTITY,
+    Comparison,
+    Deployed,
+    asked_images,
+    previous_window,
+)
 from visionloop.monitoring.drift import embedding_drift
 from visionloop.monitoring.estimation import Answers, Estimate, estimate_accuracy, refusal
 from visionloop.monitoring.findings import rows_table
@@ -104,10 +110,11 @@ class Evidence:
         number = {name: i for i, name in enumerate(classes)}
         truth = np.array([number.get(self._labels[s].label, -1) for s in samples], dtype=np.int64)
         asked = rows["sample_id"].take(pa.array(kept)).to_pylist()
+        vectors = self._vectors_of(asked, window.model_id, window)
         estimates = estimate_accuracy(
             Answers(own, self._vectors_of(samples, window.model_id)),
             truth,
-            Answers(probabilities, self._vectors_of(asked, window.model_id, window)),
+            Answers(probabilities, vectors, asked_images(rows)[kept]),
             classes,
             self._thresholds,
         )
@@ -119,6 +126,7 @@ class Evidence:
         rows = self._run.read(
             "confidences", columns=[*columns, "linked_by"], where=_of_model(window)
         )
+        n_inferences = rows.num_rows
         # An estimate that is to be unbiased takes no sample that was only guessed.
         guessed = pc.fill_null(pc.equal(rows["linked_by"], "embedding"), False)
         rows = rows.filter(pc.invert(guessed))
@@ -132,7 +140,9 @@ class Evidence:
             Traffic(sample, self._ingested[sample], sum(said.values()), said)
             for sample, said in answers.items()
         ]
-        estimate = production_accuracy(traffic, self._labels, self._picks, self._thresholds)
+        estimate = production_accuracy(
+            traffic, n_inferences, self._labels, self._picks, self._thresholds
+        )
         return Estimated(window.endpoint, window.model_id, "", RANDOM_PICKS, "", estimate)
 
     def embedding_comparisons(
@@ -154,7 +164,7 @@ class Evidence:
         return found
 
     def _known_vectors(self, window: Deployed) -> Floats:
-        samples = self._rows(window)["sample_id"].to_pylist()
+        samples = self._rows(window)["sample_id"].unique().to_pylist()
         vectors = self._vectors_of(samples, window.model_id, window)
         return np.zeros((0, 1), np.float32) if vectors is None else _finite(vectors)
 
@@ -163,7 +173,7 @@ class Evidence:
         if key not in self._harvested:
             where = f"{_of_model(window)} and {_equals('round_id', window.round_id)}"
             self._harvested[key] = self._run.read(
-                "confidences", columns=["sample_id", "probabilities"], where=where
+                "confidences", columns=[*IDENTITY, "probabilities"], where=where
             )
         return self._harvested[key]
 

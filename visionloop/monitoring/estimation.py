@@ -61,10 +61,22 @@ class Answers:
     Attributes:
         probabilities: [n, C] in the order of the model's classes.
         vectors: float32 [n, d] in one embedding space, NaN where unknown; None without any.
+        images: Number of the image of each answer, the same where it is asked again, int [n]; None
+            where each is another.
     """
 
     probabilities: NDArray[np.floating]
     vectors: Floats | None = None
+    images: NDArray[np.intp] | None = None
+
+    def once(self) -> tuple[Answers, NDArray[np.intp], NDArray[np.intp]]:
+        """Return one answer an image, each answer's place among these, and how many each has."""
+        images = np.arange(len(self.probabilities)) if self.images is None else self.images
+        _, rows, places, times = np.unique(
+            images, return_index=True, return_inverse=True, return_counts=True
+        )
+        vectors = None if self.vectors is None else self.vectors[rows]
+        return Answers(self.probabilities[rows], vectors), places, times
 
 
 def refusal(reason: str, n: int, **evidence: Any) -> Estimate:
@@ -82,8 +94,9 @@ def estimate_accuracy(
     """Estimate how many answers of a window are right, over all and by predicted class.
 
     The interval covers two things: which of the window's answers are right by chance, and that the
-    calibration was learnt on a finite holdout. The second is the binomial variance of the
-    holdout's accuracy in ten ranges of confidence, weighted to the window's shares of them.
+    calibration was learnt on a finite holdout. The first is of images: answers to one image are
+    right or wrong together. The second is the binomial variance of the holdout's accuracy in ten
+    ranges of confidence, weighted to the window's shares of them.
 
     Args:
         holdout: The same model's answers to its labelled holdout.
@@ -97,16 +110,19 @@ def estimate_accuracy(
         answers of this class that are right; one that cannot be given says why.
     """
     n, known = len(window.probabilities), len(truth)
-    if n < thresholds.drift_min_events:
-        return {"": refusal(f"{n} inferences, {thresholds.drift_min_events} are needed", n)}
+    once, images, times = window.once()
+    if len(times) < thresholds.drift_min_events:
+        asked = _asked(n, len(times))
+        return {"": refusal(f"{asked}, {thresholds.drift_min_events} are needed", n)}
     if known < thresholds.estimation_min_holdout:
         why = (
             f"{known} labelled samples of the holdout with a prediction of this model, "
             f"{thresholds.estimation_min_holdout} are needed"
         )
         return {"": refusal(why, n)}
-    placed = _place(holdout, window, thresholds)
+    placed = _place(holdout, once, times, thresholds)
     evidence = {
+        "n_images": len(times),
         "judged_by": placed.judged_by,
         "outside" if placed.judged_by == "embeddings" else "apart": placed.score,
         "limit": placed.limit,
@@ -124,34 +140,44 @@ def estimate_accuracy(
     confidences = fitted.confidences(window.probabilities)
     spread = _CalibrationSpread(holdout.probabilities.max(axis=1), right)
     top = window.probabilities.max(axis=1)
-    found = {"": _mean(confidences, top, spread, evidence)}
+    found = {"": _mean(confidences, top, images, spread, evidence)}
     predicted = window.probabilities.argmax(axis=1)
     for number, name in enumerate(classes):
         mine = predicted == number
-        if mine.sum() < MIN_OF_CLASS:
-            why = f"predicted {mine.sum()} times, {MIN_OF_CLASS} are needed"
-            found[name] = refusal(why, int(mine.sum()))
+        n_mine, n_images = int(mine.sum()), len(np.unique(images[mine]))
+        if n_images < MIN_OF_CLASS:
+            why = f"predicted for {_asked(n_mine, n_images)}, {MIN_OF_CLASS} are needed"
+            found[name] = refusal(why, n_mine)
         else:
-            found[name] = _mean(confidences[mine], top[mine], spread, {})
+            found[name] = _mean(confidences[mine], top[mine], images[mine], spread, {})
     return found
 
 
-def _place(holdout: Answers, window: Answers, thresholds: MonitoringConfig) -> Placement:
+def _asked(n: int, n_images: int) -> str:
+    return f"{n} inferences" if n == n_images else f"{n_images} images in {n} inferences"
+
+
+def _place(
+    holdout: Answers, window: Answers, times: NDArray[np.intp], thresholds: MonitoringConfig
+) -> Placement:
     if holdout.vectors is not None and window.vectors is not None:
         own = holdout.vectors[np.isfinite(holdout.vectors).all(axis=1)]
-        asked = window.vectors[np.isfinite(window.vectors).all(axis=1)]
-        enough = len(asked) >= max(thresholds.drift_min_events, _EMBEDDED * len(window.vectors))
-        if enough and len(own) >= thresholds.estimation_min_holdout:
-            by_embeddings = place_embeddings(own, asked, thresholds)
-            if not by_embeddings.inside or len(asked) == len(window.vectors):
+        known = np.isfinite(window.vectors).all(axis=1)
+        enough = times[known].sum() >= _EMBEDDED * times.sum()
+        if (
+            enough
+            and known.sum() >= thresholds.drift_min_events
+            and len(own) >= thresholds.estimation_min_holdout
+        ):
+            by_embeddings = place_embeddings(own, window.vectors[known], times[known], thresholds)
+            if not by_embeddings.inside or known.all():
                 return by_embeddings
             # The rest is placed by what is known of it.
-            rest = ~np.isfinite(window.vectors).all(axis=1)
             others = place_probabilities(
-                holdout.probabilities, window.probabilities[rest], thresholds
+                holdout.probabilities, window.probabilities[~known], times[~known], thresholds
             )
             return by_embeddings if others.inside else others
-    return place_probabilities(holdout.probabilities, window.probabilities, thresholds)
+    return place_probabilities(holdout.probabilities, window.probabilities, times, thresholds)
 
 
 def _told(placed: Placement) -> str:
@@ -188,11 +214,13 @@ class _CalibrationSpread:
 def _mean(
     confidences: NDArray[np.float64],
     top: NDArray[np.floating],
+    images: NDArray[np.intp],
     spread: _CalibrationSpread,
     evidence: dict[str, Any],
 ) -> Estimate:
     n, value = len(confidences), float(confidences.mean())
-    by_chance = float((confidences * (1 - confidences)).sum()) / n**2
+    of_images = np.bincount(images, weights=np.sqrt(confidences * (1 - confidences)))
+    by_chance = float((of_images**2).sum()) / n**2
     half = _Z * math.sqrt(by_chance + spread.of(top))
     return Estimate(
         value, max(0.0, value - half), min(1.0, value + half), n, evidence=dict(evidence)

@@ -24,8 +24,8 @@ class Fall:
         reference: ``holdout``, or ``round 0003``.
         before: Mean confidence of the reference; of a calibrated model its expected accuracy.
         now: Mean confidence of the window.
-        n_before: Inferences in the reference.
-        n_now: Inferences in the window.
+        n_before: Different images in the reference.
+        n_now: Different images in the window.
         state: ``real`` (significant), ``chance`` (not told apart from none), ``too few to say``.
     """
 
@@ -50,7 +50,7 @@ def confidence_falls(
     references: Mapping[str, tuple[NDArray[np.float64], list[str]]],
     thresholds: MonitoringConfig,
 ) -> list[Fall]:
-    """Compare the mean confidence of a window with each of its references.
+    """Compare the mean confidence of a window with each of its references, each image once.
 
     A fall is real when Welch's statistic for two means lies beyond the one-sided normal quantile of
     ``drift_significance``; with ``drift_min_events`` in both windows the normal is near enough
@@ -65,16 +65,17 @@ def confidence_falls(
     Returns:
         One entry for each of its references; one that is too small to tell says so.
     """
+    now = window.once()[0]
     return [
         Fall(
             window.endpoint,
             window.model_id,
             name,
             _mean(values),
-            _mean(window.confidences),
+            _mean(now),
             len(values),
-            len(window.confidences),
-            _state(values, window.confidences, thresholds),
+            len(now),
+            _state(values, now, thresholds),
         )
         for name, values, _ in references_of(window, windows, references)
     ]

@@ -60,6 +60,7 @@ class Drawn:
 
 def production_accuracy(
     traffic: Iterable[Traffic],
+    n_inferences: int,
     labels: Mapping[str, Known],
     picks: Iterable[Drawn],
     thresholds: MonitoringConfig,
@@ -75,16 +76,18 @@ def production_accuracy(
     replacement saves.
 
     The estimate is of inferences whose image lies in the lake, and was there when the share was
-    drawn. Labels that are missing are taken to be as those that came.
+    drawn; ``covered`` of the evidence is their share of all. Labels that are missing are taken to
+    be as those that came.
 
     Args:
-        traffic: What the model was asked, one entry a sample.
+        traffic: What the model was asked about samples of the lake, one entry a sample.
+        n_inferences: All that it was asked, also about images that the lake does not have.
         labels: The latest label of each sample.
         picks: All picks of all rounds.
         thresholds: ``estimation_min_labels``.
     """
     asked = {one.sample_id: one for one in traffic}
-    total = sum(one.inferences for one in asked.values())
+    linked = sum(one.inferences for one in asked.values())
     every = list(picks)
     first: dict[str, str] = {}
     for pick in every:
@@ -99,14 +102,16 @@ def production_accuracy(
                 n_missing += 1
     n = sum(map(len, draws.values()))
     evidence: dict[str, float] = {
-        "n_inferences": total,
+        "n_inferences": n_inferences,
+        "n_linked": linked,
         "n_labels": n,
         "n_labels_missing": n_missing,
     }
     if n < thresholds.estimation_min_labels:
         why = (
             f"{n} labels of random picks that the model was asked about, "
-            f"{thresholds.estimation_min_labels} are needed"
+            f"{thresholds.estimation_min_labels} are needed; {linked} of {n_inferences} inferences "
+            "are of samples of the lake"
         )
         return refusal(why, n, **evidence)
 
@@ -116,7 +121,7 @@ def production_accuracy(
         reached = sum(one.inferences for one in there)
         before = [one for one in there if _known_before(one, round_id, labels, first)]
         share = len(drawn) / n
-        covered += share * reached / total
+        covered += share * reached / n_inferences
         known_right += share * sum(_right(one, labels) for one in before) / reached
         # What the draws stand for, shared among them.
         rest = share * (1 - sum(one.inferences for one in before) / reached)

@@ -34,7 +34,7 @@ class Placement:
         score: Share of the inferences outside of the holdout's region; of probabilities the energy
             coefficient between window and holdout, given the predicted class.
         limit: Above it the window is outside.
-        n: Inferences that were judged.
+        n: Different images that were judged.
         inside: Whether calibration on the holdout says something about the window.
     """
 
@@ -45,47 +45,57 @@ class Placement:
     inside: bool
 
 
-def place_embeddings(holdout: Floats, window: Floats, thresholds: MonitoringConfig) -> Placement:
-    """Compare each inference's distance to the holdout with the holdout's own.
+def place_embeddings(
+    holdout: Floats, window: Floats, times: NDArray[np.intp], thresholds: MonitoringConfig
+) -> Placement:
+    """Compare each image's distance to the holdout with the holdout's own.
 
     The distance is the mean to the 5 nearest embeddings of the holdout (k-nearest-neighbour
     detection: Sun et al., Out-of-distribution detection with deep nearest neighbors, ICML 2022).
     Outside is what lies farther than 99% of the holdout from the rest of it. A window is outside
-    where more than ``estimation_outside_above`` of it are, and more than chance puts there.
+    where more than ``estimation_outside_above`` of its inferences are, and more than chance puts
+    there at the effective number of images (Kish, 1965).
 
     Args:
         holdout: float32 [n, d], at least 7 rows.
-        window: float32 [m, d], one row an inference.
+        window: float32 [m, d], one row a different image, m at least 1.
+        times: How often each was asked about, int [m].
         thresholds: ``estimation_outside_above``, ``drift_significance``.
     """
     rng = np.random.Generator(np.random.PCG64(0))
-    near, asked = _some(holdout, rng), _some(window, rng)
+    near, rows = holdout[_some(len(holdout), rng)], _some(len(window), rng)
     own = nearest_few(near, near, NEIGHBOURS + 1)[1][:, 1:].mean(axis=1)
     edge = float(np.quantile(own, 1 - OWN_SHARE, method="higher"))
-    # The same picture is asked about again and again: each is looked up once.
-    rows, counts = np.unique(asked, axis=0, return_counts=True)
-    beyond = nearest_few(rows, near, NEIGHBOURS)[1].mean(axis=1) > edge
-    n_beyond, n = int(counts[beyond].sum()), len(asked)
-    low = wilson(n_beyond, n, level=1 - 2 * thresholds.drift_significance).low
+    beyond = nearest_few(window[rows], near, NEIGHBOURS)[1].mean(axis=1) > edge
+    weights = times[rows] / times[rows].sum()
+    share, effective = float(weights[beyond].sum()), int(1 / (weights**2).sum() + 1e-6)
+    low = wilson(
+        min(1.0, share) * effective, effective, level=1 - 2 * thresholds.drift_significance
+    ).low
     limit = thresholds.estimation_outside_above
-    share = n_beyond / n if n else 0.0
-    return Placement("embeddings", share, limit, n, not (share > limit and low > OWN_SHARE))
+    outside = share > limit and low > OWN_SHARE
+    return Placement("embeddings", share, limit, len(rows), not outside)
 
 
 def place_probabilities(
-    holdout: NDArray[np.floating], window: NDArray[np.floating], thresholds: MonitoringConfig
+    holdout: NDArray[np.floating],
+    window: NDArray[np.floating],
+    times: NDArray[np.intp],
+    thresholds: MonitoringConfig,
 ) -> Placement:
     """Compare the probability vectors of a window with the holdout's, class by class.
 
     Without embeddings. Compared are square roots of probabilities, whose distance is Hellinger's,
     by `visionloop.monitoring.energy`, given the predicted class: another mix of classes alone is
     no reason to refuse. Where most classes are too rare for that, sorted probabilities are compared
-    over all; harder traffic moves these too, so the limit is five times as far. What a model
-    answers wrongly and as surely as on its holdout is not seen.
+    over all; harder traffic moves these too, so the limit is five times as far. Each image counts
+    once, but for the share of inferences whose class the holdout has never. What a model answers
+    wrongly and as surely as on its holdout is not seen.
 
     Args:
         holdout: [n, C].
-        window: [m, C].
+        window: [m, C], one row a different image.
+        times: How often each was asked about, int [m].
         thresholds: ``estimation_apart_above``, ``estimation_outside_above``,
             ``drift_significance``.
     """
@@ -104,7 +114,7 @@ def place_probabilities(
         strata=(strata[0], strata[1]) if by_class else None,
     )
     limit = thresholds.estimation_apart_above * (1 if by_class else _SORTED)
-    never_seen = float((~np.isin(asked, said)).mean())
+    never_seen = float(times[~np.isin(asked, said)].sum() / times.sum())
     outside = (
         apart.coefficient > limit and apart.p_value < thresholds.drift_significance
     ) or never_seen > thresholds.estimation_outside_above
@@ -117,5 +127,5 @@ def _drawn_of_each(classes: NDArray[np.intp], number: int) -> NDArray[np.float64
     return np.asarray(counts * min(1.0, ROWS / max(1, len(classes))))
 
 
-def _some(x: Floats, rng: np.random.Generator) -> Floats:
-    return x if len(x) <= _MOST else x[rng.choice(len(x), _MOST, replace=False)]
+def _some(n: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    return np.arange(n) if n <= _MOST else rng.choice(n, _MOST, replace=False)

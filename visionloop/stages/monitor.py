@@ -171,6 +171,7 @@ def drift_flags(comparisons: list[Comparison], now: datetime) -> pa.Table:
 def _deployed(lake: Lake, run: Run, loop: LoopConfig) -> tuple[list[Comparison], list[Estimated]]:
     """Compare the newest windows of deployed confidences, and estimate their accuracy."""
     from visionloop.monitoring.deployed import (
+        WINDOW_COLUMNS,
         compare_window,
         deployed_windows,
         holdout_references,
@@ -178,9 +179,7 @@ def _deployed(lake: Lake, run: Run, loop: LoopConfig) -> tuple[list[Comparison],
     )
     from visionloop.monitoring.estimating import Evidence
 
-    windows = deployed_windows(
-        run.read("confidences", columns=["round_id", "endpoint", "model_id", "label", "confidence"])
-    )
+    windows = deployed_windows(run.read("confidences", columns=[*WINDOW_COLUMNS]))
     if not windows:
         return [], []
     samples = run.read("samples", columns=["sample_id"], where="split == 'holdout'")
@@ -255,7 +254,7 @@ def _page(checked: Checked, comparisons: list[Comparison], estimated: list[Estim
         parts.append("No confidence has been harvested that could be compared.")
     if estimated:
         parts.append("\n## Accuracy in production\n")
-        header = ["endpoint", "model", "by", "answers", "right", "95% interval", "n", "why not"]
+        header = ["endpoint", "model", "by", "answers", "right", "95% interval", "n", "note"]
         parts.append(markdown_table(header, [_estimate_row(one) for one in estimated]))
     return "\n".join(parts) + "\n"
 
@@ -265,7 +264,9 @@ def _estimate_row(one: Estimated) -> tuple[Any, ...]:
     named = (one.endpoint, one.model_id, one.method.replace("_", " "), of)
     if e.state == "refused":
         return (*named, "refused", "", e.n, e.reason)
-    return (*named, f"{e.value:.1%}", f"{e.low:.1%} to {e.high:.1%}", e.n, "")
+    covered = e.evidence.get("covered")
+    note = "" if covered is None else f"of {covered:.0%} of {e.evidence['n_inferences']} inferences"
+    return (*named, f"{e.value:.1%}", f"{e.low:.1%} to {e.high:.1%}", e.n, note)
 
 
 def _examples(checked: Checked, most: int = 5) -> list[tuple[str, str, str]]:

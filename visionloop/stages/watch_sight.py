@@ -136,14 +136,15 @@ def _deployed(
 
     Drift is what a monitor flagged, and what it would flag now: both are the same comparison.
     """
-    from visionloop.monitoring.deployed import compare_window, deployed_windows
+    from visionloop.monitoring.deployed import WINDOW_COLUMNS, compare_window, deployed_windows
     from visionloop.monitoring.falling import confidence_falls
     from visionloop.monitoring.watching import Drifted
 
     experiments = lake.read("experiments", columns=["model_id", "state"], version=version)
     states = {row["model_id"]: row["state"] for row in experiments.to_pylist()}
-    columns = ["round_id", "endpoint", "model_id", "label", "confidence"]
-    windows = deployed_windows(lake.read("confidences", columns=columns, version=version))
+    windows = deployed_windows(
+        lake.read("confidences", columns=[*WINDOW_COLUMNS], version=version)
+    )
     recent = [w for w in windows if w.round_id == round_id and _serves(w.model_id, states)]
     found = {
         (d.endpoint, d.model_id, d.kind, d.reference): d

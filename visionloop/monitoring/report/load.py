@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from visionloop.labeling.answers import latest_labels
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.deployed import (
+    WINDOW_COLUMNS,
     Deployed,
     compare_window,
     deployed_windows,
@@ -116,7 +117,7 @@ def load_report(
         slices=_slices(evaluated, thresholds),
         evaluated=evaluated["model_id"] if evaluated else "",
         windows=_windows(
-            read("confidences", "round_id", "endpoint", "model_id", "label", "confidence"),
+            read("confidences", *WINDOW_COLUMNS),
             read("predictions", "sample_id", "model_id", "label", "confidence"),
             holdout,
             thresholds,
