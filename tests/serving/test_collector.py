@@ -82,7 +82,13 @@ def test_a_line_is_what_was_sent(start: Starter, tmp_path: Path) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.ports["http"])
     body = bytes(range(256))
     headers = {**EVENT, "Ce-Namespace": "größe".encode(), "X-Odd": ""}
-    connection.request("POST", "/any/path", body=body, headers=headers)  # type: ignore[arg-type]
+    private = {
+        "Authorization": "Bearer secret",
+        "Proxy-Authorization": "secret",
+        "Cookie": "secret",
+    }
+    sent: dict[str, Any] = {**headers, **private}
+    connection.request("POST", "/any/path", body=body, headers=sent)
     reply = connection.getresponse()
     assert (reply.status, reply.read()) == (200, b"")
     assert server.stop() == 0
@@ -93,6 +99,7 @@ def test_a_line_is_what_was_sent(start: Starter, tmp_path: Path) -> None:
     assert line["headers"]["content-length"] == "256"
     assert line["headers"]["ce-namespace"].encode("latin-1").decode() == "größe"
     assert line["received_at"].endswith("Z")
+    assert "secret" not in str(line["headers"])
 
 
 def test_chunked_events_are_taken(start: Starter, tmp_path: Path) -> None:
@@ -421,7 +428,7 @@ def test_an_event_that_kills_its_reader_is_given_up_and_still_counted(tmp_path: 
     from visionloop.serving.reducing import reduce_folder
     from visionloop.serving.segment_writer import SegmentWriter
 
-    raw = raw_spool.make_folder(tmp_path / ".raw")
+    raw = raw_spool.make_private(tmp_path / ".raw")
     head = {"received_at": "", "headers": {"ce-type": EVENT["Ce-Type"]}}
     record = b"".join(raw_spool.pack(head, [encoded_request(picture(1))]))
     (raw / "20260101.raw").write_bytes(record + record[:-1])
@@ -459,7 +466,7 @@ def test_a_harvest_waits_for_what_was_acknowledged_and_says_what_it_missed(
     from visionloop.serving import raw_spool
     from visionloop.stages import harvest
 
-    raw = raw_spool.make_folder(tmp_path / ".raw")
+    raw = raw_spool.make_private(tmp_path / ".raw")
     (raw / "a.raw").touch()
     monkeypatch.setattr(harvest, "_SETTLE_SECONDS", 0.1)
     harvest._settle(str(tmp_path))

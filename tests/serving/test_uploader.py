@@ -77,3 +77,44 @@ def test_a_collector_that_ends_leaves_to_the_next_what_no_bucket_takes(
     make_bucket(cloud)
     Uploader(EVENTS, segment.parent).close()
     assert not segment.exists()
+
+
+def test_a_segment_that_cannot_be_read_keeps_no_other_waiting(
+    cloud: str, segment: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make_bucket(cloud)
+    unreadable = segment.with_name("20260101T000000.000000Z-collector-0-1-00.events.jsonl")
+    unreadable.mkdir()
+    uploader = Uploader(EVENTS, segment.parent, longest_pause=0.01)
+    try:
+        wait_for(lambda: not segment.exists())
+        later = segment.with_name(NAME.replace("2026", "2027"))
+        later.write_bytes(b"{}\n")
+        uploader.add(later)
+        wait_for(lambda: not later.exists())
+        assert uploader.waiting == 1
+    finally:
+        uploader.close()
+    assert f"{unreadable.name} cannot be read" in capfd.readouterr().err
+
+
+def test_whatever_a_storage_raises_the_segment_is_offered_again(
+    cloud: str, segment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_bucket(cloud)
+    storage = type(open_storage(EVENTS))
+    write, failures = storage.write, [1, 1]
+
+    def broken(self: object, *given: object) -> None:
+        if failures:
+            failures.pop()
+            raise ValueError("no storage error at all")
+        write(self, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(storage, "write", broken)
+    uploader = Uploader(EVENTS, segment.parent, longest_pause=0.01)
+    try:
+        wait_for(lambda: not segment.exists())
+    finally:
+        uploader.close()
+    assert not failures

@@ -195,7 +195,8 @@ def _start(events: str, spool: str, chosen: Settings, stack: contextlib.ExitStac
         folder = Path(spool or Path(tempfile.gettempdir()) / f"visionloop-spool-{name}")
     reducer = upload = raw = None
     if chosen.reduces:
-        raw = raw_spool.make_folder(Path(spool or folder) / raw_spool.FOLDER)
+        private = Path(spool or folder) / raw_spool.FOLDER
+        raw = raw_spool.make_private(private, durable=chosen.durable)
         reducer = Reducer(_plan(chosen, raw, folder, "" if local else events))
         stack.callback(reducer.close)
     elif not local:

@@ -19,6 +19,8 @@ from visionloop.serving.refusals import now
 
 # A larger event goes to segments of its own: others would wait until the disk has it.
 _LARGE = 1024 * 1024
+# As with `authorization`, who sent an event is not kept with it.
+_CREDENTIALS = ("cookie", "proxy-authorization")
 
 
 class EventSink:
@@ -63,6 +65,8 @@ class EventSink:
         if not self._access.grants(headers.pop("authorization", ""), certified=certified):
             await self._refuse(send, "unauthorized", 401, (b"www-authenticate", b"Bearer"))
             return
+        for name in _CREDENTIALS:
+            headers.pop(name, None)
         declared = headers.get("content-length", "0")
         size = int(declared) if declared.isdigit() and len(declared) < 20 else 0
         if size > self._max_body:

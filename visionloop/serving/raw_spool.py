@@ -21,6 +21,7 @@ from typing import Any
 import orjson
 
 from visionloop.errors import VisionloopError
+from visionloop.serving.segment_writer import make_folder
 
 SUFFIX = ".raw"
 FOLDER = ".raw"
@@ -64,14 +65,18 @@ def unpack(data: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
         yield orjson.loads(data[begin : begin + head]), data[begin + head : position]
 
 
-def make_folder(folder: Path) -> Path:
+def make_private(folder: Path, *, durable: bool = False) -> Path:
     """Make a folder that nobody else may look into.
+
+    Args:
+        folder: The folder.
+        durable: Its name shall survive a power cut.
 
     Raises:
         VisionloopError: It cannot be made, or belongs to somebody else.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder, durable=durable, mode=0o700)
         folder.chmod(0o700)
     except OSError as error:
         raise VisionloopError(

@@ -85,7 +85,9 @@ class Room:
             self._look()
 
     def _look(self) -> None:
-        self.waiting = self._count()
-        with contextlib.suppress(OSError):  # then writing to it says what is wrong
+        # What cannot be looked at is as it was; writing to it says what is wrong.
+        with contextlib.suppress(OSError):
+            self.waiting = self._count()
+        with contextlib.suppress(OSError):
             disk = os.statvfs(self._folder)
             self.free = disk.f_bavail * disk.f_frsize

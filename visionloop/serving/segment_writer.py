@@ -28,6 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from visionloop.errors import VisionloopError
+from visionloop.progress import log
 
 SUFFIX = ".events.jsonl"
 
@@ -76,7 +77,7 @@ class SegmentWriter:
         durable: Wait for fdatasync(2) before a line counts as written.
         closed: Called with the path of each segment that was closed.
         suffix: End of the segments' names.
-        mode: Rights on the segments.
+        mode: Rights on the segments, which hold what production sent: others may not read them.
 
     Raises:
         VisionloopError: The folder cannot be written to.
@@ -91,7 +92,7 @@ class SegmentWriter:
         durable: bool = False,
         closed: Callable[[Path], None] | None = None,
         suffix: str = SUFFIX,
-        mode: int = 0o644,
+        mode: int = 0o640,
     ) -> None:
         self.written = Written()
         self._folder = folder
@@ -111,7 +112,7 @@ class SegmentWriter:
         self._spare: tuple[int, Path] | None = None
         self._making: threading.Thread | None = None
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder, durable=durable)
             probe = folder / f".{secrets.token_hex(8)}"
             probe.touch()
             probe.unlink()
@@ -149,8 +150,9 @@ class SegmentWriter:
         if self._making:
             self._making.join()
         if self._spare:
-            os.close(self._spare[0])
-            self._spare[1].unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the next writer on the folder finds it
+                self._spare[1].unlink(missing_ok=True)
+                os.close(self._spare[0])
             self._spare = None
 
     def _work(self) -> None:
@@ -166,7 +168,8 @@ class SegmentWriter:
                 else:
                     self.written.failed += len(batch)
                 for line in batch:
-                    line.done(ok)
+                    with contextlib.suppress(RuntimeError):  # its event loop is gone
+                        line.done(ok)
             if self._path and (
                 self._size >= self._max_bytes or time.monotonic() - self._born >= self._max_seconds
             ):
@@ -204,8 +207,9 @@ class SegmentWriter:
             _write_all(self._file, buffers)
             if self._durable:
                 os.fdatasync(self._file)
-        except OSError as error:
-            self.written.error = f"{error.strerror} ({self._path})"
+        except (OSError, MemoryError) as error:
+            why = getattr(error, "strerror", None) or type(error).__name__
+            self.written.error = f"{why} ({self._path or self._folder})"
             self._undo()
             return False
         self._size += size
@@ -228,12 +232,14 @@ class SegmentWriter:
         if self._spare is None:
             self._make_spare()
         assert self._spare is not None
-        self._file, spare = self._spare
-        self._spare = None
-        self._path = self._folder / _name(self._suffix)
-        spare.rename(self._path)
-        self._size = 0
-        self._born = time.monotonic()
+        (file, spare), self._spare = self._spare, None
+        path = self._folder / _name(self._suffix)
+        try:
+            spare.rename(path)
+        except OSError:
+            os.close(file)
+            raise
+        self._file, self._path, self._size, self._born = file, path, 0, time.monotonic()
         self.written.segments += 1
         self._making = threading.Thread(target=self._make_next, name="spare", daemon=True)
         self._making.start()
@@ -263,7 +269,10 @@ class SegmentWriter:
     def _end_segment(self) -> None:
         if self._file is None:
             return
-        os.close(self._file)
+        try:
+            os.close(self._file)
+        except OSError as error:  # it is closed all the same, and what was synced is safe
+            log(f"collect: closing {self._path}: {error.strerror}")
         self._file = None
         path, self._path = self._path, None
         if self._closed and path:
@@ -284,6 +293,23 @@ def _write_all(file: int, buffers: list[bytes]) -> None:
             view = memoryview(b"".join(some))[-rest:]
             while view:
                 view = view[os.write(file, view) :]
+
+
+def make_folder(folder: Path, *, durable: bool, mode: int = 0o777) -> None:
+    """Make a folder, and those above it.
+
+    Args:
+        folder: The folder.
+        durable: Their names shall survive a power cut.
+        mode: Rights on it.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    for one in missing if durable else []:
+        _sync_folder(one.parent)
 
 
 def _sync_folder(folder: Path) -> None:

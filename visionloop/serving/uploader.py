@@ -6,7 +6,7 @@ import queue
 import threading
 from pathlib import Path
 
-from visionloop.lake.storage import StorageError, join, normalise, open_storage
+from visionloop.lake.storage import join, normalise, open_storage
 from visionloop.progress import log
 from visionloop.serving.segment_writer import abandoned
 
@@ -15,7 +15,8 @@ class Uploader:
     """Carries closed segments to a bucket, and removes them here once they are there.
 
     Segments that an earlier collector left behind are carried too. While the bucket does not take
-    them they stay where they are, and are offered again for as long as the process lives.
+    them they stay where they are, and are offered again for as long as the process lives. One that
+    cannot be read here waits behind the others.
 
     Args:
         events: The prefix that they go to.
@@ -54,17 +55,30 @@ class Uploader:
         while (path := self._queue.get()) is not None:
             pause = min(0.5, self._longest_pause)
             # What a collector that ends could not carry stays in the spool, for the next start.
-            while not self._carried(path) and not self._ending.wait(pause):
+            while (carried := self._carried(path)) is None and not self._ending.wait(pause):
                 pause = min(self._longest_pause, 2 * pause)
-            self.waiting -= 1
+            if carried is False and not self._ending.wait(pause):
+                self._queue.put(path)
+            else:
+                self.waiting -= 1
 
-    def _carried(self, path: Path) -> bool:
+    def _carried(self, path: Path) -> bool | None:
+        """Return whether a segment is there; false where it is its own fault, None the bucket's."""
         try:
-            self._storage.write(join(self._events, path.name), path.read_bytes())
-            path.unlink(missing_ok=True)
+            data = path.read_bytes()
         except FileNotFoundError:
             return True
-        except StorageError as error:
-            log(f"collect: {error}")
+        except (OSError, MemoryError) as error:
+            log(f"collect: {path.name} cannot be read: {error}")
+            return False
+        try:
+            self._storage.write(join(self._events, path.name), data)
+        except Exception as error:  # whatever a cloud's library raises: without this thread the
+            log(f"collect: {error}")  # spool would only fill
+            return None
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            log(f"collect: {path.name} is uploaded, and cannot be removed: {error}")
             return False
         return True
