@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from visionloop.serving.bodies import Undecodable, base64_bytes, clean, parse_json
-from visionloop.serving.events import Event, broken_event, compact_json, events_of, parse_time
+from visionloop.serving.event_modes import compact_json
+from visionloop.serving.events import Event, broken_event, events_of, parse_time
 
 # The logger's field: the event's header.
 _FIELDS = {
@@ -33,18 +35,29 @@ def blob_events(data: bytes, uri: str) -> Iterator[Event]:
     except Undecodable as error:
         yield broken_event(data, error.reason, uri, 1)
         return
+    digest = hashlib.sha256(data).hexdigest()
     for number, record in enumerate(records, start=1):
-        body = base64_bytes(record.get("bytes") or "") if record.get("bytes") else b""
-        if body is None:
-            yield broken_event(data, "blob_invalid", uri, number)
+        try:
+            body, headers = _body(record.get("bytes")), _headers(record)
+        except Undecodable:
+            yield broken_event(digest, "blob_invalid", uri, number)
             continue
         yield from events_of(
-            _headers(record),
+            headers,
             body,
             received_at=parse_time(record.get("occurrenceTime")),
             uri=uri,
             line=number,
         )
+
+
+def _body(said: object) -> bytes:
+    if said in (None, ""):
+        return b""
+    body = base64_bytes(said) if isinstance(said, str) else None
+    if body is None:
+        raise Undecodable("blob_invalid")
+    return body
 
 
 def _headers(record: Mapping[str, Any]) -> dict[str, str]:

@@ -1,9 +1,8 @@
 """Logged events: what KServe's payload logger, or a broker behind it, posted to a sink.
 
-An event comes as an HTTP request in CloudEvents binary mode (attributes in ``ce-*`` headers), in
-structured mode (one JSON object) or as a batch of those. Leniency: only ``ce-id`` and ``ce-type``
-are needed to use an event. A missing ``ce-specversion``, ``ce-source``, ``ce-time``, service or
-namespace loses what that header says, and nothing else.
+An event comes as an HTTP request in any mode of CloudEvents (`visionloop.serving.event_modes`).
+Leniency: only ``ce-id`` and ``ce-type`` are needed to use an event. A missing ``ce-specversion``,
+``ce-source``, ``ce-time``, service or namespace loses what that header says, and nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from visionloop.serving.bodies import Undecodable, base64_bytes, clean, parse_json
+from visionloop.serving.bodies import Undecodable, clean, parse_json
+from visionloop.serving.event_modes import content_type, is_structured, restored, taken_apart
 from visionloop.serving.requests import Request
 
 TYPES = {
@@ -26,6 +26,9 @@ TYPES = {
 }
 # Annotation of the predictor's pods that names the model which they serve.
 MODEL_ANNOTATION = "visionloop.dev/model-id"
+
+# What a delivery in structured mode is, of which there is no event to tell.
+STRUCTURED_INVALID, STRUCTURED_UNREAD = "structured_invalid", "structured_decoder_failed"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MODEL_KEYS = ("modelid", "modelversion")
@@ -99,7 +102,10 @@ class Event:
 def parse_line(line: bytes, *, uri: str = "", number: int = 0) -> Iterator[Event]:
     """Yield the events of one line ``{"received_at", "headers", "body_b64"}`` of a segment.
 
-    A line that cannot be read is one event with a problem: it is counted, never dropped.
+    A line that cannot be read is one event with a problem: it is counted, never dropped. A line of
+    a collector that keeps less (`visionloop.serving.reducing`) also has ``body_sha256``, where it
+    is about a body that is not kept whole; ``member``, where it is about one event that was taken
+    out of a structured delivery; ``problem``, where none could be.
 
     Args:
         line: The line, with or without its end.
@@ -115,12 +121,17 @@ def parse_line(line: bytes, *, uri: str = "", number: int = 0) -> Iterator[Event
         body = b"" if text in ("", None) else _strict_base64(text)
         sha256 = record.get("body_sha256")
         kept = None if sha256 is None else _kept(record, sha256)
+        named = restored(headers)
+        problem = record.get("problem", "")
+        if problem and (not kept or problem not in (STRUCTURED_INVALID, STRUCTURED_UNREAD)):
+            raise Undecodable("line_invalid")
     except (Undecodable, KeyError):
         yield broken_event(line, "line_invalid", uri, number)
         return
     received = parse_time(record.get("received_at"))
-    named = {str(name).lower(): _header(value) for name, value in headers.items()}
-    if kept:
+    if problem and kept:
+        yield broken_event(kept.sha256, problem, uri, number)
+    elif kept or "member" in record:
         yield _event(named, body, received, uri, number, kept)
     else:
         yield from events_of(named, body, received_at=received, uri=uri, line=number)
@@ -181,41 +192,14 @@ def events_of(
         uri: The file that it was read from.
         line: Its line in that file.
     """
-    content_type = headers.get("content-type", "").strip().lower()
-    if not content_type.startswith("application/cloudevents"):
+    if not is_structured(headers):
         yield _event(headers, body, received_at, uri, line)
         return
-    batch = content_type.startswith("application/cloudevents-batch")
-    try:
-        value, rest = parse_json(body)
-    except Undecodable:
-        value, rest = None, b""
-    members = value if batch and isinstance(value, list) else [value]
-    for member in members:
-        if not isinstance(member, dict) or rest.strip():
-            yield broken_event(body, "structured_invalid", uri, line)
+    for found in taken_apart(headers, body):
+        if found is None:
+            yield broken_event(body, STRUCTURED_INVALID, uri, line)
         else:
-            yield _structured(member, received_at, uri, line)
-
-
-def _structured(
-    member: Mapping[str, Any], received_at: datetime | None, uri: str, line: int
-) -> Event:
-    headers: dict[str, str] = {}
-    for name, value in member.items():
-        key = str(name).lower()
-        if key == "datacontenttype":
-            headers["content-type"] = clean(value)
-        elif key not in ("data", "data_base64") and value is not None:
-            headers["ce-" + key] = clean(value) if isinstance(value, str) else compact_json(value)
-    body = b""
-    if isinstance(member.get("data_base64"), str):
-        body = base64_bytes(member["data_base64"]) or b""
-    elif isinstance(member.get("data"), str):
-        body = member["data"].encode("utf-8", "replace")
-    elif member.get("data") is not None:
-        body = compact_json(member["data"]).encode("utf-8", "replace")
-    return _event(headers, body, received_at, uri, line)
+            yield _event(*found, received_at, uri, line)
 
 
 def _event(
@@ -249,7 +233,7 @@ def _event(
         component=headers.get("ce-component", ""),
         route=headers.get("ce-endpoint", ""),
         source=headers.get("ce-source", ""),
-        content_type=headers.get("content-type", "").strip().lower(),
+        content_type=content_type(headers),
         metadata=headers.get("ce-metadata", ""),
         model_id=_model_id(headers),
         body=body,
@@ -283,22 +267,6 @@ def _digest(headers: Mapping[str, str], body_sha256: bytes) -> str:
             said.update(f"{name}\0{headers[name]}\0".encode("utf-8", "replace"))
     said.update(body_sha256)
     return said.hexdigest()
-
-
-def _header(value: object) -> str:
-    """Restore a header's text: its wire bytes were decoded as Latin-1, whatever they were."""
-    text = value if isinstance(value, str) else compact_json(value)
-    if text.isascii():
-        return text
-    try:
-        return text.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return clean(text)
-
-
-def compact_json(value: object) -> str:
-    """Return a value as JSON without spaces."""
-    return clean(json.dumps(value, separators=(",", ":"), ensure_ascii=False))
 
 
 def _strict_base64(text: object) -> bytes:

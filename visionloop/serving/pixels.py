@@ -122,7 +122,7 @@ class Pixels:
             self.counts["no_image"] += 1
             return None
         try:
-            with _limited(_SECONDS):
+            with limited(_SECONDS):
                 changed = redact(image, f"image/{sniff.kind(image[:512])}")
         except Exception as error:  # whatever the user's function raises: nothing is kept
             if not self._told:
@@ -153,8 +153,12 @@ def drawn(event_id: str, body_sha256: str, rate: float) -> bool:
 
 
 @contextlib.contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    """Raise in the main thread after so long; code in C ends first."""
+def limited(seconds: float) -> Iterator[None]:
+    """Raise in the main thread after so long; code in C ends first.
+
+    Raises:
+        TimeoutError: It took longer.
+    """
 
     def late(_: int, __: FrameType | None) -> None:
         raise TimeoutError(f"it took longer than {seconds:g} s")

@@ -6,11 +6,17 @@ takes closed segments out of the spool (`visionloop.serving.raw_spool`), appends
 ``*.events.jsonl``, then deletes what it took. It ends when its standard input does, that is also
 when the collector was killed, after having reduced what is there.
 
+What it writes says the same to a harvest as the body would, one line an event: a delivery in
+structured mode, and a batch, is taken apart (`visionloop.serving.event_modes`). Of a response the
+body is kept. Of a request its hashes are, and of whatever is neither, which no harvest can use, the
+headers and the body's hash: what it holds is not known, and may be pixels.
+
 Where pixels are kept of a share of the requests, or redacted, this process does that, too
 (`visionloop.serving.pixels`).
 
-Killed between the appending and the deleting, the next one appends the same lines again; the
-harvest knows events by what they say, and counts such lines as repeated.
+Killed between the appending and the deleting, the next one appends the same lines again, and so it
+does where the disk was full before all of many lines were written; the harvest knows events by what
+they say, and counts such lines as repeated.
 """
 
 from __future__ import annotations
@@ -27,6 +33,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,14 +42,23 @@ import orjson
 
 from visionloop.progress import log
 from visionloop.serving import raw_spool
-from visionloop.serving.pixels import Pixels
+from visionloop.serving.event_modes import (
+    as_logged,
+    content_type,
+    is_structured,
+    restored,
+    taken_apart,
+)
+from visionloop.serving.events import STRUCTURED_INVALID, STRUCTURED_UNREAD, TYPES
+from visionloop.serving.pixels import Pixels, limited
 from visionloop.serving.requests import Request, decode_request
 from visionloop.serving.segment_writer import SegmentWriter
 
-RESPONSE_TYPE = "org.kubeflow.serving.inference.response"
-REQUEST_TYPE = "org.kubeflow.serving.inference.request"
-
 _POLL_SECONDS = 0.2
+# To read one event may take so long; it holds the others up meanwhile.
+_READ_SECONDS = 30.0
+# Lines of a segment are written at once, unless they are more: a batch of small events grows.
+_WRITE_BYTES = 64 * 1024 * 1024
 # To end: what is there is reduced, then carried away. More is left to the next start.
 _REDUCE_SECONDS = 10.0
 _UPLOAD_SECONDS = 50.0
@@ -151,37 +167,76 @@ class Reducer:
 
 def reduced(
     record: dict[str, Any], body: bytes, pixels: Pixels, *, hopeless: bool = False
-) -> bytes:
-    """Return the line that stands for an event.
+) -> Iterator[bytes]:
+    """Yield the lines that stand for a delivery, one an event.
 
     Args:
         record: Time and headers, or what was refused.
         body: The body; a response is kept whole, of a request its hashes.
         pixels: Decides whether more of a request is kept.
-        hopeless: Do not decode the request.
+        hopeless: Do not decode what was sent.
     """
     if "headers" not in record:
-        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-    kind = record["headers"].get("ce-type")
-    if kind == RESPONSE_TYPE:
+        yield _line(record)
+        return
+    headers = restored(record["headers"])
+    if not is_structured(headers):
+        yield _line(_kept(record, headers, body, pixels, hopeless))
+        return
+    found, problem = _taken_apart(headers, body, hopeless)
+    for member, message in enumerate(found):
+        if message is None:
+            yield _line({**record, "body_sha256": _sha256(body), "problem": problem})
+        else:
+            attributes, data = message
+            one = {**record, "headers": as_logged(attributes), "member": member}
+            yield _line(_kept(one, attributes, data, pixels, hopeless=False))
+
+
+def _kept(
+    record: dict[str, Any], headers: dict[str, str], body: bytes, pixels: Pixels, hopeless: bool
+) -> dict[str, Any]:
+    kind = TYPES.get(headers.get("ce-type", ""))
+    if kind == "response":
         record["body_b64"] = base64.b64encode(body).decode("ascii")
     else:
-        record["body_sha256"] = hashlib.sha256(body).hexdigest()
-    if kind == REQUEST_TYPE:
-        content_type = record["headers"].get("content-type", "").strip().lower()
-        record["request"] = asdict(_decoded(body, content_type, hopeless))
+        record["body_sha256"] = _sha256(body)
+    if kind == "request":
+        record["request"] = asdict(_decoded(body, content_type(headers), hopeless))
         if not hopeless:
-            pixels.keep(record, body, content_type)
+            pixels.keep(record, body, content_type(headers))
+    return record
+
+
+def _line(record: dict[str, Any]) -> bytes:
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _decoded(body: bytes, content_type: str, hopeless: bool) -> Request:
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _decoded(body: bytes, kind: str, hopeless: bool) -> Request:
     if hopeless:
         return Request(problem="request_decoder_failed")
     try:
-        return decode_request(body, content_type)
+        with limited(_READ_SECONDS):
+            return decode_request(body, kind)
     except Exception:  # a body that a library trips over must not stop the other events
         return Request(problem="request_decoder_failed")
+
+
+def _taken_apart(
+    headers: dict[str, str], body: bytes, hopeless: bool
+) -> tuple[list[tuple[dict[str, str], bytes] | None], str]:
+    """Return the events of a structured delivery, and why what is no event among them is none."""
+    if hopeless:
+        return [None], STRUCTURED_UNREAD
+    try:
+        with limited(_READ_SECONDS):
+            return list(taken_apart(headers, body)), STRUCTURED_INVALID
+    except Exception:  # as above
+        return [None], STRUCTURED_UNREAD
 
 
 def reduce_folder(raw: Path, writer: SegmentWriter, pixels: Pixels) -> bool:
@@ -199,16 +254,26 @@ def reduce_folder(raw: Path, writer: SegmentWriter, pixels: Pixels) -> bool:
         with raw_spool.claim(path) as held:
             if held is None:
                 continue
-            # One write: all of a segment's lines are there, or none is.
-            lines = [
-                reduced(head, body, pixels, hopeless=held.hopeless)
-                for head, body in raw_spool.unpack(held.data)
-            ]
-            if lines and not _written(writer, lines):
+            if not all(_written(writer, lines) for lines in _parts(held, pixels)):
                 held.path.rename(path)  # the disk is full: no attempt on the event's account
                 return False
             held.path.unlink()
     return True
+
+
+def _parts(held: raw_spool.Claim, pixels: Pixels) -> Iterator[list[bytes]]:
+    """Yield the lines of a segment, as many together as are written at once."""
+    lines: list[bytes] = []
+    size = 0
+    for head, body in raw_spool.unpack(held.data):
+        for line in reduced(head, body, pixels, hopeless=held.hopeless):
+            lines.append(line)
+            size += len(line)
+            if size >= _WRITE_BYTES:
+                yield lines
+                lines, size = [], 0
+    if lines:
+        yield lines
 
 
 def _written(writer: SegmentWriter, lines: list[bytes]) -> bool:
