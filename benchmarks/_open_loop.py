@@ -2,13 +2,15 @@
 
 Each request has a time at which it is due; its latency counts from there, not from when a
 connection was free to send it. So a server that stands still for a second is told as a second for
-all that were due meanwhile (no coordinated omission).
+all that were due meanwhile (no coordinated omission). What was not acknowledged never was: to
+refuse at once makes no latency better.
 """
 
 from __future__ import annotations
 
 import collections
 import json
+import math
 import pickle
 import selectors
 import sys
@@ -25,10 +27,10 @@ class Arrivals:
 
     Attributes:
         acknowledged: Answered with 200.
-        refused: Answered with anything else, or not until three times the time was up; then their
-            latency is what it had come to.
+        refused: Answered with anything else, or not until three times the time was up.
         seconds: From the first request to the last answer.
-        latencies: Seconds from when each request was due to its answer, sorted.
+        latencies: Seconds from when each request was due to its acknowledgement, infinite where
+            there was none, sorted.
         late: Seconds that the generator itself was late at worst.
         own_cpu: Processor seconds of the generator.
     """
@@ -71,11 +73,10 @@ def _run(port: int, requests: list[bytes], rate: float, count: int, connections:
     events = selectors.DefaultSelector()
     free = collections.deque(Connection(port) for _ in range(connections))
     waiting: collections.deque[int] = collections.deque()
-    under_way: set[Connection] = set()
     both = selectors.EVENT_READ | selectors.EVENT_WRITE
     latencies: list[float] = []
     began, cpu = time.perf_counter() + 0.05, time.process_time()
-    made = answered = acknowledged = 0
+    made = answered = 0
     late = 0.0
     end = began + 3 * count / rate + 1.0
     while answered < count:
@@ -91,7 +92,6 @@ def _run(port: int, requests: list[bytes], rate: float, count: int, connections:
             request = requests[number % len(requests)]
             one.begin(request.replace(b"@" * 12, b"%012d" % number, 1), began + number / rate)
             events.register(one.socket, both if one.unsent else selectors.EVENT_READ, one)
-            under_way.add(one)
         pause = began + made / rate - time.perf_counter() if made < count else 1.0
         for key, ready in events.select(max(0.0, pause)):
             one = key.data
@@ -100,19 +100,16 @@ def _run(port: int, requests: list[bytes], rate: float, count: int, connections:
                 if not one.unsent:
                     events.modify(one.socket, selectors.EVENT_READ, one)
             if ready & selectors.EVENT_READ and (status := one.receive()):
-                latencies.append(time.perf_counter() - one.since)
                 answered += 1
-                acknowledged += status == 200
+                if status == 200:
+                    latencies.append(time.perf_counter() - one.since)
                 events.unregister(one.socket)
-                under_way.discard(one)
                 free.append(one)
-    now = time.perf_counter()
-    seconds = now - began
-    latencies += [now - one.since for one in under_way]
-    latencies += [now - (began + number / rate) for number in waiting]
-    latencies.sort()
+    seconds = time.perf_counter() - began
+    acknowledged = len(latencies)
+    latencies = sorted(latencies) + [math.inf] * (count - acknowledged)
     own = time.process_time() - cpu
-    return Arrivals(acknowledged, made - acknowledged, seconds, latencies, late, own)
+    return Arrivals(acknowledged, count - acknowledged, seconds, latencies, late, own)
 
 
 if __name__ == "__main__":
