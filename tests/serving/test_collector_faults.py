@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.client
 import json
 import os
 import random
 import signal
-import socket
 import threading
 import time
 from collections import Counter
@@ -18,8 +16,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from tests.serving.conftest import Server, Starter, picture
 from tests.serving.test_collector import children, encoded_request
@@ -199,131 +195,3 @@ def test_clocks_that_differ_or_are_years_off_lose_nothing(start: Starter, tmp_pa
     # A year that cannot be is not believed: then it is when the collector got it.
     for row in rows:
         assert abs(row["occurred_at"] - now) < timedelta(hours=1)
-
-
-# --- garbage -------------------------------------------------------------------------------------
-
-PIXELS = encoded_request(picture(5))
-TOKENS = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=20)
-HEADERS = st.dictionaries(
-    st.sampled_from(
-        [
-            "ce-id", "ce-type", "ce-time", "ce-specversion", "content-type", "content-encoding",
-            "ce-metadata", "inference-header-content-length", "x-odd", "expect", "upgrade",
-        ]
-    ),
-    st.one_of(
-        TOKENS,
-        st.sampled_from(
-            [
-                "org.kubeflow.serving.inference.request",
-                "org.kubeflow.serving.inference.response",
-                "application/json",
-                "application/cloudevents+json",
-                "application/cloudevents-batch+json",
-                "application/octet-stream",
-                "gzip",
-                "100-continue",
-                "-1",
-                "99999999999999999999",
-            ]
-        ),
-    ),
-    max_size=6,
-)  # fmt: skip
-JSON = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
-    lambda one: (
-        st.lists(one, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(["instances", "inputs", "b64", "data", "shape", "datatype", "name"]),
-            one,
-            max_size=4,
-        )
-    ),
-    max_leaves=12,
-)
-BODIES = st.one_of(
-    st.binary(max_size=2000),
-    JSON.map(lambda value: json.dumps(value).encode()),
-    st.integers(0, len(PIXELS)).map(lambda cut: PIXELS[:cut]),
-    st.binary(max_size=60).map(lambda data: b"\x1f\x8b\x08" + data),
-    st.binary(max_size=60).map(lambda data: b"\x00\x00\x00\x00" + bytes([len(data)]) + data),
-    st.binary(max_size=60).map(
-        lambda data: json.dumps({"instances": [{"b64": base64.b64encode(data).decode()}]}).encode()
-    ),
-)
-HTTP = st.tuples(HEADERS, BODIES)
-NO_HTTP = st.binary(min_size=1, max_size=300)
-
-
-def resident(process: int) -> int:
-    """Return a process's resident memory in bytes."""
-    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGESIZE")
-
-
-def flood(server: Server, seconds: float, accepted: list[int]) -> None:
-    """Send garbage, as HTTP and as none, for so long."""
-    end = time.monotonic() + seconds
-    port = server.ports["http"]
-
-    @settings(
-        max_examples=50,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(st.lists(HTTP, min_size=1, max_size=8), st.none() | NO_HTTP)
-    def send(posts: list[tuple[dict[str, str], bytes]], bare: bytes | None) -> None:
-        if time.monotonic() > end:
-            return
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as to:
-            for headers, body in posts:
-                to.request("POST", "/", body=body, headers=headers)
-                with contextlib.suppress(http.client.HTTPException, ConnectionError):
-                    reply = to.getresponse()
-                    reply.read()
-                    assert reply.status in (200, 400, 413, 431)
-                    accepted.append(reply.status == 200)
-        if bare:
-            plain = socket.create_connection(("127.0.0.1", port), timeout=20)
-            with plain, contextlib.suppress(OSError):
-                plain.sendall(bare)
-
-    while time.monotonic() < end:
-        send()
-
-
-def flooded(start: Starter, folder: Path, seconds: float) -> None:
-    server = start(
-        "collect", events=str(folder), port=0, keep="hashes", max_body_bytes=100_000, durable=False
-    )
-    accepted: list[int] = []
-    flood(server, min(2.0, seconds / 4), accepted)
-    processes = [server.process.pid, *children(server.process.pid)]
-    before = [resident(process) for process in processes]
-    flood(server, seconds, accepted)
-    assert server.get("/readyz") == b"ready\n"
-    assert [server.process.pid, *children(server.process.pid)] == processes, "the reducer died"
-    after = [resident(process) for process in processes]
-    for one, other in zip(before, after, strict=True):
-        assert other - one < 24 * 1024 * 1024
-    assert sum(accepted) > 10 * seconds
-    assert server.stop() == 0
-    outputs = into_the_lake(folder)
-    # A delivery may be a batch of no or of many events; else each is accounted for.
-    rows = Lake.open(str(folder.parent), loop="test").read("harvest_events").to_pylist()
-    assert outputs.n_events == len(rows) > 0.8 * sum(accepted)
-
-
-def test_garbage_neither_crashes_nor_grows_a_collector(start: Starter, tmp_path: Path) -> None:
-    flooded(start, tmp_path / "lake" / "events", seconds=5)
-
-
-@pytest.mark.soak
-def test_ten_minutes_of_garbage_neither_crash_nor_grow_a_collector(
-    start: Starter, tmp_path: Path
-) -> None:
-    flooded(start, tmp_path / "lake" / "events", seconds=600)

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.serving.small_events import PROGRAM, harvest_beside, write_segments
-from tests.serving.test_collector_faults import BODIES, HEADERS
+from tests.serving.test_collector_garbage import BODIES, HEADERS
 from tests.serving.test_harvest_stage import Loop, event, loop, request, response
 from visionloop.lake import Lake
 from visionloop.serving.harvesting import STATES, harvest_events
