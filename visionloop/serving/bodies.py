@@ -20,6 +20,17 @@ import orjson
 # bomb, or no request for images, which hardly compress.
 MAX_BODY_BYTES = 64 * 1024 * 1024
 
+# Of one body's JSON, each 25 to 100 bytes of memory however short it is written. A tensor of more
+# goes as raw bytes.
+MAX_VALUES = 4_000_000
+# So many times the memory of another value.
+_OBJECT_WEIGHT = 8
+# What no JSON has: it ends before.
+_NO_JSON = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+# Compressed streams in one body, one after the other: nobody writes many, and each costs time.
+_MOST_STREAMS = 16
+
 # RFC 8878 has decoders support at least 8 MB; a frame may ask for terabytes.
 _ZSTD_WINDOW = 64 * 1024 * 1024
 # The decoder has no limit for what it returns at a time: 128 KiB for each 4 bytes at worst.
@@ -67,6 +78,8 @@ def _inflate(body: bytes, window: int, limit: int) -> bytes:
     size = 0
     rest = body
     while rest:
+        if len(parts) == _MOST_STREAMS:
+            raise Undecodable("compression_invalid")
         stream = zlib.decompressobj(window)
         try:
             part = stream.decompress(rest, limit - size + 1)
@@ -86,9 +99,12 @@ def _unzstd(body: bytes, limit: int) -> bytes:
     import zstandard
 
     parts: list[bytes] = []
-    size = 0
+    size = streams = 0
     rest = memoryview(body)
     while rest:
+        streams += 1
+        if streams > _MOST_STREAMS:
+            raise Undecodable("compression_invalid")
         stream = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
         try:
             while rest and not stream.eof:
@@ -120,9 +136,14 @@ def parse_json(body: bytes) -> tuple[Any, bytes]:
         The value, and what follows it.
 
     Raises:
-        Undecodable: ``not_utf8``, ``nested_too_deep`` or ``not_json``.
+        Undecodable: ``not_utf8``, ``nested_too_deep``, ``not_json`` or ``too_many_values``.
     """
     body = body.removeprefix(b"\xef\xbb\xbf")
+    if _weight(body, len(body)) > MAX_VALUES:
+        # No parser comes past the first byte that JSON cannot have; raw tensors soon have one.
+        end = _NO_JSON.search(body)
+        if _weight(body, end.start() if end else len(body)) > MAX_VALUES:
+            raise Undecodable("too_many_values")
     try:
         return orjson.loads(body), b""
     except orjson.JSONDecodeError:
@@ -148,6 +169,14 @@ def parse_json(body: bytes) -> tuple[Any, bytes]:
     except ValueError:
         raise Undecodable("not_json") from None
     return value, body[end:].lstrip(b" \t\r\n") if body[end:].isspace() else body[end:]
+
+
+def _weight(body: bytes, end: int) -> int:
+    """Return a bound of the values in the JSON before a place; whoever writes few bytes has few."""
+    if end <= MAX_VALUES:
+        return 0
+    others = body.count(b",", 0, end) + body.count(b"[", 0, end)
+    return others + _OBJECT_WEIGHT * body.count(b"{", 0, end)
 
 
 def _why_not_json(body: bytes) -> str:

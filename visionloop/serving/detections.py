@@ -23,6 +23,8 @@ _BOXES = ("boxes", "bboxes", "detection_boxes", "pred_boxes")
 _SCORES = ("scores", "detection_scores", "confidences", "probabilities", "probs")
 _LABELS = ("labels", "classes", "detection_classes", "class_names", "class_ids", "pred_classes")
 _COUNTS = ("num_detections", "num_dets")
+# A number of a box takes many times the memory of the four bytes that it is sent with.
+_MAX_NUMBERS = 1 << 21
 
 
 def has_boxes(names: Sequence[str]) -> bool:
@@ -63,6 +65,8 @@ def tensor_boxes(outputs: Sequence[Tensor]) -> list[list[Box]]:
     if boxes is None or boxes.array is None or scores is None or scores.array is None:
         raise Undecodable("boxes_invalid")
     corners = boxes.array
+    if corners.size + scores.array.size > _MAX_NUMBERS:
+        raise Undecodable("too_many_values")
     batched = corners.ndim == 3
     names: list[Any] | None = None
     if labels is not None:

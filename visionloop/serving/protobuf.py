@@ -7,10 +7,22 @@ the harvest reads is described; everything else in a message is skipped. Field n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from visionloop.serving.bodies import MAX_BODY_BYTES, Undecodable, unpack
+from visionloop.serving.bodies import MAX_BODY_BYTES, MAX_VALUES, Undecodable, unpack
+
+# Of one body: an inference is one message.
+_MOST_FRAMES = 16
+# Of one message: a field of two bytes becomes an object; and bytes that are no contents.
+_MOST_FIELDS = 1 << 16
+_MOST_BESIDE = 1 << 20
+# Field numbers. A message holds tensors, and a tensor its contents, both under the same number.
+_NESTED = 5
+_BYTES_CONTENTS = 8
+_RAW_CONTENTS = {True: 7, False: 6}
+_WIDTHS = {6: 4, 7: 8}  # of the contents' floats; integers take one byte or more
 
 
 @cache
@@ -55,7 +67,7 @@ def _messages() -> tuple[Any, Any]:
         ("shape", 3, field.TYPE_INT64, True, ""),
         ("contents", 5, field.TYPE_MESSAGE, False, "Contents"),
     )
-    for name, raw in (("Request", 7), ("Response", 6)):
+    for name, raw in (("Request", _RAW_CONTENTS[True]), ("Response", _RAW_CONTENTS[False])):
         message(
             name,
             ("model_name", 1, field.TYPE_BYTES, False, ""),
@@ -77,7 +89,9 @@ def _messages() -> tuple[Any, Any]:
 def looks_framed(body: bytes) -> bool:
     """Return whether a body is gRPC frames, one after the other to its very end."""
     position = 0
-    while len(body) - position >= 5 and body[position] in (0, 1):
+    for _ in range(_MOST_FRAMES):
+        if len(body) - position < 5 or body[position] not in (0, 1):
+            return False
         position += 5 + int.from_bytes(body[position + 1 : position + 5], "big")
         if position == len(body):
             return True
@@ -88,12 +102,15 @@ def frames(body: bytes) -> list[bytes]:
     """Split a body into the messages of its gRPC frames.
 
     Raises:
-        Undecodable: ``grpc_truncated``, ``compression_invalid`` or ``body_too_large``.
+        Undecodable: ``grpc_truncated``, ``compression_invalid``, ``body_too_large`` or
+            ``too_many_values``.
     """
     found: list[bytes] = []
     position = 0
     budget = MAX_BODY_BYTES
     while position < len(body):
+        if len(found) == _MOST_FRAMES:
+            raise Undecodable("too_many_values")
         if len(body) - position < 5 or body[position] not in (0, 1):
             raise Undecodable("grpc_truncated")
         length = int.from_bytes(body[position + 1 : position + 5], "big")
@@ -118,13 +135,77 @@ def parse_message(payload: bytes, *, request: bool) -> Any:
         A message with ``model_name``, ``model_version``, ``id``, ``tensors`` and ``raw_contents``.
 
     Raises:
-        Undecodable: ``grpc_invalid``.
+        Undecodable: ``grpc_invalid`` or ``too_many_values``.
     """
     from google.protobuf.message import DecodeError
 
+    check_message(payload, request=request)
     message = _messages()[0 if request else 1]()
     try:
         message.ParseFromString(payload)
     except (DecodeError, RecursionError):
         raise Undecodable("grpc_invalid") from None
     return message
+
+
+def check_message(payload: bytes, *, request: bool) -> int:
+    """Check that a message does not take many times its size in memory, before it is parsed.
+
+    Args:
+        payload: The message.
+        request: A ModelInferRequest, not a ModelInferResponse.
+
+    Returns:
+        Its bytes outside of raw contents.
+
+    Raises:
+        Undecodable: ``grpc_invalid`` or ``too_many_values``.
+    """
+    fields = values = beside = raw = 0
+    parts = [(0, 0, len(payload))]
+    while parts:
+        depth, begin, end = parts.pop()
+        for number, kind, start, stop in _fields(payload, begin, end):
+            fields += 1
+            if depth < 2 and number == _NESTED and kind == 2:
+                parts.append((depth + 1, start, stop))
+            elif depth == 2 and number != _BYTES_CONTENTS:
+                values += (stop - start) // _WIDTHS.get(number, 1)
+            elif depth == 0 and number == _RAW_CONTENTS[request]:
+                raw += stop - start
+            elif depth < 2:
+                beside += stop - start
+            if fields > _MOST_FIELDS or values > MAX_VALUES or beside > _MOST_BESIDE:
+                raise Undecodable("too_many_values")
+    return len(payload) - raw
+
+
+def _fields(data: bytes, place: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the number and the wire type of each field, and where its value begins and ends."""
+    while place < end:
+        tag, start = _varint(data, place)
+        match tag & 7:
+            case 0:
+                _, place = _varint(data, start)
+            case 1:
+                place = start + 8
+            case 2:
+                length, start = _varint(data, start)
+                place = start + length
+            case 5:
+                place = start + 4
+            case _:
+                raise Undecodable("grpc_invalid")
+        if place > end:
+            raise Undecodable("grpc_invalid")
+        yield tag >> 3, tag & 7, start, place
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    """Return a number and where it ends."""
+    value = 0
+    for shift, byte in enumerate(data[place : place + 10]):
+        value |= (byte & 0x7F) << (7 * shift)
+        if byte < 0x80:
+            return value, place + shift + 1
+    raise Undecodable("grpc_invalid")

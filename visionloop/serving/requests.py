@@ -30,6 +30,8 @@ from visionloop.serving.tensors import Tensor, grpc_tensors, json_tensors, numbe
 
 _IMAGES = sniff.DECODABLE | sniff.UNSUPPORTED_IMAGES
 _INSTANCE_DEPTH = 4
+# A row is a hash of its own, also one of a single byte.
+_MAX_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ def _decode(body: bytes, content_type: str) -> _Asked:
 def _v1(instances: object) -> _Asked:
     if not isinstance(instances, list) or not instances:
         raise Undecodable("no_instances")
+    _check_count(len(instances))
     return _Asked("v1", [_instance(instance) for instance in instances])
 
 
@@ -220,9 +223,15 @@ def _rows(tensors: Sequence[Tensor]) -> list[Row]:
     raise Undecodable(next((tensor.problem for tensor in tensors if tensor.problem), problem))
 
 
+def _check_count(rows: int) -> None:
+    if rows > _MAX_ROWS:
+        raise Undecodable("too_many_rows")
+
+
 def _bytes_rows(tensor: Tensor) -> list[Row]:
     if tensor.elements is None:
         return []
+    _check_count(len(tensor.elements))
     return [(_element(element), None) for element in tensor.elements]
 
 
@@ -237,12 +246,17 @@ def _array_rows(tensor: Tensor) -> list[Row]:
     array = tensor.array
     if array is None or not array.size:
         return []
+    if not array.ndim:
+        raise Undecodable("not_an_image")
     if array.ndim <= 2 and array.dtype == np.uint8:
         # Encoded bytes as a UINT8 tensor, as DALI's decoders take them.
-        encoded = [row.tobytes() for row in (array if array.ndim == 2 else [array])]
+        rows = array if array.ndim == 2 else array[None]
+        _check_count(len(rows))
+        encoded = [row.tobytes() for row in rows]
         if all(sniff.kind(data[:512]) in _IMAGES for data in encoded):
             return [(data, None) for data in encoded]
     batch = array[None] if array.ndim == 3 else array
+    _check_count(len(batch))
     return [(None, np.ascontiguousarray(row).tobytes()) for row in batch]
 
 

@@ -6,6 +6,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,10 @@ DTYPES: dict[str, str] = {
 FLOATS = frozenset({"FP16", "BF16", "FP32", "FP64"})
 
 _MAX_DIMENSIONS = 16
+# Of a BYTES tensor; each takes more memory than the four bytes that it may be sent with.
+_MAX_ELEMENTS = 1 << 20
+_NUMBERS: frozenset[type] = frozenset({int, float, bool})
+_LISTS: frozenset[type] = frozenset({list, tuple})
 _GRPC_CONTENTS: dict[str, str] = {
     "BOOL": "bool_contents",
     "UINT8": "uint_contents",
@@ -163,7 +168,10 @@ def _tensor(
     flat = _numbers(data, datatype) if raw is None else _raw_numbers(raw, datatype, count)
     if flat.size != count:
         raise Undecodable("shape_mismatch")
-    return Tensor(name, datatype, sizes, array=flat.reshape(sizes))
+    try:
+        return Tensor(name, datatype, sizes, array=flat.reshape(sizes))
+    except (ValueError, OverflowError):  # nothing, of astronomical sizes
+        raise Undecodable("shape_invalid") from None
 
 
 def _shape(shape: object) -> tuple[int, ...]:
@@ -180,6 +188,8 @@ def _split(raw: bytes | memoryview) -> tuple[bytes, ...]:
     found: list[bytes] = []
     position = 0
     while position < len(raw):
+        if len(found) == _MAX_ELEMENTS:
+            raise Undecodable("too_many_values")
         if len(raw) - position < 4:
             raise Undecodable("bytes_lengths")
         (length,) = struct.unpack_from("<I", raw, position)
@@ -218,6 +228,7 @@ def numbers(data: object) -> NDArray[Any]:
     """
     if data is None:
         raise Undecodable("data_missing")
+    _check_leaves(data)
     try:
         array = np.asarray(data)
     except (ValueError, OverflowError, TypeError, RecursionError):
@@ -227,6 +238,27 @@ def numbers(data: object) -> NDArray[Any]:
     if array.dtype.kind not in "biuf":
         raise Undecodable("not_numbers")
     return array
+
+
+def _check_leaves(data: object) -> None:
+    """Check that nested lists hold numbers alone, all at one depth.
+
+    Numpy would make text of a list that holds one: as many bytes as the longest text times the
+    list's length.
+
+    Raises:
+        Undecodable: ``ragged`` or ``not_numbers``.
+    """
+    lists: list[Any] = [[data]]
+    while True:
+        kinds = set(map(type, chain.from_iterable(lists)))
+        if kinds - _NUMBERS - _LISTS:
+            raise Undecodable("not_numbers")
+        if not kinds & _LISTS:
+            return
+        if kinds & _NUMBERS:
+            raise Undecodable("ragged")
+        lists = list(chain.from_iterable(lists))
 
 
 def _numbers(data: object, datatype: str) -> NDArray[Any]:
