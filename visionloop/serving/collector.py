@@ -148,7 +148,8 @@ def run_collector(
             is named cannot be used.
         VisionloopError: The folder cannot be written to.
     """
-    from visionloop.serving.collector_server import protocol_of, serve
+    from visionloop.serving.collector_server import serve
+    from visionloop.serving.http_limits import protocol_of
     from visionloop.serving.listening import announce, bind
 
     chosen = Settings(**settings)
@@ -182,6 +183,8 @@ def run_collector(
             protocol,
             certificates,
             ready=lambda: announce("collect", ports, port_file=port_file),
+            refused=parts.refusals.add,
+            max_connections=chosen.max_connections,
         )
 
 

@@ -1,12 +1,10 @@
-"""The collector's side of HTTP: what a client may cost before its event is looked at.
-
-uvicorn bounds neither how long a head takes, nor how large it is, nor how long a refused body may
-trickle, nor how many clients there are: here each has a limit, and is counted.
-"""
+"""The collector's HTTP server, plain or over TLS."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -18,102 +16,9 @@ from visionloop.serving.listening import run_until_told, uvicorn_server
 if TYPE_CHECKING:
     from visionloop.serving.access import Certificates
 
-# In the scope's extensions, where the client has a certificate that was verified.
-CERTIFIED = "visionloop.certified"
-
-HEAD_SECONDS = 10.0
-_HEAD_BYTES = 256 * 1024
-_BUSY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 12\r\n"
-    b"connection: close\r\n\r\nconnections\n"
-)
-_TOO_LONG = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\n"
-    b"connection: close\r\n\r\n"
-)
-
-
-def protocol_of(
-    refused: Callable[[str], None], *, max_connections: int, body_seconds: float
-) -> type[HttpToolsProtocol]:
-    """Return the protocol of connections.
-
-    Args:
-        refused: Counts a refusal, by reason.
-        max_connections: Clients at once; more are refused with 503.
-        body_seconds: A body may take so long before the application refuses it; a refused one may
-            trickle as long again, and then its connection is closed.
-    """
-
-    class Protocol(HttpToolsProtocol):
-        _timer: asyncio.TimerHandle | None = None
-        _in_head = True
-        _head_bytes = 0
-        _certified = False
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._certified = bool(transport.get_extra_info("peercert"))
-            if len(self.connections) > max_connections:
-                refused("connections")
-                transport.write(_BUSY)
-                transport.close()
-                return
-            self._allow(HEAD_SECONDS)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._disallow()
-            super().connection_lost(exc)
-
-        def data_received(self, data: bytes) -> None:
-            if self.transport.is_closing():
-                return
-            if self._in_head:
-                if self._timer is None:
-                    self._allow(HEAD_SECONDS)
-                # With the head's last piece comes some of its body.
-                self._head_bytes += min(len(data), 65536)
-                if self._head_bytes > _HEAD_BYTES + 65536:
-                    refused("too_large")
-                    self.transport.write(_TOO_LONG)
-                    self.transport.close()
-                    return
-            super().data_received(data)
-
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            if self._certified:
-                self.scope["extensions"] = {CERTIFIED: {}}
-
-        def on_headers_complete(self) -> None:
-            self._in_head, self._head_bytes = False, 0
-            self._allow(2 * body_seconds)
-            super().on_headers_complete()
-
-        def on_message_complete(self) -> None:
-            self._in_head = True
-            self._disallow()
-            super().on_message_complete()
-
-        def send_400_response(self, msg: str) -> None:
-            refused("malformed")
-            super().send_400_response(msg)
-
-        def _allow(self, seconds: float) -> None:
-            self._disallow()
-            self._timer = self.loop.call_later(seconds, self._late)
-
-        def _disallow(self) -> None:
-            if self._timer:
-                self._timer.cancel()
-                self._timer = None
-
-        def _late(self) -> None:
-            if self._in_head and self._head_bytes:
-                refused("too_slow")
-            self.transport.abort()
-
-    return Protocol
+# For a handshake of TLS, and before the next try where there are no descriptors left.
+_HANDSHAKE_SECONDS = 5.0
+_NO_ROOM_SECONDS = 1.0
 
 
 def serve(
@@ -122,15 +27,20 @@ def serve(
     protocol: type[HttpToolsProtocol],
     certificates: Certificates | None,
     ready: Callable[[], None],
+    *,
+    refused: Callable[[str], None],
+    max_connections: int,
 ) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished first.
 
     Args:
         app: The ASGI application.
         listener: Bound to its port.
-        protocol: From `protocol_of`.
+        protocol: From `visionloop.serving.http_limits.protocol_of`.
         certificates: For TLS; None serves without.
         ready: Called once a signal ends it in order.
+        refused: Counts a refusal, by reason.
+        max_connections: Clients at once, as the protocol has it: those in a handshake count, too.
     """
     server = uvicorn_server(
         app,
@@ -141,11 +51,82 @@ def serve(
         timeout_keep_alive=75,
     )
     server.config.load()
-    if certificates:
-        server.config.ssl = certificates.context
+    accepting: list[asyncio.Task[None]] = []
 
     async def run() -> None:
         ready()
-        await server.serve(sockets=[listener])
+        if certificates is None:
+            await server.serve(sockets=[listener])
+            return
+        connect = functools.partial(
+            protocol, config=server.config, server_state=server.server_state, app_state={}
+        )
+        doorman = _Doorman(listener, connect, certificates, refused)
+        connections = server.server_state.connections
+        accepting.append(
+            asyncio.create_task(doorman.accept(lambda: max_connections - len(connections)))
+        )
+        await server.serve(sockets=[])
 
-    run_until_told(server, run, lambda: setattr(server, "should_exit", True))
+    def told() -> None:
+        server.should_exit = True
+        for task in accepting:
+            task.cancel()
+
+    run_until_told(server, run, told)
+
+
+class _Doorman:
+    """Accepts clients over TLS, and counts them before their handshake is over: asyncio does not.
+
+    Args:
+        listener: Bound to its port; closed at the end.
+        connect: Makes the protocol of a connection.
+        certificates: For the handshake.
+        refused: Counts a refusal, by reason.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        connect: Callable[[], asyncio.Protocol],
+        certificates: Certificates,
+        refused: Callable[[str], None],
+    ) -> None:
+        self._listener = listener
+        self._connect = connect
+        self._context = certificates.context
+        self._refused = refused
+        self._handshakes: set[asyncio.Task[None]] = set()
+
+    async def accept(self, room: Callable[[], int]) -> None:
+        """Accept clients until cancelled.
+
+        Args:
+            room: How many more connections there may be, handshakes left out.
+        """
+        loop = asyncio.get_running_loop()
+        with self._listener:
+            while True:
+                try:
+                    client, _ = await loop.sock_accept(self._listener)
+                except OSError:
+                    await asyncio.sleep(_NO_ROOM_SECONDS)
+                    continue
+                if len(self._handshakes) >= room():
+                    self._refused("connections")
+                    client.close()
+                    continue
+                task = loop.create_task(self._shake(client))
+                self._handshakes.add(task)
+                task.add_done_callback(self._handshakes.discard)
+
+    async def _shake(self, client: socket.socket) -> None:
+        # A client that goes away, speaks no TLS, or takes too long.
+        with contextlib.suppress(OSError, TimeoutError):
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._connect,
+                client,
+                ssl=self._context,
+                ssl_handshake_timeout=_HANDSHAKE_SECONDS,
+            )

@@ -14,7 +14,7 @@ from visionloop.serving import raw_spool
 from visionloop.serving.access import Access
 from visionloop.serving.asgi import Receive, Scope, Send
 from visionloop.serving.collector_metrics import Metrics, Parts
-from visionloop.serving.collector_server import CERTIFIED
+from visionloop.serving.http_limits import CERTIFIED
 from visionloop.serving.refusals import now
 
 # A larger event goes to segments of its own: others would wait until the disk has it.
