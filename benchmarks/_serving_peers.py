@@ -6,7 +6,6 @@ Both prepare a picture as a person would write it with Pillow; the pixels are th
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import os
@@ -47,43 +46,18 @@ def by_pillow(data: bytes) -> Floats:
     return np.asarray(small, np.float32).transpose(2, 0, 1) / np.float32(255)
 
 
-def serve_stock(path: str, port: int) -> None:
-    """Serve with `kserve.Model` as its documentation shows; without its access log."""
+def serve_stock(path: str, port: int, workers: int) -> None:
+    """Serve with `kserve.Model`; without its access log."""
     sys.argv = sys.argv[:1]  # kserve parses the command line when it is imported
     import kserve
-    from kserve import InferOutput, InferRequest, InferResponse
 
-    class Stock(kserve.Model):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__("clf")
-            self.load()
+    from benchmarks._stock_model import Stock
 
-        def load(self) -> bool:
-            self.session = session(path)
-            self.session.run(None, {"image": np.zeros((1, 3, SIZE, SIZE), np.float32)})
-            self.ready = True
-            return True
-
-        def preprocess(self, payload: Any, headers: Any = None) -> Any:
-            if isinstance(payload, InferRequest):
-                return payload.id, payload.inputs[0].as_numpy()
-            if isinstance(payload, bytes):
-                return None, by_pillow(payload)[None]
-            files = [base64.b64decode(one["b64"]) for one in payload["instances"]]
-            return None, np.stack([by_pillow(data) for data in files])
-
-        def predict(self, payload: Any, headers: Any = None) -> Any:
-            request_id, batch = payload
-            probabilities, _ = self.session.run(None, {"image": batch})
-            if request_id is None:
-                return {"predictions": probabilities.tolist()}
-            output = InferOutput("probabilities", list(probabilities.shape), "FP32")
-            output.set_data_from_numpy(probabilities, binary_data=True)
-            return InferResponse(request_id, "clf", [output])
-
+    threads = max(1, len(os.sched_getaffinity(0)) // workers) if workers > 1 else 0
     kserve.ModelServer(
-        http_port=port, enable_grpc=False, enable_latency_logging=False, access_log_format=None
-    ).start([Stock()])
+        http_port=port, workers=workers, enable_grpc=False, enable_latency_logging=False,
+        access_log_format=None,
+    ).start([Stock(path, threads)])  # fmt: skip
 
 
 def bare_loop(path: str, files: list[bytes], seconds: float) -> float:
@@ -134,6 +108,6 @@ def bare_loop(path: str, files: list[bytes], seconds: float) -> float:
 
 if __name__ == "__main__":
     if sys.argv[1] == "stock":
-        serve_stock(sys.argv[2], int(sys.argv[3]))
+        serve_stock(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
     else:
         print(json.dumps(bare_loop(*pickle.load(sys.stdin.buffer))))

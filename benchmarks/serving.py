@@ -6,7 +6,12 @@ shares the processors: so the server's processor time a request is told beside t
 second. Networks are `light` (a few operations: what is left is protocol and decoding) and networks
 of torchvision with random weights. JPEG photographs are real ones of some 0.25 megapixels. The
 predictor serves with its defaults; its peer has neither an access log nor threads that spin, which
-makes it faster than as it comes.
+makes it faster than as it comes. Before anything is measured the servers' answers are compared.
+
+A stock model decodes and predicts on its event loop, one request at a time. Where processor time a
+request is about the same, more requests a second are further processors at work, and rows of
+`ModelServer(workers=…)`, a process and a copy of the network for each processor, tell what KServe's
+own way to that gives; no goal is about them.
 """
 
 from __future__ import annotations
@@ -14,9 +19,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import http.client
 import json
 import os
 import pickle
+import signal
 import socket
 import statistics
 import subprocess
@@ -31,13 +38,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks._connection import http_request
 from benchmarks._photographs import encoded, paths, photographs
 from benchmarks._rows import Row, arguments, report
 from benchmarks._serving_load import Load, load
+from visionloop.serving.responses import decode_response
 
 SIZE, CLASSES, AT_A_TIME = 224, 10, 8
+WORKERS = len(os.sched_getaffinity(0))
+# Probabilities of two pictures differ by .03 in the mean, also where weights are random.
+MOST_DIFFERENCE = 1e-3
 _ROOT = Path(__file__).parents[1]
 _TICK = os.sysconf("SC_CLK_TCK")
 _OURS = (
@@ -103,15 +115,18 @@ def write_bundle(folder: Path, name: str) -> Path:
 
 
 class Server:
-    """A server in a process of its own."""
+    """A server in a process of its own, and what processes that one starts."""
 
     def __init__(self, command: list[str], port: int) -> None:
         self.port = port
         quiet = subprocess.DEVNULL
-        self.process = subprocess.Popen(command, cwd=_ROOT, stdout=quiet, stderr=quiet)
+        self.process = subprocess.Popen(
+            command, cwd=_ROOT, stdout=quiet, stderr=quiet, start_new_session=True
+        )
         deadline = time.monotonic() + 90
         while not self._ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
+                self.end()
                 raise SystemExit(f"a server did not start: {command}")
             time.sleep(0.1)
 
@@ -124,9 +139,24 @@ class Server:
 
     @property
     def cpu(self) -> float:
-        """Processor seconds so far, of all threads."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK
+        """Processor seconds so far, of all threads and processes."""
+        ticks, left = 0, [str(self.process.pid)]
+        while left:
+            place = Path("/proc") / left.pop()
+            fields = (place / "stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+            # The main thread is the one that starts workers.
+            left += (place / "task" / place.name / "children").read_text().split()
+        return ticks / _TICK
+
+    def end(self) -> None:
+        """End it, with all that it started."""
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=20)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 def free_port() -> int:
@@ -138,23 +168,20 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def servers(bundle: Path) -> Iterator[dict[str, Server]]:
-    """Run ours and the stock one."""
-    ours, stock = free_port(), free_port()
+    """Run ours, the stock one in one process, and the stock one with workers."""
+    ours = free_port()
     onnx = str(bundle / "model.onnx")
-    peer = [sys.executable, "-m", "benchmarks._serving_peers", "stock", onnx, str(stock)]
-    both: dict[str, Server] = {}
+    peer = [sys.executable, "-m", "benchmarks._serving_peers", "stock", onnx]
+    running: dict[str, Server] = {}
     try:
-        both["ours"] = Server([sys.executable, "-c", _OURS, str(bundle), str(ours)], ours)
-        both["stock"] = Server(peer, stock)
-        yield both
+        running["ours"] = Server([sys.executable, "-c", _OURS, str(bundle), str(ours)], ours)
+        for name, workers in (("stock", 1), ("workers", WORKERS)):
+            port = free_port()
+            running[name] = Server([*peer, str(port), str(workers)], port)
+        yield running
     finally:
-        for server in both.values():
-            server.process.terminate()
-        for server in both.values():
-            try:
-                server.process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                server.process.kill()
+        for server in running.values():
+            server.end()
 
 
 def pictures(number: int) -> list[bytes]:
@@ -195,6 +222,27 @@ def prepared(kind: str, files: list[bytes]) -> list[bytes]:
     return [http_request(v2, head + raw, headers)]
 
 
+def answered(port: int, request: bytes) -> NDArray[np.float64]:
+    """Return the probabilities that a server answers, [n, C]."""
+    with socket.create_connection(("127.0.0.1", port)) as wire:
+        wire.sendall(request)
+        reply = http.client.HTTPResponse(wire)
+        reply.begin()
+        found = decode_response(reply.read())
+    if reply.status != 200 or found.probabilities is None:
+        raise SystemExit(f"a server answered {reply.status} {found.problem}")
+    return np.array(found.probabilities, dtype=np.float64)
+
+
+def require_same_answers(running: dict[str, Server], kind: str, files: list[bytes]) -> None:
+    """End the benchmark where servers do not answer alike: they would not do the same work."""
+    for request in prepared(kind, files):
+        ours, *others = (answered(server.port, request) for server in running.values())
+        apart = max(float(np.abs(ours - other).max()) for other in others)
+        if apart > MOST_DIFFERENCE:
+            raise SystemExit(f"{kind}: the servers' probabilities differ by {apart}")
+
+
 class Measured:
     """Medians of several turns."""
 
@@ -215,7 +263,7 @@ class Measured:
 
 
 def measured(
-    both: dict[str, Server],
+    running: dict[str, Server],
     kind: str,
     files: list[bytes],
     *,
@@ -224,12 +272,12 @@ def measured(
     seconds: float,
     beside: Callable[[], float] = lambda: 0.0,
 ) -> tuple[dict[str, Measured], float]:
-    """Ask both in turn, and something else in each turn, whose median is returned too."""
+    """Ask all in turn, and something else in each turn, whose median is returned too."""
     requests = prepared(kind, files)
-    found = {name: Measured() for name in both}
+    found = {name: Measured() for name in running}
     others: list[float] = []
     for turn in range(turns + 1):
-        for name, server in both.items():
+        for name, server in running.items():
             before = server.cpu
             long = seconds if turn else min(seconds, 0.5)  # the first one warms up
             run = load(server.port, requests, connections=connections, seconds=long)
@@ -253,31 +301,44 @@ def bare(bundle: Path, files: list[bytes], seconds: float) -> float:
 def rows_of(name: str, bundle: Path, files: list[bytes], *, quick: bool) -> list[Row]:
     """Measure one network."""
     stock_name = f"kserve {version('kserve')} Model"
+    workers_name = f"the same, ModelServer(workers={WORKERS})"
     times: dict[str, Any] = {"turns": 3, "seconds": 0.7} if quick else {"turns": 5, "seconds": 3.0}
     rows: list[Row] = []
 
-    def row(case: str, ours: list[float], stock: list[float], unit: str, goal: float | None) -> Row:
+    def row(
+        case: str,
+        ours: list[float],
+        stock: list[float],
+        unit: str,
+        goal: float | None = None,
+        peer: str = stock_name,
+    ) -> Row:
         pair = statistics.median(ours), statistics.median(stock)
         return Row(
-            f"{name}, {case}", pair[0], stock_name, pair[1], unit, goal,
-            smaller_is_better=unit == "ms",
-        )  # fmt: skip
+            f"{name}, {case}", pair[0], peer, pair[1], unit, goal, smaller_is_better=unit == "ms"
+        )
 
-    with servers(bundle) as both:
+    with servers(bundle) as running:
         for kind in (*(["V2 binary FP32"] if name == "light" else []), "raw JPEG", "base64 JPEG"):
             raw, binary = kind == "raw JPEG", kind == "V2 binary FP32"
             loop = partial(bare, bundle, files, times["seconds"]) if raw else lambda: 0.0
+            require_same_answers(running, kind, files)
             found, by_loop = measured(
-                both, kind, files, connections=AT_A_TIME, beside=loop, **times
+                running, kind, files, connections=AT_A_TIME, beside=loop, **times
             )
-            ours, stock = found["ours"], found["stock"]
-            cpu = row(f"{kind}: server CPU", ours.cpu, stock.cpu, "ms", 20.0 if binary else None)
-            rate = row(
-                f"{kind}: {AT_A_TIME} at a time", ours.rates, stock.rates, "/s",
-                None if binary else 1.3,
-            )  # fmt: skip
-            own = row(f"{kind}: generator CPU", ours.generator, stock.generator, "ms", None)
-            rows += [cpu, rate, own]
+            ours, stock, workers = (found[of] for of in ("ours", "stock", "workers"))
+            told = f"{kind}: server CPU"
+            rows += [
+                row(told, ours.cpu, stock.cpu, "ms", 20.0 if binary else None),
+                row(told, ours.cpu, workers.cpu, "ms", peer=workers_name),
+            ]
+            told = f"{kind}: {AT_A_TIME} at a time"
+            rate = row(told, ours.rates, stock.rates, "/s", None if binary else 1.3)
+            rows += [
+                rate,
+                row(told, ours.rates, workers.rates, "/s", peer=workers_name),
+                row(f"{kind}: generator CPU", ours.generator, stock.generator, "ms"),
+            ]
             if raw:
                 # A few operations are no network: what is left is HTTP beside decoding.
                 goal = None if name == "light" else 0.85
@@ -287,10 +348,8 @@ def rows_of(name: str, bundle: Path, files: list[bytes], *, quick: bool) -> list
                         smaller_is_better=False)
                 )  # fmt: skip
             if raw and not quick:
-                one, _ = measured(both, kind, files, connections=1, **times)
-                rows.append(
-                    row(f"{kind}: latency of one", one["ours"].p50, one["stock"].p50, "ms", None)
-                )
+                one, _ = measured(running, kind, files, connections=1, **times)
+                rows.append(row(f"{kind}: latency of one", one["ours"].p50, one["stock"].p50, "ms"))
     return rows
 
 
