@@ -141,8 +141,8 @@ def parse_json(body: bytes) -> tuple[Any, bytes]:
     body = body.removeprefix(b"\xef\xbb\xbf")
     if _weight(body, len(body)) > MAX_VALUES:
         # No parser comes past the first byte that JSON cannot have; raw tensors soon have one.
-        end = _NO_JSON.search(body)
-        if _weight(body, end.start() if end else len(body)) > MAX_VALUES:
+        other = _NO_JSON.search(body)
+        if _weight(body, other.start() if other else len(body)) > MAX_VALUES:
             raise Undecodable("too_many_values")
     try:
         return orjson.loads(body), b""
