@@ -319,7 +319,7 @@ def test_events_are_acknowledged_while_a_bomb_beside_them_is_still_being_read(
         if len(bombs) == 3:
             break
         time.sleep(0.1)
-    assert [line["request"]["problem"] for line in bombs] == ["request_not_an_object"] * 3
+    assert [line["request"]["problem"] for line in bombs] == ["request_too_many_values"] * 3
 
 
 def test_large_requests_do_not_keep_small_ones_waiting(start: Starter, tmp_path: Path) -> None:
