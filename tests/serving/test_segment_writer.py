@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from tests.serving.test_collector import lines
+from visionloop.serving import raw_spool
+from visionloop.serving.pixels import Pixels
+from visionloop.serving.reducing import reduce_folder
 from visionloop.serving.room import Limits, Room
 from visionloop.serving.segment_writer import SegmentWriter
 
@@ -105,6 +108,18 @@ def test_segments_are_not_for_everybody_and_the_names_of_new_folders_are_synced(
     assert {str(tmp_path), str(tmp_path / "lake"), str(folder)} <= set(synced)
     (path,) = folder.glob("*.events.jsonl")
     assert stat.S_IMODE(path.stat().st_mode) & ~0o640 == 0
+
+
+def test_a_spooled_segment_that_cannot_be_read_keeps_no_other_waiting(tmp_path: Path) -> None:
+    raw = raw_spool.make_private(tmp_path / ".raw")
+    (raw / "1.raw").mkdir()
+    record = raw_spool.pack({"received_at": "", "headers": {"ce-id": "a"}}, [b"x"])
+    (raw / "2.raw").write_bytes(b"".join(record))
+    writer = SegmentWriter(tmp_path)
+    assert reduce_folder(raw, writer, Pixels(0.0))
+    writer.close()
+    assert [line["headers"]["ce-id"] for line in lines(tmp_path)] == ["a"]
+    assert [path.is_dir() for path in raw.iterdir()] == [True]
 
 
 def test_a_disk_that_cannot_be_looked_at_for_a_while_is_looked_at_again(tmp_path: Path) -> None:

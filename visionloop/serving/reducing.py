@@ -251,14 +251,23 @@ def reduce_folder(raw: Path, writer: SegmentWriter, pixels: Pixels) -> bool:
         Whether all of what was reduced could be written.
     """
     for path in raw_spool.segments(raw):
-        with raw_spool.claim(path) as held:
-            if held is None:
-                continue
-            if not all(_written(writer, lines) for lines in _parts(held, pixels)):
-                held.path.rename(path)  # the disk is full: no attempt on the event's account
+        try:
+            if not _reduce_segment(path, writer, pixels):
                 return False
-            held.path.unlink()
+        except OSError as error:  # the others need not wait for it
+            log(f"collect: {path.name} cannot be reduced: {error}")
     return True
+
+
+def _reduce_segment(path: Path, writer: SegmentWriter, pixels: Pixels) -> bool:
+    with raw_spool.claim(path) as held:
+        if held is None:
+            return True
+        if not all(_written(writer, lines) for lines in _parts(held, pixels)):
+            held.path.rename(path)  # the disk is full: no attempt on the event's account
+            return False
+        held.path.unlink()
+        return True
 
 
 def _parts(held: raw_spool.Claim, pixels: Pixels) -> Iterator[list[bytes]]:
