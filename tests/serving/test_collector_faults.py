@@ -115,10 +115,10 @@ def test_everything_acknowledged_is_in_the_lake_once_after_fifty_kills(
     killed_under_load(start, tmp_path / "lake" / "events", keep, kills=50, seed=seed)
 
 
-@pytest.mark.parametrize("keep", ["bodies", "hashes"])
-def test_while_the_lake_is_away_events_are_spooled_until_the_spool_is_full_then_they_drain(
-    start: Starter, tmp_path: Path, keep: str, monkeypatch: pytest.MonkeyPatch
+def lake_away(
+    start: Starter, tmp_path: Path, keep: str, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
+    """Let the bucket be away until the spool is full, and for so long at least."""
     import requests
 
     from tests.servers import storage_emulator
@@ -148,11 +148,12 @@ def test_while_the_lake_is_away_events_are_spooled_until_the_spool_is_full_then_
 
         # There is no bucket yet: whatever is acknowledged waits, and no more than there is room.
         number, acknowledged = 0, set[str]()
-        while refused(server).get("spool_full", 0) < 3:
+        back = time.monotonic() + seconds
+        while refused(server).get("spool_full", 0) < 3 or time.monotonic() < back:
             if post(number) == 200:
                 acknowledged.add(f"{number}")
             number += 1
-            assert number < 60
+            assert number < 60 + 20 * seconds
             time.sleep(0.05)
         assert len(acknowledged) > 4
         requests.post(f"{address}/storage/v1/b", json={"name": "bucket"}, timeout=10)
@@ -167,6 +168,21 @@ def test_while_the_lake_is_away_events_are_spooled_until_the_spool_is_full_then_
             told += reader.refused
         assert events == dict.fromkeys(acknowledged | {"1000"}, 1)
         assert told["spool_full"] >= 3
+
+
+@pytest.mark.parametrize("keep", ["bodies", "hashes"])
+def test_while_the_lake_is_away_events_are_spooled_until_the_spool_is_full_then_they_drain(
+    start: Starter, tmp_path: Path, keep: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake_away(start, tmp_path, keep, monkeypatch, seconds=0)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("keep", ["bodies", "hashes"])
+def test_a_lake_that_is_away_for_a_minute_gets_all_that_was_acknowledged(
+    start: Starter, tmp_path: Path, keep: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake_away(start, tmp_path, keep, monkeypatch, seconds=60)
 
 
 def test_clocks_that_differ_or_are_years_off_lose_nothing(start: Starter, tmp_path: Path) -> None:
