@@ -21,7 +21,7 @@ from PIL import Image, ImageFile
 
 from tests.media.pictures import FORMATS, encoded, photograph, photographs
 from visionloop.errors import UnreadableMedia
-from visionloop.media.budget import PixelBudget
+from visionloop.media.budget import Budget
 from visionloop.media.decode import REASONS, decode, decode_rgb
 
 # pytest shows the warnings that the decoder silences in production.
@@ -260,7 +260,7 @@ except UnreadableMedia as error:
 
 
 def test_large_pictures_are_decoded_one_at_a_time_and_small_ones_together() -> None:
-    budget = PixelBudget(100)
+    budget = Budget(100)
     inside: list[int] = []
     most: list[int] = []
     lock = threading.Lock()
@@ -280,6 +280,30 @@ def test_large_pictures_are_decoded_one_at_a_time_and_small_ones_together() -> N
     assert max(most) == 500  # larger than the whole budget: alone
     assert sorted({n for n in most if n != 500})[-1] <= 100
     assert len([n for n in most if n in (90, 100, 80, 70, 60)]) > 3
+
+
+def test_room_is_given_in_the_order_of_asking() -> None:
+    budget = Budget(10)
+    budget.take(8)
+    got: list[str] = []
+
+    def ask(name: str, amount: int) -> threading.Thread:
+        def take() -> None:
+            budget.take(amount)
+            got.append(name)
+            budget.give(amount)
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        time.sleep(0.05)
+        return thread
+
+    threads = [ask("large", 10), ask("small", 1)]
+    assert not got  # the small one would fit, and for ever others like it before the large one
+    budget.give(8)
+    for thread in threads:
+        thread.join(10)
+    assert got == ["large", "small"]
 
 
 def test_the_pixels_reserved_are_those_in_memory() -> None:

@@ -160,6 +160,16 @@ def bundle(tmp_path: Path) -> Path:
     return write_bundle(tmp_path / "models" / "m1", "model-1", seed=1)
 
 
+def kserve_grpc() -> tuple[Any, Any]:
+    """Return KServe's messages and stubs of gRPC."""
+    held, sys.argv = sys.argv, sys.argv[:1]  # kserve parses the command line when it is imported
+    try:
+        from kserve.protocol.grpc import grpc_predict_v2_pb2, grpc_predict_v2_pb2_grpc
+    finally:
+        sys.argv = held
+    return grpc_predict_v2_pb2, grpc_predict_v2_pb2_grpc
+
+
 def picture(seed: int = 0, *, size: int = SIZE, form: str = "PNG") -> bytes:
     """Return an encoded picture of noise."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)

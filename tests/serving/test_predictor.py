@@ -7,7 +7,6 @@ import base64
 import io
 import json
 import struct
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,7 +17,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.serving.conftest import CLASSES, SIZE, Server, Starter, picture, write_bundle
+from tests.serving.conftest import (
+    CLASSES,
+    SIZE,
+    Server,
+    Starter,
+    kserve_grpc,
+    picture,
+    write_bundle,
+)
 from visionloop.inference import OnnxModel, to_input
 from visionloop.media.decode import decode_rgb
 
@@ -286,11 +293,7 @@ def test_another_model_or_version_is_not_found(setup: Setup) -> None:
 def grpc_stub(setup: Setup) -> Iterator[Any]:
     import grpc
 
-    held, sys.argv = sys.argv, sys.argv[:1]  # kserve parses the command line when it is imported
-    try:
-        from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc as service
-    finally:
-        sys.argv = held
+    service = kserve_grpc()[1]
     with grpc.insecure_channel(f"127.0.0.1:{setup.server.ports['grpc']}") as channel:
         yield service.GRPCInferenceServiceStub(channel)
 

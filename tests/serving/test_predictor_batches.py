@@ -116,6 +116,64 @@ def test_a_request_that_the_network_fails_on_fails_alone(models: list[OnnxModel]
         assert np.allclose(got, expected(models[0], picture(n)), atol=1e-6)
 
 
+@pytest.mark.parametrize("what", ["memory", "metrics"])
+def test_whatever_fails_in_a_run_its_requests_are_told_and_later_ones_answered(
+    models: list[OnnxModel], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    held = Held(models[0])
+    concatenate = np.concatenate
+
+    def no_room(arrays: list[np.ndarray], *rest: Any, **more: Any) -> np.ndarray:
+        if arrays[0].ndim == 4:
+            raise MemoryError
+        return concatenate(arrays, *rest, **more)
+
+    def counted(model: OnnxModel, pictures: int) -> None:
+        if pictures > 1 and what == "metrics":
+            raise RuntimeError
+
+    batcher = Batcher(workers=3, ran=counted)
+    with monkeypatch.context() as patched:
+        if what == "memory":
+            patched.setattr("numpy.concatenate", no_room)
+        answers = ask_while_it_runs(held, batcher, [(held, asks(picture(n))) for n in range(3)])
+    # Together there was no room for them, and alone there was.
+    assert held.runs == ([1, 1, 1, 1] if what == "memory" else [1, 3, 1, 1, 1])
+    for n, (_, answer) in enumerate(answers):
+        assert np.allclose(answer.probabilities, expected(models[0], picture(n)), atol=1e-6)
+
+    async def later() -> None:
+        await asyncio.wait_for(batcher.answer(models[0], asks(picture(7))), 10)
+
+    asyncio.run(later())
+    assert batcher.close()
+
+
+@pytest.mark.parametrize("each", [1, 3])
+def test_what_waits_for_the_network_is_bounded_in_bytes(models: list[OnnxModel], each: int) -> None:
+    held = Held(models[0])
+    one = 3 * SIZE * SIZE * 4
+    batcher = Batcher(workers=8, max_bytes=2 * one)
+    picked = [np.full((each, 3, SIZE, SIZE), n / 20, np.float32) for n in range(9)]
+
+    async def main() -> list[Any]:
+        asked = [
+            asyncio.ensure_future(batcher.answer(held, lambda model, n=n: Ask("v2", picked[n])))  # type: ignore[arg-type,misc]
+            for n in range(9)
+        ]
+        await asyncio.to_thread(held.entered.wait, 10)
+        await asyncio.sleep(0.2)
+        # One runs, and one waits beside it; or none, where one alone is larger than the bound.
+        assert sum(held.runs) + batcher._waiting() == max(2, each)
+        held.let.set()
+        return await asyncio.wait_for(asyncio.gather(*asked), 20)
+
+    answers = asyncio.run(main())
+    assert batcher.close()
+    for pictures, (_, answer) in zip(picked, answers, strict=True):
+        assert np.allclose(answer.probabilities, models[0].predict(pictures)[0], atol=1e-6)
+
+
 def test_two_models_never_share_a_run(models: list[OnnxModel]) -> None:
     held = Held(models[0])
     image = picture(5)
@@ -226,5 +284,5 @@ def test_a_model_with_a_fixed_batch_is_refused_unless_it_serves_one_at_a_time(
     card["files"]["model.onnx"] = hashlib.sha256(data).hexdigest()
     (folder / "card.json").write_text(json.dumps(card))
     with pytest.raises(InputError, match="one picture and not 4 at once"):
-        ModelFollower(str(folder), batch=4).start()
-    ModelFollower(str(folder), batch=1).start()
+        ModelFollower(str(folder), batch=4).take_first()
+    ModelFollower(str(folder), batch=1).take_first()

@@ -187,21 +187,6 @@ def under_way(server: Server, number: int) -> None:
         time.sleep(0.02)
 
 
-def test_too_many_requests_are_shed_and_the_others_answered(start: Starter, bundle: Path) -> None:
-    server = start("serve", model_uri=str(bundle), name="clf", http_port=0, grpc_port=None,
-                   max_waiting=2)  # fmt: skip
-    held = [slow_post(server, picture(n)) for n in range(2)]
-    under_way(server, 2)
-    status, body, headers = server.post(V1, picture())
-    assert (status, headers["retry-after"]) == (503, "1")
-    assert "ask again later" in json.loads(body)["error"]
-    assert json.loads(server.get("/v2/health/ready")) == {"ready": True}
-    for connection, last in held:
-        connection.sendall(last)
-        assert status_of(connection) == 200
-    assert server.post(V1, picture())[0] == 200
-
-
 def over_grpc(server: Server) -> bytes:
     """Ask over gRPC, by bytes: the service is asked for a model of no name."""
     with grpc.insecure_channel(f"127.0.0.1:{server.ports['grpc']}") as channel:

@@ -8,8 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.serving.conftest import Server, Starter, picture, write_bundle
 from visionloop.serving.endpoint import served_models, wait_for_model
+from visionloop.serving.following import ModelFollower
 from visionloop.serving.pointer import Pointer, delete_pointer, read_pointer, write_pointer
 
 
@@ -83,6 +86,40 @@ def test_the_pointer_is_followed_and_no_request_is_dropped(start: Starter, tmp_p
     time.sleep(0.7)
     assert status(server)["model_id"] == "model-3"
     assert server.stop() == 0
+
+
+def test_what_is_in_service_is_refused_no_more_once_it_is_published_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = str(tmp_path / "clf.json")
+    good = Pointer("model-a", str(write_bundle(tmp_path / "a", "model-a")))
+    bad = Pointer("model-b", str(write_bundle(tmp_path / "b", "model-b", broken=True)))
+    write_pointer(place, good)
+    follower = ModelFollower(place)
+    follower.take_first()
+
+    def refused() -> str:
+        follower.poll()
+        assert follower.model and follower.model.card.model_id == "model-a"
+        return follower.refusal.reason if follower.refusal else ""
+
+    write_pointer(place, bad)
+    assert "ONNX" in refused()
+    write_pointer(place, good)  # a roll-back
+    assert not refused()
+    Path(place).write_text("half a poin")
+    assert "no pointer" in refused()
+    write_pointer(place, good)
+    assert not refused()
+    with monkeypatch.context() as patched:
+
+        def away(uri: str) -> None:
+            raise OSError("the disk is away")
+
+        patched.setattr("visionloop.serving.following.read_pointer", away)
+        assert refused() == "OSError: the disk is away"
+    assert not refused()
+    assert follower.swaps == 1
 
 
 def test_a_stop_finishes_requests_and_sends_events(start: Starter, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from visionloop.inference import OnnxModel
@@ -12,6 +12,8 @@ from visionloop.serving.payloads import Ask, BadRequest
 from visionloop.serving.replies import Answer
 
 MAX_WAITING = 1000
+# Of the bodies that are there, or on their way, at a time.
+_MAX_HELD_BYTES = 512 * 1024 * 1024
 
 
 class Refused(Exception):
@@ -35,7 +37,7 @@ class Answerer:
         name: Name of the model.
         follower: Holds the model in service.
         batcher: Decodes and predicts.
-        max_waiting: Requests at a time; more are refused at once.
+        max_waiting: Requests at a time whose bodies are there; more are refused at once.
 
     Attributes:
         name: Name of the model.
@@ -59,6 +61,8 @@ class Answerer:
         self._follower = follower
         self._batcher = batcher
         self._max_waiting = max_waiting
+        self._waiting = 0
+        self._held = 0
 
     @property
     def ready(self) -> bool:
@@ -75,27 +79,67 @@ class Answerer:
         model = self._follower.model
         if model is None:
             refusal = self._follower.refusal
-            raise Refused(503, "not_ready", refusal.reason if refusal else "No model is published.")
+            raise Refused(503, "not_ready", refusal.reason if refusal else "No model yet.")
         return model
 
     @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Take a request in, until the end of a with-block, or say why not.
+    def begun(self) -> Iterator[None]:
+        """Count a request as under way until the end of a with-block, or say why not.
 
         Raises:
             Refused: The server ends, or too many wait.
         """
         if self.closed:
             raise Refused(503, "ending", "the server ends: ask another replica")
-        if self.under_way >= self._max_waiting:
-            raise Refused(
-                503, "overloaded", f"{self.under_way} requests are being answered: ask again later"
-            )
+        self._check_room()
         self.under_way += 1
         try:
             yield
         finally:
             self.under_way -= 1
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Take in a request that is `begun` and whose body is there: until then it is idle.
+
+        Raises:
+            Refused: Too many wait.
+        """
+        self._check_room()
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+    def _check_room(self) -> None:
+        if self._waiting >= self._max_waiting:
+            raise Refused(
+                503, "overloaded", f"{self._waiting} requests are being answered: ask again later"
+            )
+
+    @contextmanager
+    def holding(self) -> Iterator[Callable[[int], int]]:
+        """Count the bytes of a request, until the end of a with-block.
+
+        Yields:
+            A function that is told of more bytes, and returns how many there are. It raises
+            `Refused` where all requests together have too many.
+        """
+        held = 0
+
+        def hold(size: int) -> int:
+            nonlocal held
+            if self._held + size > _MAX_HELD_BYTES:
+                raise Refused(503, "overloaded", "too many bytes are held: ask again later")
+            self._held += size
+            held += size
+            return held
+
+        try:
+            yield hold
+        finally:
+            self._held -= held
 
     def check(self, model: OnnxModel, name: str, version: str = "") -> None:
         """Check that it is this model which is asked.
@@ -116,7 +160,7 @@ class Answerer:
             )
 
     async def answer(self, read: Read) -> tuple[Ask, Answer]:
-        """Answer one request, that was `admitted`.
+        """Answer one request that is `admitted`.
 
         Args:
             read: Reads the request, given the model that will answer; run in a thread.

@@ -8,17 +8,20 @@ that moment.
 
 A run has one model: requests that began before a swap and after it never share one. Where a run
 fails, each of its requests is run alone, so that only the one at fault fails.
+
+What is decoded, and waits or runs, is bounded in bytes: a thread waits before it decodes more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
@@ -26,15 +29,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.inference import OnnxModel
-from visionloop.serving.payloads import MAX_PIXELS, Ask, prepare
+from visionloop.media.budget import Budget, Share
+from visionloop.serving.payloads import MAX_PIXELS, Ask, BadRequest, prepare
 from visionloop.serving.replies import Answer
 
 MAX_BATCH = 16
 MAX_DELAY_MS = 2.0
+# Of pictures that wait for the network: the largest request, and a hundred of 224 pixels beside it.
+MAX_BYTES = 320 * 1024 * 1024
 # Of the seconds of a run; and below so many it is not worth a thread's going to sleep.
 _PATIENCE, _LEAST_DELAY = 0.25, 0.0002
 
 Read = Callable[[OnnxModel], Ask]
+
+_NOTHING = np.empty(0, np.float32)
 
 
 @dataclass(eq=False)
@@ -45,6 +53,8 @@ class _Job:
         model: Who answers it.
         read: Reads it, in a thread.
         answer: Becomes what was asked and what the model said.
+        share: What its pictures take of the batcher's memory.
+        ask: What was asked, without its pictures.
         batch: Its pictures, float32 [n, 3, S, S].
         decoded: When they were ready, on the clock `perf_counter`.
     """
@@ -52,8 +62,9 @@ class _Job:
     model: OnnxModel
     read: Read
     answer: asyncio.Future[tuple[Ask, Answer]]
+    share: Share
     ask: Ask = field(default_factory=lambda: Ask("", []))
-    batch: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    batch: NDArray[np.float32] = field(default_factory=lambda: _NOTHING)
     decoded: float = 0.0
 
 
@@ -69,6 +80,8 @@ class Batcher:
         max_batch: Pictures of one run; a request that has more gets runs of its own.
         max_delay_ms: Longest wait for other requests before a run; 0 never waits.
         max_pixels: Of one image.
+        max_bytes: Of the pictures that are decoded or wait, as the network takes them; a request
+            that has more is decoded once nothing else waits.
         observe: Told the seconds of each stage of a request: ``decode``, ``queue``, ``inference``.
         ran: Told the model and the pictures of each run.
     """
@@ -81,6 +94,7 @@ class Batcher:
         max_batch: int = MAX_BATCH,
         max_delay_ms: float = MAX_DELAY_MS,
         max_pixels: int = MAX_PIXELS,
+        max_bytes: int = MAX_BYTES,
         observe: Callable[[str, float], None] = lambda stage, seconds: None,
         ran: Callable[[OnnxModel, int], None] = lambda model, pictures: None,
     ) -> None:
@@ -90,11 +104,13 @@ class Batcher:
         self._observe = observe
         self._ran = ran
         self._pool = ThreadPoolExecutor(workers + runs, thread_name_prefix="predict")
+        self._room = Budget(max_bytes)
         self._changed = threading.Condition()
         self._ready: deque[_Job] = deque()
-        self._decoding = 0
+        self._busy = self._decoding = 0
         self._free = self._runs = runs
         self._run_seconds = 0.0
+        self._closed = False
 
     async def answer(self, model: OnnxModel, read: Read) -> tuple[Ask, Answer]:
         """Answer one request.
@@ -111,51 +127,93 @@ class Batcher:
             VisionloopError: The network failed.
             Exception: Whatever else `read` raises.
         """
-        job = _Job(model, read, asyncio.get_running_loop().create_future())
-        self._pool.submit(self._work, job)
-        return await job.answer
+        answer: asyncio.Future[tuple[Ask, Answer]] = asyncio.get_running_loop().create_future()
+        self._pool.submit(self._work, _Job(model, read, answer, self._room.share()))
+        try:
+            return await answer
+        finally:
+            del answer  # which holds the error, that holds this frame, and the request's memory
 
-    def close(self) -> None:
-        """End the threads; what is under way is finished first."""
-        self._pool.shutdown()
+    def close(self) -> bool:
+        """End the threads; requests that wait are dropped and get no answer.
+
+        Returns:
+            Whether all is at rest. Else a thread still decodes a picture, or runs the network,
+            which nothing can stop.
+        """
+        with self._changed:
+            self._closed = True
+            dropped, self._ready = self._ready, deque()
+        for job in dropped:
+            job.share.give()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        return not self._busy
 
     def _work(self, job: _Job) -> None:
         if job.answer.cancelled():  # the client gave up
             return
-        began = perf_counter()
         with self._changed:
+            self._busy += 1
             self._decoding += 1
         try:
-            job.ask = job.read(job.model)
-            size = job.model.card.image_size
-            job.batch = prepare(job.ask.pictures, size, max_pixels=self._max_pixels)
+            self._decode(job)
         except Exception as error:
+            self._decoded(None)
+            _deliver([(job, None, _bare(error))])
+        else:
+            if self._decoded(job):
+                self._run_what_waits()
+        finally:
             with self._changed:
-                self._decoding -= 1
-                self._changed.notify_all()
-            _deliver([(job, None, error)])
-            return
+                self._busy -= 1
+
+    def _decode(self, job: _Job) -> None:
+        began = perf_counter()
+        ask = job.read(job.model)
+        job.batch = prepare(
+            ask.pictures,
+            job.model.card.image_size,
+            max_pixels=self._max_pixels,
+            reserve=job.share.take,
+        )
+        job.ask = replace(ask, pictures=())  # nobody needs them any more
         job.decoded = perf_counter()
         self._observe("decode", job.decoded - began)
+
+    def _decoded(self, job: _Job | None) -> bool:
+        """Put a request where it waits for a run; None is one that cannot be read.
+
+        Returns:
+            Whether the network is free, and this thread shall run it.
+        """
         with self._changed:
             self._decoding -= 1
-            self._ready.append(job)
-            mine = self._free > 0
-            self._free -= mine
             self._changed.notify_all()  # a run that waits for company
-        if mine:
-            self._run_what_waits()
+            if job is None:
+                return False
+            if self._closed:
+                job.share.give()
+                return False
+            self._ready.append(job)
+            if not self._free:
+                return False
+            self._free -= 1
+            return True
 
     def _run_what_waits(self) -> None:
-        while True:
+        try:
+            while True:
+                with self._changed:
+                    jobs = self._take()
+                    if not jobs:
+                        self._free += 1
+                        return
+                    others = self._decoding or self._ready or self._free < self._runs - 1
+                self._run(jobs, alone=len(jobs) == 1 and not others)
+        except Exception:  # memory ran out where nothing else can fail
+            logging.getLogger(__name__).exception("a run of the network was lost")
             with self._changed:
-                jobs = self._take()
-                if not jobs:
-                    self._free += 1
-                    return
-                others = self._decoding or self._ready or self._free < self._runs - 1
-                alone = len(jobs) == 1 and not others
-            self._run(jobs, alone=alone)
+                self._free += 1
 
     def _take(self) -> list[_Job]:
         """Take the requests of the next run, after a wait for more where that is worth it."""
@@ -184,18 +242,23 @@ class Batcher:
         return sum(len(job.batch) for job in self._ready)
 
     def _run(self, jobs: list[_Job], *, alone: bool = False) -> None:
-        began = perf_counter()
-        model = jobs[0].model
-        batch = jobs[0].batch if len(jobs) == 1 else np.concatenate([job.batch for job in jobs])
+        """Answer requests of one model, whatever goes wrong."""
         try:
-            probabilities, embedding = model.predict(batch, batch_size=self._max_batch, alone=alone)
+            outcomes = self._answered(jobs, alone=alone)
         except Exception as error:
             if len(jobs) == 1:
                 _deliver([(jobs[0], None, error)])
             else:
                 for job in jobs:
                     self._run([job])
-            return
+        else:
+            _deliver(outcomes)
+
+    def _answered(self, jobs: list[_Job], *, alone: bool) -> list[_Outcome]:
+        began = perf_counter()
+        model = jobs[0].model
+        batch = jobs[0].batch if len(jobs) == 1 else np.concatenate([job.batch for job in jobs])
+        probabilities, embedding = model.predict(batch, batch_size=self._max_batch, alone=alone)
         seconds = perf_counter() - began
         self._run_seconds += 0.2 * (seconds - self._run_seconds)
         self._ran(model, len(batch))
@@ -206,13 +269,23 @@ class Batcher:
             start += len(job.batch)
             answer = Answer(model.card, probabilities[rows], embedding[rows])
             outcomes.append((job, answer, None))
-        _deliver(outcomes)
-        for job in jobs:
             self._observe("queue", began - job.decoded)
             self._observe("inference", seconds)
+        return outcomes
+
+
+def _bare(error: Exception) -> Exception:
+    """Take from an expected error where it was raised: what was read there is large."""
+    if isinstance(error, (BadRequest, MemoryError)):
+        error.__context__ = None
+        return error.with_traceback(None)
+    return error
 
 
 def _deliver(outcomes: list[_Outcome]) -> None:
+    for job, _, _ in outcomes:
+        job.batch = _NOTHING
+        job.share.give()
     loop: Any = outcomes[0][0].answer.get_loop()
     with contextlib.suppress(RuntimeError):  # the server ended meanwhile
         loop.call_soon_threadsafe(_settle, outcomes)

@@ -162,13 +162,14 @@ class EventSender:
         self._queue.put(_Post(self._headers(kind, event_id, content_type, metadata), body))
 
     def close(self, *, seconds: float = 10.0) -> None:
-        """Send what waits, and end; what is not sent after so many seconds is dropped."""
+        """Send what waits, and end within so many seconds; what is not sent then is dropped."""
         self._deadline = time.monotonic() + seconds
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
-            thread.join(timeout=seconds + _TIMEOUT + 1)
-        dropped = sum(self.sent.dropped.values())
+            thread.join(timeout=max(0.0, self._deadline - time.monotonic()))
+        with self._lock:
+            dropped = sum(self.sent.dropped.values()) + self._waiting
         self._log(f"events: {self.sent.delivered} delivered, {dropped} dropped")
 
     def _headers(

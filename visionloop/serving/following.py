@@ -18,7 +18,6 @@ import numpy as np
 
 from visionloop.errors import InputError, VisionloopError
 from visionloop.inference import OnnxModel
-from visionloop.lake.storage import StorageError
 from visionloop.serving.pointer import Pointer, is_pointer, read_pointer
 
 POLL_SECONDS = 0.5
@@ -52,12 +51,13 @@ class ModelFollower:
         batch: Pictures that the network is given at once: a model answers one and so many before
             it goes into service.
         log: Told about each swap and refusal.
-        changed: Told about each new model.
 
     Attributes:
         model: The model in service; None until there is one.
-        refusal: The last refusal; None once a model was taken after it.
+        refusal: Why what is published did not go into service; None where it did.
         swaps: Models taken so far.
+        tried: The first model was taken or refused, or there is none yet.
+        error: Why a bundle that was named directly does not load: there will be no other.
     """
 
     def __init__(
@@ -69,71 +69,84 @@ class ModelFollower:
         threads_alone: int = 0,
         batch: int = 1,
         log: Callable[[str], None] = lambda text: None,
-        changed: Callable[[OnnxModel], None] = lambda model: None,
     ) -> None:
         self.model: OnnxModel | None = None
         self.refusal: Refusal | None = None
         self.swaps = 0
+        self.tried = False
+        self.error: Exception | None = None
         self._uri = uri
         load = partial(OnnxModel.load, threads=threads, providers=providers)
         self._load = partial(_load, partial(load, threads_alone=threads_alone), batch=batch)
         self._log = log
-        self._changed = changed
         self._taken: Pointer | None = None
         self._refused: Pointer | None = None
         self._retry_at = 0.0
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._follow, name="pointer", daemon=True)
 
     def start(self) -> None:
-        """Take the first model if there is one, and follow from now on.
+        """Take the first model and follow from now on, in a thread: a model may take minutes."""
+        self._thread.start()
+
+    def stop(self, *, seconds: float = 5.0) -> bool:
+        """Follow no more.
+
+        Args:
+            seconds: Longest wait for a model that is being loaded.
+
+        Returns:
+            Whether none is being loaded any more.
+        """
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=seconds)
+        return not self._thread.is_alive()
+
+    def take_first(self) -> None:
+        """Take the first model, if there is one.
 
         Raises:
             InputError: A bundle was named directly, and does not load.
         """
-        if not is_pointer(self._uri):
+        if is_pointer(self._uri):
+            self.poll()
+            if self.model is None:
+                self._log(f"no model yet: waiting for {self._uri}")
+        else:
             model = self._load("", self._uri)
             self._take(Pointer(model.card.model_id, self._uri), model)
-            return
-        self.poll()
-        if self.model is None:
-            self._log(f"no model yet: waiting for {self._uri}")
-        self._thread = threading.Thread(target=self._follow, name="pointer", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Follow no more."""
-        self._stop.set()
-        if self._thread:
-            self._thread.join(timeout=5)
 
     def poll(self) -> None:
         """Look at the pointer once."""
         try:
             pointer = read_pointer(self._uri)
-        except (InputError, StorageError) as error:
-            self._refuse(Pointer("", self._uri), str(error))
+        except Exception as error:  # of whatever storage: it may be back the next time
+            self._refuse(Pointer("", self._uri), _told(error))
             return
         # Who published a model, or when, does not matter: only which it is.
         if pointer is None or (self._taken and _same(pointer, self._taken)):
+            self.refusal = self._refused = None
             return
         if self._refused and _same(pointer, self._refused) and time.monotonic() < self._retry_at:
             return
         try:
             model = self._load(pointer.model_id, pointer.model_uri)
-        except VisionloopError as error:
-            self._refuse(pointer, str(error))
         except Exception as error:  # whatever a broken bundle provokes: the old model stays
-            self._refuse(pointer, f"{type(error).__name__}: {error}")
+            self._refuse(pointer, _told(error))
         else:
             self._take(pointer, model)
 
     def _follow(self) -> None:
-        while not self._stop.wait(POLL_SECONDS):
+        try:
+            self.take_first()
+        except Exception as error:
+            self.error = error
+        self.tried = True
+        while is_pointer(self._uri) and not self._stop.wait(POLL_SECONDS):
             self.poll()
 
     def _take(self, pointer: Pointer, model: OnnxModel) -> None:
-        self._changed(model)
         self.model = model  # one assignment: a request sees the old model or the new
         self.swaps += 1
         self.refusal = None
@@ -149,6 +162,10 @@ class ModelFollower:
         self.refusal = Refusal(
             pointer.model_id, reason, datetime.now(UTC).isoformat(timespec="seconds")
         )
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, VisionloopError) else f"{type(error).__name__}: {error}"
 
 
 def _same(one: Pointer, other: Pointer) -> bool:

@@ -24,12 +24,19 @@ from visionloop.inference import OnnxModel
 from visionloop.serving.answering import Answerer, Refused
 from visionloop.serving.bodies import Undecodable
 from visionloop.serving.cloudevents import REQUEST, RESPONSE, EventSender, new_id
-from visionloop.serving.payloads import Ask, BadRequest, pictures_of, wanted_outputs
-from visionloop.serving.replies import Answer, chosen, metadata, raw_output
+from visionloop.serving.payloads import (
+    READING,
+    Ask,
+    BadRequest,
+    pictures_of,
+    unreadable,
+    wanted_outputs,
+)
+from visionloop.serving.protobuf import check_message
+from visionloop.serving.replies import FIXED, Answer, chosen, metadata, raw_output
 from visionloop.serving.request_counts import count, count_error
 from visionloop.serving.tensors import grpc_tensors
 
-_MAX_MESSAGE = 128 * 1024 * 1024
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     404: grpc.StatusCode.NOT_FOUND,
@@ -43,6 +50,8 @@ async def start(
     server: kserve.ModelServer,
     answerer: Answerer,
     sender: EventSender | None,
+    *,
+    max_body_bytes: int,
 ) -> tuple[Any, int]:
     """Start the service.
 
@@ -52,6 +61,7 @@ async def start(
         server: Holds the model for KServe's part of the service.
         answerer: Answers inference.
         sender: Who sends the events; None where nothing is reported.
+        max_body_bytes: A larger message is answered RESOURCE_EXHAUSTED.
 
     Returns:
         The grpc.aio server and its port.
@@ -63,8 +73,8 @@ async def start(
 
     service = grpc.aio.server(
         options=[
-            ("grpc.max_receive_message_length", _MAX_MESSAGE),
-            ("grpc.max_send_message_length", _MAX_MESSAGE),
+            ("grpc.max_receive_message_length", max_body_bytes),
+            ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),
         ]
     )
@@ -91,25 +101,38 @@ async def start(
 
 
 class _Servicer(InferenceServicer):  # type: ignore[misc]
-    """KServe's service, with errors as the protocol names them and versions in the metadata."""
+    """KServe's service, with errors as the protocol names them, and with versions."""
 
     async def ModelReady(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Answer whether a model is ready."""
         try:
+            if request.version:
+                self._data_plane.get_model_from_registry(request.name).check(request.version)
             return await super().ModelReady(request, context)
         except ModelNotFound as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        except ModelNotReady:
+            return pb.ModelReadyResponse(ready=False)
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Describe the model in service."""
         try:
             model = self._data_plane.get_model_from_registry(request.name)
+            model.check(request.version)
             held = metadata(request.name, model.current.card)
         except ModelNotFound as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         except ModelNotReady as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         return pb.ModelMetadataResponse(**held)
+
+    async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Refuse: what is served is published."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, FIXED)
+
+    async def RepositoryModelUnload(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Refuse: what is served is published."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, FIXED)
 
 
 class _Methods:
@@ -148,7 +171,12 @@ class _Inference:
             event["metadata"] = sender.metadata_of(pairs)
             sender.emit(REQUEST, body=_frame(message), **event)
         try:
-            with self._answerer.admitted():
+            with (
+                self._answerer.begun(),
+                self._answerer.admitted(),
+                self._answerer.holding() as hold,
+            ):
+                hold(len(message))
                 ask, answer = await self._answerer.answer(lambda model: self._read(message, model))
                 reply = _write(ask, answer, self._answerer.name)
         except Refused as error:
@@ -179,19 +207,22 @@ class _Inference:
         from google.protobuf.message import DecodeError
 
         try:
-            request = pb.ModelInferRequest.FromString(message)
+            with READING.share() as share:
+                share.take(check_message(message, request=True))
+                request = pb.ModelInferRequest.FromString(message)
+                self._answerer.check(model, request.model_name, request.model_version)
+                return _ask(request)
+        except Undecodable as error:
+            raise unreadable(error) from None
         except (DecodeError, RecursionError):
             raise BadRequest("the message is no ModelInferRequest") from None
-        self._answerer.check(model, request.model_name, request.model_version)
-        return _ask(request)
 
 
 def _ask(request: Any) -> Ask:
+    if request.raw_input_contents and any(held.HasField("contents") for held in request.inputs):
+        raise BadRequest("the request has raw contents and others; it may have one of them")
     flag = request.parameters.get("embedding")
-    try:
-        tensors = grpc_tensors(_Contents(request))
-    except Undecodable as error:
-        raise BadRequest(f"the tensors cannot be read: {error.reason}") from None
+    tensors = grpc_tensors(_Contents(request))
     return Ask(
         "v2",
         pictures_of(tensors),

@@ -27,7 +27,7 @@ from visionloop.serving.answering import Answerer, Refused
 from visionloop.serving.asgi import App
 from visionloop.serving.cloudevents import EventSender
 from visionloop.serving.following import ModelFollower
-from visionloop.serving.replies import metadata
+from visionloop.serving.replies import FIXED, metadata
 from visionloop.serving.request_counts import observe
 from visionloop.serving.routes import InferenceRoutes
 
@@ -61,6 +61,16 @@ class VisionModel(kserve.Model):  # type: ignore[misc]
         except Refused as error:
             raise ModelNotReady(self.name, str(error)) from None
 
+    def check(self, version: str) -> None:
+        """Check that a version is the one in service; empty for any.
+
+        Raises:
+            ModelNotFound: It is not.
+            ModelNotReady: There is none yet.
+        """
+        if version and self.current.card.model_id != version:
+            raise ModelNotFound(f"{self.name}/versions/{version}")
+
     async def healthy(self) -> bool:
         """Whether there is a model that answered, and the server goes on."""
         return self._answerer.ready
@@ -84,13 +94,21 @@ class VisionModel(kserve.Model):  # type: ignore[misc]
 class FixedRepository(ModelRepositoryExtension):  # type: ignore[misc]
     """KServe's repository routes: the pointer says which model is served, not a request."""
 
+    async def load(self, model_name: str) -> None:
+        """Refuse: nothing would be loaded.
+
+        Raises:
+            InvalidInput: Always.
+        """
+        raise InvalidInput(FIXED)
+
     async def unload(self, model_name: str) -> None:
         """Refuse: one anonymous request must not take the model out of service.
 
         Raises:
             InvalidInput: Always.
         """
-        raise InvalidInput("the model in service is changed by publishing, not by a request")
+        raise InvalidInput(FIXED)
 
 
 class ReadyDataPlane(DataPlane):  # type: ignore[misc]
@@ -103,7 +121,11 @@ class ReadyDataPlane(DataPlane):  # type: ignore[misc]
 
 
 def build(
-    answerer: Answerer, follower: ModelFollower, sender: EventSender | None
+    answerer: Answerer,
+    follower: ModelFollower,
+    sender: EventSender | None,
+    *,
+    max_body_bytes: int,
 ) -> tuple[App, GrpcStarter]:
     """Make the server.
 
@@ -111,6 +133,7 @@ def build(
         answerer: Answers inference.
         follower: Holds the model in service.
         sender: Who sends the events of gRPC; REST has its middleware.
+        max_body_bytes: Of a message of gRPC.
 
     Returns:
         The REST application, and a coroutine function that starts gRPC at a host and port and
@@ -136,7 +159,7 @@ def build(
     async def start_grpc(host: str, port: int) -> tuple[Any, int]:
         from visionloop.serving.grpc_service import start
 
-        return await start(host, port, server, answerer, sender)
+        return await start(host, port, server, answerer, sender, max_body_bytes=max_body_bytes)
 
     return InferenceRoutes(answerer, kserve_app), start_grpc
 
@@ -168,34 +191,34 @@ def _add_routes(
 
     async def describe(model_name: str, model_version: str = "") -> Response:
         model = plane.get_model_from_registry(model_name)
-        _version(plane, model_name, model_version)
+        model.check(model_version)
         return Response(orjson.dumps(metadata(model_name, model.current.card)), media_type=JSON)
+
+    async def ready(model_name: str, model_version: str) -> Response:
+        plane.get_model_from_registry(model_name).check(model_version)
+        if not await plane.model_ready(model_name):
+            raise ModelNotReady(model_name)
+        return Response(orjson.dumps({"name": model_name, "ready": True}), media_type=JSON)
 
     async def status() -> Response:
         return Response(orjson.dumps(_status(follower, sender)), media_type=JSON)
 
     for path in ("/v2/models/{model_name}", "/v2/models/{model_name}/versions/{model_version}"):
         app.add_api_route(path, describe, methods=["GET"])
+    app.add_api_route(f"{path}/ready", ready, methods=["GET"])
     app.add_api_route("/visionloop/status", status, methods=["GET"])
-
-
-def _version(plane: DataPlane, name: str, version: str) -> str:
-    """Check that a version which a path names is in service."""
-    if version and plane.get_model_from_registry(name).current.card.model_id != version:
-        raise ModelNotFound(f"{name}/versions/{version}")
-    return version
 
 
 def _status(follower: ModelFollower, sender: EventSender | None) -> dict[str, Any]:
     """Say which model is in service, which was refused and why, and what became of the events."""
-    model = follower.model
+    model, refusal = follower.model, follower.refusal
     return {
         "ready": model is not None,
         "model_id": model.card.model_id if model else None,
         "model_uri": model.uri if model else None,
         "provider": model.provider if model else None,
         "swaps": follower.swaps,
-        "refused": asdict(follower.refusal) if follower.refusal else None,
+        "refused": asdict(refusal) if refusal else None,
         "events": None
         if sender is None
         else {
@@ -241,9 +264,14 @@ class _ModelMetrics(Collector):
         self._follower = follower
 
     def collect(self) -> Any:
-        """Yield the metric."""
-        from prometheus_client.core import GaugeMetricFamily
+        """Yield the metrics."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+        yield CounterMetricFamily(
+            "visionloop_model_swaps",
+            "Models taken into service since the start",
+            self._follower.swaps,
+        )
         info = GaugeMetricFamily(
             "visionloop_model_info", "The model in service", labels=["model_id", "provider"]
         )
@@ -260,7 +288,6 @@ def _register_metrics(
     REGISTRY.register(_ModelMetrics(follower))
     for name, words, value in (
         ("inference_under_way", "Requests that are being answered", lambda: answerer.under_way),
-        ("model_swaps", "Models taken into service since the start", lambda: follower.swaps),
         (
             "model_refused",
             "1 while the published model is refused",

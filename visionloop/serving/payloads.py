@@ -16,7 +16,8 @@ an output of that name in V2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,14 +29,16 @@ from visionloop.errors import InputError, UnreadableMedia
 from visionloop.inference import to_input
 from visionloop.inference.preprocessing import picture_to_input
 from visionloop.media import sniff
-from visionloop.media.budget import DECODING
+from visionloop.media.budget import DECODING, Budget
 from visionloop.media.decode import decode_upright
-from visionloop.serving.bodies import Undecodable, base64_bytes, parse_json
+from visionloop.serving.bodies import MAX_VALUES, Undecodable, base64_bytes, parse_json
 from visionloop.serving.tensors import Tensor, json_tensors, numbers
 
 MAX_IMAGES = 1024
 # Of one image. Larger photographs are rare, and some 300 MB of memory while they are decoded.
 MAX_PIXELS = 25_000_000
+# Bytes of JSON that are read at a time: numbers take up to 20 times as much memory.
+READING = Budget(16 * 1024 * 1024)
 # A request's images may have as many pixels together as so many of the largest.
 _REQUEST_IMAGES = 40
 
@@ -64,6 +67,8 @@ _WHY = {
     "shape_mismatch": "the number of values is not what `shape` says",
     "unknown_datatype": "the datatype is not known",
     "bytes_lengths": "the elements of a binary BYTES tensor do not fit their lengths",
+    "grpc_invalid": "the message is no ModelInferRequest",
+    "too_many_values": f"it has more than {MAX_VALUES:,} values: send tensors as raw bytes",
 }
 
 
@@ -111,7 +116,12 @@ def read_v1(body: bytes, *, embedding: bool = False) -> Ask:
         raise BadRequest('the body is empty: send an image, or {"instances": […]}')
     if sniff.kind(body[:512]):
         return Ask("v1", [body], embedding)
-    value = _json(body)[0]
+    with READING.share() as share:
+        share.take(len(body))
+        return _read_v1(_json(body)[0], embedding)
+
+
+def _read_v1(value: dict[str, Any], embedding: bool) -> Ask:
     instances = value.get("instances")
     if not isinstance(instances, list) or not instances:
         raise BadRequest('`instances` must be a list of images, for example [{"b64": "…"}]')
@@ -133,25 +143,33 @@ def read_v2(body: bytes, json_length: str | None) -> Ask:
     """
     if not body:
         raise BadRequest('the body is empty: send {"inputs": […]}')
+    length = len(body)
     if json_length is not None:
-        if not json_length.isdigit() or int(json_length) > len(body):
+        length = int(json_length) if re.fullmatch("[0-9]{1,18}", json_length) else -1
+        if not 0 <= length <= len(body):
             raise BadRequest("Inference-Header-Content-Length is not a length within the body")
-        value, rest = _json(body[: int(json_length)])
-        after = memoryview(body)[int(json_length) :]
-        binary: bytes | memoryview = rest + bytes(after) if rest else after
-    else:
-        value, binary = _json(body)
+    with READING.share() as share:
+        share.take(length)
+        return _read_v2(body, length)
+
+
+def _read_v2(body: bytes, length: int) -> Ask:
+    value, rest = _json(body[:length])
+    after = memoryview(body)[length:]
+    binary: bytes | memoryview = rest + bytes(after) if rest else after
     try:
         tensors = json_tensors(value.get("inputs"), binary)
     except Undecodable as error:
-        raise BadRequest(_why(error.reason)) from None
+        raise unreadable(error) from None
     parameters = value.get("parameters")
     request_id = value.get("id")
+    if not isinstance(request_id, str | None):
+        raise BadRequest("`id` must be a string")
     return Ask(
         "v2",
         pictures_of(tensors),
         _flag(parameters, "embedding"),
-        "" if request_id is None else str(request_id),
+        request_id or "",
         _wanted(value.get("outputs")),
         _flag(parameters, "binary_data_output"),
     )
@@ -262,7 +280,7 @@ def _json(body: bytes) -> tuple[dict[str, Any], bytes]:
     try:
         value, rest = parse_json(body)
     except Undecodable as error:
-        raise BadRequest(_why(error.reason)) from None
+        raise unreadable(error) from None
     if isinstance(value, dict) and "specversion" in value and isinstance(value.get("data"), dict):
         value = value["data"]  # a structured CloudEvent
     if not isinstance(value, dict):
@@ -279,11 +297,23 @@ def _flag(parameters: object, name: str) -> bool:
     return isinstance(parameters, dict) and parameters.get(name) in (True, "true", 1)
 
 
+def unreadable(error: Undecodable) -> BadRequest:
+    """Return what a client is told of a body that cannot be used."""
+    too_large = error.reason == "too_many_values"
+    return BadRequest(_why(error.reason), "too_large" if too_large else "invalid_request")
+
+
 def _why(reason: str) -> str:
     return _WHY.get(reason, reason.replace("_", " "))
 
 
-def prepare(pictures: Pictures, size: int, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
+def prepare(
+    pictures: Pictures,
+    size: int,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    reserve: Callable[[int], None] = lambda size: None,
+) -> NDArray[np.float32]:
     """Decode and resize images, one after the other.
 
     A JPEG is not decoded at a smaller scale, as ingest does for its measures: the network was
@@ -294,6 +324,8 @@ def prepare(pictures: Pictures, size: int, *, max_pixels: int = MAX_PIXELS) -> N
         pictures: What a request holds.
         size: Side of the network's input.
         max_pixels: Refuse an image with more.
+        reserve: Called once, with the bytes of what is returned, before any image is decoded; may
+            wait.
 
     Returns:
         float32 [n, 3, size, size] in 0..1; a tensor of that shape as it is, not copied.
@@ -302,6 +334,7 @@ def prepare(pictures: Pictures, size: int, *, max_pixels: int = MAX_PIXELS) -> N
         BadRequest: An image cannot be decoded, or is too large, or all of them are together.
     """
     if isinstance(pictures, np.ndarray) and pictures.shape[2:] == (size, size):
+        reserve(pictures.nbytes)
         return np.ascontiguousarray(pictures, np.float32)
     if (most := max(1, _MAX_BATCH_BYTES // (12 * size * size))) < len(pictures):
         raise BadRequest(
@@ -309,6 +342,7 @@ def prepare(pictures: Pictures, size: int, *, max_pixels: int = MAX_PIXELS) -> N
             f"{len(pictures)}",
             "too_large",
         )
+    reserve(12 * size * size * len(pictures))
     batch = np.empty((len(pictures), 3, size, size), np.float32)
     decoded = 0
 
@@ -324,7 +358,7 @@ def prepare(pictures: Pictures, size: int, *, max_pixels: int = MAX_PIXELS) -> N
                 with DECODING.share() as share:
                     image = decode_upright(picture, max_pixels=max_pixels, reserve=share.take)
                     picture_to_input(image, size, batch[number])
-                    decoded += share.pixels
+                    decoded += share.taken
                     del image
             elif picture.dtype == np.uint8:
                 batch[number] = to_input(np.ascontiguousarray(picture, np.uint8), size)

@@ -112,7 +112,8 @@ def run_server(
         endpoint: KServe's endpoint in the events.
         source: `ce-source` of the events; by default this host and process.
         metadata_headers: Headers of requests that the events carry, such as ``X-Request-Id``.
-        port_file: File that gets ``{"http": port, "grpc": port, "pid": …}`` once they are bound.
+        port_file: File that gets ``{"http": port, "grpc": port, "pid": …}`` once the first model
+            was tried; a probe at a port that is known is answered before.
         providers: ONNX Runtime's execution providers by name, see
             `visionloop.inference.session.find_providers`; by default a GPU that the process was
             given, else the processor.
@@ -165,19 +166,24 @@ def run_server(
         max_delay_ms=held.max_delay_ms,
         max_pixels=held.max_pixels,
         observe=stage_timer(name),
-        ran=lambda model, pictures: count_run(model.card.model_id, pictures),
+        ran=lambda model, pictures: count_run(model.card.model_id, pictures, held.max_batch),
     )
     answerer = Answerer(name, follower, batcher, max_waiting=held.max_waiting)
-    app, serve_grpc = build(answerer, follower, sender)
+    app, serve_grpc = build(answerer, follower, sender, max_body_bytes=held.max_body_bytes)
     tap = Tap(app, answerer, sender, max_body_bytes=held.max_body_bytes)
+    ending = Ending(answerer, drain=held.drain_s, grace=held.grace_s)
     follower.start()
     try:
-        ending = Ending(answerer, drain=held.drain_s, grace=held.grace_s)
-        serve_until_told(tap, listener, serve_grpc, host, grpc_port, port_file, ending)
+        serve_until_told(tap, listener, serve_grpc, host, grpc_port, port_file, ending, follower)
     finally:
-        follower.stop()
+        at_rest = [batcher.close(), follower.stop(seconds=min(1.0, ending.left))]
         if sender:
-            sender.close()
+            sender.close(seconds=ending.left)
+    if not all(at_rest):
+        # Python would wait for its threads, and nothing can stop a network that runs.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from visionloop.inference import ModelCard
 from visionloop.serving.payloads import Ask
 
+# To whoever asks to load or unload a model.
+FIXED = "the model in service is changed by publishing, not by a request"
+
 
 @dataclass(frozen=True)
 class Answer:

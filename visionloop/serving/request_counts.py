@@ -4,7 +4,8 @@ KServe's own metrics time what succeeded and count no errors; a canary is judged
 
 ======================================= ========================================================
 ``visionloop_inference_requests_total`` requests answered, by `code`: ``2xx``, ``4xx``, ``5xx``
-``visionloop_inference_errors_total``   those answered with an error, by `reason`
+``visionloop_inference_errors_total``   those answered with an error, by `reason`; and those that
+                                        were not: ``gone``, ``malformed``, ``connections``
 ``visionloop_inference_seconds``        by `stage` of a request: ``decode`` (and reading),
                                         ``queue``, ``inference``
 ``visionloop_inference_batch_images``   pictures that went through the network at once
@@ -21,14 +22,14 @@ from prometheus_client import Counter, Histogram
 STAGES = ("decode", "queue", "inference")
 REASONS = (
     "invalid_request", "invalid_image", "too_large", "too_slow", "not_found", "not_ready",
-    "overloaded", "ending", "internal",
+    "overloaded", "ending", "internal", "gone", "malformed", "connections",
 )  # fmt: skip
 
 _REQUESTS = Counter(
     "visionloop_inference_requests", "Inference requests answered, by class of status", ["code"]
 )
 _ERRORS = Counter(
-    "visionloop_inference_errors", "Inference requests answered with an error", ["reason"]
+    "visionloop_inference_errors", "Inference requests that got no answer, by reason", ["reason"]
 )
 _SECONDS = Histogram(
     "visionloop_inference_seconds",
@@ -59,7 +60,7 @@ def count(status: int) -> None:
 
 
 def count_error(reason: str) -> None:
-    """Count an answer that is none, beside `count`.
+    """Count what got no answer, or an error, which `count` is told of, too.
 
     Args:
         reason: One of `REASONS`.
@@ -72,9 +73,16 @@ def observe(stage: str, seconds: float) -> None:
     _STAGES[stage].observe(seconds)
 
 
-def count_run(model_id: str, pictures: int) -> None:
-    """Count a run of the network."""
-    _BATCH.observe(pictures)
+def count_run(model_id: str, pictures: int, max_batch: int) -> None:
+    """Count pictures that went through the network, as many at once as it takes.
+
+    Args:
+        model_id: The model.
+        pictures: Their number.
+        max_batch: Most at once.
+    """
+    for start in range(0, pictures, max_batch):
+        _BATCH.observe(min(max_batch, pictures - start))
     _IMAGES.labels(model_id).inc(pictures)
 
 

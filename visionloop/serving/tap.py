@@ -9,6 +9,8 @@ while too many requests wait or the server ends.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import orjson
@@ -19,12 +21,18 @@ from visionloop.serving.cloudevents import REQUEST, RESPONSE, EventSender, new_i
 from visionloop.serving.request_counts import count, count_error, is_inference
 
 MAX_BODY_BYTES = 128 * 1024 * 1024
-# Of the bodies that are held at a time; and how many of the largest one may be thrown away so that
-# a client that sends first and reads then gets its answer.
-_MAX_HELD_BYTES, _DISCARDED = 512 * 1024 * 1024, 2
+# So many of the largest body may be thrown away so that a client that sends first and reads then
+# gets its answer.
+_DISCARDED = 2
 BODY_SECONDS = 60.0
+# Clients at once; one that is idle takes some 10 KB.
+MAX_CONNECTIONS = 4096
 
 _CLOSE = (b"connection", b"close")
+
+
+class _GoneError(Exception):
+    """The client went away before its body was there: nobody asked anything."""
 
 
 class Tap:
@@ -52,27 +60,29 @@ class Tap:
         self._sender = sender
         self._max_body = max_body_bytes
         self._body_seconds = body_seconds
-        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif is_inference(scope["method"], scope["path"]):
+            return
+        inference = is_inference(scope["method"], scope["path"])
+        if inference:
             send = _counted(send)
-            try:
-                with self._answerer.admitted():
-                    await self._bounded(scope, receive, send)
-            except Refused as error:
+        try:
+            with self._answerer.begun() if inference else nullcontext():
+                await self._bounded(scope, receive, send, inference=inference)
+        except _GoneError:
+            if inference:
+                count_error("gone")
+        except Refused as error:
+            if inference:
                 count_error(error.reason)
-                await _refuse(send, error)
-        else:
-            try:
-                await self._bounded(scope, receive, send)
-            except Refused as error:
-                await _refuse(send, error)
+            await _refuse(send, error)
 
-    async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _bounded(
+        self, scope: Scope, receive: Receive, send: Send, *, inference: bool
+    ) -> None:
         declared = 0
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit():
@@ -80,12 +90,10 @@ class Tap:
         if declared > self._max_body:
             await self._discard(scope, receive, declared)
             raise self._too_large()
-        parts: list[bytes] = []
-        try:
-            body = await self._read(receive, parts)
-            await self._tapped(scope, _replay(body, receive), send, body)
-        finally:
-            self._held -= sum(map(len, parts))
+        with self._answerer.holding() as hold:
+            body = await self._read(receive, hold)
+            with self._answerer.admitted() if inference else nullcontext():
+                await self._tapped(scope, _replay(body, receive), send, body)
 
     async def _tapped(self, scope: Scope, replay: Receive, send: Send, body: bytes) -> None:
         sender = self._sender
@@ -118,31 +126,24 @@ class Tap:
         if status == 200:
             sender.emit(RESPONSE, body=b"".join(parts), **event)
 
-    async def _read(self, receive: Receive, parts: list[bytes]) -> bytes:
-        """Return the body, and leave its parts. A client that went away has sent less."""
-        if not self._take(await receive(), parts):
-            return parts[0]
+    async def _read(self, receive: Receive, hold: Callable[[int], int]) -> bytes:
+        parts: list[bytes] = []
+        more = True
         try:
             async with asyncio.timeout(self._body_seconds):
-                while self._take(await receive(), parts):
-                    if sum(map(len, parts)) > self._max_body:
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise _GoneError
+                    parts.append(message.get("body", b""))
+                    if hold(len(parts[-1])) > self._max_body:
                         raise self._too_large()
+                    more = message.get("more_body", False)
         except TimeoutError:
             raise Refused(
                 408, "too_slow", f"the body took longer than {self._body_seconds:g} s"
             ) from None
-        body = b"".join(parts)
-        if len(body) > self._max_body:
-            raise self._too_large()
-        return body
-
-    def _take(self, message: Message, parts: list[bytes]) -> bool:
-        """Keep a part, and return whether more come."""
-        parts.append(message.get("body", b""))
-        self._held += len(parts[-1])
-        if self._held > _MAX_HELD_BYTES:
-            raise Refused(503, "overloaded", "too many bytes are being read: ask again later")
-        return bool(message.get("more_body"))
+        return b"".join(parts)
 
     async def _discard(self, scope: Scope, receive: Receive, declared: int) -> None:
         """Read a body that is too large, within bounds, unless its client waits for a word first.
