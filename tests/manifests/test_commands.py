@@ -22,6 +22,7 @@ import pytest
 from tests.manifests.rendering import Document, named, pod_templates, variant
 from visionloop.cli.parser import Parser
 from visionloop.serving.config import KServeConfig
+from visionloop.serving.ending import CLOSING_SECONDS
 from visionloop.serving.inference_service.documents import logger_spec
 from visionloop.serving.inference_service.endpoint import Endpoint
 from visionloop.serving.reducing import Plan
@@ -134,6 +135,11 @@ def test_the_predictor_serves_the_bundle_that_kserve_puts_down() -> None:
     assert (args.model, args.name, args.host) == ("/mnt/models", "clothing", "0.0.0.0")
     assert args.port == container("gke", PREDICTOR)["ports"][0]["containerPort"]
     assert args.grpc_port == -1
+
+
+def test_the_grace_of_pods_covers_all_that_the_predictor_does_at_its_end() -> None:
+    args = parsed(arguments("gke", PREDICTOR))
+    assert args.drain_s + args.grace_s + CLOSING_SECONDS < 30  # KServe's runtimes cannot set it
 
 
 def test_the_predictor_is_alive_and_not_ready_before_it_has_a_model(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Literal
 
@@ -210,6 +211,11 @@ class PredictorConfig(_Section):
         if self.max_delay_ms != PredictorConfig.model_fields["max_delay_ms"].default:
             given += ["--max-delay-ms", f"{self.max_delay_ms:g}"]
         return [*given, "--drain-s", f"{self.drain_s:g}"]
+
+    @property
+    def termination_s(self) -> int:
+        """Seconds that a pod needs to end: after it drained, 20 for requests and 4 to close."""
+        return math.ceil(self.drain_s) + 25
 
 
 class KServeConfig(_Section):

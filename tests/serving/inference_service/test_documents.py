@@ -127,6 +127,22 @@ def test_its_arguments_are_those_of_the_command() -> None:
 
 
 @pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("drain_s", [0, 5, 12.5])
+def test_a_pod_has_the_time_that_its_predictor_takes_to_end(mode: Mode, drain_s: float) -> None:
+    from visionloop.serving.ending import CLOSING_SECONDS
+    from visionloop.serving.predictor import Limits
+
+    document = service_document(endpoint(predictor={"drain_s": drain_s}), OLD, mode)
+    period = document["spec"]["predictor"].get("terminationGracePeriodSeconds")
+    if mode is Mode.KNATIVE:  # which refuses the field
+        assert period is None
+    else:
+        assert period > drain_s + Limits().grace_s + CLOSING_SECONDS
+    triton = service_document(endpoint(runtime="triton"), OLD, mode)
+    assert "terminationGracePeriodSeconds" not in triton["spec"]["predictor"]
+
+
+@pytest.mark.parametrize("mode", list(Mode))
 def test_a_predictor_keeps_to_the_pod_security_standard_restricted(mode: Mode) -> None:
     document = service_document(endpoint(), OLD, mode)
     context = container(document)["securityContext"]

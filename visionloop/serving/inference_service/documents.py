@@ -130,6 +130,8 @@ def predictor_spec(endpoint: Endpoint, model: Served, mode: Mode) -> dict[str, A
             "resources": _resources(endpoint),
         }
         return spec
+    if mode is not Mode.KNATIVE:  # which refuses it: its pods have the timeout of a request, 300 s
+        spec["terminationGracePeriodSeconds"] = settings.predictor.termination_s
     container, volumes = _container(endpoint, model, mode)
     return spec | {"containers": [container], "volumes": volumes}
 
@@ -235,8 +237,8 @@ def _container(
         "resources": _resources(endpoint),
         "securityContext": _SECURITY,
         "readinessProbe": _probe("/v2/health/ready", period=5, failures=3),
-        # The server answers once its first model is loaded, which may take a minute.
-        "livenessProbe": _probe("/v2/health/live", period=10, failures=6, delay=60),
+        # Alive as soon as it has started, however long its first model takes.
+        "livenessProbe": _probe("/v2/health/live", period=10, failures=6, delay=30),
         "volumeMounts": mounts,
     }
     return container, volumes
