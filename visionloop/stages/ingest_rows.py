@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from visionloop.stages.artifacts import Artifact
 
 # What is written at once: so many rows of files, or so many bytes.
-ROWS, BYTES = 50_000, 128 << 20
+ROWS, BYTES = 20_000, 64 << 20
 HELD = ["sample_id", "split", "group_key", "fingerprint", "round_id"]
 
 
