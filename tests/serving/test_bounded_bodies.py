@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import zstandard
 
@@ -239,11 +240,11 @@ def test_json_of_few_values_may_be_long() -> None:
 
 
 def test_a_predictor_stays_small_whatever_it_is_sent(start: Starter, bundle: Path) -> None:
-    server = start("serve", model_uri=str(bundle), name="clf", http_port=0, grpc_port=None)
+    server = start("serve", model_uri=str(bundle), name="clf", http_port=0, grpc_port=0)
     status = Path(f"/proc/{server.process.pid}/status")
 
-    def peak() -> int:
-        return int(status.read_text().partition("VmHWM:")[2].split()[0]) // 1024
+    def peak(of: str = "VmHWM:") -> int:
+        return int(status.read_text().partition(of)[2].split()[0]) // 1024
 
     assert server.post("/v1/models/clf:predict", picture())[0] == 200
     before = peak()
@@ -252,4 +253,13 @@ def test_a_predictor_stays_small_whatever_it_is_sent(start: Starter, bundle: Pat
         for path in ("/v1/models/clf:predict", "/v2/models/clf/infer"):
             assert server.post(path, body)[0] == 400
     assert peak() - before < 400
+    # An error over gRPC holds nobody's message.
+    garbage, seen = b"\xff" * (40 * MEBIBYTE), []
+    with grpc.insecure_channel(f"127.0.0.1:{server.ports['grpc']}") as channel:
+        ask = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        for _ in range(8):
+            with pytest.raises(grpc.RpcError, match="is no ModelInferRequest"):
+                ask(garbage, timeout=20)
+            seen.append(peak("VmRSS:"))
+    assert seen[-1] - seen[1] < 4 * 40
     assert server.post("/v1/models/clf:predict", picture())[0] == 200
