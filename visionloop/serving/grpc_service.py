@@ -200,7 +200,7 @@ class _Inference:
         if sender:
             # An error of gRPC is HTTP 200 with trailers and no body, and so is logged.
             sender.emit(RESPONSE, body=b"", **event)
-        del message  # the exception that comes now keeps this frame for a while
+        message = b""  # the exception that comes now keeps this frame for a while
         await context.abort(code, detail)
         raise AssertionError("abort raises")
 
