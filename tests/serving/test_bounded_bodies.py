@@ -99,7 +99,7 @@ EXPENSIVE: dict[str, Callable[[], bytes]] = {
     "frames of zstd without content": lambda: zstandard.compress(b"") * 200_000,
     "messages of gRPC without content": lambda: bytes(5) * 400_000,
     "tensors of gRPC without content": lambda: b"\0\0\x40\0\0" + b"\x2a\0" * (2 << 20),
-    "many zeros, compressed": lambda: gzip.compress(bytes(1 << 28), 1),
+    "many zeros, compressed": lambda: gzip.compress(bytes(1 << 29), 1),
     "many numbers, compressed": lambda: gzip.compress(
         _listed(b"instances", b"0", b",0" * (30 << 20)), 1
     ),
