@@ -142,9 +142,7 @@ def _deployed(
 
     experiments = lake.read("experiments", columns=["model_id", "state"], version=version)
     states = {row["model_id"]: row["state"] for row in experiments.to_pylist()}
-    windows = deployed_windows(
-        lake.read("confidences", columns=[*WINDOW_COLUMNS], version=version)
-    )
+    windows = deployed_windows(lake.read("confidences", columns=[*WINDOW_COLUMNS], version=version))
     recent = [w for w in windows if w.round_id == round_id and _serves(w.model_id, states)]
     found = {
         (d.endpoint, d.model_id, d.kind, d.reference): d
