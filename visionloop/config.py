@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from visionloop.cluster_config import ClusterConfig
 from visionloop.documents import absolute_under, read_document
 from visionloop.errors import InputError
+from visionloop.labeling.config import LabelingConfig
 from visionloop.monitoring.config import MonitoringConfig, WatchConfig
 from visionloop.redaction import fields_with_secrets
 from visionloop.selection.config import SelectionConfig
@@ -91,28 +92,6 @@ class InferenceConfig(_Section):
         "AMX), else float32. Each task compares its first 16 images with ONNX Runtime in float32, "
         "and does not use what differs: a cosine under .999, or a probability by more than .02",
     )
-
-
-class LabelingConfig(_Section):
-    """Who labels what was selected."""
-
-    provider: Literal["oracle", "csv"] = Field(
-        "csv",
-        description="oracle: true labels are known and answer at once (demonstrations, "
-        "benchmarks); csv: requests are written to a CSV file, and read back when people filled it",
-    )
-    labels: StorageUri = Field(
-        "",
-        description="oracle: `folder` (the name of an image's folder is its label) or the URI of a "
-        "CSV file with columns file,label or sample_id,label; csv: URI of the answers, by default "
-        "the request file itself",
-    )
-
-    @model_validator(mode="after")
-    def _oracle_knows(self) -> LabelingConfig:
-        if self.provider == "oracle" and not self.labels:
-            raise ValueError("the provider `oracle` needs `labels`: `folder`, or a CSV file's URI")
-        return self
 
 
 class GatesConfig(_Section):

@@ -40,6 +40,7 @@ STEPS: dict[int, Callable[[Catalog, str], None]] = {
     3: add_missing_columns,  # files.offset; samples: size, colour, entropy, pixels, attached
     4: add_missing_columns,  # the table estimates: a lake that lacks it has none yet
     5: add_missing_columns,  # confidences.linked_by, harvest_ledger.generation
+    6: add_missing_columns,  # labels, label_requests; the tables annotations, relabels
 }
 
 

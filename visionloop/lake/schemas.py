@@ -11,7 +11,7 @@ import pyarrow as pa
 from visionloop.errors import InputError
 
 # Raised with every change to these tables; `visionloop/lake/migration.py` says how a lake follows.
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 TIME = pa.timestamp("us", tz="UTC")
 PROBABILITIES = pa.list_(pa.float32())
@@ -97,15 +97,50 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("label", pa.string()),  # null when skipped
         ("boxes", BOXES),
         ("annotator", pa.string()),
-        ("origin", pa.string()),  # import | oracle | csv | label-studio | skipped
+        ("origin", pa.string()),  # import | oracle | csv | label_studio | model | skipped | …
         ("created_at", TIME),
+        ("seconds", pa.float64()),  # that people took; null where nobody says
+        ("n_annotations", pa.int32()),  # answers behind it; null for what was not asked by us
+        ("quality", pa.float64()),  # of a consensus, in [0, 1]; null for a single answer
+        ("model_id", pa.string()),  # whose automatic label it is; null for people's
+    ],
+    # Each person's answer as the tool gave it; what counts of them stands in `labels`.
+    "annotations": [
+        ("sample_id", pa.string()),
+        ("provider", pa.string()),
+        ("external_id", pa.string()),
+        ("annotator", pa.string()),
+        ("state", pa.string()),  # done | skipped | draft | rejected
+        ("reason", pa.string()),  # why it is rejected, "" otherwise
+        ("detail", pa.string()),
+        ("task", pa.string()),
+        ("label", pa.string()),
+        ("boxes", BOXES),
+        ("prelabel", pa.string()),  # what the model had put there
+        ("seconds", pa.float64()),
+        ("created_at", TIME),
+        ("updated_at", TIME),
+    ],
+    # Samples that are labelled and worth asking about again, by ActiveLab's score.
+    "relabels": [
+        ("sample_id", pa.string()),
+        ("rank", pa.int32()),
+        ("score", pa.float64()),  # in [0, 1]; low: the label is worth asking about
+        ("label", pa.string()),  # that is doubted
+        ("suggested", pa.string()),  # what model and annotators together take it for
+        ("model_id", pa.string()),
+        ("selected_at", TIME),
     ],
     "label_requests": [
         ("sample_id", pa.string()),
-        ("purpose", pa.string()),  # training | holdout
+        ("purpose", pa.string()),  # training | holdout | relabel | audit
         ("provider", pa.string()),
         ("external_id", pa.string()),
         ("requested_at", TIME),
+        ("rank", pa.int32()),
+        ("reason", pa.string()),
+        ("answers", pa.int32()),  # how many different people have to answer; null: one
+        ("recalled", pa.bool_()),  # taken back: nobody waits for it; null: no
     ],
     "predictions": [
         ("sample_id", pa.string()),
