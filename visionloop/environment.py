@@ -79,6 +79,19 @@ def labelstudio_token() -> str:
     return given or _content(_mounted().get("labelstudio_token", ""))
 
 
+def media_keys() -> list[str]:
+    """Keys that links to images are signed with, the newest first: ``VISIONLOOP_MEDIA_KEY``.
+
+    Several stand one after the other, with spaces or lines between them.
+    """
+    return _given_or_mounted("VISIONLOOP_MEDIA_KEY").split()
+
+
+def webhook_secret() -> str:
+    """What a labelling tool has to show when it calls: ``VISIONLOOP_WEBHOOK_SECRET``."""
+    return _given_or_mounted("VISIONLOOP_WEBHOOK_SECRET")
+
+
 def secrets() -> list[str]:
     """What was given to this process and must never be told: the longest first."""
     catalog = os.environ.get("VISIONLOOP_CATALOG", "")
@@ -87,7 +100,8 @@ def secrets() -> list[str]:
     for uri in (catalog, mounted):
         user_and_password, at, _ = uri.partition("://")[2].rpartition("@")
         found.add(user_and_password.partition(":")[2] if at else "")
-    found |= {labelstudio_token(), *_private_key(_mounted().get(BUCKET_KEY, ""))}
+    found |= {labelstudio_token(), webhook_secret(), *media_keys()}
+    found |= _private_key(_mounted().get(BUCKET_KEY, ""))
     taken = (_content(path) for name, path in _mounted().items() if name.startswith("VISIONLOOP_"))
     found |= {value for value in taken if len(value) >= _SECRET_LENGTH}
     # In an address special characters are quoted; libraries tell of the plain ones.
@@ -102,6 +116,10 @@ def _mounted() -> dict[str, str]:
     except OSError:
         return {}
     return {name: os.path.join(SECRET_FOLDER, name) for name in sorted(names)}
+
+
+def _given_or_mounted(name: str) -> str:
+    return os.environ.get(name, "").strip() or _content(_mounted().get(name, ""))
 
 
 def _private_key(path: str) -> set[str]:

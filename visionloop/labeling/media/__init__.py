@@ -1,0 +1,1 @@
+"""How people's browsers get the images that they are asked about."""
