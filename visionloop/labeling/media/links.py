@@ -6,8 +6,8 @@
 ``inline``       the image itself, as a ``data:`` URI
 ===============  ================================================================================
 
-``auto`` takes ``signed`` for objects in ``gs://`` that browsers show, and ``endpoint`` for the rest:
-files, members of tars, TIFFs.
+``auto`` takes ``signed`` for objects in ``gs://`` that browsers show, and ``endpoint`` for what is
+left: files, members of tars, TIFFs.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def valid_until(link: str) -> float:
 
 
 def _signable(lake: Lake, media: Mapping[str, str]) -> tuple[dict[str, Wanted], dict[str, str]]:
-    """Return the objects that a signed URL can lead a browser to, and why none can to the others."""
+    """Return the objects that a signed URL can lead browsers to, and why none can to others."""
     from visionloop.lake.storage import is_member, scheme_of
 
     objects, others = [], {}

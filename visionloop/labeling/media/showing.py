@@ -1,7 +1,7 @@
 """Images as browsers show them: as they are stored, or made anew where no browser can.
 
-A TIFF, a JPEG 2000 and a PPM are decoded as the loop itself decodes them (upright, 16 bits a channel
-cut to the upper 8) and encoded as PNG, large ones as JPEG. The picture keeps its size, unless a
+A TIFF, a JPEG 2000 and a PPM are decoded as the loop itself decodes them (upright, of 16 bits a
+channel the upper 8) and encoded as PNG, large ones as JPEG. The picture keeps its size, unless a
 smaller one is asked for, so that places in it are places in the original.
 """
 

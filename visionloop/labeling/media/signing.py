@@ -1,9 +1,9 @@
 """Time-limited links to objects in Cloud Storage: V4 signed URLs.
 
 Who signs is the service account that this process has. With its private key at hand
-(``GOOGLE_APPLICATION_CREDENTIALS`` names a key file) that is done here; with Workload Identity there
-is none, and Google signs (IAM's ``signBlob``, one request a link), which the account needs a right
-for: ``iam.serviceAccounts.signBlob`` on itself.
+(``GOOGLE_APPLICATION_CREDENTIALS`` names a key file) that is done here; with Workload Identity
+there is none, and Google signs (IAM's ``signBlob``, one request a link), which the account needs a
+right for: ``iam.serviceAccounts.signBlob`` on itself.
 
 A link is valid for seven days at most, which is Cloud Storage's limit. One that Google signed is
 sure to be valid for twelve hours only: its key rotates, and a link may end with it
