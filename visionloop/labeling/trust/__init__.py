@@ -1,0 +1,1 @@
+"""How far labels are believed: agreement, consensus, annotators, likely errors, asking again."""
