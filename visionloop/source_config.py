@@ -29,6 +29,7 @@ Format = Literal[
     "table",
     "lightly",
     "label_studio",
+    "cvat",
     "webdataset",
     "fiftyone",
 ]

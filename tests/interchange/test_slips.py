@@ -274,6 +274,7 @@ def test_fiftyones_classes_are_names_or_places(tmp_path: Path) -> None:
         "table",
         "lightly",
         "label_studio",
+        "cvat",
         "webdataset",
         "fiftyone",
     ],

@@ -151,8 +151,8 @@ def formats() -> str:
     """Return what the option `--format` says of itself."""
     # Named here, so that help needs nothing that a base install lacks.
     return (
-        "coco, voc, yolo, folders, table (CSV or Parquet), lightly, label_studio, webdataset or "
-        "fiftyone"
+        "coco, voc, yolo, folders, table (CSV or Parquet), lightly, label_studio, cvat, "
+        "webdataset or fiftyone"
     )
 
 

@@ -22,6 +22,7 @@ FORMATS = {
     "table": "CSV or Parquet: labels, boxes and metadata, a row each",
     "lightly": "LightlyOne: .lightly/predictions and .lightly/metadata",
     "label_studio": "Label Studio JSON: choices and rectangles",
+    "cvat": "CVAT for images and for video 1.1 (XML): tags and boxes",
     "webdataset": "WebDataset tar shards: labels, boxes and metadata beside each image",
     "fiftyone": "FiftyOne's image classification and detection datasets (labels.json)",
 }

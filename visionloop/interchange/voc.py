@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 from xml.parsers import expat
-from xml.sax.saxutils import escape
 
 from visionloop.errors import InputError
 from visionloop.interchange.boxes import BoxReader, finite, plain_number
@@ -27,6 +26,7 @@ from visionloop.interchange.places import (
     stem_of,
 )
 from visionloop.interchange.records import Annotated, Box, Problems, Reading
+from visionloop.interchange.safe_xml import refusing_parser, xml_text
 from visionloop.interchange.shapes import as_pixels
 from visionloop.interchange.target import Target
 from visionloop.interchange.writing import Classes, Content, Holds
@@ -186,15 +186,11 @@ def parse_xml(data: bytes) -> ElementTree.Element:
     if len(data) > MAX_XML_BYTES:
         raise ValueError(f"larger than {MAX_XML_BYTES:,} bytes")
     tree = ElementTree.TreeBuilder()
-    parser = expat.ParserCreate()
-
-    def refuse(*_: Any) -> None:
-        raise ValueError("it declares a document type, which no annotation needs")
+    parser = refusing_parser()
 
     def start(tag: str, attributes: dict[str, str]) -> None:
         tree.start(tag, attributes)
 
-    parser.StartDoctypeDeclHandler = refuse
     parser.StartElementHandler = start
     parser.EndElementHandler = tree.end
     parser.CharacterDataHandler = tree.data
@@ -252,8 +248,3 @@ class Writer:
             f"<object><name>{xml_text(box.label)}</name><pose>{pose}</pose>{flags}"
             f"<bndbox>{bounds}</bndbox></object>"
         )
-
-
-def xml_text(text: str) -> str:
-    """Return text for an XML file; characters that XML forbids become `?`."""
-    return escape("".join(c if c >= " " or c in "\t\n" else "?" for c in text))
