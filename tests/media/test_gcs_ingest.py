@@ -21,7 +21,7 @@ from visionloop.errors import InputError
 from visionloop.inference.prediction import predict_media
 from visionloop.interchange.records import Annotated
 from visionloop.labeling.oracle import sample_uris
-from visionloop.labeling.requests import request_uri
+from visionloop.labeling.csv_file import request_uri
 from visionloop.lake.checking import check
 from visionloop.lake.storage import FileInfo
 from visionloop.media import intake

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _waiting(config: LoopConfig, root: str, result: RunResult) -> str:
     """Say what a round waits for, and what to do."""
-    from visionloop.labeling.requests import answers_uri
     from visionloop.lake import Lake
 
     lake = Lake.open(root, catalog=config.catalog, loop=config.name)
@@ -71,8 +71,13 @@ def _waiting(config: LoopConfig, root: str, result: RunResult) -> str:
     missing = collected.outputs.get("n_missing", 0) if collected else 0
     if held is None:
         return "The round waits for labels."
-    place = answers_uri(config, lake, held.round_id)
+    mine = f"stage == 'collect_labels' and round_id == '{held.round_id}'"
+    rows = lake.stage_runs(where=mine).sort_by("sequence").to_pylist()
+    told = json.loads(rows[-1]["outputs"] or "{}") if rows else {}
+    what = "Label there"
+    if config.labeling.provider == "csv":
+        what = "Fill the column `label` (or write skip)"
     return (
-        f"Round {held.round_id} waits for {missing} labels in {place}\n"
-        "Fill the column `label` (or write skip), then start the same command again: it goes on."
+        f"Round {held.round_id} waits for {missing} labels in {told.get('waiting_for', '')}\n"
+        f"{what}, then start the same command again: it goes on."
     )

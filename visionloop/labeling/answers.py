@@ -1,4 +1,9 @@
-"""What the table `labels` says of a sample: its latest label, or that somebody skipped it."""
+"""What the table `labels` says of a sample: its latest label, or that somebody skipped it.
+
+A row is never changed. What was said before is taken back by a later row: of the origin
+``withdrawn`` where the answer does not stand any more, so that an earlier round's counts again, or
+of the origin ``conflict`` where people disagree, so that no label counts.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,13 @@ from typing import Any
 
 # Origin of a row that says: nobody can label this sample. Its label is null.
 SKIPPED = "skipped"
+# Origin of a row that says: people disagree about the sample. Its label is null.
+CONFLICT = "conflict"
+# Origin of a label that a model gave: one that a person gave wins, however old it is.
+MODEL = "model"
+# Origin of a row that takes back what its round had written of the sample until then: the model's
+# label where `annotator` is ``model``, else what was made of people's answers. Its label is null.
+WITHDRAWN = "withdrawn"
 # Task of a row that is about objects alone: empty boxes say that there are none.
 DETECTION = "detection"
 SKIP_ANSWERS = frozenset({"-", "skip"})
@@ -46,9 +58,7 @@ def skipped_samples(labels: Iterable[Mapping[str, Any]], task: str = "") -> set[
 
 def latest_boxes(labels: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """Return the latest row about objects of each sample that somebody looked for objects in."""
-    known = [row for row in labels if _is_about_objects(row)]
-    known.sort(key=_age)
-    return {row["sample_id"]: row for row in known}
+    return _latest(row for row in labels if _takes_back(row) or _is_about_objects(row))
 
 
 def _is_about_objects(row: Mapping[str, Any]) -> bool:
@@ -64,20 +74,58 @@ def latest_answers(
 ) -> dict[str, Mapping[str, Any]]:
     """Return the row that counts of each labelled or skipped sample; see `latest_labels`.
 
-    A row of boxes alone is no answer to what class an image is of.
+    A row of boxes alone is no answer to what class an image is of. People's answers come before a
+    model's.
     """
-    known = [
+    return _latest(
         row
         for row in labels
-        if (row["label"] is not None or row.get("origin") == SKIPPED)
+        if (row["label"] is not None or row.get("origin") == SKIPPED or _takes_back(row))
         and (not task or row["task"] in (task, None))
-    ]
-    known.sort(key=_age)
-    return {row["sample_id"]: row for row in known}
+    )
 
 
-def _age(row: Mapping[str, Any]) -> tuple[int, Any, str, str]:
+def _takes_back(row: Mapping[str, Any]) -> bool:
+    return row.get("origin") in (CONFLICT, WITHDRAWN)
+
+
+def _latest(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {s: row for s, row in standing(rows).items() if row.get("origin") != CONFLICT}
+
+
+def standing(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return each sample's latest row that was not taken back, conflicts among them.
+
+    Args:
+        rows: Rows of `labels`, withdrawals among them.
+    """
+    held: dict[str, list[Mapping[str, Any]]] = {}
+    for row in sorted(rows, key=_age):
+        own = held.setdefault(row["sample_id"], [])
+        if row.get("origin") == WITHDRAWN:
+            own[:] = [one for one in own if not _withdraws(row, one)]
+        else:
+            own.append(row)
+    return {sample: own[-1] for sample, own in held.items() if own}
+
+
+def _withdraws(withdrawal: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    if withdrawal["annotator"] == MODEL:
+        mine = row.get("origin") == MODEL
+    else:
+        mine = row.get("origin") != MODEL and is_collected(row)
+    same_round = row.get("round_id") == withdrawal.get("round_id")
+    return mine and same_round and bool(row["created_at"] <= withdrawal["created_at"])
+
+
+def is_collected(row: Mapping[str, Any]) -> bool:
+    """Return whether a row of `labels` is made of answers to a request, and was not imported."""
+    return row.get("n_annotations") is not None
+
+
+def _age(row: Mapping[str, Any]) -> tuple[bool, int, Any, str, str]:
     # Rounds are counted: a later round's label wins even where a clock was set back in between.
     number = row.get("round_id") or ""
     counted = int(number) if number.isdigit() else -1
-    return counted, row["created_at"], row["annotator"] or "", row["label"] or ""
+    person = MODEL not in (row.get("origin"), row["annotator"])
+    return person, counted, row["created_at"], row["annotator"] or "", row["label"] or ""

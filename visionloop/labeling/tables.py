@@ -6,8 +6,10 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
 from visionloop.errors import InputError
+from visionloop.labeling.provider import DONE, SKIPPED, Annotation
 from visionloop.lake.storage import name_of, open_storage
 
 KEYS = ("sample_id", "file")
@@ -128,3 +130,28 @@ def labels_of_files(
                 remedy="Keep one label a sample",
             )
     return labels, unknown
+
+
+def answered(answers: Mapping[str, str | None], by: str) -> list[Annotation]:
+    """Return the answers of a list that has one a sample and tells nothing else of it.
+
+    Args:
+        answers: Label by sample id, None for one that cannot be labelled.
+        by: Who is named as the annotator.
+    """
+    now = datetime.now(UTC)
+    return [
+        Annotation(
+            external_id="",
+            sample_id=sample_id,
+            annotator=by,
+            state=SKIPPED if label is None else DONE,
+            label=label,
+            boxes=None,
+            seconds=None,
+            prelabel=None,
+            created_at=now,
+            updated_at=now,
+        )
+        for sample_id, label in answers.items()
+    ]

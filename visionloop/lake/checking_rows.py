@@ -25,6 +25,8 @@ REFERENCES = [
     ("thumbnails", "sample_id", "samples", "sample_id"),
     ("labels", "sample_id", "samples", "sample_id"),
     ("label_requests", "sample_id", "samples", "sample_id"),
+    ("annotations", "sample_id", "samples", "sample_id"),
+    ("relabels", "sample_id", "samples", "sample_id"),
     ("predictions", "sample_id", "samples", "sample_id"),
     ("predictions", "model_id", "experiments", "model_id"),
     ("selections", "sample_id", "samples", "sample_id"),
@@ -45,6 +47,8 @@ KEYS = {
     "metadata": ("sample_id",),
     "thumbnails": ("sample_id",),
     "label_requests": ("round_id", "sample_id", "purpose"),
+    "annotations": ("round_id", "provider", "sample_id", "external_id", "annotator"),
+    "relabels": ("round_id", "sample_id"),
     "predictions": ("sample_id", "model_id"),
     "selections": ("round_id", "sample_id", "arm"),
     "named_selections": ("name", "sample_id"),
@@ -58,7 +62,18 @@ KEYS = {
 }
 # A stage counts its input as ``in`` (the harvest as ``events``), and each piece of it once more.
 PARTS = {
-    "in": ("ok", "flagged", "unreadable", "skipped", "duplicates", "unchecked", "missing"),
+    "in": (
+        "ok",
+        "flagged",
+        "unreadable",
+        "skipped",
+        "duplicates",
+        "unchecked",
+        "missing",
+        "conflicts",
+        "recalled",
+    ),  # fmt: skip
+    "annotations": ("used", "passed", "drafts", "rejected"),
     "events": ("pending", "harvested", "duplicate", "rejected", "orphan", "ignored"),
 }
 FILE_STATES = ("ok", "unreadable", "skipped", "removed", "container")

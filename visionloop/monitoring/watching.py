@@ -44,6 +44,7 @@ class Sight:
         n_requested: Labels that the waiting round asked for.
         n_missing: Those of them that nobody has given yet.
         answers_at: Where the answers are read from.
+        enough: Why the round goes on without those that are missing; empty where it does not.
         n_new_files: Files at the sources that the lake does not know.
         n_new_samples: Samples of the pool that came in since the last round chose.
         n_selectable: Samples of the pool that nobody was asked about yet.
@@ -61,6 +62,7 @@ class Sight:
     n_requested: int = 0
     n_missing: int = 0
     answers_at: str = ""
+    enough: str = ""
     n_new_files: int = 0
     n_new_samples: int = 0
     n_selectable: int = 0
@@ -195,7 +197,9 @@ def _labels_finished(sight: Sight, config: WatchConfig) -> Rule:
     told = f"{there:,} of {sight.n_requested:,} labels are there"
     if sight.n_missing:
         told += f"; {sight.n_missing:,} missing in {sight.answers_at or 'no place'}"
-    verdict = NO if sight.n_missing else YES
+    if sight.n_missing and sight.enough:
+        told += f", which is enough: {sight.enough}"
+    verdict = NO if sight.n_missing and not sight.enough else YES
     if not config.on_labels_finished:
         verdict, told = OFF, f"{told}, and `watch.on_labels_finished` is off"
     return Rule("labels_finished", RESUME, verdict, there, sight.n_requested, told)

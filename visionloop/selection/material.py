@@ -11,6 +11,7 @@ import numpy as np
 
 from visionloop.errors import InputError
 from visionloop.labeling.answers import skipped_samples
+from visionloop.labeling.asked import asked_or_selected
 from visionloop.selection.config import SelectionConfig
 from visionloop.selection.in_service import (
     age,
@@ -150,9 +151,7 @@ def read_material(
                   for name, values in metadata.items()},
         labels=[name for sample in marked_ids for name in names[sample]],
     )  # fmt: skip
-    taken = set(read("label_requests", "sample_id")["sample_id"].to_pylist())
-    taken |= set(read("selections", "sample_id")["sample_id"].to_pylist())
-    taken |= skipped_samples(answers)
+    taken = asked_or_selected(read) | skipped_samples(answers)
     return Material(
         pool,
         labelled,

@@ -5,35 +5,33 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from visionloop.errors import InputError
-from visionloop.stages.artifacts import (
-    Artifact,
-    MetricsArtifact,
-    log_metrics,
-    markdown_table,
-    write_page,
-)
+from visionloop.stages.artifacts import Artifact, MetricsArtifact, log_metrics, write_page
 from visionloop.stages.opening import open_stage
 from visionloop.task import stage
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from collections.abc import Mapping, Sequence
 
     from visionloop.config import LoopConfig
-    from visionloop.labeling.collecting import Answers
+    from visionloop.labeling.collecting import Settled
+    from visionloop.labeling.provider import LabelingProvider
+    from visionloop.lake import Lake
     from visionloop.lake.run import Run
 
 
 class CollectLabelsOutputs(NamedTuple):
-    """What `collect_labels` returns; requested = n_labels + n_skipped + n_missing.
+    """What `collect_labels` returns.
+
+    Requests are n_labels + n_skipped + n_missing, and those that people disagree about or that were
+    taken back, which the page and the stage's counts tell.
 
     Attributes:
         lake_version: Lake version with the new labels.
-        trainable_version: The same once every request of the round is answered; empty while the
-            round waits for people, and where it ends since nearly all was skipped.
+        trainable_version: The same once the round has enough answers; empty while it waits for
+            people, and where it ends since nearly all was skipped.
         n_labels: Labels of this round that are there.
-        n_missing: Requests of this round that nobody has answered.
-        n_skipped: Requests of this round that were answered with ``-`` or ``skip``.
+        n_missing: Requests of this round that are open.
+        n_skipped: Requests of this round that nobody can label.
     """
 
     lake_version: str
@@ -54,12 +52,18 @@ def collect_labels(
     metrics: MetricsArtifact | None = None,
     page: Artifact | None = None,
 ) -> CollectLabelsOutputs:
-    """Collect the answers to the round's label requests.
+    """Collect the answers to the round's label requests, and decide whether the round goes on.
 
-    A sample that a person answers with ``-`` or ``skip`` is skipped, and so is at once one that the
-    oracle does not know, since it will never know more. A skipped sample is a row of `labels`
-    without a label, of the origin ``skipped``: it is never asked about, selected, trained on or
-    evaluated. A label that is imported later takes its place.
+    Every person's answer is kept in `annotations`; what the answers come to is a row of `labels`. A
+    sample that a person skips, or that the oracle does not know, is a row without a label, of the
+    origin ``skipped``: it is never asked about, selected, trained on or evaluated. A label that is
+    imported later takes its place. A sample that people disagree about is flagged and asked about
+    again, some times; as long as they do, it has no label. What was answered to earlier rounds
+    after they went on is collected too.
+
+    A round goes on by the rules of ``labeling.ready``. What is still open then is taken back, so
+    that nobody labels for nothing, and can be selected again; a request that somebody has begun
+    stays, and its answer counts when it comes.
 
     Args:
         config: Text or URI of a ``loop.yaml``.
@@ -67,56 +71,126 @@ def collect_labels(
         lake_version: Version that the pipeline is at, the key of its cache; the newest is read.
         round_id: The round; empty for the open one.
         run_id: The run that collects.
-        metrics: Receives ``n_labels``, ``n_skipped``, ``n_missing`` and ``n_unknown_rows``.
+        metrics: Receives the counts of requests and answers.
         page: Receives a Markdown page.
 
     Raises:
-        InputError: An answer is of a class that the configuration lacks.
+        InputError: A list of answers holds one of a class that the configuration lacks.
+        VisionloopError: The provider does not answer; nothing was stored, and nothing is lost.
     """
-    from visionloop.labeling.answers import latest_answers, skipped_samples
-    from visionloop.labeling.collecting import read_answers
+    from visionloop.labeling.collecting import settle
+    from visionloop.labeling.opening import open_provider, provider_name
+    from visionloop.labeling.writing import write
+    from visionloop.stages.labels_page import counts_of, labels_page
 
     loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
+    provider, now = open_provider(loop, opened), datetime.now(UTC)
     with opened.run(stage="collect_labels", round_id=round_id, run_id=run_id) as run:
-        requested = run.read("label_requests", where=f"round_id == '{run.round_id}'").to_pylist()
-        wanted = {row["sample_id"]: row["purpose"] for row in requested}
-        held = run.read("labels").to_pylist()
-        known = latest_answers(held, loop.task)
-        open_requests = [sample for sample in wanted if sample not in known]
-        answers = read_answers(loop, opened, run.round_id, open_requests, version=run.base)
-        _check_classes(loop.classes or _frozen_classes(run), answers.labels, answers.where)
-        rows = _rows(loop, answers)
-        run.append("labels", rows)
-        missing = {s for s in open_requests if s not in answers.labels} - set(answers.skipped)
-        skipped = skipped_samples([*held, *rows.to_pylist()], loop.task) & set(wanted)
-        n_labels = len(wanted) - len(missing) - len(skipped)
+        held = opened.rounds.get(run.round_id)
+        over = held is not None and held.state == "done"
+        settled = settle(loop, opened, provider, run.round_id, now, version=run.base, final=over)
+        labels = run.read("labels").to_pylist()
+        late = [
+            settle(loop, opened, provider, earlier, now, version=run.base, final=True)
+            for earlier in _earlier(run, loop, labels)
+        ]
+        goes_on = settled.ready.ready
+        if goes_on and not over:
+            _recall(provider, settled)
+        elif settled.ask_again and not over:
+            _ask_again(provider, settled, loop, opened, run.base)
+        new = write(run, loop, settled, labels, now)
+        for one in late:
+            new += write(run, loop, one, labels, now)
         # Nothing can be trained on, and nobody is asked again: the next round picks other samples.
-        ended = bool(skipped) and not missing and _n_trainable(run, [*held, *rows.to_pylist()]) < 2
-        run.set_round(
-            state="waiting" if missing else "done" if ended else "running",
-            outcome="kept" if ended else None,
-            counts={
-                "labels": n_labels,
-                "labels_skipped": len(skipped),
-                "labels_missing": len(missing),
-            },
-        )
+        unusable = len(settled.requests) + len(settled.recalled) > len(settled.samples("labelled"))
+        ended = goes_on and unusable and _n_trainable(run, [*labels, *new]) < 2
+        counts = counts_of(settled)
+        if not over:
+            run.set_round(
+                state="waiting" if not goes_on else "done" if ended else "running",
+                outcome="kept" if ended else None,
+                counts={
+                    "labels": counts["ok"],
+                    "labels_skipped": counts["skipped"],
+                    "labels_missing": counts["missing"],
+                    "labels_conflicts": counts["conflicts"],
+                    "labels_recalled": counts["recalled"],
+                },
+            )
+        name = provider_name(loop)
         version = run.commit(
-            counts={
-                "in": len(wanted),
-                "ok": n_labels,
-                "skipped": len(skipped),
-                "missing": len(missing),
-                "unknown_rows": len(answers.unknown),
+            counts=counts,
+            outputs={
+                "waiting_for": "" if goes_on else settled.where,
+                "ready": settled.ready.why,
+                "deadline": settled.ready.deadline,
+                "late": {one.round_id: len(one.annotations) for one in late},
+                "cursors": {
+                    one.round_id: {"provider": name, "cursor": one.cursor}
+                    for one in (settled, *late)
+                },
             },
-            outputs={"waiting_for": answers.where if missing else ""},
         )
-    counts = {"n_labels": n_labels, "n_skipped": len(skipped), "n_missing": len(missing)}
-    log_metrics(metrics, counts | {"n_unknown_rows": len(answers.unknown)})
-    write_page(page, _page(wanted, missing, skipped, answers, loop.labeling.provider, ended))
-    return CollectLabelsOutputs(
-        version, "" if missing or ended else version, n_labels, len(missing), len(skipped)
+    told = {"n_labels": counts["ok"], "n_skipped": counts["skipped"]}
+    told["n_missing"] = counts["missing"]
+    more = {f"n_{key}": counts[key] for key in counts if key not in ("in", "ok", *_TOLD)}
+    log_metrics(metrics, told | more)
+    write_page(page, labels_page(settled, late, loop, ended=ended))
+    trainable = version if goes_on and not ended else ""
+    return CollectLabelsOutputs(version, trainable, **told)
+
+
+_TOLD = ("skipped", "missing")
+
+
+def _earlier(run: Run, loop: LoopConfig, labels: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the earlier rounds that went on without an answer which may have come since."""
+    from visionloop.labeling.answers import MODEL, standing
+    from visionloop.labeling.opening import provider_name
+
+    columns = ["sample_id", "round_id", "recalled", "provider", "purpose"]
+    rows = run.read("label_requests", columns=columns).to_pylist()
+    rows = [row for row in rows if row["round_id"] < run.round_id and not row["recalled"]]
+    said = {
+        row["sample_id"] for row in standing(r for r in labels if r["origin"] != MODEL).values()
+    }
+    return sorted(
+        {
+            row["round_id"]
+            for row in rows
+            if row["provider"] == provider_name(loop) and row["sample_id"] not in said
+        }
     )
+
+
+def _recall(provider: LabelingProvider, settled: Settled) -> None:
+    """Take open requests back, so that nobody labels for a round that has gone on."""
+    from visionloop.labeling.deciding import OPEN
+
+    left = settled.samples(OPEN)
+    begun = {row["sample_id"] for row in settled.annotations if row["state"] == "draft"}
+    ids = {
+        row["sample_id"]: row["external_id"] or ""
+        for row in settled.requests
+        if row["sample_id"] in left - begun
+    }
+    if ids:
+        settled.take_back(provider.recall(settled.round_id, ids))
+
+
+def _ask_again(
+    provider: LabelingProvider, settled: Settled, loop: LoopConfig, lake: Lake, version: str
+) -> None:
+    """Ask one more person about each sample that people disagree about."""
+    from visionloop.labeling.requests import build_asks
+
+    for row in settled.requests:
+        if row["sample_id"] in settled.ask_again:
+            row["answers"] = (row["answers"] or 1) + 1
+    places = lake.media([row["sample_id"] for row in settled.requests], version=version or None)
+    asks = build_asks(loop, lake, settled.requests, places, version=version)
+    provider.request(settled.round_id, asks)
 
 
 def _n_trainable(run: Run, answers: list[dict[str, Any]]) -> int:
@@ -124,96 +198,3 @@ def _n_trainable(run: Run, answers: list[dict[str, Any]]) -> int:
 
     pool = run.read("samples", columns=["sample_id"], where="split == 'pool'")
     return len(latest_labels(answers).keys() & set(pool["sample_id"].to_pylist()))
-
-
-def _rows(loop: LoopConfig, answers: Answers) -> pa.Table:
-    import pyarrow as pa
-
-    from visionloop.labeling.answers import SKIPPED
-    from visionloop.lake.schemas import arrow_schema
-
-    provider, now = loop.labeling.provider, datetime.now(UTC)
-    found: list[tuple[str, str | None, str]]
-    found = [(sample, label, provider) for sample, label in answers.labels.items()]
-    found += [(sample, None, SKIPPED) for sample in answers.skipped]
-    rows = [
-        {
-            "sample_id": sample,
-            "task": loop.task,
-            "label": label,
-            "annotator": provider,
-            "origin": origin,
-            "created_at": now,
-        }
-        for sample, label, origin in sorted(found, key=lambda row: row[0])
-    ]
-    return pa.Table.from_pylist(rows, schema=arrow_schema("labels"))
-
-
-def _frozen_classes(run: Run) -> list[str]:
-    """Return the classes that the first model learned from its labels, none before there is one."""
-    models = run.read("experiments", columns=["round_id", "arm", "classes"]).to_pylist()
-    first = min(
-        (row for row in models if row["arm"] == "loop" and row["classes"]),
-        key=lambda row: row["round_id"],
-        default=None,
-    )
-    return list(first["classes"]) if first else []
-
-
-def _check_classes(classes: list[str], answers: dict[str, str], where: str) -> None:
-    strange = sorted({label for label in answers.values() if label not in classes})
-    if classes and strange:
-        from visionloop.validation import nearest
-
-        named = ", ".join(f"`{label}`" + nearest(label, classes) for label in strange[:5])
-        raise InputError(
-            f"labels of classes that are not among the loop's classes: {named}",
-            where=where,
-            remedy="Correct the labels, or name every class in `classes:`, a new one at its end; "
-            "nothing was stored",
-        )
-
-
-def _page(
-    wanted: dict[str, str],
-    missing: set[str],
-    skipped: set[str],
-    answers: Answers,
-    provider: str,
-    ended: bool,
-) -> str:
-    from visionloop.labeling.requests import named
-
-    rows = []
-    for purpose in ("training", "holdout"):
-        asked = {sample for sample, why in wanted.items() if why == purpose}
-        n_skipped, n_open = len(asked & skipped), len(asked & missing)
-        rows.append([purpose, len(asked), len(asked) - n_skipped - n_open, n_skipped, n_open])
-    state = (
-        f"**Waiting** for {len(missing)} labels in `{answers.where}`. Start the round again when "
-        "they are there; a sample that nobody can label is answered with `-` or `skip`."
-        if missing
-        else "Every request is answered."
-    )
-    parts = ["# Labels", state, f"Provider: {provider}."]
-    parts.append(markdown_table(["purpose", "requested", "labelled", "skipped", "missing"], rows))
-    if ended:
-        parts.append(
-            "Too few labels are left to train on: **the round ends here**, and the next one "
-            "selects other samples."
-        )
-    if skipped:
-        why = "the oracle does not know them" if provider == "oracle" else "nobody can label them"
-        shown = named([f"`{sample[:12]}`" for sample in sorted(skipped)])
-        parts.append(
-            f"**{len(skipped)} skipped**, since {why}: {shown}. They are not trained on, not "
-            "evaluated and not asked about again."
-        )
-    if answers.unknown:
-        shown = named([f"`{name}`" for name in answers.unknown])
-        parts.append(
-            f"Rows of `{answers.where}` that name no sample of the lake, and were not used: "
-            f"**{len(answers.unknown)}** ({shown})."
-        )
-    return "\n\n".join(parts) + "\n"

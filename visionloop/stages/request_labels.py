@@ -5,14 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from visionloop.errors import VisionloopError
 from visionloop.stages.opening import open_stage
 from visionloop.task import stage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from visionloop.inference.images import Loaded
+    from visionloop.labeling.requests import Wanted
     from visionloop.lake import Lake
+    from visionloop.lake.run import Run
 
 
 class RequestLabelsOutputs(NamedTuple):
@@ -31,11 +34,12 @@ class RequestLabelsOutputs(NamedTuple):
 def request_labels(
     *, config: str, lake: str = "", lake_version: str = "", round_id: str = "", run_id: str = ""
 ) -> RequestLabelsOutputs:
-    """Request labels for the round's picks and for holdout samples that have none.
+    """Request labels for the round's picks, for relabels, and for holdout samples that have none.
 
     So the first round asks for the whole holdout beside its picks. Each sample is asked about once,
-    however often the stage runs. People look at the files themselves: a sample whose file was
-    overwritten since its ingest is flagged and not asked about.
+    however often the stage runs: the provider is handed the requests before the lake is told of
+    them, and does not make those again that it has. People look at the files themselves: a sample
+    whose file was overwritten since its ingest is flagged and not asked about.
 
     Args:
         config: Text or URI of a ``loop.yaml``.
@@ -43,66 +47,95 @@ def request_labels(
         lake_version: Version to read at; empty for the newest.
         round_id: The round; empty for the open one.
         run_id: The run that asks.
+
+    Raises:
+        InputError: The provider is not there, or refuses what the configuration says.
+        VisionloopError: It does not answer, or did not take every request.
     """
     import pyarrow as pa
 
-    from visionloop.inference.images import flag_unreadable
+    from visionloop.labeling import requests
     from visionloop.labeling.answers import latest_answers
-    from visionloop.labeling.requests import write_requests
+    from visionloop.labeling.opening import answers_alone, open_provider, provider_name
     from visionloop.lake.schemas import arrow_schema
 
     loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
+    provider = open_provider(loop, opened)
     with opened.run(
         stage="request_labels", round_id=round_id, run_id=run_id, base_version=lake_version
     ) as run:
-        this_round = f"round_id == '{run.round_id}'"
-        picks = run.read("selections", columns=["sample_id", "rank"], where=this_round)
         # Labelled or skipped: in either case nobody is asked again.
         answered = latest_answers(run.read("labels").to_pylist(), loop.task)
-        asked = run.read("label_requests", columns=["sample_id", "purpose", "round_id"]).to_pylist()
-        before = {row["sample_id"] for row in asked if row["round_id"] != run.round_id}
+        asked = run.read("label_requests").to_pylist()
+        held = [row for row in asked if row["round_id"] == run.round_id]
+        before = {row["sample_id"] for row in asked if row["round_id"] != run.round_id and
+                  not row["recalled"]}  # fmt: skip
         holdout = run.read("samples", columns=["sample_id"], where="split == 'holdout'")
-        ranked = picks.sort_by("rank")["sample_id"].to_pylist()
-        wanted = [(sample, "training") for sample in ranked]
-        wanted += [
-            (sample, "holdout")
-            for sample in sorted(holdout["sample_id"].to_pylist())
-            if sample not in before and sample not in answered
-        ]
-        # Answers of this round's own requests stay part of it when the stage runs again.
-        mine = {
-            row["sample_id"]: row["purpose"] for row in asked if row["round_id"] == run.round_id
-        }
+        unknown = set(holdout["sample_id"].to_pylist()) - before - answered.keys()
+        wanted = requests.picks(run, loop) + requests.extra_asks(run, loop)
+        listed = {one.sample_id for one in wanted}
+        wanted += requests.holdout_asks(loop, unknown - listed)
         places: dict[str, str] = {}
-        if loop.labeling.provider == "csv":
-            places = opened.media([s for s, _ in wanted] + [*mine], version=run.base or None)
-            changed = _overwritten(opened, places)
-            flag_unreadable(opened, run, changed, places, stage="request_labels")
-            for one in changed:
-                places[one.sample_id] = ""
+        if loop.labeling.provider != "oracle":
+            places = _places(opened, run, wanted, held, check_held=loop.labeling.provider == "csv")
             # Nobody is asked of a picture about another one.
-            left = {one.sample_id for one in changed} - mine.keys()
-            wanted = [(sample, why) for sample, why in wanted if sample not in left]
-        listed = {sample for sample, _ in wanted}
-        wanted += [(sample, why) for sample, why in sorted(mine.items()) if sample not in listed]
-        if set(mine) != {sample for sample, _ in wanted}:
-            now = datetime.now(UTC)
-            rows = [
-                {
-                    "sample_id": sample,
-                    "purpose": purpose,
-                    "provider": loop.labeling.provider,
-                    "external_id": "",
-                    "requested_at": now,
-                }
-                for sample, purpose in wanted
-            ]
-            requests = pa.Table.from_pylist(rows, schema=arrow_schema("label_requests"))
-            run.replace("label_requests", requests, this_round)
-        if loop.labeling.provider == "csv" and wanted:
-            write_requests(opened, run.round_id, wanted, places)
-        version = run.commit(counts={"requested": len(wanted)})
-    return RequestLabelsOutputs(version, len(wanted))
+            mine = {row["sample_id"] for row in held}
+            wanted = [one for one in wanted if one.sample_id in mine or places.get(one.sample_id)]
+        rows = requests.request_rows(wanted, held, loop, run.round_id, datetime.now(UTC))
+        open_rows = [row for row in rows if not row["recalled"]]
+        # What was asked before and cannot be shown any more stays as it is at the tool.
+        shown = [row for row in open_rows if answers_alone(loop) or places.get(row["sample_id"])]
+        asks = requests.build_asks(loop, opened, shown, places, version=run.base)
+        external = provider.request(run.round_id, asks) if asks else {}
+        _check_taken([ask.sample_id for ask in asks], external, loop.labeling.provider)
+        for row in shown:
+            row["external_id"] = external[row["sample_id"]]
+            row["provider"] = provider_name(loop)
+        if rows != held:
+            table = pa.Table.from_pylist(rows, schema=arrow_schema("label_requests"))
+            run.replace("label_requests", table, f"round_id == '{run.round_id}'")
+        version = run.commit(counts={"requested": len(open_rows)})
+    return RequestLabelsOutputs(version, len(open_rows))
+
+
+def _check_taken(asked: Collection[str], external: Mapping[str, str], provider: str) -> None:
+    lost = [sample for sample in asked if sample not in external]
+    if lost:
+        raise VisionloopError(
+            f"the provider took {len(asked) - len(lost):,} of {len(asked):,} requests",
+            where=f"labeling.provider {provider}, for example sample {lost[0]}",
+            remedy="Its method `request` has to return what it calls each of them; nothing was "
+            "noted in the lake, run the round again",
+        )
+
+
+def _places(
+    lake: Lake,
+    run: Run,
+    wanted: Sequence[Wanted],
+    held: Sequence[Mapping[str, Any]],
+    *,
+    check_held: bool,
+) -> dict[str, str]:
+    """Return where samples lie; empty for one whose file holds other bytes now, which is flagged.
+
+    Args:
+        lake: The lake.
+        run: The run of the stage.
+        wanted: What is to be asked.
+        held: What was asked before in this round.
+        check_held: Read the files of those as well.
+    """
+    from visionloop.inference.images import flag_unreadable
+
+    mine = [row["sample_id"] for row in held]
+    ids = [*dict.fromkeys([one.sample_id for one in wanted] + mine)]
+    places = lake.media(ids, version=run.base or None)
+    known = set() if check_held else set(mine)
+    looked_at = {sample: uri for sample, uri in places.items() if sample not in known}
+    changed = _overwritten(lake, looked_at)
+    flag_unreadable(lake, run, changed, looked_at, stage="request_labels")
+    return places | {one.sample_id: "" for one in changed}
 
 
 def _overwritten(lake: Lake, media: Mapping[str, str]) -> list[Loaded[Any]]:

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 from visionloop.stages.sources import check_sources, label_files
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from visionloop.config import LoopConfig
+    from visionloop.labeling.looking import Answers
     from visionloop.lake import Lake
     from visionloop.lake.rounds import Round
     from visionloop.monitoring.deployed import Deployed
@@ -52,7 +55,7 @@ def look(loop: LoopConfig, lake: Lake, *, run_id: str = "", n_samples: int = 0) 
     drifted, falls = _deployed(loop, lake, round_id, version)
     chosen_at = _last_chosen(lake, ended)
     came = [row["ingested_at"] for row in pool]
-    requested, missing, answers_at = _answers(loop, lake, held, version)
+    answers = _answers(loop, lake, held, now, version)
     since = now - timedelta(days=loop.watch.max_labels_days)
     asked = lake.read("label_requests", columns=["requested_at"], version=version)["requested_at"]
     return Sight(
@@ -62,9 +65,10 @@ def look(loop: LoopConfig, lake: Lake, *, run_id: str = "", n_samples: int = 0) 
         held_by=lake.rounds.live_holder(held, run_id, lease_minutes=loop.rounds.lease_minutes)
         if held
         else "",
-        n_requested=requested,
-        n_missing=missing,
-        answers_at=answers_at,
+        n_requested=answers.requested,
+        n_missing=answers.missing,
+        answers_at=answers.where,
+        enough=answers.enough,
         n_new_files=n_new_files,
         n_new_samples=sum(chosen_at is None or (at is not None and at > chosen_at) for at in came),
         n_selectable=len(selectable),
@@ -90,9 +94,14 @@ def _unknown_files(loop: LoopConfig, lake: Lake, version: str) -> int:
 
 
 def _spoken_for(lake: Lake, version: str) -> set[str]:
-    tables = ("labels", "selections", "label_requests")
-    columns = [lake.read(name, columns=["sample_id"], version=version) for name in tables]
-    return {sample for column in columns for sample in column["sample_id"].to_pylist()}
+    from visionloop.labeling.answers import latest_answers
+    from visionloop.labeling.asked import asked_or_selected
+
+    def read(table: str, *columns: str) -> pa.Table:
+        return lake.read(table, columns=list(columns), version=version)
+
+    labels = lake.read("labels", version=version).to_pylist()
+    return asked_or_selected(read) | latest_answers(labels).keys()
 
 
 def _last_chosen(lake: Lake, ended: list[Round]) -> datetime | None:
@@ -111,22 +120,14 @@ def _last_chosen(lake: Lake, ended: list[Round]) -> datetime | None:
 
 
 def _answers(
-    loop: LoopConfig, lake: Lake, held: Round | None, version: str
-) -> tuple[int, int, str]:
-    """Return how many labels a waiting round asked for, how many are missing, and where."""
-    from visionloop.labeling.answers import latest_answers
-    from visionloop.labeling.collecting import read_answers
+    loop: LoopConfig, lake: Lake, held: Round | None, now: datetime, version: str
+) -> Answers:
+    """Return how far a waiting round's labels are, as cheaply as the tool can tell."""
+    from visionloop.labeling.looking import Answers, look_at_answers
 
     if held is None or held.state != "waiting":
-        return 0, 0, ""
-    mine = f"round_id == '{held.round_id}'"
-    requests = lake.read("label_requests", columns=["sample_id"], where=mine, version=version)
-    labelled = latest_answers(lake.read("labels", version=version).to_pylist(), loop.task)
-    wanted = set(requests["sample_id"].to_pylist())
-    unanswered = sorted(wanted - labelled.keys())
-    answers = read_answers(loop, lake, held.round_id, unanswered, version=version)
-    answered = len(answers.labels) + len(answers.skipped)
-    return len(wanted), len(unanswered) - answered, answers.where
+        return Answers()
+    return look_at_answers(loop, lake, held.round_id, now, version)
 
 
 def _deployed(

@@ -1,0 +1,141 @@
+"""How far the label requests of each round are, and who answered, as the lake knows it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from visionloop.labeling.answers import CONFLICT, MODEL, SKIPPED, is_collected, standing
+from visionloop.labeling.provider import DONE, DRAFT
+from visionloop.labeling.requests import RELABEL
+
+if TYPE_CHECKING:
+    from visionloop.lake import Lake
+
+Row = Mapping[str, Any]
+_STATES = (DONE, SKIPPED, DRAFT, "rejected")
+
+
+def overview(lake: Lake, task: str, *, version: str = "") -> list[dict[str, Any]]:
+    """Return what every round asked and got, the oldest first.
+
+    Requests are labelled, skipped, in conflict, open or recalled; answers are done, skipped, drafts
+    or rejected.
+
+    Args:
+        lake: The lake.
+        task: Task of the loop.
+        version: Lake version; empty for the newest.
+    """
+    at = version or None
+    requests = lake.read("label_requests", version=at).to_pylist()
+    annotations = lake.read("annotations", version=at).to_pylist()
+    labels = _people(lake, task, version)
+    states = {one.round_id: one.state for one in lake.rounds.all()}
+    told = []
+    for round_id in sorted({row["round_id"] for row in requests}):
+        mine = [row for row in requests if row["round_id"] == round_id]
+        came = [row for row in annotations if row["round_id"] == round_id]
+        outcomes = _outcomes(mine, labels, round_id)
+        counts = Counter(outcomes.values())
+        by_purpose: dict[str, Counter[str]] = defaultdict(Counter)
+        for row in mine:
+            by_purpose[row["purpose"]][outcomes[row["sample_id"]]] += 1
+        told.append(
+            {
+                "round_id": round_id,
+                "state": states.get(round_id, ""),
+                "provider": ", ".join(sorted({row["provider"] or "" for row in mine})),
+                "requested": len(mine),
+                "labelled": counts["labelled"],
+                "skipped": counts["skipped"],
+                "conflicts": counts["conflicts"],
+                "open": counts["open"],
+                "recalled": counts["recalled"],
+                "purposes": {
+                    name: {"requested": n.total(), **n} for name, n in sorted(by_purpose.items())
+                },
+                "answers": {name: n for name, n in _by_state(came).items() if n},
+                "rejected": dict(Counter(r["reason"] for r in came if r["state"] == "rejected")),
+                "annotators": annotators(came),
+            }
+        )
+    return told
+
+
+def annotators(annotations: Iterable[Row]) -> list[dict[str, Any]]:
+    """Return what each person answered: counts by state, and the median of seconds.
+
+    Args:
+        annotations: Rows of `annotations`.
+    """
+    by_person: dict[str, list[Row]] = defaultdict(list)
+    for row in annotations:
+        by_person[row["annotator"] or ""].append(row)
+    found = []
+    for name, rows in sorted(by_person.items()):
+        seconds = [row["seconds"] for row in rows if row["seconds"] is not None]
+        found.append(
+            {
+                "annotator": name,
+                **_by_state(rows),
+                "median_seconds": median(seconds) if seconds else None,
+            }
+        )
+    return found
+
+
+def open_requests(lake: Lake, round_id: str, task: str, version: str = "") -> list[dict[str, Any]]:
+    """Return the rows of a round's requests that nobody has answered or begun to answer.
+
+    Args:
+        lake: The lake.
+        round_id: The round.
+        task: Task of the loop.
+        version: Lake version; empty for the newest.
+    """
+    mine, at = f"round_id == '{round_id}'", version or None
+    requests = lake.read("label_requests", where=mine, version=at).to_pylist()
+    annotations = lake.read("annotations", where=mine, version=at).to_pylist()
+    begun = {row["sample_id"] for row in annotations}
+    outcomes = _outcomes(requests, _people(lake, task, version), round_id)
+    return [
+        row
+        for row in requests
+        if outcomes[row["sample_id"]] == "open" and row["sample_id"] not in begun
+    ]
+
+
+def _people(lake: Lake, task: str, version: str) -> list[Row]:
+    """Return the rows of `labels` that are not a model's; objects are answers like classes."""
+    rows = lake.read("labels", version=version or None).to_pylist()
+    return [row for row in rows if row["origin"] != MODEL and row["annotator"] != MODEL]
+
+
+def _outcomes(requests: Sequence[Row], labels: Sequence[Row], round_id: str) -> dict[str, str]:
+    every = standing(labels)
+    own = standing(row for row in labels if is_collected(row) and row["round_id"] == round_id)
+    found = {}
+    for request in requests:
+        sample = request["sample_id"]
+        row = own.get(sample)
+        if row is None:
+            row = every.get(sample)
+            again = request["purpose"] == RELABEL
+            if row is not None and again and row["created_at"] <= request["requested_at"]:
+                row = None  # the answer that is in doubt
+        if request["recalled"]:
+            found[sample] = "recalled"
+        elif row is None:
+            found[sample] = "open"
+        else:
+            named = {SKIPPED: "skipped", CONFLICT: "conflicts"}
+            found[sample] = named.get(row["origin"], "labelled")
+    return found
+
+
+def _by_state(rows: Iterable[Row]) -> dict[str, int]:
+    counts = Counter(row["state"] for row in rows)
+    return {name: counts[name] for name in _STATES}
