@@ -7,6 +7,7 @@ import argparse
 from visionloop.cli.configuration import absolute, add_lake_options, lake_config, open_existing
 from visionloop.cli.import_ import add_problem_option, formats, problems_of, tell
 from visionloop.cli.parser import show
+from visionloop.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,8 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--what",
         default="all",
         metavar="SET",
-        help="all (default), split:NAME, round:ID, selection:NAME, training_set:ID, flag:KIND, "
-        "label:CLASS, tag:NAME or file:IDS",
+        help="all (default), split:NAME, round:ID, requests:ID, selection:NAME, training_set:ID, "
+        "flag:KIND, label:CLASS, tag:NAME or file:IDS",
+    )
+    parser.add_argument(
+        "--round",
+        default="",
+        metavar="ID",
+        help="what this round asks people about, for another tool to label: as --what "
+        "requests:ID --unannotated",
     )
     parser.add_argument(
         "--version", default="", metavar="ID", help="lake version (default: newest)"
@@ -56,8 +64,10 @@ def run(args: argparse.Namespace) -> int:
 
     module_of(args.format)
     config = lake_config(args)
+    if args.round and args.what != "all":
+        raise InputError("--round and --what both name the samples", remedy="Give one of them")
     lake = open_existing(config.lake, config.catalog, config.name)
-    what = args.what
+    what = f"requests:{args.round}" if args.round else args.what
     if what.startswith("file:"):
         what = "file:" + absolute(what.removeprefix("file:"))
     with problems_of(args.problems) as problems:
@@ -68,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
             Wanted(what, args.version, args.model, args.splits, config.task),
             media=args.media,
             force=args.force,
-            unannotated=args.unannotated,
+            unannotated=args.unannotated or bool(args.round),
             problems=problems,
             options=WriteOptions(classes=tuple(config.classes), table=args.table),
         )

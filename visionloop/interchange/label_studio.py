@@ -72,6 +72,12 @@ def read(uri: str, problems: Problems, options: ReadOptions) -> Reading:
             where=uri,
             remedy="Export the project as JSON (not JSON-MIN)",
         )
+    if tasks and all("data" not in task and "annotation_id" in task for task in tasks):
+        raise InputError(
+            "this is Label Studio's JSON-MIN, which says too little of boxes and of who answered",
+            where=uri,
+            remedy="Export the project as JSON (not JSON-MIN)",
+        )
     images = (Folder(options.media) if options.media else folder).images(whole=not named)
     reading = Reading("label_studio", folder.root, problems, iter(()), [])
     reading.records = _records(found[0], tasks, images, reading, options.predictions)
@@ -146,9 +152,15 @@ def _answer(
         return {}
     # Python's sort keeps the order of equals: of two without a time the last one counts.
     valid.sort(key=lambda a: (bool(a.get("ground_truth")), str(a.get("updated_at") or "")))
-    for _ in valid[:-1]:
-        problems.add("several_annotations", path, f"{field}.{kind}", f"{len(valid)} of one task")
+    for other in valid[:-1]:
+        told = f"{len(valid)} of one task: that of {_author(other) or 'nobody'} does not count"
+        problems.add("several_annotations", path, f"{field}.{kind}", told)
     return valid[-1]
+
+
+def _author(said: Mapping[str, Any]) -> str:
+    by = said.get("completed_by", said.get("model_version", ""))
+    return as_text(by.get("email", by.get("id", "")) if isinstance(by, dict) else by)
 
 
 def _record(
@@ -195,9 +207,8 @@ def _record(
         looked = True  # somebody submitted the task with nothing in it
     names = [*labels, *(box.label for box in boxes)]
     reading.classes += [n for n in dict.fromkeys(names) if n not in reading.classes]
-    by = said.get("completed_by", said.get("model_version", ""))
-    by = as_text(by.get("email", by.get("id", "")) if isinstance(by, dict) else by)
     sample_id = as_text(data.pop("sample_id", ""))
+    seconds = finite(said.get("lead_time"))
     return Annotated(
         name,
         uri,
@@ -210,7 +221,8 @@ def _record(
         tuple(boxes) if looked else None,
         as_metadata(data),
         "",
-        by,
+        _author(said),
+        seconds if seconds is not None and seconds >= 0 else None,
     )
 
 

@@ -54,6 +54,7 @@ class Annotated:
         metadata: What else is known: text, numbers, booleans.
         split: The part of the set that it belongs to, such as ``train``.
         origin: Who annotated it.
+        seconds: For how long they looked at it; None where nobody says.
     """
 
     file: str
@@ -68,6 +69,7 @@ class Annotated:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     split: str = ""
     origin: str = ""
+    seconds: float | None = None
 
     @property
     def annotated(self) -> bool:

@@ -17,7 +17,7 @@ import orjson
 import pyarrow as pa
 
 from visionloop.errors import InputError
-from visionloop.interchange.boxes import BoxReader, certainty, plain_number
+from visionloop.interchange.boxes import BoxReader, certainty, finite, plain_number
 from visionloop.interchange.formats import ReadOptions, WriteOptions, leftovers
 from visionloop.interchange.places import (
     Folder,
@@ -44,8 +44,9 @@ _NAMES = {
     "height": ("height", "image_height"),
     "split": ("split", "subset", "set"),
     "origin": ("origin", "annotator"),
+    "seconds": ("seconds", "lead_time"),
     "kind": ("kind",),
-    "label": ("label", "class", "class_name", "label_name", "category"),
+    "label": ("label", "class", "class_name", "label_name", "category", "choice"),
     "score": ("score", "confidence"),
     "x_min": ("x_min", "xmin", "left", "x1"),
     "y_min": ("y_min", "ymin", "top", "y1"),
@@ -57,6 +58,8 @@ _NAMES = {
 _TEXT = ("file", "uri", "sample_id", "split", "origin", "kind", "label", "attributes", "metadata")
 _WHOLE = ("width", "height")
 _SIDES = ("x_min", "y_min", "x_max", "y_max")
+# What Label Studio writes into a cell of its CSV that holds more than one choice.
+_RESULTS = ("[{", '{"choices"')
 _ROWS = 10_000
 
 
@@ -181,6 +184,10 @@ def _record(
     score: float | None = None
     for number, values, _ in rows:
         label, kind = str(values.get("label", "")), values.get("kind", "")
+        if label.startswith(_RESULTS):
+            told = "results of Label Studio in one cell: export the project as JSON"
+            problems.add("other_result", table, f"line {number}, label", told)
+            continue
         if label and label not in reading.classes:
             reading.classes.append(label)
         if kind == "no_boxes":
@@ -205,6 +212,7 @@ def _record(
             labels.append(label)
     if not labels and not looked:
         problems.add("no_annotation", table, f"line {rows[0][0]}", name)
+    seconds = finite(said.get("seconds"))
     plain = {key: v.isoformat() if hasattr(v, "isoformat") else v for key, v in metadata.items()}
     return Annotated(
         name,
@@ -219,6 +227,7 @@ def _record(
         plain,
         str(said.get("split", "")),
         str(said.get("origin", "")),
+        seconds if seconds is not None and seconds >= 0 else None,
     )
 
 
@@ -315,6 +324,7 @@ class Writer:
             "height": record.height or None,
             "split": record.split or None,
             "origin": record.origin or None,
+            "seconds": record.seconds,
             **{key: value for key, value in record.metadata.items() if key in names},
             "metadata": orjson.dumps(left).decode() if left else None,
         }

@@ -28,7 +28,8 @@ class Wanted:
     """Which samples are exported, and what is told of them.
 
     Attributes:
-        what: ``all``, ``split:NAME``, or a set as in `visionloop.selection.queries`, for example
+        what: ``all``, ``split:NAME``, ``requests:ROUND`` (what a round asked about and nobody has
+            answered), or a set as in `visionloop.selection.queries`, for example
             ``round:0002``, ``label:cat`` or ``training_set:ID``.
         version: Lake version to read at; empty for the newest.
         model: Tell what this model predicted instead of the labels; empty: the labels.
@@ -133,6 +134,10 @@ def _samples(lake: Lake, wanted: Wanted) -> tuple[pa.Table, int]:
         names = {ours for ours in (name, *(o for o, t in SPLITS.items() if t == name))}
         found = samples.filter(pc.is_in(samples["split"], pa.array(sorted(names))))
         asked = found.num_rows
+    elif kind == "requests" and name:
+        ids = _open_requests(lake, wanted, name)
+        found = samples.filter(pc.is_in(samples["sample_id"], pa.array(sorted(ids), pa.string())))
+        asked = len(ids)
     elif kind in KINDS and name:
 
         def read(table: str, *names: str, where: Any = None) -> pa.Table:
@@ -150,7 +155,8 @@ def _samples(lake: Lake, wanted: Wanted) -> tuple[pa.Table, int]:
         raise InputError(
             f"{wanted.what!r} names no set of samples",
             where="--what",
-            remedy="Use all, split:NAME, " + ", ".join(f"{kind}:…" for kind in KINDS),
+            remedy="Use all, split:NAME, requests:ROUND, "
+            + ", ".join(f"{kind}:…" for kind in KINDS),
         )
     if not found.num_rows:
         raise InputError(
@@ -160,6 +166,23 @@ def _samples(lake: Lake, wanted: Wanted) -> tuple[pa.Table, int]:
             remedy="Look the name up, or choose another version of the lake",
         )
     return found, asked
+
+
+def _open_requests(lake: Lake, wanted: Wanted, round_id: str) -> set[str]:
+    """Return the samples that a round asked about, and that nobody has answered or taken back.
+
+    Those that it asked about again are left out: an import overwrites no person's label.
+    """
+    from visionloop.labeling.answers import MODEL, latest_answers
+
+    rows = lake.read("label_requests", version=wanted.version)
+    asked = _equal(rows, "round_id", round_id).to_pylist()
+    labels = lake.read("labels", version=wanted.version).to_pylist()
+    known = latest_answers(labels, wanted.task)
+    answered = {sample for sample, row in known.items() if row["origin"] != MODEL}
+    return {
+        row["sample_id"] for row in asked if not row["recalled"] and row["purpose"] != "relabel"
+    } - answered
 
 
 class _Sorted:
@@ -304,6 +327,7 @@ class _Export:
             labels=(answer["label"],) if answer.get("label") else (),
             boxes=_boxes(objects.get("boxes")),
             origin=answer.get("annotator") or objects.get("annotator") or "",
+            seconds=answer.get("seconds"),
         )
 
     def _looked(self, said: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from visionloop.labeling.answers import DETECTION, latest_answers, latest_boxes
+from visionloop.labeling.answers import DETECTION, MODEL, latest_answers, latest_boxes
 from visionloop.media.metadata import Problem, metadata_table, parse_sidecar
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class LabelRows:
         label = record.labels[0]
         self._brought[sample_id] = label
         held = self._answers.get(sample_id)
+        if held is not None and held["origin"] == MODEL:
+            held = None  # a person's label wins, also one that says the same
         before = held["label"] if held else None
         # A label that comes for a sample which somebody had skipped is welcome.
         if before == label:
@@ -139,6 +141,7 @@ class LabelRows:
                 "annotator": record.origin or self._annotator,
                 "origin": IMPORT,
                 "created_at": self._now,
+                "seconds": record.seconds,
                 **said,
             }
         )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from visionloop.lake import Lake, Run
 
 _BATCH = 10_000
+_PART_OF_ID = re.compile(r"-([0-9a-f]{12})(?:\.[A-Za-z0-9]+)?\Z")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -311,8 +312,18 @@ def _of_import(flags: pa.Table) -> pa.Table:
     return flags.set_column(place, "stage", pa.array(["import"] * flags.num_rows, pa.string()))
 
 
+def _digest(uri: str) -> str:
+    from visionloop.lake.anywhere import Anywhere
+    from visionloop.lake.storage import StorageError
+
+    try:
+        return hashlib.sha256(Anywhere().read(uri)).hexdigest()
+    except StorageError:
+        return ""
+
+
 class _Places:
-    """Finds the sample of each record: by the place of its file, else by its id, else by its name.
+    """Finds the sample of each record: by the place of its file, else by its id, bytes or name.
 
     Args:
         run: Reads the lake.
@@ -363,11 +374,18 @@ class _Places:
         if record.sample_id:
             return record.sample_id.lower()
         if record.uri:
-            return ""  # its own place is known, and the lake does not have it
+            # Its own place is known, and the lake does not have it; perhaps it has these bytes.
+            return _digest(record.uri)
+        import pyarrow.compute as pc
+
         from visionloop.labeling.tables import FileNames
 
         if self._names is None:
             pairs = zip(self._uris.to_pylist(), self._ids.to_pylist(), strict=True)
             self._names = FileNames(dict(pairs))
         meant = self._names.find(record.file)
+        if len(meant) != 1 and (named := _PART_OF_ID.search(record.file)):
+            # Of several samples with one name an export puts a part of the id behind it.
+            begins = pc.starts_with(self._samples, named[1])
+            meant = set(self._samples.filter(begins).to_pylist())
         return str(meant.pop()) if len(meant) == 1 else ""
