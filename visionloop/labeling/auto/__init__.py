@@ -1,0 +1,1 @@
+"""Labels that the model gives itself, where the holdout proves that it may."""
