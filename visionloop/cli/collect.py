@@ -30,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URI",
         help="folder of the events (default: the configuration's, else the lake's own)",
     )
+    parser.add_argument(
+        "--label-events",
+        default="",
+        metavar="URI",
+        help="folder of the hints that Label Studio's webhook leaves (default: label_events beside "
+        "the events); it calls /label-studio/LOOP with the secret of VISIONLOOP_WEBHOOK_SECRET",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s; a pod: 0.0.0.0")
     parser.add_argument(
         "--port", type=int, default=8090, help="0 takes a free one (default: %(default)s)"
@@ -87,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    from visionloop.labeling.hints import FOLDER
     from visionloop.lake.storage import join
     from visionloop.serving.collector import run_collector
     from visionloop.serving.collector_config import CollectorConfig
@@ -101,22 +109,31 @@ def run(args: argparse.Namespace) -> int:
 
         events = absolute(args.events)
         chosen = validate(CollectorConfig, named, where="visionloop collect")
+        label_events = join(beside(events), FOLDER)
     else:
         overrides = {f"serving.collector.{name}": value for name, value in named.items()}
         config = lake_config(args, overrides, looks_only=True)  # events need no catalog
         chosen = config.serving.collector
         events = absolute(args.events) if args.events else config.serving.events
         events = events or join(config.lake, "events")
+        label_events = join(config.lake, FOLDER)
     run_collector(
         events,
         host=args.host,
         port=args.port,
         port_file=args.port_file,
         spool=args.spool,
+        label_events=absolute(args.label_events) if args.label_events else label_events,
         durable=args.durable,
         **_settings(chosen),
     )
     return 0
+
+
+def beside(uri: str) -> str:
+    """Return the folder that a folder lies in; a bucket lies in none but itself."""
+    top, _, _ = uri.rstrip("/").rpartition("/")
+    return uri if top in ("gs:/", "file://", "") else top
 
 
 def _settings(chosen: CollectorConfig) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,13 @@ from visionloop.errors import InputError, VisionloopError
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
     from visionloop.lake import Lake
+
+# Actions that stand in modules of their own.
+_MODULES = {
+    "media": "visionloop.cli.labels_media",
+    "follow": "visionloop.cli.labels_follow",
+    "webhook": "visionloop.cli.labels_webhook",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             added.add_argument(
                 "--dry-run", action="store_true", help="only tell which requests are open"
             )
+    for name, module in _MODULES.items():
+        behind = importlib.import_module(module)
+        words = (behind.__doc__ or "").partition("\n")[0].rstrip(".")
+        behind.add_arguments(actions.add_parser(name, help=words, description=behind.__doc__))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,6 +66,9 @@ def run(args: argparse.Namespace) -> int:
         "collect": _collect,
         "recall": _recall,
     }
+    if args.action in _MODULES:
+        status: int = importlib.import_module(_MODULES[args.action]).run(args)
+        return status
     return actions[args.action](args)
 
 
@@ -101,9 +116,14 @@ def _status_text(result: dict[str, Any]) -> str:
             told = [f"{n:,} {reason.replace('_', ' ')}" for reason, n in one["rejected"].items()]
             lines.append(f"  not used: {', '.join(told)}")
         for person in one["annotators"]:
-            told = [f"{person[name]:,} {name}" for name in _ANSWERS if person[name]]
+            told = [f"{person[key]:,} {name}" for key, name in _ANSWERS.items() if person[key]]
             seconds = person["median_seconds"]
             told += [] if seconds is None else [f"median {seconds:.1f} s"]
+            told += [
+                f"{share['value']:.0%} like {whom} ({share['low']:.0%} to {share['high']:.0%})"
+                for key, whom in _LIKE.items()
+                if (share := person[key])["enough"]
+            ]
             lines.append(f"  by {person['annotator'] or 'nobody named'}: {', '.join(told)}")
     if live := result.get("live"):
         lines.append(
@@ -115,7 +135,8 @@ def _status_text(result: dict[str, Any]) -> str:
 
 _PARTS = ("requested", "labelled", "skipped", "conflicts", "open", "recalled")
 _ALWAYS = frozenset({"requested", "labelled", "open"})
-_ANSWERS = ("done", "skipped", "draft", "rejected")
+_ANSWERS = {"n": "done", "skipped": "skipped", "drafts": "drafts", "rejected": "rejected"}
+_LIKE = {"with_others": "others", "with_gold": "the holdout"}
 
 
 def _request(args: argparse.Namespace) -> int:

@@ -27,7 +27,9 @@ that is asked for (`visionloop.serving.pixels`). After a crash of either, pixels
 until the reducer is done with them: it goes on where the collector was killed, the collector starts
 it again where it died, and the next collector on the same folder finds what both left behind.
 
-Paths: POST anywhere; GET ``/healthz`` (alive), ``/readyz`` (takes events), ``/metrics``.
+Paths: POST anywhere, but below ``/label-studio/``, where a labelling tool's webhook calls
+(`visionloop.serving.label_webhook`); GET ``/healthz`` (alive), ``/readyz`` (takes events),
+``/metrics``.
 """
 
 from __future__ import annotations
@@ -37,16 +39,18 @@ import hashlib
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from visionloop import environment
 from visionloop.errors import InputError
 from visionloop.lake.storage import local_path, scheme_of
 from visionloop.serving import raw_spool
 from visionloop.serving.access import Access, Certificates
 from visionloop.serving.collector_metrics import Parts
 from visionloop.serving.event_sink import EventSink
+from visionloop.serving.label_webhook import LabelWebhook
 from visionloop.serving.pixels import redaction_of
 from visionloop.serving.reducing import Plan, Reducer
 from visionloop.serving.refusals import Refusals
@@ -127,6 +131,7 @@ def run_collector(
     port: int = 8090,
     port_file: str = "",
     spool: str = "",
+    label_events: str = "",
     **settings: Any,
 ) -> None:
     """Collect events until SIGTERM or SIGINT.
@@ -141,6 +146,8 @@ def run_collector(
             temporary folder, which a pod should replace by a volume that outlives it. With
             ``hashes`` also the folder of what is not reduced yet, by default ``.raw`` beside the
             segments.
+        label_events: Folder of the hints that a labelling tool's webhook leaves; empty: there is no
+            such route. What callers have to show is `visionloop.environment.webhook_secret`.
         settings: Fields of `Settings`.
 
     Raises:
@@ -159,11 +166,14 @@ def run_collector(
     access = Access(chosen.token_file, by_certificate=bool(chosen.client_authority))
     if chosen.redact:
         redaction_of(chosen.redact)  # said here, and not by a process that dies of it
+    webhook = LabelWebhook(label_events, environment.webhook_secret()) if label_events else None
     listener = bind(host, port)
     # The writer's thread comes back from a sync: it shall not wait 5 ms for the interpreter.
     sys.setswitchinterval(_SWITCH_SECONDS)
     with contextlib.ExitStack() as stack:
-        parts = _start(events, spool, chosen, stack)
+        if webhook:
+            stack.callback(webhook.close)
+        parts = replace(_start(events, spool, chosen, stack), webhook=webhook)
         app = EventSink(
             parts,
             access,

@@ -11,6 +11,8 @@
 ``visionloop_collector_free_bytes``           bytes free on the disk
 ``visionloop_collector_waiting_uploads``      segments that wait for the bucket
 ``visionloop_collector_pixels_total``         requests or images by what became of their pixels
+``visionloop_collector_webhooks_total``       calls of a labelling tool, by `outcome`
+``visionloop_collector_label_hints_total``    hints left for who follows a loop, by `outcome`
 ============================================= ==================================================
 """
 
@@ -24,6 +26,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector as Source
 
+from visionloop.serving.label_webhook import LabelWebhook
 from visionloop.serving.pixels import FATES
 from visionloop.serving.refusals import Refusals
 from visionloop.serving.room import Room
@@ -42,6 +45,7 @@ class Parts:
         refusals: Count what was refused.
         pixels: Count what became of pixels; None where none are looked at.
         waiting_uploads: Returns the segments that wait; None where this process uploads nothing.
+        webhook: Takes a labelling tool's calls; None where it takes none.
     """
 
     writers: tuple[SegmentWriter, ...]
@@ -49,6 +53,7 @@ class Parts:
     refusals: Refusals
     pixels: Mapping[str, int] | None = None
     waiting_uploads: Callable[[], int] | None = None
+    webhook: LabelWebhook | None = None
 
     @property
     def queued(self) -> int:
@@ -106,6 +111,9 @@ class Metrics(Source):
         if parts.pixels is not None:
             fates = {fate: Counter(parts.pixels)[fate] for fate in FATES}
             yield _by("pixels", "What became of pixels", "fate", fates)
+        if parts.webhook:
+            yield _by("webhooks", "Calls of a labelling tool", "outcome", parts.webhook.calls)
+            yield _by("label_hints", "Hints of new labels", "outcome", parts.webhook.written)
 
 
 def _sum(written: list[Written], name: str) -> int:

@@ -15,6 +15,7 @@ from visionloop.serving.access import Access
 from visionloop.serving.asgi import Receive, Scope, Send
 from visionloop.serving.collector_metrics import Metrics, Parts
 from visionloop.serving.http_limits import CERTIFIED
+from visionloop.serving.label_webhook import PATH as WEBHOOK_PATH
 from visionloop.serving.refusals import now
 
 # A larger event goes to segments of its own: others would wait until the disk has it.
@@ -53,10 +54,12 @@ class EventSink:
             return
         if scope["method"] in ("GET", "HEAD"):
             await self._status(scope["path"], send)
-        elif scope["method"] in ("POST", "PUT"):
-            await self._take(scope, receive, send)
-        else:
+        elif scope["method"] not in ("POST", "PUT"):
             await _answer(send, 405, b"POST events here\n")
+        elif self._parts.webhook and scope["path"].startswith(WEBHOOK_PATH):
+            await self._parts.webhook.take(scope, receive, send)
+        else:
+            await self._take(scope, receive, send)
 
     async def _take(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _headers(scope["headers"])

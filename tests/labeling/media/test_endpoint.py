@@ -328,7 +328,7 @@ def test_a_file_that_is_another_now_is_not_shown_and_an_erased_one_is_unknown(
         paths["b.png"].unlink()
         assert running.ask(link(samples["b.png"])).body == b"gone\n"
         erased = main(
-            ["erase", "--lake", loop.settings["lake"], "--sample", samples["c.png"], "--yes"]
+            ["erase", "--lake", loop.settings["lake"], "--yes", samples["c.png"]]
         )
         assert erased == 0
         time.sleep(LOOK_SECONDS + 0.1)

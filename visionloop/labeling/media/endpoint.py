@@ -21,6 +21,7 @@ Also GET ``/healthz`` (alive), ``/readyz`` (the lake answers), ``/metrics``.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -146,7 +147,8 @@ class MediaEndpoint:
             sample = self._permitted(scope)
             shown, tag = await self._load(sample, headers)
             part = None if shown is None else _part(headers, tag, shown)
-        except Refused as refused:
+        except Exception as error:
+            refused = _refusal(error)
             self._counts.add(refused.reason)
             more = ((b"retry-after", b"1"),) if refused.status == 503 else ()
             body = refused.reason.encode() + b"\n"
@@ -318,6 +320,13 @@ def _part(headers: dict[bytes, str], tag: str, shown: Shown) -> tuple[int, int] 
         return range_of(headers.get(b"range", ""), len(shown.data))
     except Unsatisfiable:
         raise Refused(416, "range") from None
+
+
+def _refusal(error: Exception) -> Refused:
+    if isinstance(error, Refused):
+        return error
+    logging.getLogger(__name__).error("an image could not be shown", exc_info=error)
+    return Refused(500, "internal")
 
 
 def _listed(headers: dict[bytes, str], name: bytes) -> list[str]:

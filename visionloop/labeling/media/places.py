@@ -49,7 +49,7 @@ class Places:
             self._look()
             if sample_id not in self._known:
                 if len(self._known) > self._asked + _LOOKED_UP:
-                    self._learn()
+                    self._learn(self._versions)
                 self._known[sample_id] = self._look_up(sample_id)
             return self._known[sample_id]
 
@@ -74,22 +74,23 @@ class Places:
                 self._lakes[name] = Lake.open(self._lake, catalog=self._catalog, loop=name)
         versions = {name: self._lakes[name].version() for name in names if name in self._lakes}
         if versions != self._versions:
+            self._known, self._versions = {}, {}
+            self._learn(versions)
             self._versions = versions
-            self._learn()
         self._looked = time.monotonic()
 
-    def _learn(self) -> None:
+    def _learn(self, versions: dict[str, str]) -> None:
         """Forget what is known, and read where the samples lie that people are asked about."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         self._known = {}
-        for name, version in self._versions.items():
+        for name, version in versions.items():
             if not version:
                 continue
             lake = self._lakes[name]
             asked = lake.read("label_requests", columns=["sample_id"], version=version)
-            wanted = pc.unique(asked["sample_id"]).combine_chunks()
+            wanted = pc.unique(asked["sample_id"])
             if not len(wanted):
                 continue
             columns = ["sample_id", "uri"]
