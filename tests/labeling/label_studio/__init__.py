@@ -1,0 +1,1 @@
+"""Label Studio: the provider against a real server."""
