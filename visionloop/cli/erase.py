@@ -6,7 +6,8 @@ import argparse
 import hashlib
 import re
 import sys
-from dataclasses import asdict
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from visionloop.errors import InputError, VisionloopError
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
+    from visionloop.lake import Lake
     from visionloop.lake.erasing.proof import Proof
     from visionloop.lake.erasing.work import Erasure
 
@@ -80,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     places = [lakes[0].path("events"), *(normalise(absolute(uri)) for uri in args.events)]
     if config.serving.events and normalise(config.serving.events) not in places:
         places.append(normalise(config.serving.events))
+    wanted = ids | set((begun.get("traces") or {}).get("ids", ()))
+    tasks = _Tasks() if args.dry_run else _delete_tasks(config, named, wanted)
     done = erase(
         lakes,
         ids,
@@ -91,9 +95,47 @@ def run(args: argparse.Namespace) -> int:
         advance=lambda step: None if args.json else say(f"erase: {step}"),
     )
     result = asdict(done) | {"clean": done.proof.clean if done.proof else None}
-    result["near_copies"] = copies
-    show(result, as_json=args.json, text="\n".join(_told(done, config, copies)))
+    done.tasks = [one for one in done.tasks if one not in tasks.deleted]
+    result |= {"near_copies": copies, "tasks": done.tasks, "tasks_deleted": len(tasks.deleted)}
+    text = [*_told(done, config, copies), *tasks.told]
+    show(result, as_json=args.json, text="\n".join(text))
     return 0 if done.proof is None or done.proof.clean else 1
+
+
+@dataclass
+class _Tasks:
+    """What became of the tasks at the labelling tool.
+
+    Attributes:
+        deleted: Requests whose tasks are gone, as ``provider: id``.
+        told: Lines about it.
+    """
+
+    deleted: set[str] = field(default_factory=set)
+    told: list[str] = field(default_factory=list)
+
+
+def _delete_tasks(config: LoopConfig, lake: Lake, ids: Collection[str]) -> _Tasks:
+    """Delete the samples' tasks at Label Studio, where the configuration names one.
+
+    Before the lake forgets which they were. A server that does not answer holds nothing up: the
+    tasks are then named, as those of other tools are.
+    """
+    if config.labeling.provider != "label_studio":
+        return _Tasks()
+    from visionloop.labeling.label_studio.deleting import delete_tasks
+
+    rows = lake.read("label_requests", columns=["sample_id", "provider", "external_id"])
+    mine = {
+        f"{row['provider']}: {row['external_id']}"
+        for row in rows.to_pylist()
+        if row["sample_id"] in ids and row["provider"] == "label_studio"
+    }
+    try:
+        gone = delete_tasks(config, lake, sorted(ids))
+    except (VisionloopError, ModuleNotFoundError) as error:
+        return _Tasks(told=[f"  tasks at Label Studio were not deleted: {error}"])
+    return _Tasks(mine, [f"Tasks of {len(gone):,} samples were deleted at Label Studio."])
 
 
 def _ids(args: argparse.Namespace) -> set[str]:

@@ -133,10 +133,11 @@ def settle(
     every = lake.read("labels", version=at).to_pylist()
     held = [row for row in rows if not row["recalled"]]
     known = _known_otherwise(held, every, round_id, loop.task)
-    # Whoever has answered is listened to, also where the label came in another way since.
     asked = {row["sample_id"] for row in stored}
-    listened = [r for r in held if r["sample_id"] not in known or r["sample_id"] in asked]
-    ids = {row["sample_id"]: row["external_id"] or "" for row in listened}
+    if answers_alone(loop):
+        # A list may be much longer: only what is wanted of it is an answer.
+        held = [row for row in held if row["sample_id"] not in known or row["sample_id"] in asked]
+    ids = {row["sample_id"]: row["external_id"] or "" for row in held}
     found = provider.collect(round_id, ids, cursor_of(lake, round_id, name)) if ids else None
     classes = list(loop.classes) or frozen_classes(lake, version)
     merged = _Merged(loop, lake, round_id, stored, now)
@@ -149,7 +150,12 @@ def settle(
     for row in back:
         row["recalled"] = True
     requests = [row for row in rows if row["sample_id"] not in back_ids]
-    listened = [row for row in listened if row["sample_id"] not in back_ids]
+    # Whoever has answered is listened to, also where the label came in another way since.
+    listened = [
+        row
+        for row in requests
+        if row["sample_id"] not in known or row["sample_id"] in answered | asked
+    ]
     others = [row for row in stored_all if row["round_id"] != round_id]
 
     def decide(last: bool) -> dict[str, Decision]:
@@ -175,16 +181,23 @@ def settle(
         and not answers_alone(loop)
         and (row["answers"] or 1) < most_answers(loop)
     }
-    outcomes = {row["sample_id"]: known.get(row["sample_id"], OPEN) for row in requests}
-    for sample, one in decisions.items():
-        if one.outcome != OPEN or sample not in known:
-            outcomes[sample] = OPEN if sample in again else one.outcome
-    ready = readiness(loop.labeling.ready, _standing(rows, requests, outcomes), now)
-    if ready.ready and not final and OPEN in outcomes.values():
+
+    def outcomes_of(made: Mapping[str, Decision]) -> dict[str, str]:
+        outcomes = {row["sample_id"]: known.get(row["sample_id"], OPEN) for row in requests}
+        came = {s: one.outcome for s, one in made.items()}
+        return outcomes | {s: one for s, one in came.items() if one != OPEN or s not in known}
+
+    outcomes = outcomes_of(decisions) | dict.fromkeys(again, OPEN)
+    config, standing = loop.labeling.ready, _standing(rows, requests, outcomes)
+    ready = readiness(config, standing, now)
+    late = ready.deadline is not None and now >= ready.deadline
+    if not final and OPEN in outcomes.values() and (ready.ready or late):
         # It goes on with what is there: also with fewer answers than were asked for.
-        decisions = decide(True)
-        again = set()
-        outcomes |= {s: one.outcome for s, one in decisions.items() if one.outcome != OPEN}
+        last = decide(True)
+        if late and not ready.ready:
+            ready = readiness(config, _standing(rows, requests, outcomes_of(last)), now)
+        if ready.ready:
+            decisions, again, outcomes = last, set(), outcomes_of(last)
     where = found.where if found else ""
     return Settled(
         round_id, requests, back, gone & back_ids, merged.rows, stored, outcomes, decisions, again,

@@ -63,15 +63,23 @@ def look_at_answers(
     left = [row for row in rows if _is_open(row, known.get(row["sample_id"]))]
     provider = open_provider(loop, lake)
     progress = provider.poll(round_id, {r["sample_id"]: r["external_id"] or "" for r in left})
-    missing = max(len(left) - progress.answered, 0)
+    # A tool may count all requests of the round: also those that it was not asked about here.
+    at_tool = max(progress.requested - progress.answered, 0)
+    missing = min(len(left), at_tool)
+    annotations = lake.read(
+        "annotations", columns=["sample_id"], where=mine, version=version or None
+    )
+    heard = set(annotations["sample_id"].to_pylist())
+    elsewhere = {row["sample_id"] for row in rows} - heard - {row["sample_id"] for row in left}
+    least = max(at_tool - len(elsewhere), 0) if progress.requested > len(left) else missing
     holdout = sum(row["purpose"] == HOLDOUT for row in rows)
     training = len(rows) - holdout
     # At best nothing of the holdout is missing.
     best = Standing(
         training=training,
-        training_answered=max(training - missing, 0),
+        training_answered=max(training - least, 0),
         holdout=holdout,
-        holdout_answered=holdout - max(missing - training, 0),
+        holdout_answered=holdout - max(least - training, 0),
         asked_at=min((r["requested_at"] for r in rows if r["requested_at"]), default=None),
     )
     ready = readiness(loop.labeling.ready, best, now)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from visionloop.labeling.answers import CONFLICT, MODEL, SKIPPED, is_collected, standing
+from visionloop.labeling.answers import (
+    CONFLICT,
+    MODEL,
+    SKIPPED,
+    is_collected,
+    latest_answers,
+    standing,
+)
 from visionloop.labeling.provider import DONE, DRAFT
 from visionloop.labeling.requests import RELABEL
+from visionloop.labeling.trust.annotators import annotator_table, gold_labels
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
@@ -32,7 +39,11 @@ def overview(lake: Lake, task: str, *, version: str = "") -> list[dict[str, Any]
     at = version or None
     requests = lake.read("label_requests", version=at).to_pylist()
     annotations = lake.read("annotations", version=at).to_pylist()
-    labels = _people(lake, task, version)
+    labels = _people(lake, version)
+    answers = latest_answers(labels, task)
+    known = {s: row["label"] for s, row in answers.items() if row["label"] is not None}
+    samples = lake.read("samples", columns=["sample_id"], where="split == 'holdout'", version=at)
+    gold = gold_labels(answers, set(samples["sample_id"].to_pylist()))
     states = {one.round_id: one.state for one in lake.rounds.all()}
     told = []
     for round_id in sorted({row["round_id"] for row in requests}):
@@ -59,48 +70,27 @@ def overview(lake: Lake, task: str, *, version: str = "") -> list[dict[str, Any]
                 },
                 "answers": {name: n for name, n in _by_state(came).items() if n},
                 "rejected": dict(Counter(r["reason"] for r in came if r["state"] == "rejected")),
-                "annotators": annotators(came),
+                "annotators": [
+                    one.plain() for one in annotator_table(came, labels=known, gold=gold)
+                ],
             }
         )
     return told
 
 
-def annotators(annotations: Iterable[Row]) -> list[dict[str, Any]]:
-    """Return what each person answered: counts by state, and the median of seconds.
-
-    Args:
-        annotations: Rows of `annotations`.
-    """
-    by_person: dict[str, list[Row]] = defaultdict(list)
-    for row in annotations:
-        by_person[row["annotator"] or ""].append(row)
-    found = []
-    for name, rows in sorted(by_person.items()):
-        seconds = [row["seconds"] for row in rows if row["seconds"] is not None]
-        found.append(
-            {
-                "annotator": name,
-                **_by_state(rows),
-                "median_seconds": median(seconds) if seconds else None,
-            }
-        )
-    return found
-
-
-def open_requests(lake: Lake, round_id: str, task: str, version: str = "") -> list[dict[str, Any]]:
+def open_requests(lake: Lake, round_id: str, version: str = "") -> list[dict[str, Any]]:
     """Return the rows of a round's requests that nobody has answered or begun to answer.
 
     Args:
         lake: The lake.
         round_id: The round.
-        task: Task of the loop.
         version: Lake version; empty for the newest.
     """
     mine, at = f"round_id == '{round_id}'", version or None
     requests = lake.read("label_requests", where=mine, version=at).to_pylist()
     annotations = lake.read("annotations", where=mine, version=at).to_pylist()
     begun = {row["sample_id"] for row in annotations}
-    outcomes = _outcomes(requests, _people(lake, task, version), round_id)
+    outcomes = _outcomes(requests, _people(lake, version), round_id)
     return [
         row
         for row in requests
@@ -108,7 +98,7 @@ def open_requests(lake: Lake, round_id: str, task: str, version: str = "") -> li
     ]
 
 
-def _people(lake: Lake, task: str, version: str) -> list[Row]:
+def _people(lake: Lake, version: str) -> list[Row]:
     """Return the rows of `labels` that are not a model's; objects are answers like classes."""
     rows = lake.read("labels", version=version or None).to_pylist()
     return [row for row in rows if row["origin"] != MODEL and row["annotator"] != MODEL]

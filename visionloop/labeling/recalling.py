@@ -51,7 +51,7 @@ def recall(loop: LoopConfig, lake: Lake, round_id: str, *, dry_run: bool = False
     mine = f"round_id == '{round_id}'"
     version = lake.version()
     rows = lake.read("label_requests", where=mine, version=version).to_pylist()
-    left = open_requests(lake, round_id, loop.task, version)
+    left = open_requests(lake, round_id, version)
     others = {row["provider"] for row in left} - {provider_name(loop)}
     if others:
         raise InputError(

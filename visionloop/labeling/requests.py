@@ -244,6 +244,7 @@ def _boxes(found: Sequence[Mapping[str, Any]] | None) -> tuple[Box, ...] | None:
 
 def box_of(stored: Mapping[str, Any]) -> Box:
     """Return a box of a column of boxes; its confidence is the highest of its scores."""
-    places = [float(stored[name]) for name in PLACES]
+    x_min, y_min, x_max, y_max = (float(stored[name]) for name in PLACES)
     scores = stored.get("scores") or ()
-    return Box(*places, stored["label"] or "", max(map(float, scores)) if scores else None)
+    sure = max(map(float, scores)) if scores else None
+    return Box(x_min, y_min, x_max, y_max, stored["label"] or "", sure)

@@ -1,0 +1,198 @@
+"""When a round goes on without the rest, and what becomes of the rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pytest
+
+from tests.labeling.conftest import Asking
+from visionloop.config import load_config
+from visionloop.labeling.config import ReadyConfig
+from visionloop.labeling.looking import look_at_answers
+from visionloop.labeling.ready import Standing, readiness
+from visionloop.lake import Lake
+from visionloop.lake.schemas import arrow_schema
+from visionloop.selection.config import SelectionConfig
+from visionloop.selection.material import read_material
+from visionloop.stages.watch import watch
+
+Answering = Callable[..., Asking]
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("rules", "answered", "holdout", "hours", "ready"),
+    [
+        ({}, 9, 4, 1000, False),
+        ({}, 10, 4, 0, True),
+        ({"share": 0.9}, 9, 4, 0, True),
+        ({"share": 0.9}, 8, 4, 1000, False),
+        ({"share": 0.9}, 10, 3, 1000, False),  # the holdout's always all
+        ({"deadline_hours": 24}, 3, 4, 23.9, False),
+        ({"deadline_hours": 24}, 3, 4, 24, True),
+        ({"deadline_hours": 24}, 2, 4, 24, False),  # 6 of 14 is under the half
+        ({"deadline_hours": 24, "least": 0}, 0, 0, 24, True),
+        ({"share": 0.5, "deadline_hours": 24}, 5, 3, 25, True),
+        # A tenth is no binary fraction: 3 of 10 is a share of 0.3.
+        ({"share": 0.3}, 3, 4, 0, True),
+    ],
+)
+def test_a_round_goes_on_by_share_or_deadline(
+    rules: dict[str, float], answered: int, holdout: int, hours: float, ready: bool
+) -> None:
+    standing = Standing(10, answered, 4, holdout, NOON)
+    found = readiness(ReadyConfig(**rules), standing, NOON + timedelta(hours=hours))
+    assert found.ready is ready and str(answered + holdout) in found.why + str(14)
+
+
+def asked_ago(lake: Lake, hours: float) -> None:
+    """Set back when the round asked."""
+    rows = lake.read("label_requests").to_pylist()
+    for row in rows:
+        row["requested_at"] -= timedelta(hours=hours)
+    with lake.run(stage="test") as run:
+        table = pa.Table.from_pylist(rows, schema=arrow_schema("label_requests"))
+        run.replace("label_requests", table, "round_id == '0000'")
+        run.commit()
+
+
+def recalled(lake: Lake) -> str:
+    rows = lake.read("label_requests").to_pylist()
+    return "".join(sorted(row["sample_id"][0] for row in rows if row["recalled"]))
+
+
+def test_with_enough_labels_open_tasks_are_taken_back_and_their_samples_selectable_again(
+    answered: Answering,
+) -> None:
+    asking = answered("ac bd cc yc", ready={"share": 0.5})
+    assert asking.collect().trainable_version == ""  # of the holdout one is missing
+    assert recalled(asking.lake) == "" and len(asking.desk.tasks) == 8
+    asking.desk.answer("z" * 64, "dog")
+    asking.desk.answer("d" * 64, "cat", state="draft")
+    done = asking.collect()
+    assert done.trainable_version == asking.lake.version()
+    assert (done.n_labels, done.n_missing) == (5, 1) and asking.counts()["recalled"] == 2
+    assert recalled(asking.lake) == "ef" and asking.state() == "running"
+    # What somebody has begun is not taken away under their hands.
+    assert {sample[0] for sample in asking.desk.tasks} == set("abcdyz")
+    taken = read_material(asking.lake, SelectionConfig(strategy="random")).taken
+    assert {sample[0] for sample in taken} == set("abcdyz")
+    # Run again, it goes on as before.
+    asking.request()
+    again = asking.collect()
+    assert again.trainable_version and again[2:] == done[2:] and len(asking.desk.tasks) == 6
+
+
+def test_a_deadline_lets_a_round_go_on_with_what_is_there(answered: Answering) -> None:
+    asking = answered("ac bd cc yc", ready={"deadline_hours": 5})
+    assert asking.collect().trainable_version == ""
+    asked_ago(asking.lake, 6)
+    done = asking.collect()
+    assert done.trainable_version and (done.n_labels, done.n_missing) == (4, 0)
+    assert recalled(asking.lake) == "defz"
+    runs = asking.lake.stage_runs(where="stage == 'collect_labels'").sort_by("sequence")
+    assert "its deadline was" in json.loads(runs.to_pylist()[-1]["outputs"])["ready"]
+
+
+def test_before_the_deadline_one_of_two_answers_waits_and_after_it_counts(
+    answered: Answering,
+) -> None:
+    trust = {"overlap": 1.0, "consensus": "majority"}
+    asking = answered("ac bd", trust=trust, ready={"deadline_hours": 5, "least": 0.2})
+    assert asking.collect().n_labels == 0
+    asked_ago(asking.lake, 6)
+    asking.desk.answer("a" * 64, "cat", who="bob")
+    asking.desk.answer("b" * 64, "cat", who="bob")
+    done = asking.collect()
+    # Alone they decide nothing: alice and bob disagree about the second.
+    assert done.trainable_version and asking.labels() == {"a": "cat"}
+    assert asking.counts()["conflicts"] == 1
+
+
+def test_a_late_answer_to_a_round_that_went_on_is_collected_with_the_next(
+    answered: Answering,
+) -> None:
+    asking = answered("ac bd cc yc zd", ready={"share": 0.5})
+    asking.desk.answer("d" * 64, "cat", state="draft")
+    asking.collect()
+    with asking.lake.run(stage="publish", round_id="0000") as run:
+        run.set_round(state="done", outcome="kept")
+        run.commit()
+    asking.desk.answer("d" * 64, "dog")
+    asking.lake.rounds.open("next")
+    with asking.lake.run(stage="select") as run:
+        run.append("selections", pa.table({"sample_id": ["e" * 64], "rank": [0]}))
+        run.commit()
+    assert asking.request().n_requested == 1  # a sample that was taken back is asked about again
+    done = asking.collect()
+    assert (done.n_labels, done.n_missing) == (0, 1)
+    assert asking.labels()["d"] == "dog"
+    rows = asking.lake.read("labels", where=f"sample_id == '{'d' * 64}'").to_pylist()
+    assert [row["round_id"] for row in rows] == ["0000"]
+    assert asking.state() == "done"
+
+
+def test_a_correction_to_a_round_that_is_over_is_collected_by_name_and_leaves_it_over(
+    answered: Answering,
+) -> None:
+    asking = answered("ac bd cc dd ec fc yc zd")
+    assert asking.collect().trainable_version
+    with asking.lake.run(stage="publish", round_id="0000") as run:
+        run.set_round(state="done", outcome="published")
+        run.commit()
+    asking.desk.answer("a" * 64, "dog")
+    asking.collect(round_id="0000")
+    assert asking.labels()["a"] == "dog" and asking.state() == "done"
+
+
+def test_a_watch_resumes_a_round_that_has_enough_and_not_one_whose_answers_cannot_be_used(
+    answered: Answering,
+) -> None:
+    asking = answered("ac bd cc yc zd", ready={"share": 0.7})
+    asking.collect()
+    config = load_config(asking.config())
+
+    def look() -> tuple[int, bool]:
+        found = look_at_answers(config, asking.lake, "0000", datetime.now(UTC))
+        return found.missing, bool(found.enough)
+
+    assert look() == (3, False)
+    asking.desk.answer("d" * 64, "cow")  # the tool counts it, and the round cannot
+    assert look()[1] is False
+    asked = watch(config=asking.config(), dry_run=True)
+    assert asked.decision == "wait" and "of 8 labels are there" in asked.reason
+    asking.desk.answer("d" * 64, "cat")
+    assert look()[1] is False  # 4 of 6 is less than 0.7
+    asking.desk.answer("e" * 64, "cat")
+    assert look() == (1, True)
+    found = watch(config=asking.config(), dry_run=True)
+    assert found.decision == "resume" and "share` 0.7 is enough" in found.reason
+
+
+def test_a_watch_resumes_at_the_deadline(answered: Answering) -> None:
+    asking = answered("ac bd cc yc", ready={"deadline_hours": 5})
+    asking.collect()
+    assert watch(config=asking.config(), dry_run=True).decision == "wait"
+    asked_ago(asking.lake, 6)
+    found = watch(config=asking.config(), dry_run=True)
+    assert found.decision == "resume" and "its deadline was" in found.reason
+
+
+def test_a_list_of_answers_can_be_enough_too(asking: Asking) -> None:
+    asking.request(provider="csv", ready={"deadline_hours": 5, "least": 0.2})
+    path = asking.lake.path("label_requests", "test-0000.csv").removeprefix("file://")
+    with open(path) as file:
+        lines = file.read().splitlines()
+    lines[1] += "cat"
+    lines[2] += "dog"
+    with open(path, "w") as file:
+        file.write("\n".join(lines) + "\n")
+    assert asking.collect().trainable_version == ""
+    asked_ago(asking.lake, 6)
+    assert asking.collect().trainable_version
+    with open(path) as file:
+        assert len(file.read().splitlines()) == 3  # what nobody waits for is not in it any more
