@@ -26,20 +26,22 @@ def collect_labels(
         ("n_skipped", int),
     ],
 ):
-    """Collect the labels that the provider has finished.
+    """Collect what people have answered, and decide whether the round goes on.
 
-    When labels are missing the round waits: trainable_version is empty and nothing is trained.
+    As long as too many labels are missing the round waits: trainable_version is empty and nothing
+    is trained. A round that goes on takes back what is still open.
 
-    Reads: label_requests, labels, files, samples, experiments; what the provider has answered.
-    Writes: labels, rounds.
+    Reads: label_requests, annotations, labels, files, samples, selections, predictions,
+        experiments, metadata, flags; what the provider has answered.
+    Writes: annotations, labels, label_requests, flags, rounds.
 
     Args:
         config: Text of loop.yaml, or the URI of one.
         lake: URI of the lake; empty takes the configuration's.
         lake_version: Version of the lake that is read.
         round_id: The round that this belongs to.
-        metrics: Counts of requests that are labelled, skipped and missing.
-        page: The same by purpose, what was skipped, and rows that name no known sample.
+        metrics: Counts of requests by what became of them, and of answers by state.
+        page: The same by purpose and annotator, with conflicts and what was rejected.
         run_id: The run, written on every row; empty outside a pipeline.
 
     Returns:
@@ -47,8 +49,8 @@ def collect_labels(
         trainable_version: Version of the lake to train on; empty while the round waits for
             labels.
         n_labels: Labels of this round collected so far.
-        n_missing: Requests of this round that nobody has answered.
-        n_skipped: Requests of this round answered with `-` or `skip`: nobody can label them.
+        n_missing: Requests of this round that are open.
+        n_skipped: Requests of this round that nobody can label.
     """
     from visionloop.stages.collect_labels import collect_labels as run_stage
 

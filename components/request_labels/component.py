@@ -15,12 +15,13 @@ def request_labels(
     round_id: str,
     run_id: str = "",
 ) -> NamedTuple("Outputs", [("lake_version", str), ("n_requested", int)]):
-    """Request a label for every selected sample that has none.
+    """Ask people for the labels of what was selected, of relabels, and of the holdout.
 
     A request that was made before is not made again.
 
-    Reads: selections, labels, label_requests, samples.
-    Writes: label_requests; the request where the provider looks for it.
+    Reads: selections, relabels, labels, label_requests, samples, predictions, experiments, metadata.
+    Writes: label_requests; the request where the provider looks for it; flags of files that
+        hold another picture now.
 
     Args:
         config: Text of loop.yaml, or the URI of one.

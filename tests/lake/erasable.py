@@ -122,6 +122,13 @@ def _learn(lake: Lake, ids: list[str]) -> None:
                  "external_id": [f"task-{i}" for i in range(n)]}
             ),
         )  # fmt: skip
+        told = [
+            {"sample_id": one, "provider": "label-studio", "external_id": f"a{i}", "label": "cat",
+             "annotator": "alice", "state": "done", "updated_at": THEN}
+            for i, one in enumerate(ids)
+        ]  # fmt: skip
+        run.append("annotations", pa.Table.from_pylist(told))
+        run.append("relabels", pa.table({"sample_id": ids, "rank": range(n), "label": ["cat"] * n}))
         run.append("predictions", pa.table({"sample_id": ids, "model_id": [MODEL] * n}))
         picks = {
             "sample_id": ids,

@@ -68,6 +68,8 @@ def draft(
             f"a round writes lake/label_requests/{name}-0000.csv, and waits",
             "until people filled its column `label`",
         ),
+        "# In a labelling tool instead, see docs/labeling.md:",
+        "# labeling: {provider: label_studio, label_studio: {url: http://localhost:8080}}",
         *_line(f"training: {{image_size: {survey.image_size}}}", *_sizes(survey)),
     ]
     return "\n".join(parts) + "\n"
