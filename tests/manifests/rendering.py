@@ -23,9 +23,12 @@ TOOLS = ROOT / ".venv" / "tools"
 # An overlay as it lies there, and with each of the components that it leaves to the person.
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     "gke": ("gke", []),
-    "gke with everything": ("gke", ["label-studio", "submitter", "kueue", "collector-token"]),
+    "gke with everything": (
+        "gke",
+        ["label-studio", "label-media", "submitter", "kueue", "collector-token"],
+    ),
     "local": ("local", []),
-    "local with everything": ("local", ["postgres", "label-studio"]),
+    "local with everything": ("local", ["postgres", "label-studio", "label-media"]),
 }
 
 

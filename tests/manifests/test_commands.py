@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from typing import Any
 
 import pytest
 
-from tests.manifests.rendering import Document, named, pod_templates, variant
+from tests.manifests.rendering import MANIFESTS, Document, named, pod_templates, render, variant
 from visionloop.cli.parser import Parser
+from visionloop.environment import SECRET_FOLDER
 from visionloop.serving.config import KServeConfig
 from visionloop.serving.ending import CLOSING_SECONDS
 from visionloop.serving.inference_service.documents import logger_spec
@@ -29,6 +31,7 @@ from visionloop.serving.reducing import Plan
 
 COLLECTOR = "StatefulSet visionloop-collector"
 PREDICTOR = "ServingRuntime visionloop-predictor"
+MEDIA = "Deployment visionloop-media"
 
 
 def container(name: str, title: str) -> Document:
@@ -43,6 +46,8 @@ def arguments(name: str, title: str) -> list[str]:
     held = container(name, title)
     values = {}
     for entry in held.get("env", []):
+        if "configMapKeyRef" not in entry["valueFrom"]:
+            continue
         key = entry["valueFrom"]["configMapKeyRef"]
         values[entry["name"]] = named(variant(name), "ConfigMap", key["name"])["data"][key["key"]]
     expanded = [argument.replace("{{.Name}}", "clothing") for argument in held["args"]]
@@ -118,6 +123,45 @@ def test_the_collector_answers_its_probes_and_ends_within_its_grace(tmp_path: Pa
     with running([*command, "--port=0"], tmp_path) as port:
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             assert status(port, container("gke", COLLECTOR)[probe]) == 200, probe
+
+
+def test_the_media_endpoint_answers_its_probes_and_has_the_key_where_it_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = container("gke with everything", MEDIA)
+    assert held["args"][:2] == ["labels", "media"]
+    args = parsed(arguments("gke with everything", MEDIA))
+    assert (args.lake, args.host) == ("gs://YOUR_BUCKET/lake", "0.0.0.0")
+    assert args.port == held["ports"][0]["containerPort"]
+    assert SECRET_FOLDER in {mount["mountPath"] for mount in held["volumeMounts"]}
+    monkeypatch.setenv("VISIONLOOP_MEDIA_KEY", "0123456789abcdef")
+    with running(["labels", "media", f"--lake={tmp_path / 'lake'}", "--port=0"], tmp_path) as port:
+        for probe in ("startupProbe", "livenessProbe"):
+            assert status(port, held[probe]) == 200, probe
+        assert status(port, held["readinessProbe"]) == 503  # there is no lake yet
+
+
+def test_the_media_endpoint_of_the_local_overlay_has_the_lakes_volume(tmp_path: Path) -> None:
+    copy = tmp_path / "manifests"
+    shutil.copytree(MANIFESTS, copy)
+    file = copy / "overlays" / "local" / "kustomization.yaml"
+    line = "- ../../components/label-media"
+    assert f"# {line}" in file.read_text()
+    file.write_text(file.read_text().replace(f"# {line}", line))
+    documents = tuple(render(file.parent))
+    pod = named(documents, "Deployment", "visionloop-media")["spec"]["template"]["spec"]
+    claim = {"name": "lake", "persistentVolumeClaim": {"claimName": "visionloop-lake"}}
+    assert claim in pod["volumes"]
+    lake = named(documents, "ConfigMap", "visionloop-install")["data"]["lake"]
+    mounts = {m["name"]: m["mountPath"] for m in pod["containers"][0]["volumeMounts"]}
+    assert lake.startswith(f"file://{mounts['lake']}/")
+
+
+def test_the_collector_gets_the_secret_of_label_studios_webhook_where_there_is_one() -> None:
+    for name in ("gke with everything", "local with everything"):
+        held = {e["name"]: e["valueFrom"] for e in container(name, COLLECTOR)["env"]}
+        wanted = {"name": "visionloop-label-studio", "key": "webhook", "optional": True}
+        assert held["VISIONLOOP_WEBHOOK_SECRET"] == {"secretKeyRef": wanted}
 
 
 def test_the_grace_covers_all_that_the_collector_does_at_its_end() -> None:

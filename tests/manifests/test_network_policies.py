@@ -138,7 +138,10 @@ def test_googles_own_prometheus_reads_the_metrics_on_gke() -> None:
 def test_the_catalog_is_for_tasks_alone(name: str) -> None:
     documents = variant(name)
     catalog = ours(documents, "catalog")
-    for friend in (TASK, TRAINING_NODE, ours(documents, "client")):
+    friends = [TASK, TRAINING_NODE, ours(documents, "client")]
+    if name == "local with everything":
+        friends.append(ours(documents, "media"))
+    for friend in friends:
         assert may_enter(documents, friend, catalog, 5432)
     for stranger in (STRANGER, PREDICTOR, ours(documents, "collector"), Pod(TASK.labels, "other")):
         assert not may_enter(documents, stranger, catalog, 5432), stranger
@@ -149,8 +152,36 @@ def test_label_studio_is_for_tasks_alone() -> None:
     documents = variant("local with everything")
     labeling = ours(documents, "labeling")
     assert may_enter(documents, TASK, labeling, 8080)
+    assert may_enter(documents, ours(documents, "client"), labeling, 8080)
     assert not may_enter(documents, STRANGER, labeling, 8080)
     assert not may_leave(documents, labeling, "203.0.113.7", 443)
+
+
+@pytest.mark.parametrize("name", ["gke with everything", "local with everything"])
+def test_label_studios_webhook_reaches_the_collector_and_nothing_else(name: str) -> None:
+    documents = variant(name)
+    labeling, collector = ours(documents, "labeling"), ours(documents, "collector")
+    assert may_enter(documents, labeling, collector, 8090)
+    assert _allowed(documents, "Egress", labeling, collector, None, "TCP", 8090)
+    for other in (ours(documents, "media"), ours(documents, "catalog"), STRANGER):
+        for port in (8090, 8091, 5432):
+            assert not _allowed(documents, "Egress", labeling, other, None, "TCP", port)
+
+
+def test_the_media_endpoint_reads_catalog_and_bucket_and_is_opened_to_browsers_by_the_person() -> (
+    None
+):
+    on_gke, locally = variant("gke with everything"), variant("local with everything")
+    media = ours(on_gke, "media")
+    assert may_leave(on_gke, media, "142.250.0.1", 443)
+    assert may_leave(on_gke, media, "169.254.169.254", 80)
+    assert may_leave(on_gke, media, "10.8.0.4", 5432)
+    assert not may_leave(on_gke, media, "10.8.0.4", 443)
+    assert not may_leave(locally, ours(locally, "media"), "142.250.0.1", 443)
+    assert may_enter(on_gke, PROMETHEUS, media, 8091)
+    assert may_enter(on_gke, MANAGED_PROMETHEUS, media, 8091)
+    for stranger in (STRANGER, TASK, PREDICTOR, ours(on_gke, "labeling")):
+        assert not may_enter(on_gke, stranger, media, 8091)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -28,6 +28,7 @@ from visionloop.pipelines.placement import SECRET, SECRET_FOLDER
 SECRETS_OF_THE_PERSON = {
     "visionloop-postgres",
     "visionloop-label-studio",
+    "visionloop-label-media",
     "visionloop-collector-token",
 }
 # What tasks mount where it is there.

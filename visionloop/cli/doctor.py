@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from visionloop import environment
-from visionloop.cli import checks
+from visionloop.cli import checks, labeling_checks
 from visionloop.cli.configuration import add_lake_options, lake_config
 from visionloop.cli.parser import image, namespace, show
 
@@ -83,6 +83,7 @@ def _findings(args: argparse.Namespace) -> Iterator[checks.Finding]:
         yield checks.Finding("configuration", "ok", f"loop {config.name}")
         afar = args.cluster and not environment.in_cluster()
         yield from checks.lake(config, afar=afar)
+        yield from labeling_checks.labeling(config, afar=afar)
     if args.cluster:
         from visionloop.cli.cluster_checks.cluster import cluster
         from visionloop.cli.cluster_checks.question import Question

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             remedy="Make one with `openssl rand -hex 32`, and give it to the collector as well",
         )
 
-    from visionloop.labeling.label_studio.webhook import ensure_webhook
+    from visionloop.labeling.label_studio.webhooks import ensure_webhook
 
     lake = open_existing(config.lake, config.catalog, config.name)
     url = f"{args.url.rstrip('/')}{PATH}{config.name}"

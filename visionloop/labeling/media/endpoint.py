@@ -276,9 +276,8 @@ class MediaEndpoint:
             return
         status, body = 200, b"alive\n"
         if what == "ready":
-            status, body = await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._ready
-            )
+            # Not by the threads that read images: those may all be busy with large ones.
+            status, body = await asyncio.to_thread(self._ready)
         await _answer(send, status, body, _PLAIN)
 
     def _ready(self) -> tuple[int, bytes]:
