@@ -34,7 +34,9 @@ _EXTRAS = {
     "prometheus_client": "serve",
     "uvicorn": "serve",
     "httpx": "demo",
-    "sklearn": "demo",
+    "sklearn": "lake",
+    "scipy": "lake",
+    "cleanlab": "lake",
     "label_studio_sdk": "labelstudio",
 }
 

@@ -30,7 +30,7 @@ _REPEATS = 3
 _NEIGHBOURS_AMONG = 20_000
 _STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_NEAREST = (5, 10, 20)
+NEAREST = (5, 10, 20)
 _FLOOR = 1e-3  # a label that is wrong must not outweigh hundreds that are right
 
 
@@ -114,7 +114,7 @@ def cross_validate(
         for train, test in folds:
             seen[test] &= np.bincount(y[train], minlength=n_classes)[y[test]] >= SEEN
     best, probabilities = (_log_loss(linear, y), 0, 0.0), linear
-    for number, by_labels in zip(_NEAREST, neighbour_labels(x, y, n_classes, groups), strict=True):
+    for number, by_labels in zip(NEAREST, neighbour_labels(x, y, n_classes, groups), strict=True):
         for share in _SHARES[1:]:
             mixed = (1 - share) * linear + share * by_labels
             loss = _log_loss(mixed, y)
@@ -150,8 +150,8 @@ def neighbour_labels(
     known = x[rows]
     number = _numbers(groups) if groups is not None else np.arange(len(y))
     asked = x if of is None else of
-    most = min(max(_NEAREST), len(rows) - 1)
-    counts = [np.zeros((len(asked), n_classes)) for _ in _NEAREST]
+    most = min(max(NEAREST), len(rows) - 1)
+    counts = [np.zeros((len(asked), n_classes)) for _ in NEAREST]
     for start in range(0, len(asked), 1024):
         block = asked[start : start + 1024]
         alike = block @ known.T
@@ -162,7 +162,7 @@ def neighbour_labels(
         nearest = np.take_along_axis(nearest, order, axis=1)
         theirs = y[rows][nearest]
         real = np.isfinite(np.take_along_axis(alike, nearest, axis=1))
-        for place, k in enumerate(_NEAREST):
+        for place, k in enumerate(NEAREST):
             for j in range(min(k, most)):
                 into = counts[place][start : start + len(block)]
                 into[np.arange(len(block)), theirs[:, j]] += real[:, j]

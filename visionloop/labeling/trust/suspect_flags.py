@@ -1,0 +1,121 @@
+"""Likely label errors as flags: the state of all labels at one version of the lake."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from visionloop.labeling.trust.labelled import Labelled, read_labelled
+from visionloop.monitoring.findings import rows_table
+
+if TYPE_CHECKING:
+    from visionloop.config import LoopConfig
+    from visionloop.labeling.trust.suspects import Suspects
+    from visionloop.lake import Lake
+
+KIND = "label_suspect"
+# All of them: a label that is not suspect any more has no flag any more.
+WHERE = f"kind == '{KIND}'"
+# Rival classes that a flag's evidence names.
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class LabelChecks:
+    """What became of each label: in = ok + flagged + unchecked.
+
+    Attributes:
+        ok: Labels that nothing speaks against.
+        flagged: Labels that another class is likelier than.
+        unchecked: How many could not be judged, by reason.
+        flags: Rows of `flags`.
+        told_by: What judged, for a person.
+        wrong: Share of the judged labels that are wrong, as estimated; null where none is judged.
+    """
+
+    ok: int
+    flagged: int
+    unchecked: dict[str, int]
+    flags: pa.Table
+    told_by: dict[str, Any] = field(default_factory=dict)
+    wrong: float | None = None
+
+    def counts(self) -> dict[str, int]:
+        """Return what adds up: in = ok + flagged + unchecked."""
+        unchecked = sum(self.unchecked.values())
+        total = self.ok + self.flagged + unchecked
+        return {"in": total, "ok": self.ok, "flagged": self.flagged, "unchecked": unchecked}
+
+
+def check_labels(
+    lake: Lake, loop: LoopConfig, space: str, version: str, now: datetime
+) -> LabelChecks:
+    """Judge every label of a lake; see `visionloop.labeling.trust.labelled` for by what.
+
+    Args:
+        lake: The lake.
+        loop: The loop's configuration.
+        space: The embedding space; empty where there is none.
+        version: Lake version.
+        now: Written as ``flagged_at``.
+    """
+    labelled = read_labelled(lake, loop, space, version)
+    if not len(labelled):
+        return LabelChecks(0, 0, labelled.unchecked, rows_table("flags", []))
+    from visionloop.labeling.trust.suspects import find_suspects
+
+    found = find_suspects(labelled.labels, labelled.probabilities, labelled.counts())
+    rows = [_flag(labelled, found, i, now) for i in range(len(labelled)) if bool(found.flagged[i])]
+    return LabelChecks(
+        ok=len(labelled) - len(rows),
+        flagged=len(rows),
+        unchecked=labelled.unchecked,
+        flags=rows_table("flags", rows),
+        told_by=labelled.told_by,
+        wrong=float(1 - found.quality.mean()),
+    )
+
+
+def same_flags(held: pa.Table, found: pa.Table) -> bool:
+    """Return whether flags say the same of the same samples, whenever they were written."""
+
+    def what(table: pa.Table) -> list[tuple[Any, ...]]:
+        rows = []
+        for row in table.to_pylist():
+            evidence = json.loads(row["evidence"])
+            said = (row["subject"], evidence["label"], evidence["suggested"])
+            rows.append((*said, round(row["score"], 3)))
+        return sorted(rows)
+
+    return what(held) == what(found)
+
+
+def _flag(labelled: Labelled, found: Suspects, i: int, now: datetime) -> dict[str, Any]:
+    p, posterior = labelled.probabilities[i], found.noise.posterior[i]
+    likeliest = sorted(range(len(p)), key=lambda k: -float(posterior[k]))[:_SHOWN]
+    given = int(labelled.labels[i])
+    named = dict.fromkeys([*likeliest, given])
+    evidence = {
+        "label": labelled.classes[given],
+        "suggested": labelled.classes[int(found.suggested[i])],
+        "probabilities": {labelled.classes[k]: round(float(p[k]), 4) for k in named},
+        "posterior": {labelled.classes[k]: round(float(posterior[k]), 4) for k in named},
+        "votes": dict(labelled.votes[i]),
+        "holdout": bool(labelled.holdout[i]),
+        "confident_learning": bool(found.confident_learning[i]),
+        "told_by": labelled.told_by,
+    }
+    return {
+        "subject": labelled.sample_ids[i],
+        "subject_type": "sample",
+        "stage": "monitor",
+        "kind": KIND,
+        "score": float(found.quality[i]),
+        "threshold": float(found.rival[i]),
+        "evidence": json.dumps(evidence, sort_keys=True, ensure_ascii=False),
+        "flagged_at": now,
+    }
