@@ -20,6 +20,13 @@ from visionloop.lake import Lake
 CLASSES = ["cat", "dog", "owl"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the test that comes first the time to install the server and to make its tables."""
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()) and "label_studio" in item.path.parts:
+            item.add_marker(pytest.mark.timeout(900))
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudio]:
     """Return a server that the tests of one worker share."""

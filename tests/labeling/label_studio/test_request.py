@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import pytest
 
 from tests.labeling.label_studio.conftest import CLASSES, Loop, answer, choice
 from tests.labeling.label_studio.real_server import LabelStudio
+from tests.servers import answering
 from visionloop.errors import InputError
 from visionloop.labeling.label_studio import check, ensure_webhook
 from visionloop.labeling.provider import Box
@@ -71,9 +76,9 @@ def test_several_people_are_asked_where_that_is_wanted(loop: Loops, server: Labe
     number, task = pets.project["id"], requests[asks[0].sample_id]
     with server.api() as one, server.member("second") as two:
         answer(one, task, choice("cat"))
+        assert str(two.get(f"/api/projects/{number}/next").json()["id"]) == task
         answer(one, task, choice("dog"))
         assert pets.provider.poll("r1", requests).answered == 0, "one person counts once"
-        assert str(two.get(f"/api/projects/{number}/next").json()["id"]) == task
         answer(two, task, choice("cat"))
     told = pets.provider.poll("r1", requests)
     assert (told.answered, told.requested) == (1, 2)
@@ -91,7 +96,6 @@ def test_what_judges_labels_and_models_shows_no_suggestion(loop: Loops) -> None:
     for task in hidden:
         assert not task["predictions"] and "dog" not in str(task["data"])
         assert not set(purposes) & set(str(task["data"]).replace('"', " ").split())
-        assert task["data"]["reason"] == hidden[0]["data"]["reason"] != shown["data"]["reason"]
 
 
 def test_boxes_are_suggested_in_percent_and_cut_at_the_edge(loop: Loops) -> None:
@@ -186,17 +190,35 @@ def test_links_that_end_soon_or_lead_elsewhere_are_made_anew(
     assert [task["data"]["reason"] for task in loop().tasks()] == [a.reason for a in asks]
 
 
-def test_the_webhook_is_set_up_once(loop: Loops, server: LabelStudio) -> None:
+def test_the_webhook_is_set_up_once_and_tells_of_answers_with_its_secret(
+    loop: Loops, server: LabelStudio
+) -> None:
     pets = loop()
-    pets.provider.request("r1", pets.asks(1))
-    url = "http://127.0.0.1:9/label-studio"
-    assert ensure_webhook(pets.config, pets.lake, url, "a-secret-of-ours")
-    assert not ensure_webhook(pets.config, pets.lake, url, "a-secret-of-ours")
-    assert ensure_webhook(pets.config, pets.lake, url, "another-secret")
-    with server.api() as admin:
-        (hook,) = admin.get("/api/webhooks", params={"project": pets.project["id"]}).json()
-    assert hook["headers"] == {"Authorization": "Bearer another-secret"}
-    assert {"ANNOTATION_CREATED", "TASKS_DELETED"} <= set(hook["actions"])
+    requests = pets.provider.request("r1", pets.asks(1))
+    calls: list[tuple[str, str]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            calls.append((str(self.headers["Authorization"]), told["action"]))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with answering(Collector) as address, server.api() as admin:
+        url = f"http://{address}/label-studio/pets"
+        assert ensure_webhook(pets.config, pets.lake, url, "a-secret-of-ours")
+        assert not ensure_webhook(pets.config, pets.lake, url, "a-secret-of-ours")
+        assert ensure_webhook(pets.config, pets.lake, url, "another-secret")
+        hooks = admin.get("/api/webhooks", params={"project": pets.project["id"]}).json()
+        assert [hook["url"] for hook in hooks] == [url]
+        answer(admin, next(iter(requests.values())), choice("cat"))
+        deadline = time.monotonic() + 20
+        while not calls and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert calls[0] == ("Bearer another-secret", "ANNOTATION_CREATED")
 
 
 def test_doctor_is_told_who_and_what_was_found(loop: Loops, server: LabelStudio) -> None:

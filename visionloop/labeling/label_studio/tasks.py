@@ -19,9 +19,8 @@ PAGE = 500
 _CHUNK, _CHUNK_SIZE = 250, 16_000_000
 # Ids in one query, which travels in an address: proxies take 8 kB of one.
 SOME = 40
-# Answers about these are compared with the model's, so people must not know what it says; nor may
-# they know an image of the holdout, which they would look at with other eyes.
-_SHOWN = ("training",)
+# Answers to all other requests judge labels or the model: people must not be led by what it says.
+_SUGGESTED = ("training",)
 _NEUTRAL = "One of the images that this round needs a label for."
 _LONGEST = 500
 
@@ -31,8 +30,8 @@ Filter = tuple[str, str, str, Any]
 def task_of(config: LoopConfig, round_id: str, ask: Ask, link: str) -> dict[str, Any]:
     """Return a task as it is imported.
 
-    Only requests for training carry the reason of the pick and the model's suggestion: what is said
-    of the holdout, and what checks labels or the model, must not be biased by it.
+    What it is for does not stand in it, and only requests for training carry a suggestion: what
+    judges labels or the model must not be biased.
 
     Args:
         config: The loop's configuration.
@@ -40,11 +39,11 @@ def task_of(config: LoopConfig, round_id: str, ask: Ask, link: str) -> dict[str,
         ask: What is asked.
         link: What a browser loads the image from.
     """
-    open_to = ask.purpose in _SHOWN
+    suggested = ask.purpose in _SUGGESTED
     data = {
         "image": link,
-        "reason": (ask.reason if open_to else "") or _NEUTRAL,
-        "model": _words(config, ask) if open_to else " ",
+        "reason": ask.reason or _NEUTRAL,
+        "model": _words(config, ask) if suggested else " ",
         "details": _details(ask.metadata),
         "sample_id": ask.sample_id,
         "round": round_id,
@@ -52,7 +51,7 @@ def task_of(config: LoopConfig, round_id: str, ask: Ask, link: str) -> dict[str,
         "width": ask.width,
         "height": ask.height,
     }
-    result = _suggestion(config, ask) if open_to else []
+    result = _suggestion(config, ask) if suggested else []
     if not result:
         return {"data": data}
     prediction: dict[str, Any] = {"model_version": ask.model_id, "result": result}

@@ -46,7 +46,8 @@ def ensure_webhook(
         "headers": {"Authorization": f"Bearer {secret}"},
         "actions": list(EVENTS),
         "send_for_all_actions": False,
-        "send_payload": True,
+        # That somebody answered is all that the collector takes from a call.
+        "send_payload": False,
         "is_active": True,
     }
     hooks = server.call(lambda client: client.webhooks.list(project=str(project.id)))
