@@ -1,7 +1,7 @@
 """Say whether the server that runs here is alive; where none runs, whether we can be started.
 
-For a health check of a container: `visionloop serve` and `visionloop collect` write their ports to
-the file that VISIONLOOP_PORT_FILE names, and this command asks there.
+For a health check of a container: `visionloop serve`, `collect` and `labels media` write their
+ports to the file that VISIONLOOP_PORT_FILE names, and this command asks there.
 """
 
 from __future__ import annotations
