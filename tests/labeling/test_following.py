@@ -18,6 +18,8 @@ import pytest
 from tests.serving.conftest import Server, Starter
 from tests.serving.conftest import start as start
 from tests.stages.test_watch import Loop
+from tests.submission.kfp_stub import KfpStub
+from visionloop.cli import main
 from visionloop.config import load_config
 from visionloop.labeling.following import Follower, Pace, Ready
 from visionloop.stages.collect_labels import collect_labels
@@ -206,6 +208,21 @@ def test_the_command_runs_the_rest_of_the_round(
     held = loop.lake.rounds.get("0000")
     assert held is not None and held.state == "done"
     assert "round 0000 goes on: all 2 requests are answered" in log.read_text()
+
+
+def test_the_run_can_be_submitted_to_a_server(
+    loop: Loop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings: dict[str, Any] = json.loads(loop.config()) | {"cluster": {"volume": f"x:{tmp_path}"}}
+    (tmp_path / "loop.yaml").write_text(json.dumps(settings))
+    answer(loop, "odd", "even")
+    with KfpStub() as stub:
+        command = ["labels", "follow", "--config", str(tmp_path / "loop.yaml"), "--once"]
+        assert main([*command, "--submit", "--host", stub.url]) == 0
+    (run,) = stub.runs
+    assert json.loads(run["runtime_config"]["parameters"]["config"])["name"] == "test"
+    assert stub.pipelines[0]["display_name"] == "test-watch"
+    assert "round 0000 goes on" in capsys.readouterr().err
 
 
 def test_it_ends_when_it_is_told_to(loop: Loop, tmp_path: Path) -> None:

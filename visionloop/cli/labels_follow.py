@@ -77,14 +77,26 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     place = absolute(args.label_events) if args.label_events else ""
     follower = Follower(config, lake, place=place, pace=pace, say=say)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: follower.end())
     status = 0
-    while follower.next():
+    while _waited(follower):
         status = _start(args, follower)
         if args.once:
             break
     return status
+
+
+def _waited(follower: Follower) -> bool:
+    """Wait for a round that can go on; whoever tells this command to end, ends the wait.
+
+    A run that was begun meanwhile hears Ctrl-C as ever.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: follower.end()) for number in numbers]
+    try:
+        return follower.next() is not None
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _start(args: argparse.Namespace, follower: Follower) -> int:
@@ -93,20 +105,16 @@ def _start(args: argparse.Namespace, follower: Follower) -> int:
         if args.submit:
             from visionloop.cli import submit
 
-            args.run_name, args.wait = "", False
-            args.__dict__["once"], once = "", args.once
-            try:
-                return submit.run(args)
-            finally:
-                args.once = once
-                if not once:
-                    follower.pause(_SUBMITTED_SECONDS)
-        status = local.run(args)
+            status = submit.run(
+                argparse.Namespace(**(vars(args) | {"once": "", "run_name": "", "wait": False}))
+            )
+        else:
+            status = local.run(args)
     except VisionloopError as error:
         if args.once:
             raise
         say(f"error: {error}")
         status = error.exit_status
-    if status and not args.once:
-        follower.pause(_FAILED_SECONDS)
+    if not args.once and (status or args.submit):
+        follower.pause(_FAILED_SECONDS if status else _SUBMITTED_SECONDS)
     return status

@@ -296,3 +296,11 @@ def test_an_image_that_was_replaced_does_not_stand_in_a_task(tmp_path: Path) -> 
     path.write_bytes(picture(2))
     with pytest.raises(Exception, match="replaced after its ingest"):
         links_of(loop, media="inline")
+
+
+def test_keys_and_secrets_are_never_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from visionloop import environment
+
+    monkeypatch.setenv("VISIONLOOP_MEDIA_KEY", f"{KEY} another-key-of-sixteen")
+    monkeypatch.setenv("VISIONLOOP_WEBHOOK_SECRET", "secret-of-the-webhook")
+    assert {KEY, "another-key-of-sixteen", "secret-of-the-webhook"} <= set(environment.secrets())
