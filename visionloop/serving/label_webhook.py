@@ -83,7 +83,13 @@ class LabelWebhook:
         self._thread.join(timeout=30)
 
     async def take(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one call."""
+        """Answer one call.
+
+        Args:
+            scope: Of the request, whose path names the loop.
+            receive: Receives its body.
+            send: Sends the answer.
+        """
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         outcome, status = self._permitted(scope["path"], headers)
         action = ""

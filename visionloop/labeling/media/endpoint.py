@@ -151,8 +151,8 @@ class MediaEndpoint:
             refused = _refusal(error)
             self._counts.add(refused.reason)
             more = ((b"retry-after", b"1"),) if refused.status == 503 else ()
-            body = refused.reason.encode() + b"\n"
-            await _answer(send, refused.status, body, _PLAIN, *cors, *more, *_SAFE)
+            said = refused.reason.encode() + b"\n"
+            await _answer(send, refused.status, said, _PLAIN, *cors, *more, *_SAFE)
             return
         self._counts.seconds.observe(time.perf_counter() - began)
         cache = f"private, max-age={_CACHE_SECONDS}".encode()

@@ -144,7 +144,7 @@ class Signer:
             return self._credentials
         credentials, account = self._credentials, self.account
 
-        class ByGoogle(Signing):  # type: ignore[misc]
+        class ByGoogle(Signing):
             """What the client asks for a signature."""
 
             signer_email = account
@@ -184,7 +184,7 @@ def _sign_blob(credentials: Any, account: str, message: bytes) -> bytes:
     host = environment.google_apis() or _IAM
     url = f"{host}/v1/projects/-/serviceAccounts/{account}:signBlob"
     try:
-        with AuthorizedSession(credentials) as session:
+        with AuthorizedSession(credentials) as session:  # type: ignore[no-untyped-call]
             _try_again(session)
             answer = session.post(
                 url, json={"payload": base64.b64encode(message).decode()}, timeout=30
