@@ -20,12 +20,13 @@ def monitor(
     """Flag what is wrong with the samples that are not checked yet.
 
     Each sample ends as ok, flagged, unreadable or unchecked, and the four add up to the input.
+    Labels that models which did not train on them take for something else are flagged as suspect.
 
     Also compares what the deployed model said with its holdout and with the harvest before, and
     estimates its accuracy, or says why it cannot be told.
 
-    Reads: files, samples, metadata, checks, flags, labels, predictions, embeddings, selections,
-    experiments, confidences, estimates, thumbnails; the images.
+    Reads: files, samples, metadata, checks, flags, labels, annotations, predictions, embeddings,
+    selections, experiments, training_sets, confidences, estimates, thumbnails; the images.
     Writes: checks, flags, estimates.
 
     Args:

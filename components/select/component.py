@@ -23,11 +23,12 @@ def select(
     """Select samples under the budget by the configured objectives.
 
     A round that has selected already returns the same picks. Where shards have proposed candidates,
-    it selects among these.
+    it selects among these. Asking again about labelled samples may take a part of the budget.
 
     Reads: samples, embeddings, predictions, confidences, labels, label_requests, selections,
-        flags, experiments, metadata; the plan and the files of the shards.
-    Writes: selections, rounds.
+        flags, experiments, metadata, relabels, annotations, training_sets; the plan and the files
+        of the shards.
+    Writes: selections, relabels, rounds.
 
     Args:
         config: Text of loop.yaml, or the URI of one.

@@ -15,6 +15,7 @@ from visionloop.stages.artifacts import (
     write_dataset,
     write_page,
 )
+from visionloop.stages.monitor_labels import check_labels, label_metrics, label_page
 from visionloop.stages.opening import open_stage
 from visionloop.task import stage
 
@@ -54,9 +55,10 @@ def monitor(
     metrics: MetricsArtifact | None = None,
     page: Artifact | None = None,
 ) -> MonitorOutputs:
-    """Check the files that have no check yet, and the newest deployed confidences.
+    """Check the files that have no check yet, all labels, and the newest deployed confidences.
 
-    Each file ends as ok, flagged, unreadable or unchecked, and the four add up to the input.
+    Each file ends as ok, flagged, unreadable or unchecked, and the four add up to the input; each
+    label as ok, flagged (likely wrong) or unchecked.
 
     Args:
         config: Text or URI of a ``loop.yaml``.
@@ -98,6 +100,7 @@ def monitor(
         drifted = drift_flags(comparisons, now)
         run.append("checks", checked.checks)
         run.append("flags", checked.flags)
+        labels, suspects = check_labels(opened, run, loop, space, now)
         if drifted.num_rows or _has_drift_flags(run):
             # Endpoints are judged once a round, however often its monitor runs.
             run.replace(
@@ -112,9 +115,9 @@ def monitor(
             run.replace("estimates", estimates, mine)
         version = run.commit(
             counts={"in": checked.n_in, **checked.states},
-            outputs={"kinds": checked.kinds, "drift": drifted.num_rows},
+            outputs={"kinds": checked.kinds, "drift": drifted.num_rows, "labels": labels},
         )
-    new_flags = pa.concat_tables([checked.flags, drifted])
+    new_flags = pa.concat_tables([checked.flags, drifted, suspects])
     write_dataset(flags, new_flags)
     log_metrics(
         metrics,
@@ -123,10 +126,11 @@ def monitor(
             **{f"n_{state}": n for state, n in checked.states.items()},
             **{f"flag_{kind}": n for kind, n in sorted(checked.kinds.items())},
             "flag_drift": drifted.num_rows,
+            **label_metrics(labels),
             **_estimate_metrics(estimated),
         },
     )
-    write_page(page, _page(checked, comparisons, estimated))
+    write_page(page, _page(checked, comparisons, estimated) + label_page(labels))
     return MonitorOutputs(
         version, checked.n_in - checked.states["unchecked"], checked.states["flagged"]
     )

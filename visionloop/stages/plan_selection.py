@@ -59,6 +59,8 @@ def plan_selection(
         InputError: There are more embeddings than one task may hold, and more than half as many are
             to be picked; or what one task is to hold does not fit its memory.
     """
+    from visionloop.labeling.trust.splitting import budget_for_new
+
     loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     wanted = configured(loop.selection, n_samples, strategy)
     round_id = round_id or opened.rounds.current_or_next()
@@ -66,6 +68,9 @@ def plan_selection(
     if opened.read("selections", where=f"round_id == '{round_id}'").num_rows:
         write_page(page, "# Shards of the selection\n\nThe round has selected before.\n")
         return PlanSelectionOutputs("", 0, [])
+    if version:
+        # `select` splits the budget likewise, at the same version.
+        wanted, _ = budget_for_new(opened, loop, wanted, version, round_id)
     spread, why = _plan(loop, opened, wanted, version, round_id)
     if spread is None:
         write_page(page, f"# Shards of the selection\n\nOne task selects: {why}.\n")

@@ -74,6 +74,7 @@ def select(
         InputError: The strategy is unknown, or the configuration names what the lake does not have.
         VisionloopError: A shard of the plan has not proposed.
     """
+    from visionloop.labeling.trust.splitting import budget_for_new
     from visionloop.selection.advice import advise, read_past
     from visionloop.selection.record import picks_table, selection_rows
 
@@ -95,6 +96,8 @@ def select(
     ) as run:
         if not resumed:
             seed = round_seed(wanted.seed, run.round_id)
+            wanted, again = budget_for_new(opened, loop, wanted, run.base, run.round_id)
+            run.replace("relabels", again.rows, this_round)
             if plan:
                 material, selection, shards, text = _join(opened, plan)
             else:
@@ -104,6 +107,7 @@ def select(
             rows = selection_rows(selection, model_id=material.model_id)
             run.replace("selections", rows, this_round)
             outputs = _summary(selection) | shards | {"advice": advice.plain()}
+            outputs |= {"relabels": again.told} if again.told else {}
             run.set_round(counts={"selected": rows.num_rows, "selection": outputs})
         version = run.commit(
             outputs=outputs,
@@ -114,7 +118,8 @@ def select(
     table = picks_table(rows)
     write_dataset(selected, table)
     log_metrics(metrics, _numbers(table, selection))
-    write_page(page, _page(table, selection, advice, run.round_id, text))
+    relabels = opened.read("relabels", where=this_round, version=version)
+    write_page(page, _page(table, selection, advice, run.round_id, text) + _again(relabels))
     return SelectOutputs(version, table.num_rows)
 
 
@@ -253,6 +258,24 @@ def _page(
         parts += [f"## {headline(advice)}", reasons, "## Picks"]
     parts.append(_picks(table))
     return "\n\n".join(parts) + "\n"
+
+
+def _again(relabels: pa.Table) -> str:
+    if not relabels.num_rows:
+        return ""
+    header = ["sample", "label", "taken for", "score"]
+    rows = [
+        [f"`{row['sample_id'][:12]}`", row["label"], row["suggested"], f"{row['score']:.3f}"]
+        for row in relabels.sort_by("rank").slice(0, PAGE_ROWS).to_pylist()
+    ]
+    text = (
+        f"\n## Asked again\n\n{relabels.num_rows} of the budget go to samples that are labelled "
+        "already: another answer is worth more there than at a new sample (ActiveLab; the lowest "
+        f"score first).\n\n{markdown_table(header, rows)}\n"
+    )
+    if relabels.num_rows > PAGE_ROWS:
+        text += f"\nThe first {PAGE_ROWS} are shown; the table `relabels` holds all.\n"
+    return text
 
 
 def _picks(table: pa.Table) -> str:

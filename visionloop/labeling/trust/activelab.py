@@ -2,14 +2,13 @@
 
 Source: Goh and Mueller, ActiveLab: Active Learning with Re-Labeling by Multiple Annotators, 2023.
 A score lies in [0, 1]; the lowest are asked about next. Labelled samples are scored by cleanlab's
-`get_active_learning_scores`. It would hold several copies of all probabilities of the unlabelled;
-their scores are a closed form of three numbers (the temperature of the model, and the weights of
-model and annotators), which cleanlab itself tells when it is asked about three probes.
+`get_active_learning_scores`. It would hold several copies of all probabilities of the unlabelled,
+whose scores follow one by one from the temperature of the model and its weight: these are taken
+once, and the samples scored a block at a time.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from numpy.typing import NDArray
 from visionloop.labeling.trust.crowdlab import answer_matrix, normalised
 
 Floats = NDArray[np.float64]
-_PROBE = 0.7
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,7 @@ class Scale:
         Args:
             probabilities: float [m, C].
         """
-        log_p = np.log(normalised(probabilities)) / self.temperature
-        log_p -= log_p.max(axis=1, keepdims=True)
-        sure = 1 / np.exp(log_p).sum(axis=1)
+        sure = temp_scale(probabilities, self.temperature).max(axis=1)
         return np.asarray(self.weight * sure + (1 - self.weight) / self.classes)
 
 
@@ -62,24 +58,34 @@ def active_scores(
 
     Cost: O(n·a·C) for a annotators.
     """
-    from cleanlab.multiannotator import get_active_learning_scores
-
-    count = len(classes)
-    given, _ = answer_matrix(votes, classes)
-    rest = np.full(count - 1, (1 - _PROBE) / (count - 1))
-    probes = np.array(
-        [
-            [1.0, *np.zeros(count - 1)],  # sure, whatever the temperature
-            [_PROBE, *rest],
-        ]
+    from cleanlab.internal.multiannotator_utils import find_best_temp_scaler
+    from cleanlab.multiannotator import (
+        get_active_learning_scores,
+        get_label_quality_multiannotator,
     )
+
+    given, _ = answer_matrix(votes, classes)
+    p = normalised(probabilities)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it tells of annotators who share no sample with others
-        scores, (sure, probed) = get_active_learning_scores(
-            given, normalised(probabilities), probes
+        scores = np.asarray(get_active_learning_scores(given, p)[0], dtype=np.float64)
+        if (np.isfinite(given).sum(axis=1) == 1).all():
+            return scores, Scale(1.0, 0.5, len(classes))
+        temperature = float(find_best_temp_scaler(given, p))
+        weights = get_label_quality_multiannotator(
+            given,
+            temp_scale(p, temperature),
+            return_detailed_quality=False,
+            return_annotator_stats=False,
+            return_weights=True,
+            verbose=False,
         )
-    weight = (float(sure) - 1 / count) / (1 - 1 / count)
-    seen = (float(probed) - (1 - weight) / count) / weight
-    odds = math.log(_PROBE / rest[0])
-    temperature = odds / math.log(seen / ((1 - seen) / (count - 1)))
-    return np.asarray(scores, dtype=np.float64), Scale(temperature, weight, count)
+    model, people = float(weights["model_weight"]), float(np.mean(weights["annotator_weight"]))
+    return scores, Scale(temperature, model / (model + people), len(classes))
+
+
+def temp_scale(probabilities: Floats, temperature: float) -> Floats:
+    """Return probabilities at a temperature, as cleanlab makes them: none is less than .001."""
+    from cleanlab.internal.multiannotator_utils import temp_scale_pred_probs
+
+    return np.asarray(temp_scale_pred_probs(np.asarray(probabilities, np.float64), temperature))

@@ -187,7 +187,7 @@ def _of_embeddings(
 ) -> tuple[Floats, Floats, NDArray[np.bool_], OutOfSample]:
     """Return what both experts and the regression alone say, which classes they knew, and them."""
     pool, held = np.flatnonzero(~holdout), np.flatnonzero(holdout)
-    found = cross_validate(x[pool], labels[pool], classes, groups=[groups[i] for i in pool])
+    found = cross_validate(x[pool], labels[pool], classes, groups=[groups[int(i)] for i in pool])
     p, linear = np.zeros((len(x), classes)), np.zeros((len(x), classes))
     seen = np.zeros(len(x), dtype=np.bool_)
     p[pool], linear[pool], seen[pool] = found.probabilities, found.linear, found.seen

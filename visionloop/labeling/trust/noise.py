@@ -59,11 +59,11 @@ def noise_of(probabilities: Floats, votes: NDArray[np.integer]) -> Noise:
     Cost: O(n·C²) a step, 300 steps.
     """
     log_p = np.log(normalised(probabilities))
-    votes = votes.astype(np.float64)
+    given: Floats = votes.astype(np.float64)
     best: tuple[float, Noise] | None = None
     for sharpness in _SHARPNESS:
         clean = _softmax(sharpness * log_p)
-        likelihood, posterior, channel = _likeliest(clean, votes)
+        likelihood, posterior, channel = _likeliest(clean, given)
         if best is None or likelihood > best[0]:
             best = (likelihood, Noise(clean, posterior, channel, sharpness))
     assert best is not None

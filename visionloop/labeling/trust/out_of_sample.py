@@ -183,7 +183,7 @@ def _regularised(
     rows = np.arange(len(y))
     if not whole:
         rows = np.sort(np.random.default_rng(0).permutation(len(y))[:_SMALL])
-    some = None if groups is None else [groups[i] for i in rows]
+    some = None if groups is None else [groups[int(i)] for i in rows]
     folds = _draw(x[rows], y[rows], _useful(some), 0)
     best: tuple[float, float, tuple[Floats, list[Linear]]] | None = None
     for strength in _STRENGTHS:

@@ -90,14 +90,10 @@ def split_budget(
     scores, scale = active_scores(labelled.votes, labelled.classes, labelled.linear)
     suspects = find_suspects(labelled.labels, labelled.probabilities, labelled.counts())
     open_to = _may_be_asked(lake, labelled, suspects, version, round_id)
-    mine = np.flatnonzero(open_to)
-    mine = mine[np.lexsort((mine, np.round(scores[mine], 9)))][:most]
-    if not len(mine):
+    if not open_to.any():
         return Split(n, none, {"relabelled": 0, "why": "nothing is left to be asked again"})
     new = _lowest(lake, loop, labelled, scale.unlabelled, space, version, n, flags)
-    # New samples come first where scores are equal.
-    rank = np.searchsorted(new, scores[mine], side="right") + np.arange(len(mine))
-    mine = mine[rank < n]
+    mine = asked_again(np.where(open_to, scores, np.inf), new, n, most)
     model = model_in_service(
         lake.read("experiments", where="arm == 'loop'", version=version or None).to_pylist()
     )
@@ -123,6 +119,22 @@ def split_budget(
         "lowest_unlabelled": float(new[0]) if len(new) else None,
     }
     return Split(n - len(mine), _rows(rows), told)
+
+
+def asked_again(labelled: Floats, unlabelled: Floats, n: int, most: int) -> NDArray[np.intp]:
+    """Return which labelled samples are among the n lowest of all, the lowest first.
+
+    Args:
+        labelled: float64 [m], their scores; infinite for those that are not asked about.
+        unlabelled: The scores of the others, ascending; the n lowest suffice. Where scores are
+            equal they come first.
+        n: The budget.
+        most: How many may be labelled at most.
+    """
+    order = np.lexsort((np.arange(len(labelled)), np.round(labelled, 9)))[:most]
+    order = order[np.isfinite(labelled[order])]
+    before = np.searchsorted(unlabelled, labelled[order], side="right") + np.arange(len(order))
+    return np.asarray(order[before < n])
 
 
 def _rows(rows: list[dict[str, Any]]) -> pa.Table:

@@ -51,7 +51,7 @@ class LabelChecks:
         return {"in": total, "ok": self.ok, "flagged": self.flagged, "unchecked": unchecked}
 
 
-def check_labels(
+def judge_labels(
     lake: Lake, loop: LoopConfig, space: str, version: str, now: datetime
 ) -> LabelChecks:
     """Judge every label of a lake; see `visionloop.labeling.trust.labelled` for by what.

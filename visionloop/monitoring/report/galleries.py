@@ -35,6 +35,8 @@ _HEADINGS = {
     "pixel_duplicate": "The same pixels in another file",
     "attached_data": "With something else behind the picture",
     "bad_metadata": "Metadata that cannot be true",
+    "label_suspect": "Labels that are likely wrong",
+    "label_conflict": "Labels that people disagree about",
 }
 
 
@@ -191,6 +193,13 @@ def _evidence(row: Mapping[str, Any]) -> list[str]:
         return ["same pixels as", file_name(str(evidence.get("original_uri", "")))]
     if kind == "attached_data":
         return [f"{evidence.get('attached')} behind the picture"]
+    if kind == "label_suspect":
+        return [
+            f"labelled {evidence.get('label')}, likelier {evidence.get('suggested')}",
+            f"probability {row['score']:.2g} against {row['threshold']:.2g}",
+        ]
+    if kind == "label_conflict" and "votes" in evidence:
+        return [f"{name}: {said}" for name, said in evidence["votes"].items()]
     if kind == "bad_metadata":
         return [str(evidence.get("problem", "")), *_rest(evidence)]
     if row["score"] is None:

@@ -1,0 +1,168 @@
+"""Suspects in a lake: each label has a state, each flag its evidence, and both follow the lake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.labeling.trust.blobs import CLASSES, NOW, Blobs, answer, blobs, label, lake_of, loop_of
+from tests.selection.small_lake import put
+from visionloop.labeling.trust.labelled import read_labelled
+from visionloop.labeling.trust.suspect_flags import judge_labels
+from visionloop.lake import Lake
+from visionloop.stages.monitor import monitor
+
+
+@pytest.fixture
+def made() -> Blobs:
+    return blobs(200, 0.1)
+
+
+def flags_of(lake: Lake) -> dict[str, dict[str, Any]]:
+    rows = lake.read("flags", where="kind == 'label_suspect'").to_pylist()
+    return {row["subject"]: row for row in rows}
+
+
+def test_every_label_is_ok_flagged_or_unchecked(tmp_path: Path, made: Blobs) -> None:
+    lake = lake_of(tmp_path, made, holdout=40, unlabelled=20)
+    label(lake, made, range(185, 190), origin="model")
+    boxes = [{"x_min": 0, "y_min": 0, "x_max": 1, "y_max": 1, "label": "cat", "scores": None}]
+    put(
+        lake,
+        "labels",
+        [{"sample_id": made.ids[195], "task": "detection", "boxes": boxes, "created_at": NOW}],
+    )
+    found = judge_labels(lake, loop_of(tmp_path), "base", lake.version(), NOW)
+    counts = found.counts()
+    assert counts["in"] == counts["ok"] + counts["flagged"] + counts["unchecked"] == 186
+    assert found.unchecked == {"automatic": 5, "objects": 1}
+    wrong = {s for s, bad in zip(made.ids[:180], made.wrong[:180], strict=True) if bad}
+    flagged = set(found.flags["subject"].to_pylist())
+    assert len(flagged & wrong) / len(wrong) > 0.8 and len(flagged & wrong) / len(flagged) > 0.8
+    assert flagged & set(made.ids[:40])  # of the holdout too
+
+
+def test_a_flag_tells_what_it_follows_from(tmp_path: Path, made: Blobs) -> None:
+    lake = lake_of(tmp_path, made, holdout=40)
+    found = judge_labels(lake, loop_of(tmp_path), "base", lake.version(), NOW)
+    for row in found.flags.to_pylist():
+        evidence = json.loads(row["evidence"])
+        given = CLASSES[made.given[made.ids.index(row["subject"])]]
+        assert evidence["label"] == given != evidence["suggested"]
+        assert row["score"] < row["threshold"] <= 1
+        assert row["threshold"] == pytest.approx(
+            evidence["posterior"][evidence["suggested"]], abs=1e-3
+        )
+        assert evidence["told_by"]["embeddings"] == "base"
+        assert evidence["votes"] == {"import": given}
+        assert (row["subject"], row["stage"]) == (row["subject"], "monitor")
+
+
+def test_without_embeddings_or_with_few_labels_all_is_unchecked(
+    tmp_path: Path, made: Blobs
+) -> None:
+    lake = lake_of(tmp_path, made, unlabelled=180)
+    few = judge_labels(lake, loop_of(tmp_path), "base", lake.version(), NOW)
+    assert few.counts() == {"in": 20, "ok": 0, "flagged": 0, "unchecked": 20}
+    blind = judge_labels(lake, loop_of(tmp_path), "", lake.version(), NOW)
+    assert blind.unchecked == {"without an embedding": 20}
+
+
+def test_the_holdout_teaches_nobody(tmp_path: Path, made: Blobs) -> None:
+    lake = lake_of(tmp_path / "a", made, holdout=60)
+    other = Blobs(made.ids, made.x, made.truth, made.given.copy())
+    other.given[:60] = (other.given[:60] + 1) % 3
+    changed = lake_of(tmp_path / "b", other, holdout=60)
+    p = [
+        read_labelled(one, loop_of(root), "base").probabilities
+        for one, root in ((lake, tmp_path / "a"), (changed, tmp_path / "b"))
+    ]
+    assert (p[0] == p[1]).all()
+
+
+def test_earlier_models_have_their_say_where_they_did_not_train(
+    tmp_path: Path, made: Blobs
+) -> None:
+    lake = lake_of(tmp_path, made)
+    rng = np.random.default_rng(0)
+    common = {"arm": "loop", "classes": CLASSES, "uri": "", "trained_at": NOW}
+    put(
+        lake,
+        "experiments",
+        [{"model_id": "m1", "state": "in_service", "training_set": "t1", **common}],
+    )
+    put(
+        lake,
+        "training_sets",
+        [
+            {"training_set": "t1", "sample_id": s, "label": "cat", "arm": "loop", "position": i}
+            for i, s in enumerate(made.ids[:100])
+        ],
+    )
+    known = 0.01 + 0.97 * np.eye(3)[made.truth]
+    # Of what it trained on it says nonsense: who listens to that is misled.
+    known[:100] = rng.dirichlet(np.ones(3), 100)
+    put(
+        lake,
+        "predictions",
+        [
+            {"sample_id": s, "model_id": "m1", "probabilities": [float(v) for v in row]}
+            for s, row in zip(made.ids, known, strict=True)
+        ],
+    )
+    found = read_labelled(lake, loop_of(tmp_path), "base")
+    assert found.told_by["earlier_models"] == 100
+    assert found.told_by["earlier_models_weight"] > 0
+    plain = read_labelled(lake_of(tmp_path / "plain", made), loop_of(tmp_path / "plain"), "base")
+    order = np.argsort(made.ids)
+    first, late = order < 100, order >= 100
+    assert (found.probabilities[first] == plain.probabilities[first]).all()
+    assert (found.probabilities[late] != plain.probabilities[late]).any()
+
+
+def test_people_who_confirm_a_label_take_its_flag_away(tmp_path: Path, made: Blobs) -> None:
+    lake = lake_of(tmp_path, made)
+    loop = loop_of(tmp_path)
+    monitor(config=loop.text(), lake=loop.lake)
+    first = min(flags_of(lake).values(), key=lambda row: -row["score"])
+    for name in ("ann", "bob", "eve", "dan"):
+        answer(lake, first["subject"], name, json.loads(first["evidence"])["label"])
+    monitor(config=loop.text(), lake=loop.lake)
+    assert first["subject"] not in flags_of(lake)
+
+
+def test_the_monitor_judges_labels_once_and_again_when_they_change(
+    tmp_path: Path, made: Blobs
+) -> None:
+    lake = lake_of(tmp_path, made)
+    loop = loop_of(tmp_path)
+    monitor(config=loop.text(), lake=loop.lake)
+    first = flags_of(lake)
+    assert first
+    before = lake.version()
+    out = monitor(config=loop.text(), lake=loop.lake)
+    assert out.lake_version == before  # nothing was written
+    # Somebody corrects what was flagged: a later round's label counts.
+    right = Blobs(made.ids, made.x, made.truth, made.truth)
+    label(lake, right, [made.ids.index(s) for s in first], round_id="0001")
+    monitor(config=loop.text(), lake=loop.lake)
+    left = flags_of(lake)
+    assert len(left) < len(first) / 2
+    runs = lake.stage_runs(where="stage == 'monitor'").sort_by("sequence").to_pylist()
+    told = json.loads(runs[-1]["outputs"])["labels"]
+    assert told["in"] == 200 == told["ok"] + told["flagged"] + told["unchecked"]
+    assert told["flagged"] == len(left)
+
+
+def test_the_page_of_the_monitor_shows_the_labels(tmp_path: Path, made: Blobs) -> None:
+    lake_of(tmp_path, made)
+    loop = loop_of(tmp_path)
+    page: Any = SimpleNamespace(path=str(tmp_path / "page.md"), uri="", metadata={})
+    monitor(config=loop.text(), lake=loop.lake, page=page)
+    text = (tmp_path / "page.md").read_text()
+    assert "## Labels" in text and "of the labels that were judged are wrong" in text
