@@ -152,7 +152,8 @@ def test_the_media_endpoint_of_the_local_overlay_has_the_lakes_volume(tmp_path: 
     pod = named(documents, "Deployment", "visionloop-media")["spec"]["template"]["spec"]
     claim = {"name": "lake", "persistentVolumeClaim": {"claimName": "visionloop-lake"}}
     assert claim in pod["volumes"]
-    lake = named(documents, "ConfigMap", "visionloop-install")["data"]["lake"]
+    key = pod["containers"][0]["env"][0]["valueFrom"]["configMapKeyRef"]
+    lake = named(documents, "ConfigMap", key["name"])["data"][key["key"]]
     mounts = {m["name"]: m["mountPath"] for m in pod["containers"][0]["volumeMounts"]}
     assert lake.startswith(f"file://{mounts['lake']}/")
 
