@@ -296,3 +296,67 @@ def test_an_answer_about_an_erased_sample_is_counted_and_not_stored(answered: An
     assert counts["rejected_erased"] == 2 and counts["in"] == 7
     for table in ("annotations", "labels", "label_requests"):
         assert "a" * 64 not in asking.lake.read(table)["sample_id"].to_pylist()
+
+
+def test_a_round_that_changes_its_provider_keeps_what_was_answered(answered: Answering) -> None:
+    asking = answered("ac bd")
+    asking.collect()
+    asking.request(provider="csv")
+    path = Path(asking.lake.path("label_requests", "test-0000.csv").removeprefix("file://"))
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:3], lines[3] + "dog", *lines[4:]]) + "\n")
+    assert asking.collect().n_labels == 3
+    assert asking.labels() == {"a": "cat", "b": "dog", "c": "dog"}
+    origins = {r["sample_id"][0]: r["origin"] for r in asking.lake.read("labels").to_pylist()}
+    assert origins == {"a": "FileTool", "b": "FileTool", "c": "csv"}
+
+
+def test_what_was_decided_is_not_decided_anew_by_other_rules_once_the_round_is_over(
+    answered: Answering,
+) -> None:
+    trust = {"overlap": 1.0, "annotators": 3, "consensus": "majority"}
+    asking = answered("ac bc", trust=trust, ready={"share": 0.1, "deadline_hours": 1e-9})
+    for letter in "ab":
+        asking.desk.answer(letter * 64, "cat", who="bob")
+        asking.desk.answer(letter * 64, "dog", who="carol")
+    asking.labeling["ready"] |= {"least": 0.2}
+    assert asking.collect().trainable_version and asking.labels() == {"a": "cat", "b": "cat"}
+    with asking.lake.run(stage="publish", round_id="0000") as run:
+        run.set_round(state="done", outcome="published")
+        run.commit()
+    asking.labeling["trust"] = trust | {"consensus": "agreement"}
+    asking.desk.answer("b" * 64, "dog", who="bob")
+    done = asking.collect(round_id="0000")
+    # Somebody has answered anew about the second alone: it is a conflict now, by the rules of now.
+    assert asking.labels() == {"a": "cat"} and done.n_labels == 1
+    assert asking.counts()["conflicts"] == 1 and list(flags_of(asking.lake)) == ["b"]
+
+
+def test_what_is_known_is_not_asked_and_a_task_that_went_is_not_made_again(
+    asking: Asking,
+) -> None:
+    with asking.lake.run(stage="import") as run:
+        row = {"sample_id": "a" * 64, "label": "dog", "task": "classification", "origin": "import",
+               "created_at": LONG_AGO}  # fmt: skip
+        run.append("labels", pa.Table.from_pylist([row]))
+        run.commit()
+    assert asking.request().n_requested == 8
+    assert {sample[0] for sample in asking.desk.tasks} == set("bcdefyz")
+    asking.desk.answer("b" * 64, "cat")
+    done = asking.collect()
+    assert (done.n_labels, done.n_missing, asking.counts()["recalled"]) == (2, 6, 0)
+    asking.desk.delete_task("b" * 64)
+    asking.request()
+    assert {sample[0] for sample in asking.desk.tasks} == set("cdefyz")
+    assert asking.collect().n_labels == 2 and asking.labels() == {"a": "dog", "b": "cat"}
+
+
+def test_nobody_waits_for_a_second_answer_to_a_task_that_is_gone(answered: Answering) -> None:
+    asking = answered("ac", **SEVERAL)
+    asking.desk.answer("b" * 64, "dog", state="draft")
+    asking.collect()
+    for letter in "ab":
+        asking.desk.delete_task(letter * 64)
+    done = asking.collect()
+    assert (done.n_labels, asking.labels()) == (1, {"a": "cat"})
+    assert asking.counts()["recalled"] == 1

@@ -102,14 +102,14 @@ def test_before_the_deadline_one_of_two_answers_waits_and_after_it_counts(
     answered: Answering,
 ) -> None:
     trust = {"overlap": 1.0, "consensus": "majority"}
-    asking = answered("ac bd", trust=trust, ready={"deadline_hours": 5, "least": 0.2})
+    asking = answered("ac bd cc", trust=trust, ready={"deadline_hours": 5, "least": 0.2})
     assert asking.collect().n_labels == 0
     asked_ago(asking.lake, 6)
     asking.desk.answer("a" * 64, "cat", who="bob")
     asking.desk.answer("b" * 64, "cat", who="bob")
     done = asking.collect()
-    # Alone they decide nothing: alice and bob disagree about the second.
-    assert done.trainable_version and asking.labels() == {"a": "cat"}
+    # About the second alice and bob disagree, the third was answered by her alone.
+    assert done.trainable_version and asking.labels() == {"a": "cat", "c": "cat"}
     assert asking.counts()["conflicts"] == 1
 
 

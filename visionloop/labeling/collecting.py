@@ -12,25 +12,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from visionloop.errors import InputError
-from visionloop.labeling.answers import MODEL, SKIPPED, is_collected, latest_answers
+from visionloop.labeling.answers import CONFLICT as CONFLICT_ROW
+from visionloop.labeling.answers import MODEL, SKIPPED, is_collected, latest_answers, standing
 from visionloop.labeling.deciding import CONFLICT, LABELLED, OPEN, PASSED, Decision, decide_requests
+from visionloop.labeling.merging import REJECTED, Merged
 from visionloop.labeling.opening import answers_alone, provider_name
 from visionloop.labeling.predicted import probabilities
-from visionloop.labeling.provider import Annotation, Box, Collected, LabelingProvider, Rejected
+from visionloop.labeling.provider import DONE, LabelingProvider
+from visionloop.labeling.provider import SKIPPED as SKIPPED_ANSWER
 from visionloop.labeling.ready import Readiness, Standing, readiness
-from visionloop.labeling.requests import HOLDOUT, PLACES, TRAINING, most_answers
-from visionloop.lake.erasing.tombstones import Tombstones
+from visionloop.labeling.requests import HOLDOUT, TRAINING, most_answers
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
     from visionloop.lake import Lake
-
-REJECTED = "rejected"
-UNKNOWN_CLASS, UNKNOWN_SAMPLE, ERASED = "unknown_class", "unknown_sample", "erased"
-# What makes two rows of `annotations` the same answer: a list of answers tells no times.
-_SAME = ("sample_id", "external_id", "annotator", "state", "reason", "detail", "label", "boxes",
-         "prelabel", "seconds")  # fmt: skip
 
 
 @dataclass
@@ -129,23 +124,28 @@ def settle(
     rows = lake.read("label_requests", where=mine, version=at).to_pylist()
     stored_all = lake.read("annotations", version=at).to_pylist()
     name = provider_name(loop)
-    stored = [r for r in stored_all if r["round_id"] == round_id and r["provider"] == name]
+    of_round = [row for row in stored_all if row["round_id"] == round_id]
+    stored = [row for row in of_round if row["provider"] == name]
+    # Answers that were given before the configuration named another provider still count.
+    elsewhere = [row for row in of_round if row["provider"] != name]
     every = lake.read("labels", version=at).to_pylist()
     held = [row for row in rows if not row["recalled"]]
     known = _known_otherwise(held, every, round_id, loop.task)
-    asked = {row["sample_id"] for row in stored}
+    asked = {row["sample_id"] for row in of_round}
     if answers_alone(loop):
         # A list may be much longer: only what is wanted of it is an answer.
         held = [row for row in held if row["sample_id"] not in known or row["sample_id"] in asked]
     ids = {row["sample_id"]: row["external_id"] or "" for row in held}
     found = provider.collect(round_id, ids, cursor_of(lake, round_id, name)) if ids else None
     classes = list(loop.classes) or frozen_classes(lake, version)
-    merged = _Merged(loop, lake, round_id, stored, now)
+    merged = Merged(loop, lake, round_id, stored, now)
     if found is not None:
         merged.take(found, ids, classes)
     gone = set(found.gone) & ids.keys() if found else set()
-    answered = {row["sample_id"] for row in merged.rows if row["state"] != REJECTED}
-    back = [row for row in rows if row["recalled"] or row["sample_id"] in gone - answered]
+    came = [*elsewhere, *merged.rows]
+    answered = {row["sample_id"] for row in came if row["state"] in (DONE, SKIPPED_ANSWER)}
+    lost = gone - answered - known.keys()
+    back = [row for row in rows if row["recalled"] or row["sample_id"] in lost]
     back_ids = {row["sample_id"] for row in back}
     for row in back:
         row["recalled"] = True
@@ -156,17 +156,22 @@ def settle(
         for row in requests
         if row["sample_id"] not in known or row["sample_id"] in answered | asked
     ]
+    # Where the task is gone nobody can answer any more: what is there decides.
+    judged = [{**row, "answers": 1} if row["sample_id"] in gone else row for row in listened]
     others = [row for row in stored_all if row["round_id"] != round_id]
 
     def decide(last: bool) -> dict[str, Decision]:
         return decide_requests(
-            listened,
-            merged.rows,
+            judged,
+            came,
             loop,
             classes=classes,
             earlier=others,
             labels=latest_answers((r for r in every if not _is_of(r, round_id)), loop.task),
-            probabilities=lambda: probabilities(
+            # After a round went on, the model in service may have learnt from it.
+            probabilities=dict
+            if final
+            else lambda: probabilities(
                 lake, {row["sample_id"] for row in listened}, classes, version
             ),
             final=last,
@@ -180,16 +185,17 @@ def settle(
         and not final
         and not answers_alone(loop)
         and (row["answers"] or 1) < most_answers(loop)
+        and row["sample_id"] not in gone
     }
 
     def outcomes_of(made: Mapping[str, Decision]) -> dict[str, str]:
         outcomes = {row["sample_id"]: known.get(row["sample_id"], OPEN) for row in requests}
-        came = {s: one.outcome for s, one in made.items()}
-        return outcomes | {s: one for s, one in came.items() if one != OPEN or s not in known}
+        told = {s: one.outcome for s, one in made.items()}
+        return outcomes | {s: one for s, one in told.items() if one != OPEN or s not in known}
 
     outcomes = outcomes_of(decisions) | dict.fromkeys(again, OPEN)
-    config, standing = loop.labeling.ready, _standing(rows, requests, outcomes)
-    ready = readiness(config, standing, now)
+    config = loop.labeling.ready
+    ready = readiness(config, _standing(rows, requests, outcomes), now)
     late = ready.deadline is not None and now >= ready.deadline
     if not final and OPEN in outcomes.values() and (ready.ready or late):
         # It goes on with what is there: also with fewer answers than were asked for.
@@ -198,6 +204,11 @@ def settle(
             ready = readiness(config, _standing(rows, requests, outcomes_of(last)), now)
         if ready.ready:
             decisions, again, outcomes = last, set(), outcomes_of(last)
+    if final:
+        # What was decided is not decided anew by other weights: only what was answered since.
+        kept = _decided(every, round_id, merged.changed())
+        decisions = {sample: one for sample, one in decisions.items() if sample not in kept}
+        outcomes |= {sample: one for sample, one in kept.items() if sample in outcomes}
     where = found.where if found else ""
     return Settled(
         round_id, requests, back, gone & back_ids, merged.rows, stored, outcomes, decisions, again,
@@ -232,6 +243,18 @@ def _known_otherwise(
             skipped = row["origin"] == SKIPPED
             known[request["sample_id"]] = PASSED if skipped else LABELLED
     return known
+
+
+def _decided(
+    labels: Iterable[Mapping[str, Any]], round_id: str, changed: set[str]
+) -> dict[str, str]:
+    """Return what was decided of a round's samples whose answers are the same as then."""
+    named = {SKIPPED: PASSED, CONFLICT_ROW: CONFLICT}
+    return {
+        sample: named.get(row["origin"], LABELLED)
+        for sample, row in standing(own_labels(labels, round_id)).items()
+        if sample not in changed
+    }
 
 
 def _standing(
@@ -284,115 +307,3 @@ def frozen_classes(lake: Lake, version: str = "") -> list[str]:
         default=None,
     )
     return list(first["classes"]) if first else []
-
-
-class _Merged:
-    """A round's rows of `annotations`, those that were stored and those that came."""
-
-    def __init__(
-        self,
-        loop: LoopConfig,
-        lake: Lake,
-        round_id: str,
-        stored: Sequence[Mapping[str, Any]],
-        now: datetime,
-    ) -> None:
-        self._loop, self._lake, self._round_id, self._now = loop, lake, round_id, now
-        self.rows = [dict(row) for row in stored]
-        self.not_stored: Counter[str] = Counter()
-        self.unknown: list[str] = []
-
-    def take(self, found: Collected, asked: Mapping[str, str], classes: Sequence[str]) -> None:
-        """Put what came into the place of what was stored of the same samples."""
-        if classes and answers_alone(self._loop):
-            _check_classes(found, classes)
-        came = [self._row(one, asked, classes) for one in found.annotations]
-        came += [self._rejected(one) for one in found.rejected]
-        new = [row for row in came if row is not None]
-        named = {row["external_id"] for row in new if row["external_id"]}
-        # A request that was deleted at the tool takes no answer back that was given to it.
-        listed = found.samples - found.gone
-        before = {_key(row): row for row in self.rows}
-        kept = [
-            row
-            for row in self.rows
-            if row["sample_id"] not in listed and row["external_id"] not in named
-        ]
-        self.rows = kept + [before.get(_key(row), row) for row in new]
-
-    def _row(
-        self, one: Annotation, asked: Mapping[str, str], classes: Sequence[str]
-    ) -> dict[str, Any] | None:
-        if one.sample_id not in asked:
-            return self._rejected(Rejected(one.external_id, one.sample_id, UNKNOWN_SAMPLE, ""))
-        names = [one.label] if one.label is not None else []
-        strange = {*names, *(box.label for box in one.boxes or ())} - set(classes)
-        reason = UNKNOWN_CLASS if classes and strange else ""
-        return self._base(one.external_id, one.sample_id) | {
-            "annotator": one.annotator,
-            "state": REJECTED if reason else one.state,
-            "reason": reason,
-            "detail": ", ".join(sorted(strange)) if reason else "",
-            "label": one.label,
-            "boxes": None if one.boxes is None else [stored_box(box) for box in one.boxes],
-            "prelabel": one.prelabel,
-            "seconds": one.seconds,
-            "created_at": one.created_at,
-            "updated_at": one.updated_at,
-        }
-
-    def _rejected(self, one: Rejected) -> dict[str, Any] | None:
-        if one.sample_id and (one.reason == ERASED or self._is_erased(one.sample_id)):
-            # Nothing of it comes back into the lake.
-            self.not_stored[ERASED] += 1
-            return None
-        if not one.external_id:
-            if one.reason == UNKNOWN_SAMPLE:
-                self.unknown.append(one.detail)
-            else:
-                self.not_stored[one.reason] += 1
-            return None
-        sample = one.sample_id if one.reason != UNKNOWN_SAMPLE else ""
-        times = {"created_at": self._now, "updated_at": self._now}
-        told = {"state": REJECTED, "reason": one.reason, "detail": one.detail or one.sample_id}
-        return self._base(one.external_id, sample) | told | times
-
-    def _is_erased(self, sample_id: str) -> bool:
-        return sample_id in Tombstones.of(self._lake)
-
-    def _base(self, external_id: str, sample_id: str) -> dict[str, Any]:
-        empty = dict.fromkeys((*_SAME, "run_id"))
-        return empty | {
-            "sample_id": sample_id,
-            "provider": provider_name(self._loop),
-            "external_id": external_id,
-            "task": self._loop.task,
-            "round_id": self._round_id,
-        }
-
-
-def _key(row: Mapping[str, Any]) -> str:
-    return json.dumps([row[name] for name in _SAME], sort_keys=True, default=str)
-
-
-def stored_box(box: Box) -> dict[str, Any]:
-    """Return a box as a column of boxes holds it; a person's has no scores."""
-    import numpy as np
-
-    # As the column's type rounds them: what comes again is then recognised.
-    places = {name: float(np.float32(getattr(box, name))) for name in PLACES}
-    return places | {"label": box.label, "scores": None}
-
-
-def _check_classes(found: Collected, classes: Sequence[str]) -> None:
-    strange = sorted({a.label for a in found.annotations if a.label is not None} - set(classes))
-    if strange:
-        from visionloop.validation import nearest
-
-        named = ", ".join(f"`{label}`" + nearest(label, list(classes)) for label in strange[:5])
-        raise InputError(
-            f"labels of classes that are not among the loop's classes: {named}",
-            where=found.where,
-            remedy="Correct the labels, or name every class in `classes:`, a new one at its end; "
-            "nothing was stored",
-        )

@@ -98,6 +98,19 @@ def open_requests(lake: Lake, round_id: str, version: str = "") -> list[dict[str
     ]
 
 
+def open_samples(lake: Lake, requests: Sequence[Row], round_id: str, version: str = "") -> set[str]:
+    """Return the samples of a round that people have to be asked about.
+
+    Args:
+        lake: The lake.
+        requests: Rows of `label_requests` of the round, new ones among them.
+        round_id: The round.
+        version: Lake version; empty for the newest.
+    """
+    outcomes = _outcomes(requests, _people(lake, version), round_id)
+    return {sample for sample, outcome in outcomes.items() if outcome == "open"}
+
+
 def _people(lake: Lake, version: str) -> list[Row]:
     """Return the rows of `labels` that are not a model's; objects are answers like classes."""
     rows = lake.read("labels", version=version or None).to_pylist()

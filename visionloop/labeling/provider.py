@@ -169,9 +169,12 @@ class LabelingProvider(Protocol):
     def request(self, round_id: str, asks: Sequence[Ask]) -> dict[str, str]:
         """Hand over requests; those that the tool already has are not made twice.
 
+        Where people disagree about a sample it is handed over again, with more `answers`.
+
         Args:
             round_id: The round.
-            asks: All requests of the round, in the order of their rank.
+            asks: Requests of the round that are open, in the order of their rank; a list of
+                answers, such as a CSV file, is handed all of them.
 
         Returns:
             What the tool calls each request, by sample id.

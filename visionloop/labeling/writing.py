@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from visionloop.labeling.answers import CONFLICT as CONFLICT_ROW
 from visionloop.labeling.answers import DETECTION, SKIPPED, WITHDRAWN, standing
-from visionloop.labeling.collecting import Settled, own_labels, stored_box
+from visionloop.labeling.collecting import Settled, own_labels
 from visionloop.labeling.deciding import CONFLICT, LABELLED, PASSED, Decision
+from visionloop.labeling.merging import stored_box
 from visionloop.labeling.opening import provider_name
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _changes(
 
 def _says(held: Row | None, row: Row, **answer: Any) -> bool:
     """Return whether a row that stands says the same, of as many people."""
-    if held is None or held["origin"] != row["origin"]:
+    if held is None or _takes_back(held) or held["origin"] == SKIPPED:
         return False
     same = all(held[name] == value for name, value in answer.items())
     return same and held["n_annotations"] == row["n_annotations"]
