@@ -174,7 +174,9 @@ def _files(columns: _Columns) -> Finding:
 
 
 def _training_sets(columns: _Columns) -> Finding:
-    sizes = Counter(digest for (digest,) in columns("training_sets", "training_set"))
+    rows = columns("training_sets", "training_set", "origin")
+    # What the model labelled itself is trained on, and is no label that people gave.
+    sizes = Counter(digest for digest, origin in rows if origin != "model")
     held = columns("experiments", "model_id", "training_set", "n_labels")
     wrong = [
         f"{model} was trained on {n} labels, its training set has {sizes[digest]}"

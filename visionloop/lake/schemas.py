@@ -176,6 +176,7 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("label", pa.string()),
         ("arm", pa.string()),
         ("position", pa.int64()),
+        ("origin", pa.string()),  # model, where its label is automatic; null where it is a person's
     ],
     "confidences": [
         ("event_id", pa.string()),
@@ -268,7 +269,7 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("counts", pa.string()),  # JSON
     ],
     "decisions": [
-        ("decision", pa.string()),  # gate | publish | rollback | watch
+        ("decision", pa.string()),  # gate | publish | rollback | watch | auto_labels
         ("subject", pa.string()),
         ("outcome", pa.string()),
         ("reason", pa.string()),

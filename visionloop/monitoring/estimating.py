@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from visionloop.labeling.answers import latest_answers
+from visionloop.labeling.answers import MODEL, latest_answers
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.deployed import (
     IDENTITY,
@@ -76,7 +76,9 @@ class Evidence:
         samples = run.read("samples", columns=["sample_id", "split", "round_id"]).to_pylist()
         self._ingested = {row["sample_id"]: row["round_id"] or "" for row in samples}
         self._holdout = {row["sample_id"] for row in samples if row["split"] == "holdout"}
-        answers = latest_answers(run.read("labels").to_pylist(), task)
+        rows = run.read("labels").to_pylist()
+        # A model is not judged by what a model said.
+        answers = latest_answers((row for row in rows if row["origin"] != MODEL), task)
         self._labels = {
             sample: Known(row["label"], row["round_id"] or "")
             for sample, row in answers.items()

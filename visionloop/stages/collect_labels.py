@@ -78,6 +78,7 @@ def collect_labels(
         InputError: A list of answers holds one of a class that the configuration lacks.
         VisionloopError: The provider does not answer; nothing was stored, and nothing is lost.
     """
+    from visionloop.labeling.auto.audits import judge_audits
     from visionloop.labeling.collecting import settle
     from visionloop.labeling.opening import open_provider, provider_name
     from visionloop.labeling.writing import write
@@ -102,6 +103,7 @@ def collect_labels(
         new = write(run, loop, settled, labels, now)
         for one in late:
             new += write(run, loop, one, labels, now)
+        new += judge_audits(run, loop, [*labels, *new], now).rows
         # Nothing can be trained on, and nobody is asked again: the next round picks other samples.
         unusable = len(settled.requests) + len(settled.recalled) > len(settled.samples("labelled"))
         ended = goes_on and unusable and _n_trainable(run, [*labels, *new]) < 2
@@ -185,12 +187,11 @@ def _ask_again(
     """Ask one more person about each sample that people disagree about."""
     from visionloop.labeling.requests import build_asks
 
-    for row in settled.requests:
-        if row["sample_id"] in settled.ask_again:
-            row["answers"] = (row["answers"] or 1) + 1
-    places = lake.media([row["sample_id"] for row in settled.requests], version=version or None)
-    asks = build_asks(loop, lake, settled.requests, places, version=version)
-    provider.request(settled.round_id, asks)
+    rows = [row for row in settled.requests if row["sample_id"] in settled.ask_again]
+    for row in rows:
+        row["answers"] = (row["answers"] or 1) + 1
+    places = lake.media([row["sample_id"] for row in rows], version=version or None)
+    provider.request(settled.round_id, build_asks(loop, lake, rows, places, version=version))
 
 
 def _n_trainable(run: Run, answers: list[dict[str, Any]]) -> int:

@@ -155,10 +155,11 @@ def evaluate(
 
 
 def _holdout(loop: LoopConfig, run: Run) -> Holdout:
-    from visionloop.labeling.answers import latest_labels
+    from visionloop.labeling.answers import MODEL, latest_labels
 
     held = run.read("samples", columns=["sample_id", "uri"], where="split == 'holdout'")
-    labels = latest_labels(run.read("labels").to_pylist(), loop.task)
+    rows = run.read("labels").to_pylist()
+    labels = latest_labels((row for row in rows if row["origin"] != MODEL), loop.task)
     media = dict(zip(held["sample_id"].to_pylist(), held["uri"].to_pylist(), strict=True))
     labelled = {sample_id: uri for sample_id, uri in media.items() if sample_id in labels}
     return Holdout(len(media), labelled, {sample_id: labels[sample_id] for sample_id in labelled})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from visionloop.inference.images import Loaded
@@ -38,7 +39,9 @@ def evaluation_page(
         kind = "candidate" if one is own else "in service" if one is before else "random arm"
         e = one.evaluation
         interval = f"{e.low:.3f} to {e.high:.3f}"
-        labels = one.row["n_labels"]
+        trained = json.loads(one.row["metrics"] or "{}").get("training", {})
+        automatic = trained.get("n_automatic", 0)
+        labels = f"{one.row['n_labels']}" + (f" and {automatic} automatic" if automatic else "")
         model = f"`{one.row['model_id']}`"
         rows.append(
             [

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from visionloop.errors import InputError
-from visionloop.labeling.answers import DETECTION, latest_answers, latest_boxes
+from visionloop.labeling.answers import DETECTION, MODEL, latest_answers, latest_boxes
 from visionloop.lake.storage import name_of
 from visionloop.media.metadata import Problem
 from visionloop.media.outcomes import ids_of, texts_of
@@ -175,7 +175,8 @@ def _answered(ingest: Ingest, samples: Iterable[str]) -> tuple[Answers, Answers]
     objects: Answers = {}
     for some in some_at_a_time(sorted(samples)):
         held = ingest.run.read("labels", where=among("sample_id", some)).to_pylist()
-        found = latest_answers(held, ingest.loop.task)
+        # What a model said is no answer: what a source brings takes its place.
+        found = latest_answers((r for r in held if r["origin"] != MODEL), ingest.loop.task)
         answers |= {one: row for one, row in found.items() if row["label"] is not None}
         objects |= latest_boxes(held)
     return answers, objects

@@ -36,6 +36,9 @@ def request_labels(
 ) -> RequestLabelsOutputs:
     """Request labels for the round's picks, for relabels, and for holdout samples that have none.
 
+    Before that the model in service labels what it may (``labeling.auto_labels``), and people are
+    asked about a random share of these labels.
+
     So the first round asks for the whole holdout beside its picks. Each sample is asked about once,
     however often the stage runs: the provider is handed the requests before the lake is told of
     them, and does not make those again that it has. People look at the files themselves: a sample
@@ -56,7 +59,9 @@ def request_labels(
 
     from visionloop.labeling import requests
     from visionloop.labeling.answers import latest_answers
+    from visionloop.labeling.auto.labelling import auto_label
     from visionloop.labeling.opening import answers_alone, open_provider, provider_name
+    from visionloop.labeling.overview import open_samples
     from visionloop.lake.schemas import arrow_schema
 
     loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
@@ -72,7 +77,8 @@ def request_labels(
                   not row["recalled"]}  # fmt: skip
         holdout = run.read("samples", columns=["sample_id"], where="split == 'holdout'")
         unknown = set(holdout["sample_id"].to_pylist()) - before - answered.keys()
-        wanted = requests.picks(run, loop) + requests.extra_asks(run, loop)
+        automatic = auto_label(run, opened, loop, datetime.now(UTC))
+        wanted = requests.picks(run, loop) + requests.extra_asks(run, loop) + automatic.audits
         listed = {one.sample_id for one in wanted}
         wanted += requests.holdout_asks(loop, unknown - listed)
         places: dict[str, str] = {}
@@ -83,18 +89,25 @@ def request_labels(
             wanted = [one for one in wanted if one.sample_id in mine or places.get(one.sample_id)]
         rows = requests.request_rows(wanted, held, loop, run.round_id, datetime.now(UTC))
         open_rows = [row for row in rows if not row["recalled"]]
-        # What was asked before and cannot be shown any more stays as it is at the tool.
-        shown = [row for row in open_rows if answers_alone(loop) or places.get(row["sample_id"])]
+        # Whoever has answered is not asked again, also where the task was deleted since; and what
+        # cannot be shown any more stays as it is at the tool.
+        still = open_samples(opened, rows, run.round_id, run.base)
+        shown = [
+            row
+            for row in open_rows
+            if answers_alone(loop) or (places.get(row["sample_id"]) and row["sample_id"] in still)
+        ]
         asks = requests.build_asks(loop, opened, shown, places, version=run.base)
         external = provider.request(run.round_id, asks) if asks else {}
         _check_taken([ask.sample_id for ask in asks], external, loop.labeling.provider)
         for row in shown:
             row["external_id"] = external[row["sample_id"]]
             row["provider"] = provider_name(loop)
+        automatic.write(run)
         if rows != held:
             table = pa.Table.from_pylist(rows, schema=arrow_schema("label_requests"))
             run.replace("label_requests", table, f"round_id == '{run.round_id}'")
-        version = run.commit(counts={"requested": len(open_rows)})
+        version = run.commit(counts={"requested": len(open_rows), **automatic.counts})
     return RequestLabelsOutputs(version, len(open_rows))
 
 

@@ -35,7 +35,7 @@ class TrainOutputs(NamedTuple):
     Attributes:
         lake_version: Lake version with the experiment.
         model_id: The trained model.
-        n_labels: Labels that it was trained on.
+        n_labels: People's labels that it was trained on.
     """
 
     lake_version: str
@@ -59,8 +59,9 @@ def train(
     """Train a model, and the control arm's where the configuration asks for one.
 
     The training set is every labelled sample of the pool, under its latest label, less the copies
-    of holdout samples. The same set with the same parameters in the same round returns the recorded
-    model without training again.
+    of holdout samples. Of automatic labels (``labeling.auto_labels``) there are at most as many as
+    the configuration allows; they are nobody's work, also not for the control arm. The same set
+    with the same parameters in the same round returns the recorded model without training again.
 
     A training that was interrupted goes on from its checkpoint, to the same weights. What it is
     told and what it leaves lies under ``training/`` in the lake until it is recorded.
@@ -129,9 +130,11 @@ def train(
 
 
 def _plans(loop: LoopConfig, lake: Lake, run: Run, parameters: TrainingConfig) -> list[Plan]:
-    from visionloop.labeling.answers import latest_labels
+    from visionloop.labeling.answers import MODEL, latest_answers
+    from visionloop.labeling.auto.share import within_share
 
-    labels = latest_labels(run.read("labels").to_pylist(), loop.task)
+    answers = latest_answers(run.read("labels").to_pylist(), loop.task)
+    labels = {sample: row["label"] for sample, row in answers.items() if row["label"] is not None}
     # At the newest version: what an intake beside this round has put into the holdout stays there.
     samples = lake.read("samples", columns=["sample_id", "split", "fingerprint"]).to_pylist()
     allowed = trainable(samples, loop.selection.copy_distance)
@@ -143,7 +146,11 @@ def _plans(loop: LoopConfig, lake: Lake, run: Run, parameters: TrainingConfig) -
     frozen = list(own[-1]["classes"] or []) if own else []
     classes = class_names(loop.classes, frozen, labels.values())
     # In the order of the ids: the set, and so the model, does not depend on who labelled first.
-    chosen = TrainingSet(LOOP, tuple(sorted((s, labels[s]) for s in labels if s in allowed)))
+    automatic = {s for s in labels.keys() & allowed if answers[s]["origin"] == MODEL}
+    n_people = len(labels.keys() & allowed) - len(automatic)
+    kept = within_share(automatic, n_people, loop.labeling.auto_labels.max_share)
+    rows = sorted((s, labels[s]) for s in labels.keys() & allowed if s not in automatic - kept)
+    chosen = TrainingSet(LOOP, tuple(rows), frozenset(kept))
     if len(chosen.rows) < 2:
         raise InputError(
             f"{len(chosen.rows)} labelled samples are too few to train on; "
@@ -158,7 +165,7 @@ def _plans(loop: LoopConfig, lake: Lake, run: Run, parameters: TrainingConfig) -
         previous = _previous_random(run, experiments)
         picks = random_picks(
             set(known) - _excluded(loop, run),
-            len(chosen.rows),
+            chosen.n_people,
             previous=previous,
             seed=parameters.seed,
             fingerprints={row["sample_id"]: row["fingerprint"] for row in samples},
@@ -245,6 +252,7 @@ def _train(plan: Plan, loop: LoopConfig) -> Result:
 
 def _row(plan: Plan, result: Result) -> dict[str, Any]:
     """Return the experiment's row."""
+    used = plan.training_set.without(one.sample_id for one in result.unread)
     return {
         "model_id": plan.model_id,
         "arm": plan.training_set.arm,
@@ -252,10 +260,10 @@ def _row(plan: Plan, result: Result) -> dict[str, Any]:
         "classes": plan.classes,
         "parameters": json.dumps(plan.parameters.identity(), sort_keys=True),
         "training_set": result.training_set,
-        "n_labels": len(plan.training_set.rows) - len(result.unread),
+        "n_labels": used.n_people,
         "uri": plan.bundle,
         "state": "trained",
-        "metrics": json.dumps({"training": result.summary}),
+        "metrics": json.dumps({"training": {**result.summary, "n_automatic": len(used.automatic)}}),
         "slices": "",
         "confusion": "",
         "trained_at": datetime.fromisoformat(result.trained_at),

@@ -83,6 +83,9 @@ class Plan:
                 "sample_id": pa.array([sample_id for sample_id, _ in rows], pa.string()),
                 "label": pa.array([label for _, label in rows], pa.string()),
                 "uri": pa.array([self.media.get(sample_id) for sample_id, _ in rows], pa.string()),
+                "automatic": pa.array(
+                    [sample_id in self.training_set.automatic for sample_id, _ in rows], pa.bool_()
+                ),
             }
         )
         buffer = io.BytesIO()
@@ -117,8 +120,11 @@ class Plan:
         try:
             written: dict[str, Any] = json.loads(storage.read(uri))
             table = pq.read_table(io.BytesIO(storage.read(join(folder, SAMPLES_FILE))))
-            rows = [table[name].to_pylist() for name in ("sample_id", "label", "uri")]
-            held = TrainingSet(written.pop("arm"), tuple(zip(rows[0], rows[1], strict=True)))
+            names = ("sample_id", "label", "uri", "automatic")
+            rows = [table[name].to_pylist() for name in names]
+            automatic = frozenset(s for s, one in zip(rows[0], rows[3], strict=True) if one)
+            pairs = tuple(zip(rows[0], rows[1], strict=True))
+            held = TrainingSet(written.pop("arm"), pairs, automatic)
             whole = held.digest == written.pop("training_set")
             parameters = TrainingConfig.model_validate(written.pop("parameters"))
         except (ValueError, KeyError, pa.ArrowInvalid) as error:

@@ -24,10 +24,13 @@ class TrainingSet:
     Attributes:
         arm: ``loop``, what the loop labelled; or ``random``, the control arm's picks.
         rows: (sample_id, label) pairs.
+        automatic: Samples whose label a model gave. Nothing is trained otherwise for it, so it is
+            no part of the digest.
     """
 
     arm: str
     rows: tuple[tuple[str, str], ...]
+    automatic: frozenset[str] = frozenset()
 
     @property
     def sample_ids(self) -> list[str]:
@@ -40,6 +43,11 @@ class TrainingSet:
         return [label for _, label in self.rows]
 
     @property
+    def n_people(self) -> int:
+        """Number of labels that people gave."""
+        return sum(sample_id not in self.automatic for sample_id, _ in self.rows)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of arm and rows, in lower-case hex."""
         text = json.dumps([self.arm, self.rows], separators=(",", ":"), ensure_ascii=True)
@@ -48,7 +56,8 @@ class TrainingSet:
     def without(self, sample_ids: Iterable[str]) -> TrainingSet:
         """Return the set without some samples."""
         gone = set(sample_ids)
-        return TrainingSet(self.arm, tuple(row for row in self.rows if row[0] not in gone))
+        rows = tuple(row for row in self.rows if row[0] not in gone)
+        return TrainingSet(self.arm, rows, self.automatic - gone)
 
     def table(self) -> pa.Table:
         """Return the rows of the lake's table `training_sets`."""
@@ -60,6 +69,10 @@ class TrainingSet:
                 "label": pa.array(self.labels, pa.string()),
                 "arm": pa.array([self.arm] * n, pa.string()),
                 "position": pa.array(range(n), pa.int64()),
+                "origin": pa.array(
+                    ["model" if one in self.automatic else None for one in self.sample_ids],
+                    pa.string(),
+                ),
             }
         )
 

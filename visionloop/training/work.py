@@ -120,7 +120,8 @@ def _store(plan: Plan, trained: Trained, used: TrainingSet, created_at: str) -> 
         embedding_dim=int(trained.network.get_submodule("head").in_features),  # type: ignore[arg-type]
         training={
             "training_set": used.digest,
-            "n_labels": len(used.rows),
+            "n_labels": used.n_people,
+            "n_automatic": len(used.automatic),
             "round_id": plan.round_id,
             "arm": used.arm,
             "lake_version": plan.lake_version,

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from visionloop.labeling.answers import latest_labels
+from visionloop.labeling.answers import MODEL, latest_labels
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.deployed import (
     WINDOW_COLUMNS,
@@ -76,7 +76,9 @@ def load_report(
     )
     splits = dict(zip(samples["sample_id"].to_pylist(), samples["split"].to_pylist(), strict=True))
     holdout = {sample for sample, split in splits.items() if split == "holdout"}
-    known_labels = latest_labels(read("labels").to_pylist())
+    # Labels that people gave: a model's cost nothing.
+    answers = read("labels").to_pylist()
+    known_labels = latest_labels(row for row in answers if row["origin"] != MODEL)
     loop_models = [row for row in experiments if row["arm"] != "random"]
     n_holdout = len(holdout & set(known_labels))
 
