@@ -15,6 +15,7 @@ from tests.interchange.sets import png
 from visionloop.cli import main
 from visionloop.config import load_config
 from visionloop.lake import Lake
+from visionloop.lake.schemas import arrow_schema
 from visionloop.stages.collect_labels import collect_labels
 from visionloop.stages.ingest import ingest
 from visionloop.stages.request_labels import request_labels
@@ -115,6 +116,28 @@ def test_a_round_goes_to_a_coco_tool_and_the_rest_stays_open(loop: Path, tmp_pat
     assert (collected.n_labels, collected.n_missing) == (3, 1)
     assert collected.trainable_version == ""
     assert opened(loop).read("samples").num_rows == 6
+
+
+def test_what_a_model_says_goes_along_to_be_corrected(loop: Path, tmp_path: Path) -> None:
+    lake = opened(loop)
+    ids = sorted(lake.read("label_requests")["sample_id"].to_pylist())
+    said = [{"sample_id": one, "model_id": "m1", "label": "cat", "confidence": 0.9} for one in ids]
+    with lake.run(stage="infer", round_id="0000") as run:
+        rows = pa.Table.from_pylist(said, schema=arrow_schema("predictions"))
+        run.append("predictions", rows)
+        run.commit()
+    words = ["--format", "cvat", "--config", loop, "--round", "0000", "--model", "m1"]
+    command("export", tmp_path / "task", *words)
+    text = (tmp_path / "task" / "annotations.xml").read_text()
+    assert text.count('<tag label="cat"') == 4
+    # CVAT tells what came by a file and nobody touched: it counts, and it is told.
+    back = tmp_path / "back.xml"
+    back.write_text(re.sub('source="manual"', 'source="file"', text, count=1))
+    problems = tmp_path / "problems.csv"
+    command("import", back, "--format", "cvat", "--config", loop, "--no-ingest",
+            "--problems", problems)  # fmt: skip
+    assert problems.read_text().count("untouched") == 1
+    assert collect_labels(config=str(loop)).n_labels == 4
 
 
 def test_an_export_of_a_round_and_of_something_else_is_refused(loop: Path, tmp_path: Path) -> None:
