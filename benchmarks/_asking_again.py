@@ -23,7 +23,7 @@ from benchmarks._label_noise import draw, mistaken
 from visionloop.labeling.config import TrustConfig
 from visionloop.labeling.trust.activelab import active_scores
 from visionloop.labeling.trust.consensus import Answered, decide
-from visionloop.labeling.trust.out_of_sample import OutOfSample, cross_validate, fit_linear
+from visionloop.labeling.trust.out_of_sample import cross_validate, fit_linear
 from visionloop.labeling.trust.relabel import asked_again
 
 Floats = NDArray[np.float64]
@@ -108,7 +108,7 @@ def _world(name: str, rate: float, kind: str, seed: int) -> World:
 def _curve(world: World, arm: str, rounds: int, share: list[int]) -> tuple[list[float], list[int]]:
     accuracy, again = [], []
     for number in range(rounds + 1):
-        rows, labels, told, conflicts = _labels(world)
+        rows, labels, conflicts = _labels(world)
         model = fit_linear(world.x[rows], labels, len(world.classes), _STRENGTH)
         right = model.probabilities(world.x[world.test]).argmax(axis=1) == world.truth[world.test]
         accuracy.append(float(right.mean()))
@@ -118,7 +118,7 @@ def _curve(world: World, arm: str, rounds: int, share: list[int]) -> tuple[list[
         for row in conflicts[: int(SHARE * BUDGET)]:
             left -= world.ask(row)
         if arm == "ActiveLab":
-            chosen = _by_activelab(world, rows, told, left)
+            chosen = _by_activelab(world, rows, labels, left)
         elif arm == "random relabelling":
             number_again = min(max(share[number] - (BUDGET - left), 0), left)
             chosen = [int(r) for r in world.rng.choice(rows, number_again, replace=False)]
@@ -132,14 +132,14 @@ def _curve(world: World, arm: str, rounds: int, share: list[int]) -> tuple[list[
     return accuracy, again
 
 
-def _labels(world: World) -> tuple[Ints, Ints, OutOfSample, list[int]]:
-    """Return the labelled rows, their labels, what models out of sample say, and the conflicts."""
-    rows = np.array(sorted(world.said), dtype=np.int64)
-    first = np.array([int(next(iter(world.said[int(r)].values()))) for r in rows])
-    told = cross_validate(world.x[rows], first, len(world.classes))
-    several = [int(r) for r in rows if len(world.said[int(r)]) > 1]
-    labels: dict[int, int | None] = dict(zip(rows.tolist(), first.tolist(), strict=True))
+def _labels(world: World) -> tuple[Ints, Ints, list[int]]:
+    """Return the rows with a label, their labels, and the rows that people disagree about."""
+    rows = sorted(world.said)
+    labels: dict[int, int | None] = {r: int(next(iter(world.said[r].values()))) for r in rows}
+    several = [r for r in rows if len(world.said[r]) > 1]
     if several:
+        first = np.array([labels[r] for r in rows], dtype=np.int64)
+        told = cross_validate(world.x[rows], first, len(world.classes))
         answers = [
             Answered(str(r), name, label) for r in several for name, label in world.said[r].items()
         ]
@@ -149,14 +149,14 @@ def _labels(world: World) -> tuple[Ints, Ints, OutOfSample, list[int]]:
         for r in several:
             label = found[str(r)].label
             labels[r] = None if label is None else int(label)
-    known = np.array([r for r in rows.tolist() if labels[r] is not None], dtype=np.int64)
-    given = np.array([labels[r] for r in known.tolist()], dtype=np.int64)
+    known = [r for r in rows if labels[r] is not None]
     conflicts = [r for r in several if labels[r] is None and len(world.said[r]) < len(_PEOPLE)]
-    told = cross_validate(world.x[known], given, len(world.classes))
-    return known, given, told, conflicts
+    given = np.array([labels[r] for r in known], dtype=np.int64)
+    return np.array(known, dtype=np.int64), given, conflicts
 
 
-def _by_activelab(world: World, rows: Ints, told: OutOfSample, budget: int) -> list[int]:
+def _by_activelab(world: World, rows: Ints, labels: Ints, budget: int) -> list[int]:
+    told = cross_validate(world.x[rows], labels, len(world.classes))
     votes: list[Mapping[str, str]] = [world.said[int(r)] for r in rows]
     scores, scale = active_scores(votes, world.classes, told.linear)
     asked = np.array(sorted({*world.said, *world.test.tolist()}))

@@ -109,16 +109,20 @@ def label(
     )
 
 
-def answer(lake: Lake, sample: str, name: str, label: str, round_id: str = "0000") -> None:
-    row = {
-        "sample_id": sample,
-        "provider": "tool",
-        "external_id": f"{name} {sample[:6]}",
-        "annotator": name,
-        "state": "done",
-        "task": "classification",
-        "label": label,
-        "created_at": NOW,
-        "updated_at": NOW,
-    }
-    put(lake, "annotations", [row], round_id)
+def answer(lake: Lake, *said: tuple[str, str, str], round_id: str = "0000") -> None:
+    """Write what people said of samples: sample, person, label."""
+    rows = [
+        {
+            "sample_id": sample,
+            "provider": "tool",
+            "external_id": f"{name} {sample[:6]}",
+            "annotator": name,
+            "state": "done",
+            "task": "classification",
+            "label": label,
+            "created_at": NOW,
+            "updated_at": NOW,
+        }
+        for sample, name, label in said
+    ]
+    put(lake, "annotations", rows, round_id)

@@ -73,18 +73,15 @@ def test_a_sample_that_was_asked_about_often_is_left_alone(tmp_path: Path, made:
     assert first not in split(lake, tmp_path, 30).rows["sample_id"].to_pylist()
 
 
-def test_an_answer_that_confirms_a_label_makes_room_for_another(
-    tmp_path: Path, made: Blobs
-) -> None:
-    lake = lake_of(tmp_path, made, unlabelled=100)
+def test_answers_that_confirm_a_label_make_room_for_others(tmp_path: Path, made: Blobs) -> None:
+    lake = lake_of(tmp_path, made, unlabelled=10)
     # Some that several people answered, so that it is known how good they are.
-    for i in range(30, 70):
-        for name in ("ann", "bob"):
-            answer(lake, made.ids[i], name, CLASSES[made.truth[i]])
+    several = [(i, name) for i in range(30, 70) for name in ("ann", "bob")]
+    answer(lake, *((made.ids[i], name, CLASSES[made.truth[i]]) for i, name in several))
     first = split(lake, tmp_path, 30).rows.to_pylist()[0]
-    for name in ("ann", "bob", "eve"):
-        answer(lake, first["sample_id"], name, first["label"])
+    answer(lake, *((first["sample_id"], name, first["label"]) for name in ("ann", "bob", "eve")))
     again = {row["sample_id"]: row["score"] for row in split(lake, tmp_path, 30).rows.to_pylist()}
+    assert again
     assert again.get(first["sample_id"], 1.0) > first["score"]
 
 

@@ -130,8 +130,8 @@ def test_people_who_confirm_a_label_take_its_flag_away(tmp_path: Path, made: Blo
     loop = loop_of(tmp_path)
     monitor(config=loop.text(), lake=loop.lake)
     first = min(flags_of(lake).values(), key=lambda row: -row["score"])
-    for name in ("ann", "bob", "eve", "dan"):
-        answer(lake, first["subject"], name, json.loads(first["evidence"])["label"])
+    given = json.loads(first["evidence"])["label"]
+    answer(lake, *((first["subject"], name, given) for name in ("ann", "bob", "eve", "dan")))
     monitor(config=loop.text(), lake=loop.lake)
     assert first["subject"] not in flags_of(lake)
 
@@ -144,9 +144,8 @@ def test_the_monitor_judges_labels_once_and_again_when_they_change(
     monitor(config=loop.text(), lake=loop.lake)
     first = flags_of(lake)
     assert first
-    before = lake.version()
-    out = monitor(config=loop.text(), lake=loop.lake)
-    assert out.lake_version == before  # nothing was written
+    monitor(config=loop.text(), lake=loop.lake)
+    assert flags_of(lake) == first  # as they were written, by the run that wrote them
     # Somebody corrects what was flagged: a later round's label counts.
     right = Blobs(made.ids, made.x, made.truth, made.truth)
     label(lake, right, [made.ids.index(s) for s in first], round_id="0001")
