@@ -62,10 +62,11 @@ class Browser:
         return told["result"].get("value")
 
     def wait(self, expression: str, seconds: float = 60) -> Any:
-        """Return the value of JavaScript as soon as it is true."""
+        """Return the value of JavaScript as soon as it is true; the page may still be loading."""
+        attempt = f"(() => {{ try {{ return ({expression}) }} catch {{ return null }} }})()"
         deadline = time.monotonic() + seconds
         while True:
-            value = self.evaluate(expression)
+            value = self.evaluate(attempt)
             if value:
                 return value
             if time.monotonic() > deadline:

@@ -13,7 +13,7 @@ from visionloop.labeling.label_studio.interface import asks_for_boxes, asks_for_
 from visionloop.labeling.label_studio.project import Project
 from visionloop.labeling.label_studio.results import Unusable, Wanted, answer_of, label_of
 from visionloop.labeling.label_studio.server import Server
-from visionloop.labeling.label_studio.tasks import Filter, count_tasks, list_tasks, of_round, some
+from visionloop.labeling.label_studio.tasks import Filter, list_tasks, of_round, some
 from visionloop.labeling.provider import DONE, DRAFT, SKIPPED, Annotation, Collected, Rejected
 
 if TYPE_CHECKING:
@@ -142,7 +142,8 @@ def _missing(
     server: Server, project: int, mine: Filter, requests: Mapping[str, str]
 ) -> tuple[frozenset[str], set[int]]:
     """Return the samples whose tasks are gone, and tasks that are the second of a sample."""
-    if count_tasks(server, project, [mine]) == len(requests):
+    present = {str(task.id) for task in list_tasks(server, project, [mine], ["id"])}
+    if present == set(requests.values()):
         return frozenset(), set()
     first: dict[str, int] = {}
     second: set[int] = set()

@@ -128,7 +128,7 @@ def prepare_project(config: LoopConfig, lake: Lake, server: Server, model: str) 
     if found is None:
         description = (
             f"Images that the loop {config.name} wants labels for, the most useful first. "
-            f"Do not change this line: {_mark(config, lake)}"
+            f"Leave this as it is: {_mark(config, lake)}"
         )
         options = {**ONCE, "additional_body_parameters": wanted}
 
@@ -184,4 +184,4 @@ def _settings(config: LoopConfig, model: str) -> dict[str, Any]:
 
 
 def _mark(config: LoopConfig, lake: Lake) -> str:
-    return f"visionloop: {config.name} of {lake.place}"
+    return f"[visionloop: {config.name} of {lake.place}]"

@@ -149,11 +149,19 @@ class LabelStudioProvider:
         held.update(self._server.call_once(send, sent))
 
     def _set_answers(self, task: dict[str, Any], answers: int) -> None:
-        """Have a task shown to so many people; an import cannot say it."""
-        if task["overlap"] != answers:
-            self._server.call(
-                lambda client: client.tasks.update(id=str(task["id"]), overlap=answers)
-            )
+        """Have a task shown to so many people: an import cannot say it.
+
+        The server does not see by itself that a task is open again.
+        """
+        number, overlap = str(task["id"]), task["overlap"]
+        if overlap == answers:
+            return
+        changed: dict[str, Any] = {"overlap": answers}
+        if task["is_labeled"] or answers < overlap:
+            found = self._server.call(lambda client: client.tasks.get(id=number)).annotations or ()
+            people = {one["completed_by"] for one in map(_as_mapping, found)}
+            changed["is_labeled"] = len(people) >= answers
+        self._server.call(lambda client: client.tasks.update(id=number, **changed))
 
     def _renew_links(self, tasks: Sequence[tuple[dict[str, Any], Ask]]) -> None:
         """Give open tasks new links where half of the time is over for which one is valid."""
@@ -184,6 +192,10 @@ def _task(
     number: int, data: dict[str, Any], overlap: int = 1, is_labeled: bool = False
 ) -> dict[str, Any]:
     return {"id": number, "data": data, "overlap": overlap, "is_labeled": is_labeled}
+
+
+def _as_mapping(one: Any) -> Mapping[str, Any]:
+    return one if isinstance(one, Mapping) else vars(one)
 
 
 def _place(link: str) -> str:

@@ -7,6 +7,7 @@ cookie, so nothing of them is passed on but the status and the server's own word
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -123,7 +124,7 @@ class Server:
             raise InputError(
                 f"no address of a server: {error}", where="labeling.label_studio.url"
             ) from None
-        except ValueError:
+        except json.JSONDecodeError:
             # The exchange of a personal access token reads the answer as JSON, whatever it is.
             raise self._meaning(200, "") from None
 
