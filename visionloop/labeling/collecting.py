@@ -24,6 +24,8 @@ from visionloop.labeling.ready import Readiness, Standing, readiness
 from visionloop.labeling.requests import HOLDOUT, TRAINING, most_answers
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from visionloop.config import LoopConfig
     from visionloop.lake import Lake
 
@@ -160,6 +162,11 @@ def settle(
     judged = [{**row, "answers": 1} if row["sample_id"] in gone else row for row in listened]
     others = [row for row in stored_all if row["round_id"] != round_id]
 
+    def unseen() -> Mapping[str, np.ndarray]:
+        # After a round went on, the model in service may have learnt from it.
+        wanted: set[str] = set() if final else {row["sample_id"] for row in listened}
+        return probabilities(lake, wanted, classes, version) if wanted else {}
+
     def decide(last: bool) -> dict[str, Decision]:
         return decide_requests(
             judged,
@@ -168,12 +175,7 @@ def settle(
             classes=classes,
             earlier=others,
             labels=latest_answers((r for r in every if not _is_of(r, round_id)), loop.task),
-            # After a round went on, the model in service may have learnt from it.
-            probabilities=dict
-            if final
-            else lambda: probabilities(
-                lake, {row["sample_id"] for row in listened}, classes, version
-            ),
+            probabilities=unseen,
             final=last,
         )
 

@@ -182,9 +182,11 @@ def build_asks(
         version: Lake version to read at; empty for the newest.
     """
     ids = {row["sample_id"] for row in rows}
-    if answers_alone(loop):
-        sizes, said, told, model = {}, {}, {}, ""  # type: ignore[var-annotated]
-    else:
+    sizes: dict[str, dict[str, Any]] = {}
+    told: dict[str, dict[str, Any]] = {}
+    said: dict[str, dict[str, Any]] = {}
+    model = ""
+    if not answers_alone(loop):
         sizes = _by_sample(lake, "samples", ids, version, ["sample_id", "width", "height"])
         told = _by_sample(lake, "metadata", ids, version)
         model, said = predictions(lake, ids - _blind(lake, rows, version), version)

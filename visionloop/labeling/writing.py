@@ -123,7 +123,7 @@ def _changes(
     match decision.outcome:
         case "labelled":
             rows = []
-            drawn = decision.boxes and [stored_box(box) for box in decision.boxes]
+            drawn = [stored_box(box) for box in decision.boxes or ()]
             lost = before is not None and decision.label is None and origin != CONFLICT_ROW
             if lost or (boxes is not None and origin != CONFLICT_ROW and decision.boxes is None):
                 # What one kind of answer does not say any more is taken back with the other.
@@ -132,8 +132,8 @@ def _changes(
                 row["created_at"] += _AFTER
             if decision.label is not None and not _says(before, row, label=decision.label):
                 rows.append(row | {"label": decision.label})
-            if decision.boxes is not None and not _says(boxes, row, boxes=list(drawn or [])):
-                rows.append(row | {"task": DETECTION, "boxes": list(drawn or [])})
+            if decision.boxes is not None and not _says(boxes, row, boxes=drawn):
+                rows.append(row | {"task": DETECTION, "boxes": drawn})
             return rows
         case "skipped":
             row |= {"origin": SKIPPED, "created_at": row["created_at"] + _AFTER}
