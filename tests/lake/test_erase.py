@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -397,19 +396,3 @@ def test_a_file_names_its_sample_and_the_same_picture_elsewhere_and_tables_are_n
     assert f"{world.source.as_uri()}: a table, list or set there names them" in told
     assert main([*asked, "--yes"]) == 0
     assert capsys.readouterr().out.startswith("nothing was left to erase of 1 sample")
-
-
-def test_a_labelling_tool_that_is_out_of_reach_holds_no_erasure_up(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in [one for one in os.environ if "LABEL" in one and "TOKEN" in one]:
-        monkeypatch.delenv(name)
-    lake = erasable.make(tmp_path)
-    config = tmp_path / "loop.yaml"
-    server = {"provider": "label_studio", "label_studio": {"url": "http://127.0.0.1:9"}}
-    config.write_text(json.dumps({"name": "test", "lake": lake.uri, "labeling": server}))
-    assert main(["erase", "--config", str(config), identity(GONE), "--yes"]) == 0
-    told = capsys.readouterr().out
-    assert "tasks at Label Studio were not deleted" in told
-    assert "label-studio: task-0; delete these tasks there" in told
-    assert identity(GONE) not in str(erasable.content(Lake.open(lake.uri, loop="test")))

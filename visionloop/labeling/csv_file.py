@@ -65,7 +65,10 @@ class CsvProvider:
         return Progress(len(found.samples), len(requests), found.where)
 
     def collect(self, round_id: str, requests: Mapping[str, str], cursor: str) -> Collected:
-        """Read the answers; rows that name no sample of the lake are told as rejected."""
+        """Read the answers, see `LabelingProvider.collect` for the parameters.
+
+        Rows that name no sample of the lake are told as rejected.
+        """
         where = answers_uri(self._config, self._lake, round_id)
         if not self._lake.storage.exists(where):
             return Collected(frozenset(), [], where=where)

@@ -72,6 +72,9 @@ def decide_requests(
         probabilities: Returns those of each class, by sample: of a model that did not train on it.
             Only called where several people answered.
         final: Nobody waits for more answers: those that are there decide.
+
+    Returns:
+        The decision on each request, by sample.
     """
     said: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in sorted(annotations, key=lambda row: row["updated_at"]):

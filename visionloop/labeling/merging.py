@@ -50,7 +50,16 @@ class Merged:
         self.unknown: list[str] = []
 
     def take(self, found: Collected, asked: Mapping[str, str], classes: Sequence[str]) -> None:
-        """Put what came into the place of what was stored of the same samples."""
+        """Put what came into the place of what was stored of the same samples.
+
+        Args:
+            found: What the tool handed over.
+            asked: The samples that it was asked about, with what it calls the requests.
+            classes: The loop's classes; empty where nobody named any.
+
+        Raises:
+            InputError: A list of answers holds one of a class that is none of them.
+        """
         if classes and answers_alone(self._loop):
             _check_classes(found, classes)
         came = [self._row(one, asked, classes) for one in found.annotations]

@@ -48,7 +48,7 @@ class OracleProvider:
         return Progress(len(requests), len(requests), where)
 
     def collect(self, round_id: str, requests: Mapping[str, str], cursor: str) -> Collected:
-        """Answer every request."""
+        """Answer every request; see `LabelingProvider.collect`, which has the same parameters."""
         oracle = open_oracle(self._config, self._lake)
         known: dict[str, str | None] = dict.fromkeys(requests)
         known |= oracle.labels(requests)
