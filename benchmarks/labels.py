@@ -9,8 +9,8 @@ certain others (`benchmarks._label_noise`):
 - **Accuracy regained.** Rounds with a budget of answers that is split by ActiveLab, beside all-new
   labels and beside asking again at random as often (`benchmarks._asking_again`).
 
-Means over seeds (ten, and five of the rounds), with standard errors. What is set was chosen on seeds
-from 100 on; those that are reported begin with 0.
+Means over seeds (ten, and five of the rounds), with standard errors. What is set was chosen on
+seeds from 100 on; those that are reported begin with 0.
 """
 
 from __future__ import annotations
