@@ -16,7 +16,7 @@ from visionloop.labeling.provider import Box
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 Loops = Callable[..., Loop]
 
-SHOWN = "[...document.images].some(one => one.src.startsWith('data:') && one.naturalWidth > 0)"
+SHOWN = "[...document.images].some(one => one.naturalWidth == 40 && one.naturalHeight == 20)"
 
 
 def open_labelling(page: Browser, server: LabelStudio, project: int) -> None:

@@ -158,9 +158,8 @@ class LabelStudioProvider:
             return
         changed: dict[str, Any] = {"overlap": answers}
         if task["is_labeled"] or answers < overlap:
-            found = self._server.call(lambda client: client.tasks.get(id=number)).annotations or ()
-            people = {one["completed_by"] for one in map(_as_mapping, found)}
-            changed["is_labeled"] = len(people) >= answers
+            people = self._server.call(lambda client: client.tasks.get(id=number)).annotators
+            changed["is_labeled"] = len(set(people or ())) >= answers
         self._server.call(lambda client: client.tasks.update(id=number, **changed))
 
     def _renew_links(self, tasks: Sequence[tuple[dict[str, Any], Ask]]) -> None:
@@ -192,10 +191,6 @@ def _task(
     number: int, data: dict[str, Any], overlap: int = 1, is_labeled: bool = False
 ) -> dict[str, Any]:
     return {"id": number, "data": data, "overlap": overlap, "is_labeled": is_labeled}
-
-
-def _as_mapping(one: Any) -> Mapping[str, Any]:
-    return one if isinstance(one, Mapping) else vars(one)
 
 
 def _place(link: str) -> str:
