@@ -78,7 +78,7 @@ def _status(args: argparse.Namespace) -> int:
 
     from visionloop.labeling.overview import overview
 
-    rounds = overview(lake, config.task)
+    rounds = overview(lake, config.task, min_iou=config.labeling.trust.min_iou)
     result: dict[str, Any] = {"lake": config.lake, "loop": lake.loop, "rounds": rounds}
     if args.live:
         if not args.config:
@@ -125,6 +125,12 @@ def _status_text(result: dict[str, Any]) -> str:
                 if (share := person[key])["enough"]
             ]
             lines.append(f"  by {person['annotator'] or 'nobody named'}: {', '.join(told)}")
+        told = [
+            f"{name} {share['value']:.2f} ({share['low']:.2f} to {share['high']:.2f})"
+            for key, name in _AGREEMENT.items()
+            if (share := one["agreement"][key])["enough"]
+        ]
+        lines += [f"  people agree: {', '.join(told)}"] if told else []
     if live := result.get("live"):
         lines.append(
             f"at the tool, of round {live['round_id']}: {live['answered']:,} of "
@@ -136,6 +142,7 @@ def _status_text(result: dict[str, Any]) -> str:
 _PARTS = ("requested", "labelled", "skipped", "conflicts", "open", "recalled")
 _ALWAYS = frozenset({"requested", "labelled", "open"})
 _ANSWERS = {"n": "done", "skipped": "skipped", "drafts": "drafts", "rejected": "rejected"}
+_AGREEMENT = {"fleiss_kappa": "Fleiss' kappa", "box_f1": "F1 of boxes", "mean_iou": "overlap"}
 _LIKE = {"with_others": "others", "with_gold": "the holdout"}
 
 

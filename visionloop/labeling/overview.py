@@ -14,8 +14,9 @@ from visionloop.labeling.answers import (
     latest_answers,
     standing,
 )
-from visionloop.labeling.provider import DONE, DRAFT
-from visionloop.labeling.requests import RELABEL
+from visionloop.labeling.provider import DONE, DRAFT, Box
+from visionloop.labeling.requests import RELABEL, box_of
+from visionloop.labeling.trust.agreement import agreement_of
 from visionloop.labeling.trust.annotators import annotator_table, gold_labels
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ Row = Mapping[str, Any]
 _STATES = (DONE, SKIPPED, DRAFT, "rejected")
 
 
-def overview(lake: Lake, task: str, *, version: str = "") -> list[dict[str, Any]]:
+def overview(
+    lake: Lake, task: str, *, version: str = "", min_iou: float = 0.5
+) -> list[dict[str, Any]]:
     """Return what every round asked and got, the oldest first.
 
     Requests are labelled, skipped, in conflict, open or recalled; answers are done, skipped, drafts
@@ -35,6 +38,7 @@ def overview(lake: Lake, task: str, *, version: str = "") -> list[dict[str, Any]
         lake: The lake.
         task: Task of the loop.
         version: Lake version; empty for the newest.
+        min_iou: Overlap from which two people's boxes are of one object.
     """
     at = version or None
     requests = lake.read("label_requests", version=at).to_pylist()
@@ -73,9 +77,25 @@ def overview(lake: Lake, task: str, *, version: str = "") -> list[dict[str, Any]
                 "annotators": [
                     one.plain() for one in annotator_table(came, labels=known, gold=gold)
                 ],
+                "agreement": _agreement(came, min_iou),
             }
         )
     return told
+
+
+def _agreement(rows: Iterable[Row], min_iou: float) -> dict[str, Any]:
+    """Return how far people agree who answered the same samples."""
+    labels: dict[str, dict[str, str]] = defaultdict(dict)
+    boxes: dict[str, dict[str, list[Box]]] = defaultdict(dict)
+    for row in sorted(rows, key=lambda row: row["updated_at"]):
+        if row["state"] != DONE:
+            continue
+        name = str(row["annotator"] or row["external_id"])
+        if row["label"] is not None:
+            labels[row["sample_id"]][name] = row["label"]
+        if row["boxes"] is not None:
+            boxes[row["sample_id"]][name] = [box_of(one) for one in row["boxes"]]
+    return agreement_of(labels, boxes, min_iou)
 
 
 def open_requests(lake: Lake, round_id: str, version: str = "") -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
@@ -10,6 +12,7 @@ from visionloop.labeling.provider import Box
 from visionloop.labeling.trust.agreement import (
     ENOUGH,
     Agreement,
+    agreement_of,
     box_agreement,
     cohen_kappa,
     fleiss_kappa,
@@ -127,3 +130,21 @@ def test_two_people_who_see_nothing_agree() -> None:
     iou, f1 = box_agreement([((), ())] * 25, 0.5)
     assert iou.value is None
     assert value(f1) == 1 and f1.enough
+
+
+def test_all_measures_are_told_together_and_each_pair_of_people_has_its_own() -> None:
+    labels = {
+        "a": {"ann": "cat", "bob": "cat", "eve": "dog"},
+        "b": {"ann": "dog", "bob": "dog"},
+        "alone": {"ann": "dog"},
+    }
+    boxes = {"a": {"ann": (box(0),), "bob": (box(0),)}, "alone": {"eve": ()}}
+    told = json.loads(json.dumps(agreement_of(labels, boxes, 0.5), allow_nan=False))
+    assert [one["annotators"] for one in told["cohen_kappa"]] == [
+        ["ann", "bob"],
+        ["ann", "eve"],
+        ["bob", "eve"],
+    ]
+    assert told["cohen_kappa"][0]["value"] == 1 and told["cohen_kappa"][0]["n"] == 2
+    assert told["fleiss_kappa"]["n"] == 2
+    assert told["mean_iou"]["value"] == told["box_f1"]["value"] == 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from statistics import NormalDist
 from typing import Any
 
@@ -161,6 +163,43 @@ def box_agreement(
         else _undefined("mean_iou", 0),
         _within("box_f1", *_bootstrapped(f1, n, level), n) if n else _undefined("box_f1", 0),
     )
+
+
+def agreement_of(
+    labels: Mapping[str, Mapping[str, str]],
+    boxes: Mapping[str, Mapping[str, Sequence[Box]]],
+    min_iou: float,
+) -> dict[str, Any]:
+    """Return how far people agree, as what JSON can hold.
+
+    Args:
+        labels: Class by person, by sample.
+        boxes: Boxes by person, by sample.
+        min_iou: Overlap from which two boxes can match.
+
+    Returns:
+        ``fleiss_kappa`` of all people, ``cohen_kappa`` of each two who answered the same samples,
+        ``mean_iou`` and ``box_f1`` over all pairs of people.
+    """
+    pairs: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for own in labels.values():
+        for one, other in combinations(sorted(own), 2):
+            pairs[one, other].append((own[one], own[other]))
+    drawn = [
+        (own[one], own[other])
+        for own in boxes.values()
+        for one, other in combinations(sorted(own), 2)
+    ]
+    iou, f1 = box_agreement(drawn, min_iou)
+    return {
+        "fleiss_kappa": fleiss_kappa([list(own.values()) for own in labels.values()]).plain(),
+        "cohen_kappa": [
+            {"annotators": [*names], **cohen_kappa(said).plain()}
+            for names, said in sorted(pairs.items())
+        ],
+        "mean_iou": iou.plain(),
+        "box_f1": f1.plain(),
+    }
 
 
 def _bootstrapped(
