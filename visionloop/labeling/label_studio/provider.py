@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from visionloop.errors import VisionloopError
@@ -180,11 +181,11 @@ class LabelStudioProvider:
         links = self._links([ask for _, ask in stale])
         for task, ask in stale:
             data = {**task["data"], "image": links[ask.sample_id]}
-            self._server.call(
-                lambda client, number=str(task["id"]), data=data: client.tasks.update(
-                    id=number, data=data
-                )
-            )
+            self._server.call(partial(_update_data, str(task["id"]), data))
+
+
+def _update_data(number: str, data: dict[str, Any], client: Any) -> None:
+    client.tasks.update(id=number, data=data)
 
 
 def _task(

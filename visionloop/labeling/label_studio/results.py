@@ -151,7 +151,7 @@ def _box(one: Mapping[str, Any], classes: Collection[str], width: int, height: i
             f"the image was shown with {shown[0]} x {shown[1]} pixels, and is stored with "
             f"{width} x {height}",
         )
-    names = value.get("rectanglelabels") or ()
+    names = list(value.get("rectanglelabels") or ())
     if len(names) != 1:
         raise Unusable("malformed", f"a box has {len(names)} classes")
     label = _known(names[0], classes)

@@ -192,8 +192,9 @@ class Server:
         if self._made is None:
             from label_studio_sdk import LabelStudio
 
+            make: Any = LabelStudio
             # With the slash at its end a path in the address outlives the exchange of a token.
-            self._made = LabelStudio(base_url=f"{self.url}/", api_key=self._token, timeout=_TIMEOUT)
+            self._made = make(base_url=f"{self.url}/", api_key=self._token, timeout=_TIMEOUT)
         return self._made
 
     def _unreachable(self, why: str) -> Unreachable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from visionloop.labeling.label_studio.project import open_project
@@ -57,11 +58,15 @@ def ensure_webhook(
         return True
     first, *others = same
     for hook in others:
-        server.call(lambda client, hook=hook: client.webhooks.delete(id=hook.id))
+        server.call(partial(_delete, hook.id))
     if not others and all(_said(first, name) == _flat(value) for name, value in wanted.items()):
         return False
     server.call(lambda client: client.webhooks.update(id=first.id, **wanted))
     return True
+
+
+def _delete(hook: int, client: Any) -> None:
+    client.webhooks.delete(id=hook)
 
 
 def _said(hook: Any, name: str) -> Any:
