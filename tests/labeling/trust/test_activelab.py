@@ -41,6 +41,14 @@ def test_scores_are_cleanlabs(people: int, answers: float) -> None:
     assert scale.unlabelled(unlabelled) == pytest.approx(wanted_new, abs=1e-6)
 
 
+def test_nothing_is_printed_of_annotators_without_company(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    votes, _, p = drawn(60, 3, 0.6)
+    active_scores([*votes[:-1], {"alone": "a"}], CLASSES, p)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_probabilities_of_zero_and_one_are_scored() -> None:
     votes, given, p = drawn(100, 3, 0.6)
     sure = np.eye(4)

@@ -9,6 +9,8 @@ once, and the samples scored a block at a time.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,8 +68,9 @@ def active_scores(
 
     given, _ = answer_matrix(votes, classes)
     p = normalised(probabilities)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it tells of annotators who share no sample with others
+    # It tells, and prints, of annotators who share no sample with others.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
         scores = np.asarray(get_active_learning_scores(given, p)[0], dtype=np.float64)
         if (np.isfinite(given).sum(axis=1) == 1).all():
             return scores, Scale(1.0, 0.5, len(classes))

@@ -47,9 +47,8 @@ def find_suspects(
 
     A label is suspect where another class is likelier, given what the models say, how often people
     take the one class for the other, and how many gave the label; see
-    `visionloop.labeling.trust.noise`. That finds more than Cleanlab's rule on the same
-    probabilities and is wrong less often (`python -m benchmarks.labels`); what Cleanlab says is
-    told beside it.
+    `visionloop.labeling.trust.noise`. `python -m benchmarks.labels` compares that with Cleanlab's
+    defaults; what Cleanlab's rule says of the same probabilities is told beside it.
 
     Args:
         labels: int64 [n], the labels that count.
