@@ -58,7 +58,7 @@ def request_labels(
     import pyarrow as pa
 
     from visionloop.labeling import requests
-    from visionloop.labeling.answers import latest_answers
+    from visionloop.labeling.answers import MODEL, latest_answers
     from visionloop.labeling.auto.labelling import auto_label
     from visionloop.labeling.opening import answers_alone, open_provider, provider_name
     from visionloop.labeling.overview import open_samples
@@ -69,8 +69,9 @@ def request_labels(
     with opened.run(
         stage="request_labels", round_id=round_id, run_id=run_id, base_version=lake_version
     ) as run:
-        # Labelled or skipped: in either case nobody is asked again.
-        answered = latest_answers(run.read("labels").to_pylist(), loop.task)
+        # Labelled or skipped by people: in either case nobody is asked again.
+        labels = run.read("labels").to_pylist()
+        answered = latest_answers((row for row in labels if row["origin"] != MODEL), loop.task)
         asked = run.read("label_requests").to_pylist()
         held = [row for row in asked if row["round_id"] == run.round_id]
         before = {row["sample_id"] for row in asked if row["round_id"] != run.round_id and

@@ -42,7 +42,7 @@ class Labelled:
         right: Callable[[int, float], bool],
         *,
         pool: int = 300,
-        holdout: int = 150,
+        holdout: int = 300,
         people: int = 60,
     ) -> None:
         self.lake, self.desk = lake, Desk(lake)
@@ -52,7 +52,9 @@ class Labelled:
         self.pool, self.holdout, self.people = ids[:pool], ids[pool:], ids[:people]
         rng = np.random.Generator(np.random.PCG64(7))
         self.truth = dict(zip(ids, rng.choice(CLASSES, len(ids)).tolist(), strict=True))
-        self.confidence = dict(zip(ids, (1 - 0.4 * rng.random(len(ids))).tolist(), strict=True))
+        # As the lake holds them.
+        sure = (1 - 0.4 * rng.random(len(ids))).astype(np.float32)
+        self.confidence = dict(zip(ids, sure.tolist(), strict=True))
         opened = lake.rounds.open("run")
         prints = [hashlib.sha256(s.encode()).digest() for s in ids]
         with lake.run(stage="ingest", round_id=opened.round_id) as run:

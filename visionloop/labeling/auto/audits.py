@@ -96,16 +96,16 @@ def audited(requests: Sequence[Row], labels: Sequence[Row], task: str) -> dict[s
     """
     people = latest_answers((row for row in labels if row["origin"] != MODEL), task)
     given: dict[str, list[Row]] = {}
-    for row in sorted(labels, key=lambda row: (row["round_id"], row["created_at"])):
-        if row["origin"] == MODEL:
-            given.setdefault(row["sample_id"], []).append(row)
+    mine = [row for row in labels if row["origin"] == MODEL]
+    for row in sorted(mine, key=lambda row: (row["round_id"] or "", row["created_at"])):
+        given.setdefault(row["sample_id"], []).append(row)
     n: Counter[str] = Counter()
     right: Counter[str] = Counter()
     asked = {row["sample_id"]: row["round_id"] for row in requests if not row["recalled"]}
     for sample, round_id in asked.items():
         answer = people.get(sample)
         # What a model had said when people were asked: later models say it anew.
-        said = [row for row in given.get(sample, ()) if row["round_id"] <= round_id]
+        said = [row for row in given.get(sample, ()) if (row["round_id"] or "") <= round_id]
         if answer is None or not said:
             continue
         label = said[-1]

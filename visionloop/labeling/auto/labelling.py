@@ -162,6 +162,8 @@ def withdrawals(held: Sequence[Row], now: datetime) -> list[dict[str, Any]]:
         {
             "sample_id": row["sample_id"],
             "task": row["task"],
+            "label": None,
+            "boxes": None,
             "annotator": MODEL,
             "origin": WITHDRAWN,
             "created_at": now,

@@ -22,8 +22,6 @@ from visionloop.labeling.auto.binomial import at_least, least_trials, lower_boun
 # The interval is of 95%, one-sided.
 MISS = 0.05
 _THRESHOLDS, _STARTS = 24, 3
-# A start has so many more holdout samples than it needs without a single error.
-_ROOM = 1.1
 
 
 @dataclass(frozen=True)
@@ -166,8 +164,8 @@ def prove(holdout: Sequence[Judged], pool: Sequence[float], precision: float) ->
 
 def _tests(n: int, pool: np.ndarray, precision: float) -> list[tuple[float, float]]:
     """Return thresholds from the highest down, and the probability of error that each is given."""
-    starts = _STARTS if n >= _ROOM * least_trials(precision, MISS / _STARTS) else 1
-    first = min(1.0, _ROOM * least_trials(precision, MISS / starts) / n)
+    starts = _STARTS if 2 * _expected(precision, MISS / _STARTS) <= n else 1
+    first = min(1.0, _expected(precision, MISS / starts) / n)
     shares = np.linspace(first, 1.0, _THRESHOLDS)
     # As many of the pool reach a threshold as are expected to of the holdout.
     places = np.clip(np.ceil(shares * len(pool)).astype(int), 1, len(pool))
@@ -176,6 +174,12 @@ def _tests(n: int, pool: np.ndarray, precision: float) -> list[tuple[float, floa
     for start in range(starts):
         given[start * len(thresholds) // starts] += MISS / starts
     return list(zip(thresholds, given.tolist(), strict=True))
+
+
+def _expected(precision: float, miss: float) -> float:
+    """Return how many samples to expect above a threshold, so that enough of them are there."""
+    least = least_trials(precision, miss)
+    return least + 2 * least**0.5
 
 
 def _of_classes(
