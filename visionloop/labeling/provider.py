@@ -201,13 +201,14 @@ class LabelingProvider(Protocol):
         ...
 
     def recall(self, round_id: str, requests: Mapping[str, str]) -> list[str]:
-        """Take requests back, and return the samples of those that are gone now.
-
-        A request that somebody has answered or begun to answer stays.
+        """Take requests back; one that somebody has answered or begun to answer stays.
 
         Args:
             round_id: The round.
             requests: Those to take back.
+
+        Returns:
+            The samples of those that are gone now.
         """
         ...
 
