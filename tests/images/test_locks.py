@@ -12,7 +12,11 @@ from packaging.utils import canonicalize_name
 
 from tests.images.locks import ROOT, environment_of, read_lock
 
-LOCKS = {"gpu": ("gpu",), "cpu": ("lake", "serve"), "shared": ("stages", "serving")}
+LOCKS = {
+    "gpu": ("gpu", "labelstudio"),
+    "cpu": ("lake", "serve", "labelstudio"),
+    "shared": ("stages", "serving", "labelstudio"),
+}
 BUILDS = {"onnxruntime", "onnxruntime-gpu"}
 STALE = "make locks"
 
