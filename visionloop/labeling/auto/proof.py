@@ -11,6 +11,7 @@ from the holdout: that would be looking at the answers before asking.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -179,7 +180,7 @@ def _tests(n: int, pool: np.ndarray, precision: float) -> list[tuple[float, floa
 def _expected(precision: float, miss: float) -> float:
     """Return how many samples to expect above a threshold, so that enough of them are there."""
     least = least_trials(precision, miss)
-    return least + 2 * least**0.5
+    return least + 2 * math.sqrt(least)
 
 
 def _of_classes(
