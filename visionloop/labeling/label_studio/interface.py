@@ -34,8 +34,9 @@ def labelling_config(config: LoopConfig) -> str:
     """Return the XML of the project's labelling interface.
 
     It shows why the image was picked, what the model takes it for and what else is known of it,
-    then the image, which can be zoomed, and the classes in the order of `classes`, the first ones
-    with a key each. The same configuration gives the same text.
+    then the classes in the order of `classes`, the first ones with a key each, and the image, which
+    can be zoomed: below what is to be chosen, however high it is. The same configuration gives the
+    same text.
 
     Args:
         config: The loop's configuration.
@@ -55,7 +56,6 @@ def labelling_config(config: LoopConfig) -> str:
         labels = _add(root, "RectangleLabels", name=BOX, toName=IMAGE)
         for name in classes:
             _add(labels, "Label", value=name)
-    _add(root, "Image", name=IMAGE, value="$image", **image)
     if asks_for_classes(config):
         if len(classes) > _MANY:
             _add(root, "Filter", name="choice_filter", toName=CHOICE, minlength="0")
@@ -71,6 +71,7 @@ def labelling_config(config: LoopConfig) -> str:
         )
         for name in classes:
             _add(choices, "Choice", value=name)
+    _add(root, "Image", name=IMAGE, value="$image", **image)
     return ElementTree.tostring(root, encoding="unicode")
 
 
