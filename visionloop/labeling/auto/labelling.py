@@ -176,7 +176,13 @@ def withdrawals(held: Sequence[Row], now: datetime) -> list[dict[str, Any]]:
 
 
 def append(run: Run, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Append rows, if there are any, to a table."""
+    """Append rows, if there are any, to a table.
+
+    Args:
+        run: The run of a stage.
+        table: Name of the table.
+        rows: Its rows; columns that one lacks are null.
+    """
     import pyarrow as pa
 
     from visionloop.lake.schemas import arrow_schema
