@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -67,8 +68,9 @@ class Loop:
         """Return the request for a picture, 40 pixels wide and 20 high."""
         path = self.folder / f"{number}.png"
         if not path.exists():
-            colour = (40 + 5 * (number % 40), number // 40, 90)
-            Image.new("RGB", (40, 20), colour).save(path)
+            # Label Studio shows no image whose file is tiny: noise cannot be packed.
+            noise = random.Random(number).randbytes(40 * 20 * 3)
+            Image.frombytes("RGB", (40, 20), noise).save(path)
         made = Ask(
             sample_id=hashlib.sha256(path.read_bytes()).hexdigest(),
             uri=path.as_uri(),
