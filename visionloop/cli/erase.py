@@ -6,7 +6,7 @@ import argparse
 import hashlib
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     if config.serving.events and normalise(config.serving.events) not in places:
         places.append(normalise(config.serving.events))
     wanted = ids | set((begun.get("traces") or {}).get("ids", ()))
-    tasks = _Tasks() if args.dry_run else _delete_tasks(config, named, wanted)
+    tasks = _Tasks() if args.dry_run else _delete_tasks(config, named, lakes, wanted)
     done = erase(
         lakes,
         ids,
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         advance=lambda step: None if args.json else say(f"erase: {step}"),
     )
     result = asdict(done) | {"clean": done.proof.clean if done.proof else None}
-    done.tasks = [one for one in done.tasks if one not in tasks.deleted]
+    done.tasks = [one for one in done.tasks if one not in tasks.deleted | tasks.recalled]
     result |= {"near_copies": copies, "tasks": done.tasks, "tasks_deleted": len(tasks.deleted)}
     text = [*_told(done, config, copies), *tasks.told]
     show(result, as_json=args.json, text="\n".join(text))
@@ -107,35 +107,55 @@ class _Tasks:
     """What became of the tasks at the labelling tool.
 
     Attributes:
-        deleted: Requests whose tasks are gone, as ``provider: id``.
+        deleted: Those that were deleted now, as ``provider: id``.
+        recalled: Those that were taken back before.
         told: Lines about it.
     """
 
     deleted: set[str] = field(default_factory=set)
+    recalled: set[str] = field(default_factory=set)
     told: list[str] = field(default_factory=list)
 
 
-def _delete_tasks(config: LoopConfig, lake: Lake, ids: Collection[str]) -> _Tasks:
+def _delete_tasks(
+    config: LoopConfig, named: Lake, lakes: Sequence[Lake], ids: Collection[str]
+) -> _Tasks:
     """Delete the samples' tasks at Label Studio, where the configuration names one.
 
     Before the lake forgets which they were. A server that does not answer holds nothing up: the
-    tasks are then named, as those of other tools are.
+    tasks are then named, as those of other tools are, and those that were not found.
     """
     if config.labeling.provider != "label_studio":
         return _Tasks()
     from visionloop.labeling.label_studio.deleting import delete_tasks
 
-    rows = lake.read("label_requests", columns=["sample_id", "provider", "external_id"])
-    mine = {
-        f"{row['provider']}: {row['external_id']}"
-        for row in rows.to_pylist()
-        if row["sample_id"] in ids and row["provider"] == "label_studio"
-    }
+    asked = [
+        row
+        for lake in lakes
+        for row in lake.read(
+            "label_requests",
+            columns=["sample_id", "external_id", "recalled"],
+            where="provider == 'label_studio'",
+        ).to_pylist()
+        if row["sample_id"] in ids and row["external_id"]
+    ]
+    recalled = {_task(row["external_id"]) for row in asked if row["recalled"]}
     try:
-        gone = delete_tasks(config, lake, sorted(ids))
+        deleted = {_task(task) for task in delete_tasks(config, named, sorted(ids))}
     except (VisionloopError, ModuleNotFoundError) as error:
         return _Tasks(told=[f"  tasks at Label Studio were not deleted: {error}"])
-    return _Tasks(mine, [f"Tasks of {len(gone):,} samples were deleted at Label Studio."])
+    told = [f"{len(deleted):,} tasks were deleted at Label Studio, with their answers."]
+    lost = {_task(row["external_id"]) for row in asked} - recalled - deleted
+    if lost:
+        told.append(
+            f"  {len(lost):,} tasks were not found at {config.labeling.label_studio.url}: the "
+            "token's user sees no project with them whose description says that it is this lake's"
+        )
+    return _Tasks(deleted, recalled, told)
+
+
+def _task(external_id: object) -> str:
+    return f"label_studio: {external_id}"
 
 
 def _ids(args: argparse.Namespace) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from tests.labeling.label_studio.conftest import Loop, answer, choice, rectangle
 from tests.labeling.label_studio.real_server import ADMIN, LabelStudio
 from visionloop.labeling.label_studio import delete_tasks
 from visionloop.labeling.label_studio import tasks as reading
+from visionloop.labeling.label_studio.collecting import _changed, _Cursor
 from visionloop.labeling.provider import Box, Collected
 
 Loops = Callable[..., Loop]
@@ -49,7 +50,7 @@ def test_answers_of_two_people_skips_and_drafts_are_told_apart(
     assert told.samples == {both, skipped, drafted, untouched}
     assert not told.rejected and not told.gone
     theirs = next(one for one in told.annotations if one.label == "owl")
-    assert (theirs.seconds, theirs.prelabel, theirs.boxes) == (8.25, "dog", None)
+    assert (theirs.seconds, theirs.prelabel, theirs.boxes) == (8.25, None, None)
     assert theirs.created_at.tzinfo is UTC
     assert timedelta() <= before - theirs.updated_at < timedelta(minutes=5)
     assert pets.provider.poll("r1", requests).answered == 2, "a skip is an answer"
@@ -230,16 +231,43 @@ def test_erasing_a_sample_deletes_its_tasks_of_all_rounds_with_their_answers(
     loop: Loops, server: LabelStudio
 ) -> None:
     pets = loop()
-    assert delete_tasks(pets.config, pets.lake, ["no project yet"]) == []
+    assert delete_tasks(pets.config, pets.lake, ["no project yet"]) == set()
     asks = pets.asks(45)
     first = pets.provider.request("r1", asks)
-    pets.provider.request("r2", asks[:1])
+    second = pets.provider.request("r2", asks[:1])
     with server.api() as person:
         answer(person, first[asks[0].sample_id], choice("cat"))
     going = [ask.sample_id for ask in asks[:42]]
-    assert delete_tasks(pets.config, pets.lake, [*going, "f" * 64]) == sorted(going)
+    gone = {int(first[sample]) for sample in going} | {int(second[going[0]])}
+    assert delete_tasks(pets.config, pets.lake, [*going, "f" * 64]) == gone
     left = {task["data"]["sample_id"] for task in pets.tasks()}
     assert left == {ask.sample_id for ask in asks[42:]}
+
+
+def test_a_task_of_an_erased_sample_goes_also_where_nobody_touched_it_since(
+    loop: Loops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from visionloop.lake.erasing.tombstones import Tombstones
+
+    monkeypatch.setattr("visionloop.labeling.label_studio.collecting._OVERLAP", timedelta())
+    pets = loop()
+    requests = pets.provider.request("r1", pets.asks(3))
+    erased, *kept = requests
+    cursor = pets.provider.collect("r1", requests, "").cursor
+    left = {sample: requests[sample] for sample in kept}
+    cursor = pets.provider.collect("r1", left, cursor).cursor
+    assert len(pets.tasks()) == 3
+    stones = Tombstones().with_more([erased])
+    monkeypatch.setattr(Tombstones, "of", classmethod(lambda cls, lake: stones))
+    pets.provider.collect("r1", left, cursor)
+    assert {task["data"]["sample_id"] for task in pets.tasks()} == set(kept)
+
+
+def test_a_cursor_is_in_utc_whatever_clock_the_server_shows() -> None:
+    at = datetime(2026, 5, 1, 3, tzinfo=timezone(timedelta(hours=9)))
+    assert _Cursor.of(_Cursor(1, at).text(), 1).since == at
+    (((_, _, _, since),),) = _changed(_Cursor(1, at), [])
+    assert since == "2026-04-30T17:58:00.000000Z"
 
 
 def test_a_recall_takes_what_nobody_has_begun(loop: Loops, server: LabelStudio) -> None:

@@ -19,6 +19,7 @@ from visionloop.labeling.provider import DONE, DRAFT, SKIPPED, Annotation, Colle
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
     from visionloop.lake import Lake
+    from visionloop.lake.erasing.tombstones import Tombstones
 
 # A change is stamped before it can be read: what is younger than this is read once more.
 _OVERLAP = timedelta(minutes=2)
@@ -54,7 +55,7 @@ class _Cursor:
 
     def text(self) -> str:
         since = self.since or datetime.fromtimestamp(0, UTC)
-        told = {"project": self.project, "since": since.strftime(_TIME), "drafts": self.drafts}
+        told = {"project": self.project, "since": _told(since), "drafts": self.drafts}
         return json.dumps(told)
 
 
@@ -76,7 +77,7 @@ def collect_round(
     """Return what changed at a round's tasks.
 
     Of two answers of one person to one task the newer counts. Tasks of samples that were erased
-    meanwhile are deleted with their answers.
+    are deleted with their answers, also where nobody has touched them since.
 
     Args:
         config: The loop's configuration.
@@ -90,7 +91,8 @@ def collect_round(
     from visionloop.lake.erasing.tombstones import Tombstones
 
     last, mine = _Cursor.of(cursor, project.id), of_round(round_id)
-    gone, second = _missing(server, project.id, mine, requests)
+    stones = Tombstones.of(lake)
+    gone, second, erased = _compared(server, project.id, mine, requests, stones)
     with_drafts = [
         task.id
         for task in list_tasks(
@@ -101,8 +103,7 @@ def collect_round(
     for filters in _changed(last, with_drafts):
         for task in list_tasks(server, project.id, [mine, *filters], _FIELDS):
             changed[task.id] = task
-    stones = Tombstones.of(lake)
-    erased = {task.id for task in changed.values() if task.data.get("sample_id") in stones}
+    erased |= {task.id for task in changed.values() if task.data.get("sample_id") in stones}
     names = _Names(server)
     found, samples = _Found(), set()
     for task in changed.values():
@@ -132,26 +133,38 @@ def _changed(last: _Cursor, with_drafts: Sequence[int]) -> Iterable[list[Filter]
     if last.since is None:
         yield []
         return
-    since = (last.since - _OVERLAP).strftime(_TIME)
+    since = _told(last.since - _OVERLAP)
     yield [("updated_at", "greater_or_equal", "Datetime", since)]
     for part in some(sorted({*with_drafts, *last.drafts})):
         yield [("id", "in_list", "List", part)]
 
 
-def _missing(
-    server: Server, project: int, mine: Filter, requests: Mapping[str, str]
-) -> tuple[frozenset[str], set[int]]:
-    """Return the samples whose tasks are gone, and tasks that are the second of a sample."""
+def _compared(
+    server: Server,
+    project: int,
+    mine: Filter,
+    requests: Mapping[str, str],
+    stones: Tombstones,
+) -> tuple[frozenset[str], set[int], set[int]]:
+    """Compare a round's tasks with its requests.
+
+    Returns:
+        The samples whose tasks are gone, tasks that are the second of a sample, and tasks of
+        samples that were erased.
+    """
     present = {str(task.id) for task in list_tasks(server, project, [mine], ["id"])}
     if present == set(requests.values()):
-        return frozenset(), set()
+        return frozenset(), set(), set()
     first: dict[str, int] = {}
     second: set[int] = set()
+    erased: set[int] = set()
     for task in list_tasks(server, project, [mine], ["id", "data"]):
         sample = task.data.get("sample_id", "")
-        if first.setdefault(sample, task.id) != task.id:
+        if sample in stones:
+            erased.add(task.id)
+        elif first.setdefault(sample, task.id) != task.id:
             second.add(task.id)
-    return frozenset(sample for sample in requests if sample not in first), second
+    return frozenset(sample for sample in requests if sample not in first), second, erased
 
 
 class _Names:
@@ -230,6 +243,10 @@ def _annotation(
         created_at=_time(one["created_at"]),
         updated_at=_time(one["updated_at"]),
     )
+
+
+def _told(at: datetime) -> str:
+    return at.astimezone(UTC).strftime(_TIME)
 
 
 def _time(value: Any) -> datetime:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from visionloop.labeling.label_studio.project import Project, find_project
+from visionloop.labeling.label_studio.project import Project, all_projects
 from visionloop.labeling.label_studio.server import Server
 from visionloop.labeling.label_studio.tasks import Filter, list_tasks, of_round, some
 
@@ -25,7 +25,8 @@ def delete_untouched(
 ) -> list[str]:
     """Delete tasks of a round that nobody has answered, skipped or begun a draft of.
 
-    The server looks at the answers when it deletes, so that one that comes meanwhile stays.
+    The server looks at the answers when it deletes: only one that comes within that very request
+    goes with its task.
 
     Args:
         server: The server.
@@ -47,33 +48,40 @@ def delete_untouched(
 
 def delete_tasks(
     config: LoopConfig, lake: Lake, sample_ids: Collection[str], server: Server | None = None
-) -> list[str]:
-    """Delete every task of some samples, of all rounds and with its answers.
+) -> set[int]:
+    """Delete every task of some samples, of all rounds and loops of the lake, with its answers.
+
+    Projects are known by the mark in their description: the configuration may name another title
+    by now than when it asked.
 
     Args:
         config: The loop's configuration.
         lake: Its lake.
         sample_ids: The samples.
-        server: Where the project is; by default the one that the configuration names.
+        server: Where the projects are; by default the one that the configuration names.
 
     Returns:
-        The samples that there were tasks of.
+        The ids of the tasks that were there and are gone.
 
     Raises:
-        InputError: The token is refused, or the project is not the loop's.
+        InputError: The token is refused.
         VisionloopError: The server does not answer.
     """
     server = server or Server.of(config)
-    project = find_project(config, lake, server)
-    if project is None:
-        return []
-    found: dict[int, str] = {}
+    gone: set[int] = set()
+    for project in all_projects(lake, server):
+        found = _tasks_of(server, project, sample_ids)
+        delete(server, project, found)
+        gone |= found - _tasks_of(server, project, sample_ids) if found else set()
+    return gone
+
+
+def _tasks_of(server: Server, project: int, sample_ids: Collection[str]) -> set[int]:
+    found: set[int] = set()
     for part in some(sample_ids):
         mine: Filter = ("data.sample_id", "in_list", "List", part)
-        for task in list_tasks(server, project.id, [mine], ["id", "data"]):
-            found[task.id] = task.data["sample_id"]
-    delete(server, project.id, found)
-    return sorted(set(found.values()))
+        found.update(task.id for task in list_tasks(server, project, [mine], ["id"]))
+    return found
 
 
 def delete(

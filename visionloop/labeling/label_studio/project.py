@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # What Label Studio takes for a title.
 _SHORTEST, _LONGEST = 3, 50
 _FIELD = "labeling.label_studio.project"
+_MARK = "[visionloop: "
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,25 @@ def find_project(config: LoopConfig, lake: Lake, server: Server) -> Project | No
             "the loop's, write that into its description",
         )
     return None
+
+
+def all_projects(lake: Lake, server: Server) -> list[int]:
+    """Return the ids of all projects that ever were of a loop of the lake, whatever their titles.
+
+    Args:
+        lake: The lake.
+        server: The server.
+    """
+    begin, end = _MARK, f" of {lake.place}]"
+
+    def listed(client: Any) -> list[Any]:
+        return list(client.projects.list(include="id,description"))
+
+    return sorted(
+        one.id
+        for one in server.call(listed)
+        if begin in (one.description or "") and end in (one.description or "")
+    )
 
 
 def open_project(config: LoopConfig, lake: Lake, server: Server) -> Project:
@@ -184,4 +204,4 @@ def _settings(config: LoopConfig, model: str) -> dict[str, Any]:
 
 
 def _mark(config: LoopConfig, lake: Lake) -> str:
-    return f"[visionloop: {config.name} of {lake.place}]"
+    return f"{_MARK}{config.name} of {lake.place}]"
