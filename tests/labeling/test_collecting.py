@@ -234,6 +234,17 @@ def test_a_second_opinion_that_differs_overrules_nobody_until_a_third_one_comes(
     assert asking.labels() == {"g": "cat"}  # what was said before stands again
 
 
+def test_a_label_is_of_whoever_gives_it_now(answered: Answering) -> None:
+    asking = answered("ac")
+    asking.collect()
+    asking.desk.answer("a" * 64, "cat", who="bob", seconds=9.0)
+    asking.desk.take_away("a" * 64)
+    asking.collect()
+    last = rows_of(asking.lake, "a")[-1]
+    assert (last["label"], last["annotator"], last["seconds"]) == ("cat", "bob", 9.0)
+    assert asking.labels() == {"a": "cat"}
+
+
 def test_an_import_answers_a_request_and_the_tool_is_still_listened_to(
     answered: Answering,
 ) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from visionloop.labeling.answers import MODEL, SKIPPED, is_collected, latest_ans
 from visionloop.labeling.deciding import CONFLICT, LABELLED, OPEN, PASSED, Decision, decide_requests
 from visionloop.labeling.merging import REJECTED, Merged
 from visionloop.labeling.opening import answers_alone, provider_name
-from visionloop.labeling.predicted import probabilities
+from visionloop.labeling.predicted import unseen
 from visionloop.labeling.provider import DONE, LabelingProvider
 from visionloop.labeling.provider import SKIPPED as SKIPPED_ANSWER
 from visionloop.labeling.ready import Readiness, Standing, readiness
@@ -162,10 +162,8 @@ def settle(
     judged = [{**row, "answers": 1} if row["sample_id"] in gone else row for row in listened]
     others = [row for row in stored_all if row["round_id"] != round_id]
 
-    def unseen() -> Mapping[str, np.ndarray]:
-        # After a round went on, the model in service may have learnt from it.
-        wanted: set[str] = set() if final else {row["sample_id"] for row in listened}
-        return probabilities(lake, wanted, classes, version) if wanted else {}
+    def of_models(samples: Collection[str]) -> Mapping[str, np.ndarray]:
+        return unseen(lake, samples, classes, version)
 
     def decide(last: bool) -> dict[str, Decision]:
         return decide_requests(
@@ -175,7 +173,7 @@ def settle(
             classes=classes,
             earlier=others,
             labels=latest_answers((r for r in every if not _is_of(r, round_id)), loop.task),
-            probabilities=unseen,
+            probabilities=of_models,
             final=last,
         )
 

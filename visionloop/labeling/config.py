@@ -66,11 +66,11 @@ class TrustConfig(_Section):
         0.0, ge=0, le=1, description="share of the requests that several annotators answer"
     )
     annotators: int = Field(2, ge=2, le=20, description="how many answer each of those")
-    consensus: Literal["crowdlab", "majority", "agreement"] = Field(
-        "crowdlab",
-        description="crowdlab: annotators and model weighed by how good they are (Goh et al. "
-        "2022); majority: most votes; agreement: only what all agree on. A tie, and what an "
-        "agreement does not reach, is asked about again",
+    consensus: Literal["majority", "agreement", "crowdlab"] = Field(
+        "majority",
+        description="majority: most votes; agreement: only what all agree on; crowdlab: annotators "
+        "and model weighed by how good they are (Goh et al. 2022), for loops with many samples "
+        "that several answer. A tie, and what an agreement does not reach, is asked about again",
     )
     min_quality: float = Field(
         0.5,

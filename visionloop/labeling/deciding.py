@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from visionloop.labeling.opening import answers_alone
 from visionloop.labeling.provider import DONE, SKIPPED, Box
 from visionloop.labeling.requests import RELABEL, box_of
 
@@ -52,7 +53,7 @@ def decide_requests(
     classes: Sequence[str] = (),
     earlier: Iterable[Row] = (),
     labels: Mapping[str, Row] | None = None,
-    probabilities: Callable[[], Mapping[str, np.ndarray]] = dict,
+    probabilities: Callable[[Collection[str]], Mapping[str, np.ndarray]] | None = None,
     final: bool = False,
 ) -> dict[str, Decision]:
     """Decide each request by its answers.
@@ -60,7 +61,10 @@ def decide_requests(
     One answer is the label where one was asked for. Where several were, `decide` of
     `visionloop.labeling.trust.consensus` says what they come to; whoever says that a sample cannot
     be labelled outvotes, or is outvoted by, those who label it, and as many on both sides are a
-    conflict. A sample that is asked about again is judged together with what was said before.
+    conflict. Who is outvoted so lowers the quality, and nothing is outvoted where all have to
+    agree. A sample that is asked about again is judged together with what was said before; if the
+    only person who answers is the one who had labelled it and says something else now, that is a
+    conflict too: it is no second opinion.
 
     Args:
         requests: Rows of `label_requests`, none of them recalled.
@@ -69,8 +73,8 @@ def decide_requests(
         classes: The loop's classes, in the order of the probabilities.
         earlier: Rows of `annotations` of other rounds.
         labels: Of samples that are asked about again, the row of `labels` that is doubted.
-        probabilities: Returns those of each class, by sample: of a model that did not train on it.
-            Only called where several people answered.
+        probabilities: Returns those of each class, of the samples that it is called with: of models
+            that did not train on them. Only called where the consensus weighs a model.
         final: Nobody waits for more answers: those that are there decide.
 
     Returns:
@@ -81,7 +85,8 @@ def decide_requests(
         if row["state"] in (DONE, SKIPPED):
             # The same person's later answer takes the place of the earlier one.
             said[row["sample_id"]][row["annotator"] or row["external_id"]] = row
-    before = [row for row in earlier if row["state"] == DONE]
+    told = sorted(earlier, key=lambda row: row["updated_at"])
+    before = [row for row in told if row["state"] == DONE]
     decided: dict[str, Decision] = {}
     several: list[Row] = []
     for request in requests:
@@ -94,8 +99,9 @@ def decide_requests(
         again = request["purpose"] == RELABEL
         # Somebody has labelled it before, who counts as one.
         for_label, against = len(done) + again, len(own) - len(done)
-        if against >= max(for_label, 1):
-            outcome = CONFLICT if for_label == against else PASSED
+        split = bool(for_label and against and loop.labeling.trust.consensus == "agreement")
+        if split or against >= max(for_label, 1):
+            outcome = CONFLICT if split or for_label == against else PASSED
             decided[sample] = _not_labelled(own, outcome)
         elif len(done) == 1 and not again:
             decided[sample] = _labelled(own, done[0]["label"], _boxes(done[0]))
@@ -116,10 +122,11 @@ def _by_consensus(
     loop: LoopConfig,
     classes: Sequence[str],
     labels: Mapping[str, Row],
-    probabilities: Callable[[], Mapping[str, np.ndarray]],
+    probabilities: Callable[[Collection[str]], Mapping[str, np.ndarray]] | None,
 ) -> dict[str, Decision]:
-    from visionloop.labeling.trust.consensus import decide
+    from visionloop.labeling.trust.consensus import CROWDLAB, decide
 
+    trust = loop.labeling.trust
     again = {row["sample_id"] for row in several if row["purpose"] == RELABEL}
     told = {row["sample_id"] for row in before}
     history = [_answered(row) for row in before]
@@ -134,32 +141,67 @@ def _by_consensus(
         for row in said[request["sample_id"]].values()
         if row["state"] == DONE
     ]
+    # A list of known answers names nobody: its newer answer is a correction.
+    alone = set() if answers_alone(loop) else _of_one_person(again, answers, history)
+    history = [
+        replace(one, annotator=f"{one.annotator}, earlier") if one.sample_id in alone else one
+        for one in history
+    ]
+    wanted = _answered_twice([*history, *answers]) if trust.consensus == CROWDLAB else set()
     # How good people are is told by all that they answered, not only by what is undecided.
     found = decide(
         answers,
         classes,
-        config=loop.labeling.trust,
-        probabilities={s: p for s, p in probabilities().items() if s not in again},
+        config=trust,
+        probabilities=probabilities(wanted) if wanted and probabilities else {},
         history=history,
     )
     decided = {}
     for request in several:
         sample = request["sample_id"]
         own = list(said[sample].values())
-        decided[sample] = _of_consensus(own, found[sample])
+        if sample in alone and not found[sample].conflict:
+            decided[sample] = _labelled(own, found[sample].label, found[sample].boxes)
+        else:
+            decided[sample] = _of_consensus(own, found[sample], trust.min_quality)
     return decided
 
 
-def _of_consensus(own: Sequence[Row], found: Consensus) -> Decision:
+def _of_one_person(
+    again: Collection[str], answers: Iterable[Answered], history: Iterable[Answered]
+) -> set[str]:
+    """Return the samples that are asked about again and that one person alone has answered."""
+    people: dict[str, set[str]] = defaultdict(set)
+    for one in (*answers, *history):
+        people[one.sample_id].add(one.annotator)
+    return {sample for sample in again if len(people[sample]) == 1}
+
+
+def _answered_twice(answers: Iterable[Answered]) -> set[str]:
+    people: dict[str, set[str]] = defaultdict(set)
+    for one in answers:
+        people[one.sample_id].add(one.annotator)
+    return {sample for sample, own in people.items() if len(own) > 1}
+
+
+def _of_consensus(own: Sequence[Row], found: Consensus, min_quality: float) -> Decision:
+    skipped = _people([row for row in own if row["state"] == SKIPPED])
+    if skipped and found.quality is not None:
+        n = found.n_annotators
+        found = replace(found, quality=found.quality * n / (n + len(skipped)))
+        if not found.conflict and found.quality < min_quality:
+            why = f"quality {found.quality:.2f} is under min_quality {min_quality:g}"
+            found = replace(found, conflict=True, note=why)
+    evidence = found.evidence() | ({"skipped": list(skipped)} if skipped else {})
     if found.conflict:
         return Decision(
             CONFLICT,
             annotators=_people(own),
             seconds=_seconds(own),
             quality=found.quality,
-            evidence=found.evidence(),
+            evidence=evidence,
         )
-    return _labelled(own, found.label, found.boxes, found)
+    return replace(_labelled(own, found.label, found.boxes, found), evidence=evidence)
 
 
 def _labelled(
@@ -181,7 +223,7 @@ def _labelled(
 
 def _not_labelled(own: Sequence[Row], outcome: str) -> Decision:
     votes = {row["annotator"]: row["label"] or row["state"] for row in own}
-    note = "as many label it as say that it cannot be labelled" if outcome == CONFLICT else ""
+    note = "some label it, some say that it cannot be labelled" if outcome == CONFLICT else ""
     return Decision(
         outcome,
         annotators=_people(own),

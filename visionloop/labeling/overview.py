@@ -17,7 +17,7 @@ from visionloop.labeling.answers import (
 from visionloop.labeling.provider import DONE, DRAFT, Box
 from visionloop.labeling.requests import RELABEL, box_of
 from visionloop.labeling.trust.agreement import agreement_of
-from visionloop.labeling.trust.annotators import annotator_table, gold_labels
+from visionloop.labeling.trust.annotators import annotator_table, first_answers, gold_labels
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
@@ -53,6 +53,7 @@ def overview(
     for round_id in sorted({row["round_id"] for row in requests}):
         mine = [row for row in requests if row["round_id"] == round_id]
         came = [row for row in annotations if row["round_id"] == round_id]
+        compared = first_answers(mine, came)
         outcomes = _outcomes(mine, labels, round_id)
         counts = Counter(outcomes.values())
         by_purpose: dict[str, Counter[str]] = defaultdict(Counter)
@@ -75,9 +76,10 @@ def overview(
                 "answers": {name: n for name, n in _by_state(came).items() if n},
                 "rejected": dict(Counter(r["reason"] for r in came if r["state"] == "rejected")),
                 "annotators": [
-                    one.plain() for one in annotator_table(came, labels=known, gold=gold)
+                    one.plain()
+                    for one in annotator_table(came, compared=compared, labels=known, gold=gold)
                 ],
-                "agreement": _agreement(came, min_iou),
+                "agreement": _agreement(compared, min_iou),
             }
         )
     return told
@@ -87,9 +89,7 @@ def _agreement(rows: Iterable[Row], min_iou: float) -> dict[str, Any]:
     """Return how far people agree who answered the same samples."""
     labels: dict[str, dict[str, str]] = defaultdict(dict)
     boxes: dict[str, dict[str, list[Box]]] = defaultdict(dict)
-    for row in sorted(rows, key=lambda row: row["updated_at"]):
-        if row["state"] != DONE:
-            continue
+    for row in rows:
         name = str(row["annotator"] or row["external_id"])
         if row["label"] is not None:
             labels[row["sample_id"]][name] = row["label"]

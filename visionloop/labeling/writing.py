@@ -145,11 +145,11 @@ def _changes(
 
 
 def _says(held: Row | None, row: Row, **answer: Any) -> bool:
-    """Return whether a row that stands says the same, of as many people."""
+    """Return whether a row that stands says the same, of the same people."""
     if held is None or _takes_back(held) or held["origin"] == SKIPPED:
         return False
     same = all(held[name] == value for name, value in answer.items())
-    return same and held["n_annotations"] == row["n_annotations"]
+    return same and all(held[name] == row[name] for name in ("annotator", "n_annotations"))
 
 
 def _flags(

@@ -10,6 +10,7 @@ import pytest
 from cleanlab.multiannotator import get_active_learning_scores
 
 from visionloop.labeling.trust.activelab import active_scores
+from visionloop.labeling.trust.crowdlab import ENOUGH
 
 CLASSES = ["a", "b", "c", "d"]
 
@@ -39,6 +40,23 @@ def test_scores_are_cleanlabs(people: int, answers: float) -> None:
     scores, scale = active_scores(votes, CLASSES, p)
     assert scores == pytest.approx(wanted, abs=1e-6)
     assert scale.unlabelled(unlabelled) == pytest.approx(wanted_new, abs=1e-6)
+
+
+def test_few_second_answers_do_not_move_the_scale() -> None:
+    votes, _, p = drawn(300, 1, 1.0)
+    alone, scale = active_scores(votes, CLASSES, p)
+    first = votes[0]["p0"]
+    for label in CLASSES:
+        more = [{**votes[0], "p1": label}, *votes[1:]]
+        scores, moved = active_scores(more, CLASSES, p)
+        assert moved == scale
+        assert scores[1:] == pytest.approx(alone[1:])
+        if label == first:
+            assert scores[0] > alone[0]  # a second one agrees: it is less worth asking about
+    twice = [own | {"p1": own["p0"]} for own in votes[: ENOUGH - 1]]
+    assert active_scores([*twice, *votes[ENOUGH - 1 :]], CLASSES, p)[1] == scale
+    twice.append(votes[ENOUGH - 1] | {"p1": "a"})
+    assert active_scores([*twice, *votes[ENOUGH:]], CLASSES, p)[1] != scale
 
 
 def test_nothing_is_printed_of_annotators_without_company(

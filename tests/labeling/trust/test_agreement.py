@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from visionloop.labeling.provider import Box
@@ -81,9 +82,9 @@ def test_fleiss_kappa_takes_answers_that_are_missing() -> None:
     found = fleiss_kappa(with_gaps)
     assert found.n == 10  # samples that nobody or one person answered tell nothing of agreement
     assert value(found) == pytest.approx(value(fleiss_kappa(whole)), abs=0.1)
-    # By hand: pairs agree in 1, 1/3 and 0; shares 5/8 and 3/8 of 8 answers.
+    # By hand: pairs agree in 1, 1/3 and 0; the mean share of one class is (1 + 1/3 + 1/2) / 3.
     found = fleiss_kappa([["a", "a", "a"], ["a", "b", "b"], ["a", "b"]])
-    chance = (5 / 8) ** 2 + (3 / 8) ** 2
+    chance = (11 / 18) ** 2 + (7 / 18) ** 2
     assert value(found) == pytest.approx(((1 + 1 / 3 + 0) / 3 - chance) / (1 - chance))
 
 
@@ -103,6 +104,17 @@ def test_people_who_agree_fully_have_a_kappa_of_one() -> None:
     pairs = [("a", "a"), ("b", "b")] * 20
     assert value(cohen_kappa(pairs)) == 1
     assert value(fleiss_kappa(pairs)) == 1
+
+
+@pytest.mark.parametrize("n", [20, 200])
+def test_full_agreement_on_a_sample_is_no_certainty(n: int) -> None:
+    pairs = [("a", "a"), ("b", "b")] * (n // 2)
+    # Clopper and Pearson: of n equal answers out of n; chance makes half of the pairs equal.
+    share = stats.beta.ppf(0.025, n, 1)
+    for found in (cohen_kappa(pairs), fleiss_kappa(pairs)):
+        assert found.high == 1 and found.low == pytest.approx((share - 0.5) / 0.5)
+    for found in box_agreement([((box(0),), (box(0),))] * n, 0.5):
+        assert found.high == found.value == 1 and found.low == pytest.approx(share)
 
 
 def box(x: float, label: str = "cat", size: float = 10) -> Box:

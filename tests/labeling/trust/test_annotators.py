@@ -6,9 +6,16 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
-from visionloop.labeling.trust.annotators import AnnotatorRow, annotator_table, gold_labels
+from visionloop.labeling.trust.agreement import agreement_of
+from visionloop.labeling.trust.annotators import (
+    AnnotatorRow,
+    annotator_table,
+    first_answers,
+    gold_labels,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -21,7 +28,7 @@ def row(
 
 
 def table(rows: list[dict[str, Any]], **more: Any) -> dict[str, AnnotatorRow]:
-    arguments = {"labels": {}, "gold": {}} | more
+    arguments = {"compared": rows, "labels": {}, "gold": {}} | more
     return {one.annotator: one for one in annotator_table(rows, **arguments)}
 
 
@@ -47,8 +54,10 @@ def test_agreement_with_others_leaves_the_own_vote_out_and_with_the_consensus_do
         row("alone", "eve", "dog"),
         *(row("conflict", name, label) for name, label in (("ann", "cat"), ("eve", "dog"))),
     ]
-    found = table(rows, labels={"a": "cat", "alone": "dog"})
-    assert found["ann"].with_others.value == pytest.approx(1 / 3)  # bob; not eve, twice
+    compared = [*rows[:2], *rows[3:]]
+    found = table(rows, compared=compared, labels={"a": "cat", "alone": "dog"})
+    ann = found["ann"].with_others
+    assert ann.value == pytest.approx(1 / 2) and ann.n == 2  # bob; not eve
     assert found["ann"].with_consensus == found["bob"].with_consensus
     assert found["ann"].with_consensus.value == 1 and found["ann"].with_consensus.n == 1
     assert found["eve"].with_consensus.value == 0 and found["eve"].with_consensus.n == 1
@@ -72,6 +81,60 @@ def test_a_persons_latest_answer_to_a_sample_counts() -> None:
     assert table(rows, gold={"a": "dog"})["ann"].with_gold.value == 1
 
 
+def drawn_rounds(n: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return requests and answers: all are right four times of five; a third breaks a tie."""
+    rng = np.random.default_rng(0)
+    requests, rows = [], []
+    for i in range(n):
+        truth = rng.integers(4)
+        own = [int(truth if rng.random() < 0.8 else rng.integers(4)) for _ in range(3)]
+        requests.append({"sample_id": f"s{i}", "purpose": "training"})
+        people = rng.permutation(4)
+        for k, label in enumerate(own if own[0] != own[1] else own[:2]):
+            at = NOW + timedelta(hours=k)
+            # Who is third is always the same person.
+            name = "p3" if k == 2 else f"p{people[people != 3][k]}"
+            rows.append(row(f"s{i}", name, str(label), created_at=at, updated_at=at))
+    return requests, rows
+
+
+def test_people_who_are_equally_good_agree_equally_whoever_breaks_ties() -> None:
+    requests, rows = drawn_rounds(3000)
+    compared = first_answers(requests, rows)
+    said: dict[str, dict[str, str]] = {}
+    for one in compared:
+        said.setdefault(one["sample_id"], {})[one["annotator"]] = one["label"]
+    told = agreement_of(said, {}, 0.5)
+    # Both right, or wrong alike: .85² + 3 × .05² of all, of which chance makes a quarter.
+    expected = (0.85**2 + 3 * 0.05**2 - 0.25) / 0.75
+    assert told["fleiss_kappa"]["value"] == pytest.approx(expected, abs=0.03)
+    assert len(told["cohen_kappa"]) == 3
+    for pair in told["cohen_kappa"]:
+        assert pair["value"] == pytest.approx(expected, abs=0.06)
+    found = table(rows, compared=compared)
+    values = [found[f"p{i}"].with_others.value for i in range(3)]
+    assert values == pytest.approx([0.73] * 3, abs=0.03)
+    assert found["p3"].with_others.n == 0 and found["p3"].n > 500
+    assert found["p0"].with_others.n == found["p0"].n
+
+
+def test_of_a_sample_that_is_asked_again_nobody_is_compared_and_a_correction_is_no_third() -> None:
+    requests = [
+        {"sample_id": "a", "purpose": "holdout"},
+        {"sample_id": "again", "purpose": "relabel"},
+    ]
+    late = NOW + timedelta(days=3)
+    rows = [
+        row("a", "ann", "dog", created_at=NOW, updated_at=late),
+        row("a", "bob", "cat", created_at=NOW + timedelta(hours=1)),
+        row("a", "eve", "dog", created_at=NOW + timedelta(hours=2)),
+        row("again", "ann", "dog", created_at=NOW),
+        row("again", "bob", "dog", created_at=NOW),
+    ]
+    found = first_answers(requests, rows)
+    assert [(one["annotator"], one["label"]) for one in found] == [("ann", "dog"), ("bob", "cat")]
+
+
 def test_gold_is_what_was_known_before_or_comes_of_many() -> None:
     answers = {
         "imported": {"label": "cat", "origin": "import", "n_annotations": None},
@@ -88,7 +151,7 @@ def test_gold_is_what_was_known_before_or_comes_of_many() -> None:
 
 def test_rows_come_by_the_number_of_answers_and_fit_json() -> None:
     rows = [row("a", "bob", "cat"), row("a", "ann", "cat"), row("b", "bob", "cat")]
-    found = annotator_table(rows, labels={"a": "cat"}, gold={}, quality={"bob": 0.9})
+    found = annotator_table(rows, compared=rows, labels={"a": "cat"}, gold={}, quality={"bob": 0.9})
     assert [one.annotator for one in found] == ["bob", "ann"]
     assert found[0].quality == 0.9 and found[1].quality is None
     text = json.dumps([one.plain() for one in found], allow_nan=False)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.labeling.trust.crowdlab import answer_matrix, normalised
+from visionloop.labeling.trust.crowdlab import ENOUGH, answer_matrix, normalised
 
 Floats = NDArray[np.float64]
 
@@ -53,8 +53,9 @@ def active_scores(
     """Return the scores of labelled samples, and the scale of the unlabelled.
 
     Args:
-        votes: Label by annotator, of each of n samples; where no sample has two, cleanlab takes
-            all annotators to be equally good.
+        votes: Label by annotator, of each of n samples. While fewer than
+            `visionloop.labeling.trust.crowdlab.ENOUGH` have two, nothing tells how good people and
+            model are, and all count alike, as in cleanlab where no sample has two.
         classes: C classes.
         probabilities: float64 [n, C], of models that did not train on the sample.
 
@@ -64,6 +65,7 @@ def active_scores(
     from cleanlab.multiannotator import (
         get_active_learning_scores,
         get_label_quality_multiannotator,
+        get_majority_vote_label,
     )
 
     given, _ = answer_matrix(votes, classes)
@@ -71,9 +73,15 @@ def active_scores(
     # It tells, and prints, of annotators who share no sample with others.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        scores = np.asarray(get_active_learning_scores(given, p)[0], dtype=np.float64)
-        if (np.isfinite(given).sum(axis=1) == 1).all():
+        said = np.isfinite(given).sum(axis=1)
+        if (said > 1).sum() < ENOUGH:
+            label = np.asarray(get_majority_vote_label(given, p, verbose=False), dtype=np.int64)
+            # Each answer beyond the first is worth as much as the model.
+            more = (given == label[:, None]).sum(axis=1) - 1
+            sure = (p[np.arange(len(p)), label] + more) / said
+            scores = ((said + 1) * sure + 1 / len(classes)) / (said + 2)
             return scores, Scale(1.0, 0.5, len(classes))
+        scores = np.asarray(get_active_learning_scores(given, p)[0], dtype=np.float64)
         temperature = float(find_best_temp_scaler(given, p))
         weights = get_label_quality_multiannotator(
             given,

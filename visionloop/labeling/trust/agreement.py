@@ -53,7 +53,8 @@ def cohen_kappa(pairs: Sequence[tuple[str, str]], *, level: float = 0.95) -> Agr
 
     Sources: Cohen, A Coefficient of Agreement for Nominal Scales, 1960; the standard error for the
     interval is that of Fleiss, Cohen and Everitt, Large Sample Standard Errors of Kappa and
-    Weighted Kappa, 1969.
+    Weighted Kappa, 1969. Where all are equal that error is none, and the lower end is that of the
+    exact interval of Clopper and Pearson for the share of equal answers.
 
     Args:
         pairs: Both answers to each sample.
@@ -79,17 +80,19 @@ def cohen_kappa(pairs: Sequence[tuple[str, str]], *, level: float = 0.95) -> Agr
     spread -= (kappa - chance * (1 - kappa)) ** 2
     error = math.sqrt(max(spread, 0.0) / n) / (1 - chance)
     z = NormalDist().inv_cdf(0.5 + level / 2)
-    return _within("cohen_kappa", kappa, kappa - z * error, kappa + z * error, n)
+    low = _lowest(n, level, chance) if np.trace(table) == n else kappa - z * error
+    return _within("cohen_kappa", kappa, low, kappa + z * error, n)
 
 
 def fleiss_kappa(answers: Sequence[Sequence[str]], *, level: float = 0.95) -> Agreement:
     """Return Fleiss' kappa of any number of people, who need not all answer every sample.
 
     The agreement on a sample is the share of equal pairs among its own answers, and chance follows
-    from all answers together (as in Gwet, Handbook of Inter-Rater Reliability, 2014, for ratings
-    that are missing); where everybody answered everything it is Fleiss, Measuring Nominal Scale
-    Agreement Among Many Raters, 1971. Samples with one answer do not count. The interval is that
-    of the bootstrap over samples, seeded.
+    from the mean over samples of each class' share of the answers (as in Gwet, Handbook of
+    Inter-Rater Reliability, 2014, for ratings that are missing); where everybody answered
+    everything it is Fleiss, Measuring Nominal Scale Agreement Among Many Raters, 1971. Samples with
+    one answer do not count. The interval is that of the bootstrap over samples, seeded; where all
+    are equal its lower end is as for `cohen_kappa`.
 
     Args:
         answers: The answers to each sample.
@@ -105,16 +108,19 @@ def fleiss_kappa(answers: Sequence[Sequence[str]], *, level: float = 0.95) -> Ag
             counts[i, names[name]] += 1
     people = counts.sum(axis=1)
     alike = (counts * (counts - 1)).sum(axis=1) / (people * (people - 1))
+    of_each = counts / people[:, None]
 
     def kappa(weights: Floats) -> Floats:
         observed = weights @ alike / len(rows)
-        shares = weights @ counts / (weights @ people)[:, None]
+        shares = weights @ of_each / len(rows)
         chance = (shares**2).sum(axis=1)
         # A draw of one class alone: all agree, and chance would have done the same.
         beyond, possible = observed - chance, 1 - chance
         return np.asarray(np.divide(beyond, possible, out=np.ones_like(chance), where=chance < 1))
 
     value, low, high = _bootstrapped(kappa, len(rows), level)
+    if (alike == 1).all():
+        low = _lowest(len(rows), level, float((of_each.mean(axis=0) ** 2).sum()))
     return _within("fleiss_kappa", value, low, high, len(rows))
 
 
@@ -125,7 +131,8 @@ def box_agreement(
 
     Boxes match one to one by the best assignment, see `visionloop.labeling.trust.matching`. For F1
     a match is also of one class; two people who both see nothing agree. The intervals are those of
-    the bootstrap over images, seeded.
+    the bootstrap over images, seeded; where all agree the lower end is that of the exact interval
+    for the share of images on which they do.
 
     Args:
         pairs: The boxes of both people in each image.
@@ -155,13 +162,15 @@ def box_agreement(
         n = weights @ drawn
         return np.divide(2 * (weights @ right), n, out=np.ones(len(weights)), where=n > 0)
 
-    n = len(pairs)
-    matches = int((found > 0).sum())
+    def measured(name: str, measure: Callable[[Floats], Floats], n: int) -> Agreement:
+        if not n:
+            return _undefined(name, 0)
+        value, low, high = _bootstrapped(measure, len(pairs), level)
+        return _within(name, value, _lowest(n, level) if low == 1 else low, high, n)
+
     return (
-        _within("mean_iou", *_bootstrapped(mean_iou, n, level), matches)
-        if matches
-        else _undefined("mean_iou", 0),
-        _within("box_f1", *_bootstrapped(f1, n, level), n) if n else _undefined("box_f1", 0),
+        measured("mean_iou", mean_iou, int((found > 0).sum())),
+        measured("box_f1", f1, len(pairs)),
     )
 
 
@@ -223,6 +232,12 @@ def _bootstrapped(
     )
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return value, float(low), float(high)
+
+
+def _lowest(n: int, level: float, chance: float = 0.0) -> float:
+    """Return the lower end of Clopper's and Pearson's interval where n of n agree, as a kappa."""
+    share: float = ((1 - level) / 2) ** (1 / n)
+    return (share - chance) / (1 - chance)
 
 
 def _within(measure: str, value: float, low: float, high: float, n: int) -> Agreement:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import permutations
 from statistics import median
 from typing import Any
 
 from visionloop.labeling.provider import DONE, DRAFT, SKIPPED
+from visionloop.labeling.requests import RELABEL
 from visionloop.labeling.trust.agreement import ENOUGH
 from visionloop.monitoring.intervals import wilson
 
@@ -48,8 +50,8 @@ class AnnotatorRow:
         drafts: Answers that they began.
         rejected: Answers that could not be used.
         skipped_share: Of what they answered or skipped.
-        with_others: Share of the others' answers to the same samples that are the same. Their own
-            vote has no part in it.
+        with_others: Share of their answers that are those of whoever else was asked about the
+            sample at first. Their own vote has no part in it.
         with_consensus: Share of their answers to samples with several answers that became the
             label. Their own vote has a part in it.
         with_gold: Share of their answers to the holdout that are its label, where that was known
@@ -78,6 +80,7 @@ class AnnotatorRow:
 def annotator_table(
     annotations: Iterable[Mapping[str, Any]],
     *,
+    compared: Iterable[Mapping[str, Any]],
     labels: Mapping[str, str],
     gold: Mapping[str, str],
     quality: Mapping[str, float] | None = None,
@@ -86,6 +89,7 @@ def annotator_table(
 
     Args:
         annotations: Rows of the table `annotations`.
+        compared: Those that agreement is measured on, see `first_answers`.
         labels: What each sample was decided to be; a conflict is not among them.
         gold: See `gold_labels`.
         quality: CROWDLAB's of each annotator, see
@@ -113,9 +117,13 @@ def annotator_table(
                 count("gold", name, gold[sample] == label)
             if len(own) > 1 and sample in labels:
                 count("consensus", name, labels[sample] == label)
-            for other, theirs in own.items():
-                if other != name:
-                    count("others", name, theirs == label)
+    pairs: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in compared:
+        if row["label"] is not None:
+            pairs[row["sample_id"]][str(row["annotator"] or "")] = row["label"]
+    for own in pairs.values():
+        for name, other in permutations(own, 2):
+            count("others", name, own[name] == own[other])
     rows = []
     for name in sorted(states, key=lambda name: (-states[name][DONE], name)):
         n, skipped = states[name][DONE], states[name][SKIPPED]
@@ -138,6 +146,39 @@ def annotator_table(
             )
         )
     return rows
+
+
+def first_answers(
+    requests: Iterable[Mapping[str, Any]], annotations: Iterable[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Return the answers that agreement can be measured on: of the first two people of each sample.
+
+    Whoever comes later was asked because they disagree, and so is a sample that is asked about
+    again: with those answers people who are equally good would seem to differ, and samples that
+    are easy would count less. Who skips is one of the two.
+
+    Args:
+        requests: Rows of `label_requests` of a round.
+        annotations: Rows of `annotations` of it.
+
+    Returns:
+        Finished ones, the latest of each person, two of a sample at most.
+    """
+    asked = {row["sample_id"] for row in requests if row["purpose"] != RELABEL}
+    latest: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    began: dict[tuple[str, str], Any] = {}
+    for row in sorted(annotations, key=lambda row: row["updated_at"]):
+        if row["state"] in (DONE, SKIPPED) and row["sample_id"] in asked:
+            key = row["sample_id"], str(row["annotator"] or row["external_id"])
+            latest[key[0]][key[1]] = row
+            # A correction is no later answer.
+            at = row["created_at"] or row["updated_at"]
+            began[key] = min(at, began.get(key, at))
+    found = []
+    for sample, own in latest.items():
+        first = sorted(own, key=lambda name: (began[sample, name], name))[:2]
+        found += [own[name] for name in first if own[name]["state"] == DONE]
+    return found
 
 
 def gold_labels(

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.labeling.answers import MODEL, is_collected, latest_answers, latest_boxes
+from visionloop.labeling.predicted import unseen
 from visionloop.labeling.provider import DONE
 from visionloop.labeling.trust.out_of_sample import (
     LEAST_LABELS,
@@ -36,7 +37,7 @@ from visionloop.labeling.trust.out_of_sample import (
     neighbour_labels,
 )
 from visionloop.lake import parts
-from visionloop.selection.in_service import age, model_in_service
+from visionloop.selection.in_service import model_in_service
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -150,7 +151,11 @@ def read_labelled(lake: Lake, loop: LoopConfig, space: str, version: str = "") -
         "neighbours": found.neighbours,
         "neighbours_weight": found.share,
     }
-    told |= _mix_in(p, labels, _of_earlier_models(lake, models, ids, classes, version))
+    earlier = np.full_like(p, np.nan)
+    place = {sample: i for i, sample in enumerate(ids)}
+    for sample, said in unseen(lake, ids, classes, version).items():
+        earlier[place[sample]] = said
+    told |= _mix_in(p, labels, earlier)
     unchecked["of a class with too few labels"] = int((~seen).sum())
     votes = _votes(lake, rows, people, ids, set(classes), version)
     keep = np.flatnonzero(seen)
@@ -248,46 +253,6 @@ def _votes(
             own[str(row["annotator"] or row["origin"])] = row["label"]
         result.append(own)
     return result
-
-
-def _of_earlier_models(
-    lake: Lake,
-    models: Sequence[Mapping[str, Any]],
-    ids: Sequence[str],
-    classes: Sequence[str],
-    version: str,
-) -> Floats:
-    """Return what the newest model that did not train on a sample says of it, NaN where none."""
-    p = np.full((len(ids), len(classes)), np.nan)
-    alike = {row["model_id"]: row for row in models if list(row["classes"] or []) == [*classes]}
-    if not alike or not len(ids):
-        return p
-    place = {sample: i for i, sample in enumerate(ids)}
-    trained: dict[str, set[str]] = defaultdict(set)
-    columns = ["training_set", "sample_id"]
-    for batch in parts.batches(lake, "training_sets", columns, None, version):
-        for name, sample in zip(
-            batch["training_set"].to_pylist(), batch["sample_id"].to_pylist(), strict=True
-        ):
-            if sample in place:
-                trained[name].add(sample)
-    newest: dict[str, tuple[str, str]] = {}
-    rows = parts.rows_of(
-        lake,
-        "predictions",
-        place.keys(),
-        columns=["sample_id", "model_id", "probabilities"],
-        version=version,
-    )
-    for row in rows.to_pylist():
-        model, sample, values = alike.get(row["model_id"]), row["sample_id"], row["probabilities"]
-        if model is None or not values or len(values) != len(classes):
-            continue
-        if sample in trained[model["training_set"]] or age(model) <= newest.get(sample, ("", "")):
-            continue
-        newest[sample] = age(model)
-        p[place[sample]] = values
-    return p
 
 
 def _mix_in(p: Floats, labels: Ints, earlier: Floats) -> dict[str, Any]:
