@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -35,6 +36,10 @@ NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
         ({"deadline_hours": 24}, 3, 4, 23.9, False),
         ({"deadline_hours": 24}, 3, 4, 24, True),
         ({"deadline_hours": 24}, 2, 4, 24, False),  # 6 of 14 is under the half
+        # A round without a holdout is not judged, however much else is answered.
+        ({"deadline_hours": 24}, 10, 0, 24, False),
+        ({"deadline_hours": 24}, 10, 1, 24, False),
+        ({"deadline_hours": 24}, 10, 2, 24, True),
         ({"deadline_hours": 24, "least": 0}, 0, 0, 24, True),
         ({"share": 0.5, "deadline_hours": 24}, 5, 3, 25, True),
         # A tenth is no binary fraction: 3 of 10 is a share of 0.3.
@@ -111,6 +116,54 @@ def test_before_the_deadline_one_of_two_answers_waits_and_after_it_counts(
     # About the second alice and bob disagree, the third was answered by her alone.
     assert done.trainable_version and asking.labels() == {"a": "cat", "c": "cat"}
     assert asking.counts()["conflicts"] == 1
+
+
+SEVERAL: dict[str, Any] = {"overlap": 1.0, "annotators": 2, "consensus": "majority"}
+
+
+def test_a_round_that_goes_on_asks_nobody_for_the_second_of_two_answers(
+    answered: Answering,
+) -> None:
+    late = {"deadline_hours": 5, "least": 0.2}
+    asking = answered("ac bd cc yc", trust=SEVERAL, ready=late)
+    asking.desk.answer("a" * 64, "cat", who="bob")
+    asking.desk.answer("b" * 64, "cat", who="bob")
+    asking.desk.answer("y" * 64, None, who="bob", state="draft")
+    imported = {"sample_id": "d" * 64, "label": "dog", "task": "classification",
+                "origin": "import", "created_at": datetime.now(UTC)}  # fmt: skip
+    with asking.lake.run(stage="import") as run:
+        run.append("labels", pa.Table.from_pylist([imported]))
+        run.commit()
+    asking.collect()
+    assert {task["wanted"] for s, task in asking.desk.tasks.items() if s[0] != "b"} == {2}
+    assert asking.desk.tasks["b" * 64]["wanted"] == 3  # they disagree
+    asked_ago(asking.lake, 6)
+    assert asking.collect().trainable_version
+    # What was open is gone, and so is the task whose label came in another way.
+    wanted = {sample[0]: task["wanted"] for sample, task in asking.desk.tasks.items()}
+    assert wanted == {"a": 2, "b": 2, "c": 1, "y": 2}, "bob has begun with the last one"
+    rows = asking.lake.read("label_requests").to_pylist()
+    stored = {row["sample_id"][0]: row["answers"] for row in rows if not row["recalled"]}
+    assert stored == wanted | {"d": 2}
+    assert asking.labels() == {"a": "cat", "c": "cat", "d": "dog", "y": "cat"}
+
+
+def test_a_second_answer_that_was_begun_is_collected_after_the_round_went_on(
+    answered: Answering,
+) -> None:
+    asking = answered("ac bc cc dc ec fc yc zc", trust=SEVERAL, ready={"deadline_hours": 5})
+    asking.desk.answer("a" * 64, None, who="bob", state="draft")
+    asking.collect()
+    asked_ago(asking.lake, 6)
+    assert asking.collect().n_labels == 8
+    with asking.lake.run(stage="publish", round_id="0000") as run:
+        run.set_round(state="done", outcome="kept")
+        run.commit()
+    asking.desk.answer("a" * 64, "cat", who="bob")
+    asking.lake.rounds.open("next")
+    asking.collect()
+    rows = asking.lake.read("labels", where=f"sample_id == '{'a' * 64}'").to_pylist()
+    assert max(rows, key=lambda row: row["created_at"])["annotator"] == "alice, bob"
 
 
 def test_a_late_answer_to_a_round_that_went_on_is_collected_with_the_next(

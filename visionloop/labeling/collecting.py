@@ -158,8 +158,10 @@ def settle(
         for row in requests
         if row["sample_id"] not in known or row["sample_id"] in answered | asked
     ]
-    # Where the task is gone nobody can answer any more: what is there decides.
-    judged = [{**row, "answers": 1} if row["sample_id"] in gone else row for row in listened]
+    for row in listened:
+        if row["sample_id"] in gone:
+            # Nobody can answer any more: what is there decides.
+            row["answers"] = 1
     others = [row for row in stored_all if row["round_id"] != round_id]
 
     def of_models(samples: Collection[str]) -> Mapping[str, np.ndarray]:
@@ -167,7 +169,7 @@ def settle(
 
     def decide(last: bool) -> dict[str, Decision]:
         return decide_requests(
-            judged,
+            listened,
             came,
             loop,
             classes=classes,

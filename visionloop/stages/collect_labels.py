@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -97,7 +98,8 @@ def collect_labels(
         ]
         goes_on = settled.ready.ready
         if goes_on and not over:
-            _recall(provider, settled)
+            _recall(provider, settled, loop)
+            _settle_for(provider, settled, loop, opened, run.base)
         elif settled.ask_again and not over:
             _ask_again(provider, settled, loop, opened, run.base)
         new = write(run, loop, settled, labels, now)
@@ -151,34 +153,88 @@ def _earlier(run: Run, loop: LoopConfig, labels: Sequence[Mapping[str, Any]]) ->
     from visionloop.labeling.answers import MODEL, standing
     from visionloop.labeling.opening import provider_name
 
-    columns = ["sample_id", "round_id", "recalled", "provider", "purpose"]
+    columns = ["sample_id", "round_id", "recalled", "provider", "purpose", "answers"]
     rows = run.read("label_requests", columns=columns).to_pylist()
-    rows = [row for row in rows if row["round_id"] < run.round_id and not row["recalled"]]
+    rows = [
+        row
+        for row in rows
+        if row["round_id"] < run.round_id
+        and not row["recalled"]
+        and row["provider"] == provider_name(loop)
+    ]
     said = {
         row["sample_id"] for row in standing(r for r in labels if r["origin"] != MODEL).values()
     }
-    return sorted(
-        {
+    rounds = {row["round_id"] for row in rows if row["sample_id"] not in said}
+    several = [row for row in rows if (row["answers"] or 1) > 1 and row["round_id"] not in rounds]
+    if several:
+        names = ["sample_id", "round_id", "annotator", "external_id", "state"]
+        came = _came(run.read("annotations", columns=names).to_pylist())
+        # Of those that nobody has answered the label came in another way.
+        rounds |= {
             row["round_id"]
-            for row in rows
-            if row["provider"] == provider_name(loop) and row["sample_id"] not in said
+            for row in several
+            if 0 < came[row["round_id"], row["sample_id"]] < row["answers"]
         }
-    )
+    return sorted(rounds)
 
 
-def _recall(provider: LabelingProvider, settled: Settled) -> None:
-    """Take open requests back, so that nobody labels for a round that has gone on."""
+def _came(annotations: Sequence[Mapping[str, Any]]) -> Counter[tuple[str, str]]:
+    """Return how many people have answered or skipped, by round and sample."""
+    from visionloop.labeling.provider import DONE, SKIPPED
+
+    people = {
+        (row["round_id"], row["sample_id"], row["annotator"] or row["external_id"])
+        for row in annotations
+        if row["state"] in (DONE, SKIPPED)
+    }
+    return Counter((round_id, sample) for round_id, sample, _ in people)
+
+
+def _begun(settled: Settled) -> set[str]:
+    return {row["sample_id"] for row in settled.annotations if row["state"] == "draft"}
+
+
+def _recall(provider: LabelingProvider, settled: Settled, loop: LoopConfig) -> None:
+    """Take requests back, so that nobody labels for a round that has gone on.
+
+    Those that are open; and the tasks of those that nobody has answered since the label came in
+    another way, which stay answered.
+    """
     from visionloop.labeling.deciding import OPEN
+    from visionloop.labeling.opening import provider_name
 
-    left = settled.samples(OPEN)
-    begun = {row["sample_id"] for row in settled.annotations if row["state"] == "draft"}
+    left = settled.samples(OPEN) - _begun(settled)
+    touched = {row["sample_id"] for row in settled.annotations}
     ids = {
         row["sample_id"]: row["external_id"] or ""
         for row in settled.requests
-        if row["sample_id"] in left - begun
+        if row["sample_id"] in left
+        or (row["sample_id"] not in touched and row["provider"] == provider_name(loop))
     }
     if ids:
-        settled.take_back(provider.recall(settled.round_id, ids))
+        settled.take_back(left.intersection(provider.recall(settled.round_id, ids)))
+
+
+def _settle_for(
+    provider: LabelingProvider, settled: Settled, loop: LoopConfig, lake: Lake, version: str
+) -> None:
+    """Ask for no more answers than came, so that nobody is shown tasks of a round that went on.
+
+    A request that somebody has begun to answer stays as it is: that answer is waited for.
+    """
+    from visionloop.labeling.requests import build_asks
+
+    came, begun = _came(settled.annotations), _begun(settled)
+    rows = []
+    for row in settled.requests:
+        n_came = came[settled.round_id, row["sample_id"]]
+        if 0 < n_came < (row["answers"] or 1) and row["sample_id"] not in begun:
+            row["answers"] = n_came
+            rows.append(row)
+    if rows:
+        places = lake.media([row["sample_id"] for row in rows], version=version or None)
+        provider.request(settled.round_id, build_asks(loop, lake, rows, places, version=version))
 
 
 def _ask_again(
