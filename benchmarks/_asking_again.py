@@ -3,9 +3,9 @@
 Four people answer, who are wrong in half the given rate, the rate twice, and one and a half times
 the rate. A round has 40 answers. New samples are those that the model is least sure of (the
 engine's `uncertainty`, the same for all); who is asked about a sample has not answered it before. A
-sample with several answers is trained on with their consensus (CROWDLAB, as a loop has it by
-default); in a conflict it is not trained on, and asked about again first. The model is logistic
-regression on the embeddings, judged on clean labels of samples that nobody is asked about.
+sample with several answers is trained on with what a loop makes of them by default; in a conflict
+it is not trained on, and asked about again first. The model is logistic regression on the
+embeddings, judged on clean labels of samples that nobody is asked about.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._label_noise import draw, mistaken
-from visionloop.labeling.config import TrustConfig
+from visionloop.config import LoopConfig
+from visionloop.labeling.deciding import decide_requests
+from visionloop.labeling.provider import DONE
+from visionloop.labeling.requests import TRAINING
 from visionloop.labeling.trust.activelab import active_scores
-from visionloop.labeling.trust.consensus import Answered, decide
 from visionloop.labeling.trust.out_of_sample import cross_validate, fit_linear
 from visionloop.labeling.trust.relabel import asked_again
 
@@ -135,23 +137,21 @@ def _curve(world: World, arm: str, rounds: int, share: list[int]) -> tuple[list[
 def _labels(world: World) -> tuple[Ints, Ints, list[int]]:
     """Return the rows with a label, their labels, and the rows that people disagree about."""
     rows = sorted(world.said)
-    labels: dict[int, int | None] = {r: int(next(iter(world.said[r].values()))) for r in rows}
-    several = [r for r in rows if len(world.said[r]) > 1]
-    if several:
-        first = np.array([labels[r] for r in rows], dtype=np.int64)
-        told = cross_validate(world.x[rows], first, len(world.classes))
-        answers = [
-            Answered(str(r), name, label) for r in several for name, label in world.said[r].items()
-        ]
-        p = {str(r): told.linear[i] for i, r in enumerate(rows)}
-        config = TrustConfig.model_validate({})
-        found = decide(answers, world.classes, config=config, probabilities=p)
-        for r in several:
-            label = found[str(r)].label
-            labels[r] = None if label is None else int(label)
+    requests = [
+        {"sample_id": str(r), "purpose": TRAINING, "answers": len(world.said[r])} for r in rows
+    ]
+    answers = [
+        {"sample_id": str(r), "annotator": name, "external_id": "", "state": DONE, "label": label}
+        | {"boxes": None, "seconds": None, "updated_at": number}
+        for r in rows
+        for number, (name, label) in enumerate(world.said[r].items())
+    ]
+    loop = LoopConfig.model_validate({"lake": "lake"})
+    found = decide_requests(requests, answers, loop, classes=world.classes)
+    labels = {r: found[str(r)].label for r in rows}
     known = [r for r in rows if labels[r] is not None]
-    conflicts = [r for r in several if labels[r] is None and len(world.said[r]) < len(_PEOPLE)]
-    given = np.array([labels[r] for r in known], dtype=np.int64)
+    conflicts = [r for r in rows if labels[r] is None and len(world.said[r]) < len(_PEOPLE)]
+    given = np.array([int(labels[r] or 0) for r in known], dtype=np.int64)
     return np.array(known, dtype=np.int64), given, conflicts
 
 

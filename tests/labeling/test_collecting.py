@@ -14,6 +14,7 @@ import pytest
 from tests.labeling.conftest import Asking
 from visionloop.errors import VisionloopError
 from visionloop.labeling.answers import latest_boxes, skipped_samples
+from visionloop.labeling.trust import crowdlab
 from visionloop.lake import Lake
 
 Answering = Callable[..., Asking]
@@ -137,6 +138,27 @@ def test_two_people_who_agree_make_one_label(answered: Answering) -> None:
     assert (row["annotator"], row["n_annotations"]) == ("alice, bob", 2)
     assert (row["seconds"], row["quality"]) == (6.5, 1.0)
     assert flags_of(asking.lake) == {}
+
+
+@pytest.mark.parametrize("trained,method", [("b", "crowdlab"), ("abcd", "majority")])
+def test_crowdlab_hears_models_that_did_not_train_on_the_sample(
+    answered: Answering, monkeypatch: pytest.MonkeyPatch, trained: str, method: str
+) -> None:
+    monkeypatch.setattr(crowdlab, "ENOUGH", 3)
+    asking = answered("ac bd cd dc", trust=SEVERAL["trust"] | {"consensus": "crowdlab"})
+    with asking.lake.run(stage="train", round_id="0000") as run:
+        rows = [{"training_set": "s", "sample_id": letter * 64} for letter in trained]
+        run.append("training_sets", pa.Table.from_pylist(rows))
+        run.commit()
+    for letter, label in (("a", "cat"), ("b", "dog"), ("c", "dog"), ("d", "dog")):
+        asking.desk.answer(letter * 64, label, who="bob")
+    asking.collect()
+    assert asking.labels().items() >= {"a": "cat", "b": "dog", "c": "dog"}.items()
+    (row,) = rows_of(asking.lake, "a")
+    assert (row["quality"] == 1.0) == (method == "majority")
+    if method == "majority":
+        told = flags_of(asking.lake)["d"]
+        assert told["method"] == "majority" and "there are 0" in told["note"]
 
 
 def test_the_same_person_twice_is_one_answer(answered: Answering) -> None:
