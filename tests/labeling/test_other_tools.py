@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ import pytest
 from tests.interchange.sets import png
 from visionloop.cli import main
 from visionloop.config import load_config
+from visionloop.labeling.answers import latest_labels
 from visionloop.lake import Lake
 from visionloop.lake.schemas import arrow_schema
 from visionloop.stages.collect_labels import collect_labels
 from visionloop.stages.ingest import ingest
 from visionloop.stages.request_labels import request_labels
+
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -138,6 +142,111 @@ def test_what_a_model_says_goes_along_to_be_corrected(loop: Path, tmp_path: Path
             "--problems", problems)  # fmt: skip
     assert problems.read_text().count("untouched") == 1
     assert collect_labels(config=str(loop)).n_labels == 4
+
+
+def change(config: Path, table: str, *rows: dict[str, Any], instead: bool = False) -> None:
+    lake = opened(config)
+    with lake.run(stage="test", round_id="0000") as run:
+        told = pa.Table.from_pylist(list(rows), schema=arrow_schema(table))
+        (run.replace if instead else run.append)(table, told, *(["round_id == '0000'"] * instead))
+        run.commit()
+
+
+def test_a_model_leads_nobody_by_file_and_answers_nothing_that_judges_it(
+    loop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = opened(loop)
+    rows = lake.read("label_requests").sort_by("sample_id").to_pylist()
+    plain, holdout, audit, several = rows
+    holdout["purpose"], audit["purpose"], several["answers"] = "holdout", "audit", 2
+    change(loop, "label_requests", *rows, instead=True)
+    said = {"model_id": "m1", "label": "cat", "confidence": 0.9}
+    change(loop, "predictions", *({"sample_id": row["sample_id"], **said} for row in rows))
+    words = ["--format", "cvat", "--config", loop, "--round", "0000", "--model", "m1"]
+    command("export", tmp_path / "task", *words)
+    text = (tmp_path / "task" / "annotations.xml").read_text()
+    images = re.findall(r'<image [^>]*sample_id="(\w+)".*?(?:/>|</image>)', text, re.DOTALL)
+    assert len(images) == 4 and text.count("<tag ") == 1
+    # CVAT's own automatic annotation labels the others too, and nobody looks at any.
+    tag = r'\1<tag label="cat" source="auto"></tag></image>'
+    text = re.sub(r"(<image [^>]*[^/>])\s*/>", r"\1></image>", text)
+    text = re.sub(r"(<image [^>]*>)\s*</image>", tag, text).replace('"manual"', '"file"')
+    assert text.count("<tag ") == 4
+    (tmp_path / "back.xml").write_text(text)
+    capsys.readouterr()
+    back = ["import", tmp_path / "back.xml", "--format", "cvat", "--config", loop, "--no-ingest"]
+    command(*back, "--json")
+    made = json.loads(capsys.readouterr().out)
+    assert made["labels"] == {"new": 1, "untouched": 3}
+    (row,) = opened(loop).read("labels").to_pylist()
+    assert row["sample_id"] == plain["sample_id"]
+    assert collect_labels(config=str(loop)).n_missing == 3
+    # Once somebody has set them, they are answers.
+    (tmp_path / "back.xml").write_text(re.sub('"(auto|file)"', '"manual"', text))
+    command(*back)
+    assert collect_labels(config=str(loop)).n_labels == 4
+
+
+def test_an_import_settles_no_conflict_and_an_export_hands_none_out(
+    loop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (first, *_, last) = opened(loop).read("label_requests").sort_by("sample_id").to_pylist()
+    row = {"sample_id": first["sample_id"], "task": "classification", "origin": "conflict"}
+    row |= {"annotator": "ann, bo, cy, di", "created_at": LONG_AGO, "n_annotations": 4}
+    change(loop, "labels", row)
+    made = tmp_path / "labels.csv"
+    ids = [first["sample_id"], last["sample_id"]]
+    made.write_text("image,sample_id,choice\n" + "".join(f"{one},{one},dog\n" for one in ids))
+    words = ("--config", loop, "--no-ingest")
+    for replacing in ([], ["--replace-imports"]):
+        command("import", made, "--format", "table", *words, "--json", *replacing)
+        found = json.loads(capsys.readouterr().out)["labels"]
+        assert found["conflict"] == 1
+        rows = opened(loop).read("labels").to_pylist()
+        assert latest_labels(rows, "classification") == {ids[1]: "dog"}
+    (flag,) = opened(loop).read("flags").to_pylist()
+    assert flag["subject"] == ids[0] and "people disagree" in flag["evidence"]
+    command("export", tmp_path / "x", "--format", "coco", "--config", loop, "--round", "0000",
+            "--json")  # fmt: skip
+    assert json.loads(capsys.readouterr().out)["asked"] == 2
+
+
+def test_a_label_of_a_model_is_not_exported_to_come_back_as_a_persons(
+    loop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = opened(loop).read("samples").sort_by("sample_id")["sample_id"].to_pylist()
+    row = {"label": "cat", "task": "classification", "created_at": LONG_AGO}
+    change(
+        loop,
+        "labels",
+        {**row, "sample_id": ids[0], "origin": "model", "annotator": "model", "model_id": "m1"},
+        {**row, "sample_id": ids[1], "origin": "csv", "annotator": "ann"},
+    )
+    fixed = {"training_set": "t", "label": "cat", "arm": "loop"}
+    change(
+        loop,
+        "training_sets",
+        {**fixed, "sample_id": ids[0], "origin": "model", "position": 0},
+        {**fixed, "sample_id": ids[1], "position": 1},
+    )
+    for number, what in enumerate(["all", "label:cat", "training_set:t"]):
+        target = tmp_path / str(number)
+        command("export", target, "--format", "table", "--config", loop, "--what", what, "--json")
+        assert json.loads(capsys.readouterr().out)["labels"] == 1
+        command("import", target, "--format", "table", "--config", loop, "--no-ingest")
+        capsys.readouterr()
+    rows = opened(loop).read("labels").to_pylist()
+    assert {row["sample_id"]: row["origin"] for row in rows} == {ids[0]: "model", ids[1]: "csv"}
+
+
+def test_a_person_who_is_called_model_is_a_person() -> None:
+    row = {"sample_id": "a", "task": "classification", "created_at": LONG_AGO, "round_id": "0001"}
+    person = {**row, "label": "cat", "origin": "import", "annotator": "model", "round_id": ""}
+    model = {**row, "label": "dog", "origin": "model", "annotator": "model"}
+    assert latest_labels([person, model]) == {"a": "cat"}
+    later = LONG_AGO + timedelta(seconds=1)
+    back = {**model, "label": None, "origin": "withdrawn", "created_at": later}
+    assert latest_labels([model, back]) == {} and latest_labels([person, back]) == {"a": "cat"}
 
 
 def test_an_export_of_a_round_and_of_something_else_is_refused(loop: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import tarfile
 import urllib.request
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from tests.media.pictures import encoded, photograph, photographs
 from tests.servers import storage_emulator
 from visionloop.config import load_config
 from visionloop.errors import InputError
+from visionloop.labeling.answers import latest_labels
 from visionloop.lake import Lake
+from visionloop.lake.schemas import arrow_schema
 from visionloop.lake.storage import FileStorage, StorageError, join, normalise
 from visionloop.stages.ingest import IngestOutputs, ingest
 
@@ -292,6 +295,27 @@ def test_labels_come_from_a_table_beside_the_images(tmp_path: Path) -> None:
     table.write_text("file,label\na.png,cat\nb.png,dog\n")
     loop.ingest()
     assert sorted(r["label"] for r in loop.rows("labels")) == ["cat", "dog"]
+
+
+def test_what_people_disagree_about_gets_no_label_of_the_table_that_they_doubt(
+    tmp_path: Path,
+) -> None:
+    loop = Loop(tmp_path)
+    table = loop.put("labels.csv", "file,label\na.png,cat\n")
+    loop.settings["sources"][0]["labels"] = str(table)
+    loop.put("a.png", picture(1))
+    loop.ingest()
+    (row,) = loop.rows("labels")
+    lake = Lake.open(loop.settings["lake"], loop="test")
+    with lake.run(stage="collect_labels") as run:
+        told = {**row, "label": None, "origin": "conflict", "annotator": "ann", "n_annotations": 2}
+        told["created_at"] += timedelta(seconds=1)
+        run.append("labels", pa.Table.from_pylist([told], schema=arrow_schema("labels")))
+        run.commit()
+    loop.put("b.png", picture(2))
+    loop.ingest()
+    rows = loop.rows("labels")
+    assert len(rows) == 2 and latest_labels(rows) == {}
 
 
 def test_the_holdout_is_drawn_once_and_frozen(tmp_path: Path) -> None:

@@ -107,8 +107,6 @@ def _look(
 def _import(
     args: argparse.Namespace, uri: str, options: ReadOptions, problems: Problems
 ) -> tuple[dict[str, Any], str]:
-    from dataclasses import asdict
-
     from visionloop.stages.import_set import Importing, import_set
 
     config = lake_config(args)
@@ -139,7 +137,8 @@ def _import(
         *([f"a lake cannot hold: {_counts(+done.lost)}"] if +done.lost else []),
         f"lake {config.lake}, version {done.lake_version}",
     ]
-    result = {**asdict(done), "boxes_met": dict(problems.boxes), "lake": config.lake}
+    # Not by `asdict`: before Python 3.12 it makes pairs of a counter's keys.
+    result = {**vars(done), "boxes_met": dict(problems.boxes), "lake": config.lake}
     return result, "\n".join(lines)
 
 

@@ -201,12 +201,15 @@ class _File:
         labels: list[str] = []
         metadata: dict[str, Any] = {}
         kept: list[Box] = []
+        as_it_was: dict[str, list[bool]] = {"tag": [], "box": []}
         for number, shape in enumerate(part):
             where = f"{field}/{shape.tag}[{number + 1}]"
             label = shape.get("label", "").strip()
-            if shape.get("source") in _UNTOUCHED and shape.tag in ("box", "tag"):
-                told = "it came by a file or from a model, and nobody changed it"
-                self._problems.add("untouched", self._path, where, told)
+            if shape.tag in as_it_was:
+                as_it_was[shape.tag].append(shape.get("source") in _UNTOUCHED)
+                if as_it_was[shape.tag][-1]:
+                    told = "it came by a file or from a model, and nobody changed it"
+                    self._problems.add("untouched", self._path, where, told)
             if shape.tag == "tag" and not label:
                 self._problems.add("unknown_category", self._path, where, "no label")
             elif shape.tag == "tag":
@@ -235,6 +238,7 @@ class _File:
             metadata=metadata,
             split=_subset(part.get("subset")) or video.subset,
             origin=video.annotator,
+            untouched=any(shapes and all(shapes) for shapes in as_it_was.values()),
         )
 
     def _place(self, name: str) -> tuple[str, str]:

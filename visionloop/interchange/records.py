@@ -55,6 +55,7 @@ class Annotated:
         split: The part of the set that it belongs to, such as ``train``.
         origin: Who annotated it.
         seconds: For how long they looked at it; None where nobody says.
+        untouched: Whether the tool says that nobody changed what a model or a file had put there.
     """
 
     file: str
@@ -70,6 +71,7 @@ class Annotated:
     split: str = ""
     origin: str = ""
     seconds: float | None = None
+    untouched: bool = False
 
     @property
     def annotated(self) -> bool:

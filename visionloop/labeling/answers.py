@@ -58,7 +58,12 @@ def skipped_samples(labels: Iterable[Mapping[str, Any]], task: str = "") -> set[
 
 def latest_boxes(labels: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """Return the latest row about objects of each sample that somebody looked for objects in."""
-    return _latest(row for row in labels if _takes_back(row) or _is_about_objects(row))
+    return _without_conflicts(standing_boxes(labels))
+
+
+def standing_boxes(labels: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return the same as `latest_boxes`, conflicts among them; see `standing_answers`."""
+    return standing(row for row in labels if _takes_back(row) or _is_about_objects(row))
 
 
 def _is_about_objects(row: Mapping[str, Any]) -> bool:
@@ -77,7 +82,18 @@ def latest_answers(
     A row of boxes alone is no answer to what class an image is of. People's answers come before a
     model's.
     """
-    return _latest(
+    return _without_conflicts(standing_answers(labels, task))
+
+
+def standing_answers(
+    labels: Iterable[Mapping[str, Any]], task: str = ""
+) -> dict[str, Mapping[str, Any]]:
+    """Return the same as `latest_answers`, and the rows of the origin ``conflict``.
+
+    For whoever writes labels that nobody was asked for: what people disagree about is not settled
+    by one more of these.
+    """
+    return standing(
         row
         for row in labels
         if (row["label"] is not None or row.get("origin") == SKIPPED or _takes_back(row))
@@ -89,8 +105,8 @@ def _takes_back(row: Mapping[str, Any]) -> bool:
     return row.get("origin") in (CONFLICT, WITHDRAWN)
 
 
-def _latest(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    return {s: row for s, row in standing(rows).items() if row.get("origin") != CONFLICT}
+def _without_conflicts(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {sample: row for sample, row in rows.items() if row.get("origin") != CONFLICT}
 
 
 def standing(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
@@ -110,12 +126,15 @@ def standing(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
 
 
 def _withdraws(withdrawal: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
-    if withdrawal["annotator"] == MODEL:
-        mine = row.get("origin") == MODEL
-    else:
-        mine = row.get("origin") != MODEL and is_collected(row)
+    mine = is_models(row) if is_models(withdrawal) else not is_models(row) and is_collected(row)
     same_round = row.get("round_id") == withdrawal.get("round_id")
     return mine and same_round and bool(row["created_at"] <= withdrawal["created_at"])
+
+
+def is_models(row: Mapping[str, Any]) -> bool:
+    """Return whether a row of `labels` is a model's label, or takes one back."""
+    origin = row.get("origin")
+    return origin == MODEL or (origin == WITHDRAWN and row["annotator"] == MODEL)
 
 
 def is_collected(row: Mapping[str, Any]) -> bool:
@@ -127,5 +146,4 @@ def _age(row: Mapping[str, Any]) -> tuple[bool, int, Any, str, str]:
     # Rounds are counted: a later round's label wins even where a clock was set back in between.
     number = row.get("round_id") or ""
     counted = int(number) if number.isdigit() else -1
-    person = MODEL not in (row.get("origin"), row["annotator"])
-    return person, counted, row["created_at"], row["annotator"] or "", row["label"] or ""
+    return not is_models(row), counted, row["created_at"], row["annotator"] or "", row["label"] or ""

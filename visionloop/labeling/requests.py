@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from visionloop.errors import InputError
+from visionloop.labeling.auto.share import drawn
 from visionloop.labeling.opening import answers_alone, provider_name
 from visionloop.labeling.predicted import predictions
 from visionloop.labeling.provider import Ask, Box
 from visionloop.lake import parts
 from visionloop.selection.explain import explain
+from visionloop.validation import nearest
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -107,11 +109,20 @@ def answers_of(loop: LoopConfig, sample_id: str) -> int:
     on a fair share, whatever was selected first.
     """
     trust = loop.labeling.trust
-    if answers_alone(loop) or not trust.overlap:
-        return 1
-    drawn = hashlib.sha256(f"overlap {sample_id}".encode()).digest()
-    share = int.from_bytes(drawn[:8], "big") / 2**64
-    return trust.annotators if share < trust.overlap else 1
+    return trust.annotators if drawn("overlap", sample_id) < trust.overlap else 1
+
+
+def interleaved(*kinds: Sequence[Wanted]) -> list[Wanted]:
+    """Return requests of several kinds as one list, each kind in its own order and evenly spread.
+
+    So a deadline cuts off as much of each kind, and the order does not tell which is which.
+    """
+    placed = [
+        ((place + drawn("order", one.sample_id)) / len(kind), one.sample_id, one)
+        for kind in kinds
+        for place, one in enumerate(kind)
+    ]
+    return [one for _, _, one in sorted(placed, key=lambda at: at[:2])]
 
 
 def most_answers(loop: LoopConfig) -> int:
@@ -170,9 +181,8 @@ def build_asks(
 ) -> list[Ask]:
     """Return requests with all that people are shown.
 
-    What the model takes a sample for is shown of picks that were chosen for what is known of them.
-    Of the holdout, of random picks, of samples that are asked about again and of audits it is not:
-    people agree with what they are shown, and those labels judge the model.
+    What the model takes a sample for is not shown where `blind_samples` says so. Of its metadata
+    people see the columns that ``labeling.show`` names.
 
     Args:
         loop: The loop's configuration.
@@ -180,6 +190,9 @@ def build_asks(
         rows: Rows of `label_requests`.
         places: Where each sample lies.
         version: Lake version to read at; empty for the newest.
+
+    Raises:
+        InputError: ``labeling.show`` names a column that the lake's metadata do not have.
     """
     ids = {row["sample_id"] for row in rows}
     sizes: dict[str, dict[str, Any]] = {}
@@ -188,8 +201,10 @@ def build_asks(
     model = ""
     if not answers_alone(loop):
         sizes = _by_sample(lake, "samples", ids, version, ["sample_id", "width", "height"])
-        told = _by_sample(lake, "metadata", ids, version)
-        model, said = predictions(lake, ids - _blind(lake, rows, version), version)
+        told = _shown_metadata(loop, lake, ids, version)
+        picked = lake.read("selections", where="arm == 'random'", version=version or None)
+        blind = blind_samples(rows, picked.to_pylist())
+        model, said = predictions(lake, ids - blind, version)
     asks = []
     for row in sorted(rows, key=lambda row: (row["rank"] or 0, row["sample_id"])):
         sample = row["sample_id"]
@@ -212,24 +227,55 @@ def build_asks(
                 metadata={
                     name: value
                     for name, value in (told.get(sample) or {}).items()
-                    if name not in _NOT_SHOWN and value is not None
+                    if name in loop.labeling.show and value is not None
                 },
             )
         )
     return asks
 
 
-def _blind(lake: Lake, rows: Sequence[Mapping[str, Any]], version: str) -> set[str]:
-    """Return the samples of which people are not shown what the model takes them for."""
-    blind = {row["sample_id"] for row in rows if row["purpose"] != TRAINING}
-    rounds = {row["round_id"] for row in rows}
-    picked = lake.read(
-        "selections",
-        columns=["sample_id", "round_id"],
-        where="arm == 'random'",
-        version=version or None,
-    ).to_pylist()
-    return blind | {row["sample_id"] for row in picked if row["round_id"] in rounds}
+def blind_samples(
+    rows: Iterable[Mapping[str, Any]], at_random: Iterable[Mapping[str, Any]]
+) -> set[str]:
+    """Return the samples of which people are not shown what the model takes them for.
+
+    People agree with what they are shown. Of the holdout, of random picks, of samples that are
+    asked about again and of audits the labels judge the model or other labels, and of what several
+    people answer their agreement judges them.
+
+    Args:
+        rows: Rows of `label_requests`.
+        at_random: Rows of `selections` that were drawn at random.
+    """
+    asked = list(rows)
+    blind = {
+        row["sample_id"]
+        for row in asked
+        if row["purpose"] != TRAINING or (row["answers"] or 1) > 1
+    }
+    picked = {(row["round_id"], row["sample_id"]) for row in at_random}
+    return blind | {
+        row["sample_id"] for row in asked if (row["round_id"], row["sample_id"]) in picked
+    }
+
+
+def _shown_metadata(
+    loop: LoopConfig, lake: Lake, ids: Collection[str], version: str
+) -> dict[str, dict[str, Any]]:
+    """Return the metadata that people see of samples: only what the configuration names."""
+    wanted = loop.labeling.show
+    if not wanted:
+        return {}
+    there = lake.read("metadata", where="sample_id == ''", version=version or None).column_names
+    known = [name for name in there if name not in _NOT_SHOWN]
+    strange = [name for name in wanted if name not in known]
+    if strange:
+        raise InputError(
+            f"the lake's metadata have no column `{strange[0]}`{nearest(strange[0], known)}",
+            where="labeling.show",
+            remedy=f"Name some of: {named(sorted(known), 20)}" if known else "There are none",
+        )
+    return _by_sample(lake, "metadata", ids, version, ["sample_id", *wanted])
 
 
 def _by_sample(

@@ -133,11 +133,12 @@ def rows_of(
         schema = batch.schema
         mask = pa.array([name in wanted for name in batch[key].to_pylist()], pa.bool_())
         if mask.true_count:
-            kept.append(batch.filter(mask))
+            # Of a column that came later, files that lack it and files that have it differ in type.
+            kept.append(tables.narrow(pa.Table.from_batches([batch.filter(mask)])))
     if schema is None:
         empty = arrow_schema(table).empty_table()
         return empty.select(columns) if columns else empty
-    return tables.narrow(pa.Table.from_batches(kept, schema))
+    return pa.concat_tables(kept) if kept else tables.narrow(schema.empty_table())
 
 
 def rows_chosen(

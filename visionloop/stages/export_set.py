@@ -32,7 +32,8 @@ class Wanted:
             answered), or a set as in `visionloop.selection.queries`, for example
             ``round:0002``, ``label:cat`` or ``training_set:ID``.
         version: Lake version to read at; empty for the newest.
-        model: Tell what this model predicted instead of the labels; empty: the labels.
+        model: Tell what this model predicted instead of the labels; empty: the labels of people.
+            Of the requests that people answer without the model's answer nothing is told.
         splits: Whether each sample's split goes along.
         task: The task whose labels count.
     """
@@ -122,7 +123,7 @@ def _samples(lake: Lake, wanted: Wanted) -> tuple[pa.Table, int]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from visionloop.labeling.answers import latest_labels
+    from visionloop.labeling.answers import is_models, latest_labels
     from visionloop.selection.queries import KINDS, members
 
     columns = ["sample_id", "uri", "source_uri", "width", "height", "format", "split"]
@@ -146,7 +147,7 @@ def _samples(lake: Lake, wanted: Wanted) -> tuple[pa.Table, int]:
         labels: dict[str, tuple[str, ...]] = {}
         if kind == "label":
             rows = lake.read("labels", version=wanted.version).to_pylist()
-            own = latest_labels(rows, wanted.task)
+            own = latest_labels((row for row in rows if not is_models(row)), wanted.task)
             labels = {sample: (label,) for sample, label in own.items()}
         ids = members(kind, name, read, labels)
         found = samples.filter(pc.is_in(samples["sample_id"], pa.array(sorted(ids), pa.string())))
@@ -171,18 +172,17 @@ def _samples(lake: Lake, wanted: Wanted) -> tuple[pa.Table, int]:
 def _open_requests(lake: Lake, wanted: Wanted, round_id: str) -> set[str]:
     """Return the samples that a round asked about, and that nobody has answered or taken back.
 
-    Those that it asked about again are left out: an import overwrites no person's label.
+    What it asked again and conflicts are left out: an import overwrites no person's label.
     """
-    from visionloop.labeling.answers import MODEL, latest_answers
+    from visionloop.labeling.answers import is_models, standing_answers
 
     rows = lake.read("label_requests", version=wanted.version)
     asked = _equal(rows, "round_id", round_id).to_pylist()
     labels = lake.read("labels", version=wanted.version).to_pylist()
-    known = latest_answers(labels, wanted.task)
-    answered = {sample for sample, row in known.items() if row["origin"] != MODEL}
+    answered = standing_answers((row for row in labels if not is_models(row)), wanted.task)
     return {
         row["sample_id"] for row in asked if not row["recalled"] and row["purpose"] != "relabel"
-    } - answered
+    } - answered.keys()
 
 
 class _Sorted:
@@ -222,10 +222,13 @@ class _Export:
     """The records of an export."""
 
     def __init__(self, lake: Lake, wanted: Wanted, samples: pa.Table, metadata: pa.Table) -> None:
+        from visionloop.labeling.requests import blind_samples
+
         self._wanted, self._samples = wanted, samples
         ids = samples["sample_id"]
         self._metadata = _Sorted(metadata, ids)
         self._fixed: _Sorted | None = None
+        self._blind: set[str] = set()
         kind, _, name = wanted.what.partition(":")
         version = wanted.version
         if wanted.model:
@@ -242,6 +245,10 @@ class _Export:
             told = _equal(lake.read("predictions", version=version), "model_id", wanted.model)
             self._said = _Sorted(told, ids)
             self._detects = len(told["boxes"].combine_chunks().flatten()) > 0
+            if kind == "requests":
+                asked = _equal(lake.read("label_requests", version=version), "round_id", name)
+                drawn = lake.read("selections", where="arm == 'random'", version=version)
+                self._blind = blind_samples(asked.to_pylist(), drawn.to_pylist())
         else:
             self._said = _Sorted(lake.read("labels", version=version), ids)
             if kind == "training_set":
@@ -304,9 +311,11 @@ class _Export:
         return SPLITS.get(split or "", split or "") if self._wanted.splits else ""
 
     def _with_annotations(self, record: Annotated) -> Annotated:
-        from visionloop.labeling.answers import latest_answers, latest_boxes
+        from visionloop.labeling.answers import MODEL, is_models, latest_answers, latest_boxes
 
         rows = self._said.of(record.sample_id)
+        if record.sample_id in self._blind:
+            return record
         if self._wanted.model:
             said = rows[-1] if rows else {}
             return replace(
@@ -318,8 +327,10 @@ class _Export:
                 origin=self._wanted.model if rows else "",
             )
         if self._fixed is not None:
-            found = self._fixed.of(record.sample_id)
-            return replace(record, labels=tuple(row["label"] for row in found[:1] if row["label"]))
+            # A label of a model would come back as a person's: formats hold no origin.
+            fixed = [r for r in self._fixed.of(record.sample_id)[:1] if r["origin"] != MODEL]
+            return replace(record, labels=tuple(row["label"] for row in fixed if row["label"]))
+        rows = [row for row in rows if not is_models(row)]
         answer = latest_answers(rows, self._wanted.task).get(record.sample_id) or {}
         objects = latest_boxes(rows).get(record.sample_id) or {}
         return replace(

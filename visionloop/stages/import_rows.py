@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from visionloop.labeling.answers import DETECTION, MODEL, latest_answers, latest_boxes
+from visionloop.labeling.answers import (
+    CONFLICT,
+    DETECTION,
+    is_models,
+    standing_answers,
+    standing_boxes,
+)
+from visionloop.labeling.requests import blind_samples
 from visionloop.media.metadata import Problem, metadata_table, parse_sidecar
 
 if TYPE_CHECKING:
@@ -51,7 +58,10 @@ class LabelRows:
         replace: bool,
     ) -> None:
         held = run.read("labels").to_pylist()
-        self._answers, self._objects = latest_answers(held, task), latest_boxes(held)
+        self._answers, self._objects = standing_answers(held, task), standing_boxes(held)
+        asked = run.read("label_requests").to_pylist()
+        drawn = run.read("selections", where="arm == 'random'").to_pylist()
+        self._blind = blind_samples((row for row in asked if not row["recalled"]), drawn)
         self._task, self._annotator, self._now = task, annotator, now
         self._imported, self._problems, self._replace = imported, problems, replace
         self._rows: list[dict[str, Any]] = []
@@ -67,6 +77,13 @@ class LabelRows:
             sample_id: The sample.
             size: Its width and height in pixels, as it is shown.
         """
+        if record.untouched and sample_id in self._blind:
+            # What a model or a file put there must not judge models: nobody has looked at it.
+            counts = self._imported.labels if record.labels else self._imported.boxes
+            counts["untouched"] += 1
+            told = "people were asked about it without the model's answer: it stays open"
+            self._problems.add("nobodys_answer", record.file, "", told)
+            return
         if record.labels:
             self._add_label(record, sample_id)
         if record.boxes is not None:
@@ -78,7 +95,8 @@ class LabelRows:
         """Flag a second image of the same bytes that the set gives another class."""
         before = self._brought.get(sample_id)
         if before is not None and record.labels and record.labels[0] != before:
-            self._conflict(record, sample_id, record.labels[0], before, "a copy in the same set")
+            stays = f"{before!r} stays (a copy in the same set)"
+            self._conflict(record, sample_id, record.labels[0], stays)
 
     def _add_label(self, record: Annotated, sample_id: str) -> None:
         if len(record.labels) > 1:
@@ -89,16 +107,17 @@ class LabelRows:
         label = record.labels[0]
         self._brought[sample_id] = label
         held = self._answers.get(sample_id)
-        if held is not None and held["origin"] == MODEL:
+        if held is not None and is_models(held):
             held = None  # a person's label wins, also one that says the same
         before = held["label"] if held else None
         # A label that comes for a sample which somebody had skipped is welcome.
         if before == label:
             self._imported.labels["same"] += 1
             return
-        if held is not None and before is not None and not self._gives_way(held):
+        disputed = held is not None and held["origin"] == CONFLICT
+        if held is not None and (before is not None or disputed) and not self._gives_way(held):
             self._imported.labels["conflict"] += 1
-            self._conflict(record, sample_id, label, before, f"origin {held['origin']}")
+            self._conflict(record, sample_id, label, _stays(held, before))
             return
         self._imported.labels["replaced" if before is not None else "new"] += 1
         self._row(record, sample_id, task=self._task, label=label)
@@ -112,13 +131,14 @@ class LabelRows:
             return
         boxes = box_rows(record.boxes or (), scored=False)
         held = self._objects.get(sample_id)
-        if held is not None and same_boxes(boxes, held["boxes"]):
+        disputed = held is not None and held["origin"] == CONFLICT
+        if held is not None and not disputed and same_boxes(boxes, held["boxes"]):
             self._imported.boxes["same"] += 1
             return
         if held is not None and not self._gives_way(held):
-            told, before = f"{len(boxes)} boxes", f"{len(held['boxes'])} boxes"
+            before = f"{len(held['boxes'] or ())} boxes"
             self._imported.boxes["conflict"] += 1
-            self._conflict(record, sample_id, told, before, f"origin {held['origin']}")
+            self._conflict(record, sample_id, f"{len(boxes)} boxes", _stays(held, before))
             return
         self._imported.boxes["replaced" if held is not None else "new"] += 1
         self._imported.n_boxes += len(boxes)
@@ -127,10 +147,8 @@ class LabelRows:
     def _gives_way(self, held: Mapping[str, Any]) -> bool:
         return self._replace and held["origin"] == IMPORT
 
-    def _conflict(
-        self, record: Annotated, sample_id: str, label: str, before: str, whose: str
-    ) -> None:
-        told = f"the set says {label!r}, and {before!r} stays ({whose})"
+    def _conflict(self, record: Annotated, sample_id: str, label: str, stays: str) -> None:
+        told = f"the set says {label!r}, and {stays}"
         self._problems.add("label_conflict", record.file, "", told)
         self.odd.append(Problem(sample_id, "label_conflict", told))
 
@@ -156,6 +174,12 @@ class LabelRows:
         """Return the rows."""
         self._flush()
         return pa.concat_tables(self._tables)
+
+
+def _stays(held: Mapping[str, Any], said: str | None) -> str:
+    if held["origin"] == CONFLICT:
+        return "people disagree: it stays without a label"
+    return f"{said!r} stays (origin {held['origin']})"
 
 
 class PredictionRows:

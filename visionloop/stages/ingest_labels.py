@@ -12,7 +12,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from visionloop.errors import InputError
-from visionloop.labeling.answers import DETECTION, MODEL, latest_answers, latest_boxes
+from visionloop.labeling.answers import (
+    CONFLICT,
+    DETECTION,
+    is_models,
+    standing_answers,
+    standing_boxes,
+)
 from visionloop.lake.storage import name_of
 from visionloop.media.metadata import Problem
 from visionloop.media.outcomes import ids_of, texts_of
@@ -72,7 +78,8 @@ def _without_any(ingest: Ingest, brought: Brought) -> pa.Table:
     """Return the rows of those of some labels whose samples have none yet.
 
     Where an earlier ingest or import brought another one, that one stays and the sample is flagged.
-    What somebody has said since is not asked about again.
+    What somebody has said since is not asked about again, and what people disagree about stays a
+    conflict: the table that they doubt says the same at each ingest.
     """
     answers, objects = _answered(ingest, brought)
     rows, odd = [], []
@@ -169,16 +176,20 @@ def _places(ingest: Ingest, rows: Rows) -> Iterator[tuple[str, str]]:
 def _answered(ingest: Ingest, samples: Iterable[str]) -> tuple[Answers, Answers]:
     """Return the row that counts of each of some samples that has a label, and of objects.
 
-    One that was skipped has no label.
+    One that was skipped has no label; one that people disagree about has the row that says so.
     """
     answers: Answers = {}
     objects: Answers = {}
     for some in some_at_a_time(sorted(samples)):
         held = ingest.run.read("labels", where=among("sample_id", some)).to_pylist()
         # What a model said is no answer: what a source brings takes its place.
-        found = latest_answers((r for r in held if r["origin"] != MODEL), ingest.loop.task)
-        answers |= {one: row for one, row in found.items() if row["label"] is not None}
-        objects |= latest_boxes(held)
+        found = standing_answers((r for r in held if not is_models(r)), ingest.loop.task)
+        answers |= {
+            one: row
+            for one, row in found.items()
+            if row["label"] is not None or row["origin"] == CONFLICT
+        }
+        objects |= standing_boxes(held)
     return answers, objects
 
 
