@@ -151,7 +151,10 @@ def test_people_fill_the_request_file_and_the_waiting_round_goes_on(filled: Lake
         "/data/cat/1.png",
         "/data/cat/9.png",
     ]
-    assert [row["purpose"] for row in rows] == ["training", "training", "holdout"]
+    assert list(rows[0]) == ["sample_id", "file", "reason", "label"]
+    said = path.read_text()  # what an answer is used for must not bias whoever gives it
+    assert not any(word in said for word in ("purpose", "training", "holdout"))
+    assert all(row["reason"] for row in rows)
 
     def answer(count: int) -> None:
         for row, label in list(zip(rows, ["dog", "cat", "cat"], strict=True))[:count]:

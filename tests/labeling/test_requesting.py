@@ -25,16 +25,21 @@ def test_requests_are_ranked_and_say_why_and_holdout_and_random_picks_show_no_pr
 ) -> None:
     assert asking.request().n_requested == 8
     rows = asking.lake.read("label_requests").sort_by("rank").to_pylist()
-    assert [row["sample_id"][0] for row in rows] == list("abcdefyz")
+    order = [row["sample_id"][0] for row in rows]
+    assert [letter for letter in order if letter not in "yz"] == list("abcdef")
     assert [row["rank"] for row in rows] == list(range(8))
-    assert [row["purpose"] for row in rows] == ["training"] * 6 + ["holdout"] * 2
+    # The holdout is spread over the picks, so that a deadline cuts off as much of both.
+    assert "y" in order[:4] and "z" in order[4:]
+    held_out = [row["purpose"] == "holdout" for row in rows]
+    assert held_out == [letter in "yz" for letter in order]
     assert [row["external_id"] for row in rows] == [f"t{i}" for i in range(8)]
     assert {row["provider"] for row in rows} == {"FileTool"}
-    assert rows[0]["reason"] == (
+    assert next(row["reason"] for row in rows if row["sample_id"][0] == "a") == (
         "Picked because the model is not confident of its best class (least confidence 0.90)."
     )
     # Nothing tells a random pick from the holdout.
-    assert rows[5]["reason"] == rows[6]["reason"] == rows[7]["reason"] != rows[0]["reason"]
+    why = {row["sample_id"][0]: row["reason"] for row in rows}
+    assert why["f"] == why["y"] == why["z"] != why["a"]
     shown = {sample[0]: task["shown"] for sample, task in asking.desk.tasks.items()}
     first = shown["a"]
     assert (first["label"], first["confidence"], first["model_id"]) == ("dog", 0.75, "m1")
@@ -42,6 +47,40 @@ def test_requests_are_ranked_and_say_why_and_holdout_and_random_picks_show_no_pr
     assert first["uri"] == "file:///data/a.png"
     for letter in "fyz":
         assert shown[letter]["label"] is None and shown[letter]["model_id"] == ""
+
+
+def test_what_several_people_answer_shows_none_of_them_a_prediction(asking: Asking) -> None:
+    asking.request(trust={"overlap": 1.0, "annotators": 2})
+    shown = [task["shown"] for task in asking.desk.tasks.values()]
+    assert {one["purpose"] for one in shown} == {"training", "holdout"}
+    assert {(one["answers"], one["label"], one["model_id"]) for one in shown} == {(2, None, "")}
+
+
+def test_people_see_the_metadata_that_are_named_and_no_others(asking: Asking) -> None:
+    with asking.lake.run(stage="ingest", round_id="0000") as run:
+        more = {"camera": ["left", "right"], "patient": ["J. Doe", "M. Roe"]}
+        ids = {"sample_id": ["b" * 64, "y" * 64], "raw": ["{}", "{}"]}
+        run.append("metadata", pa.table(ids | more))
+        run.commit()
+    for wanted, near in (("camra", "camera"), ("raw", "")):
+        with pytest.raises(InputError, match=f"no column `{wanted}`.*{near}") as caught:
+            asking.request(show=[wanted])
+        assert caught.value.where == "labeling.show" and "camera, patient" in caught.value.remedy
+    asking.request(show=["camera"])
+    shown = {sample[0]: task["shown"] for sample, task in asking.desk.tasks.items()}
+    assert {letter: one["metadata"] for letter, one in shown.items() if one["metadata"]} == {
+        "b": {"camera": "left"},
+        "y": {"camera": "right"},
+    }
+
+
+def test_no_metadata_are_shown_unless_they_are_named(asking: Asking) -> None:
+    with asking.lake.run(stage="ingest", round_id="0000") as run:
+        told = {"sample_id": ["b" * 64], "raw": ["{}"], "folder": ["dogs"]}
+        run.append("metadata", pa.table(told))
+        run.commit()
+    asking.request()
+    assert all(not task["shown"]["metadata"] for task in asking.desk.tasks.values())
 
 
 def test_asking_again_makes_no_task_twice_and_keeps_when_it_was_asked(asking: Asking) -> None:
@@ -106,8 +145,28 @@ def test_which_samples_several_people_answer_is_drawn_by_the_sample_alone(asking
     assert 1100 < len(several) < 1300
     more = load_config(asking.config(trust={"overlap": 0.6, "annotators": 3}))
     assert all(answers_of(more, sample) == 3 for sample in several)
-    alone = load_config(asking.config(provider="csv", trust={"overlap": 0.3}))
-    assert {answers_of(alone, sample) for sample in ids} == {1}
+
+
+@pytest.mark.parametrize(
+    ("labeling", "told"),
+    [
+        ({"provider": "csv", "trust": {"overlap": 0.3}}, "`csv` has one answer a sample"),
+        (
+            {"provider": "oracle", "labels": "folder", "trust": {"overlap": 0.3}},
+            "`oracle` has one answer a sample",
+        ),
+        (
+            {"provider": "oracle", "labels": "folder", "trust": {"relabel": "activelab"}},
+            "answers the same again",
+        ),
+        ({"auto_labels": {"precision": 1}}, "less than 1"),
+    ],
+)
+def test_what_a_configuration_cannot_get_is_refused(
+    asking: Asking, labeling: dict[str, object], told: str
+) -> None:
+    with pytest.raises(InputError, match=told):
+        load_config(asking.config(**labeling))
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ class ReadyConfig(_Section):
         0.0,
         ge=0,
         description="hours after the first request of a round from which it goes on with what is "
-        "there, if at least `least` of its requests are answered; 0: it waits as long as it takes",
+        "there, if at least `least` of its requests are answered, and of the holdout's by "
+        "themselves; 0: it waits as long as it takes",
     )
     least: float = Field(
         0.5, ge=0, le=1, description="share that must be answered when the deadline passes"
@@ -63,7 +64,11 @@ class TrustConfig(_Section):
     """How far labels are believed, and what is asked to find out."""
 
     overlap: float = Field(
-        0.0, ge=0, le=1, description="share of the requests that several annotators answer"
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the requests that several annotators answer; 0 with `oracle` and "
+        "`csv`, which have one answer a sample",
     )
     annotators: int = Field(2, ge=2, le=20, description="how many answer each of those")
     consensus: Literal["majority", "agreement", "crowdlab"] = Field(
@@ -87,7 +92,11 @@ class TrustConfig(_Section):
         "ActiveLab's scale (Goh and Mueller 2023)",
     )
     max_relabel_share: float = Field(
-        0.5, ge=0, le=1, description="share of a round's budget that relabelling may take"
+        0.5,
+        ge=0,
+        le=1,
+        description="share of a round's budget that relabelling may take; the budget counts "
+        "samples, however many people answer each",
     )
 
 
@@ -97,9 +106,10 @@ class AutoLabelsConfig(_Section):
     precision: float = Field(
         0.0,
         ge=0,
-        le=1,
+        lt=1,
         description="precision that the model's answers must reach on the holdout, at the lower "
-        "end of a 95% interval, from some confidence on; 0: the model labels nothing",
+        "end of an interval, from some confidence on; all such intervals of a loop together hold "
+        "with 95%; 0: the model labels nothing",
     )
     audit: float = Field(
         0.05, gt=0, le=1, description="share of the automatic labels that people are asked about"
@@ -131,6 +141,11 @@ class LabelingConfig(_Section):
         description="what people are asked for: the class of each image, boxes around objects of "
         "the loop's classes, or both; rounds train on classes",
     )
+    show: list[str] = Field(
+        [],
+        description="columns of the samples' metadata that people see beside an image, such as "
+        "`camera`; none by default: metadata may name people, or tell the class",
+    )
     label_studio: LabelStudioConfig = LabelStudioConfig()
     ready: ReadyConfig = ReadyConfig()
     trust: TrustConfig = TrustConfig()
@@ -142,4 +157,12 @@ class LabelingConfig(_Section):
             raise ValueError("the provider `oracle` needs `labels`: `folder`, or a CSV file's URI")
         if self.provider == "label_studio" and not self.label_studio.url:
             raise ValueError("the provider `label_studio` needs `label_studio.url`")
+        if self.provider in ("oracle", "csv") and self.trust.overlap:
+            raise ValueError(
+                f"the provider `{self.provider}` has one answer a sample: leave out `trust.overlap`"
+            )
+        if self.provider == "oracle" and self.trust.relabel != "none":
+            raise ValueError(
+                "the provider `oracle` answers the same again: leave out `trust.relabel`"
+            )
         return self

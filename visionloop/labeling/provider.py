@@ -52,11 +52,12 @@ class Ask:
         rank: Place in the order in which people should see them, from 0.
         reason: Why it was picked, in a sentence.
         answers: How many different people have to answer.
-        label: What the current model takes it for, null where it says nothing.
+        label: What the current model takes it for, null where it says nothing or people must not be
+            led by it.
         confidence: Of that label, in [0, 1].
         boxes: What the current model sees in it; null where it is no detector.
         model_id: The model that says so.
-        metadata: What else people should see, such as camera and time.
+        metadata: What else people should see: the columns that ``labeling.show`` names.
     """
 
     sample_id: str

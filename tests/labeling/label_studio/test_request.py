@@ -91,11 +91,26 @@ def test_what_judges_labels_and_models_shows_no_suggestion(loop: Loops) -> None:
     pets = loop()
     purposes = ["holdout", "relabel", "audit", "training"]
     pets.provider.request("r1", [pets.ask(n, purpose=one) for n, one in enumerate(purposes)])
-    *hidden, shown = pets.tasks()
+    pets.provider.request("r2", [pets.ask(4, answers=2)])
+    *first, shown, several = pets.tasks()
     assert shown["predictions"]
+    hidden = [*first, several]
     for task in hidden:
         assert not task["predictions"] and "dog" not in str(task["data"])
         assert not set(purposes) & set(str(task["data"]).replace('"', " ").split())
+
+
+def test_a_task_that_more_people_are_asked_about_shows_no_suggestion_any_more(loop: Loops) -> None:
+    pets = loop()
+    asks = pets.asks(2)
+    pets.provider.request("r1", asks)
+    assert all(task["predictions"] for task in pets.tasks())
+    for _ in range(2):
+        pets.provider.request("r1", [replace(asks[0], answers=2), asks[1]])
+        reopened, other = pets.tasks()
+        assert not reopened["predictions"] and "dog" not in str(reopened["data"])
+        assert reopened["data"]["reason"] == "Reason 0." and reopened["overlap"] == 2
+        assert other["predictions"] and "dog" in other["data"]["model"]
 
 
 def test_boxes_are_suggested_in_percent_and_cut_at_the_edge(loop: Loops) -> None:

@@ -13,6 +13,7 @@ from visionloop.labeling.label_studio.deleting import delete_untouched
 from visionloop.labeling.label_studio.project import Project, open_project, prepare_project
 from visionloop.labeling.label_studio.server import ONCE, Server
 from visionloop.labeling.label_studio.tasks import (
+    NO_WORDS,
     chunks,
     count_tasks,
     list_tasks,
@@ -44,6 +45,7 @@ class LabelStudioProvider:
 
         Tasks that are there get new links to their images where the old ones are about to become
         invalid or lead elsewhere, and the number of people that have to answer.
+        Where that is more than one now, what the model says is taken out of them.
         """
         wanted = {ask.sample_id: ask for ask in sorted(asks, key=lambda ask: ask.rank)}
         if not wanted:
@@ -59,9 +61,15 @@ class LabelStudioProvider:
         ):
             self._import(project, round_id, part, held)
         new = {ask.sample_id for ask in missing}
+        self._server.side_by_side(
+            partial(self._blind, held[sample])
+            for sample, ask in wanted.items()
+            if ask.answers > 1 and sample not in new
+        )
         self._renew_links([(held[one], ask) for one, ask in wanted.items() if one not in new])
-        for sample, ask in wanted.items():
-            self._set_answers(held[sample], ask.answers)
+        self._server.side_by_side(
+            partial(self._set_answers, held[sample], ask.answers) for sample, ask in wanted.items()
+        )
         return {sample: str(held[sample]["id"]) for sample in wanted}
 
     def poll(self, round_id: str, requests: Mapping[str, str]) -> Progress:
@@ -149,6 +157,19 @@ class LabelStudioProvider:
 
         held.update(self._server.call_once(send, sent))
 
+    def _blind(self, task: dict[str, Any]) -> None:
+        """Take away what the model says of a task that more people are asked about.
+
+        Its suggestions go first: a task whose words are gone has none.
+        """
+        if task["data"]["model"] == NO_WORDS:
+            return
+        number = task["id"]
+        for one in self._server.call(lambda client: client.predictions.list(task=number)):
+            self._server.call(partial(_delete_prediction, one.id))
+        task["data"] = {**task["data"], "model": NO_WORDS}
+        self._server.call(partial(_update_data, str(number), task["data"]))
+
     def _set_answers(self, task: dict[str, Any], answers: int) -> None:
         """Have a task shown to so many people: an import cannot say it.
 
@@ -179,13 +200,25 @@ class LabelStudioProvider:
             if elsewhere or valid_until(task["data"]["image"]) < soon
         ]
         links = self._links([ask for _, ask in stale])
-        for task, ask in stale:
-            data = {**task["data"], "image": links[ask.sample_id]}
-            self._server.call(partial(_update_data, str(task["id"]), data))
+        self._server.side_by_side(
+            partial(
+                self._server.call,
+                partial(
+                    _update_data,
+                    str(task["id"]),
+                    {**task["data"], "image": links[ask.sample_id]},
+                ),
+            )
+            for task, ask in stale
+        )
 
 
 def _update_data(number: str, data: dict[str, Any], client: Any) -> None:
     client.tasks.update(id=number, data=data)
+
+
+def _delete_prediction(number: int, client: Any) -> None:
+    client.predictions.delete(id=number)
 
 
 def _task(

@@ -19,8 +19,8 @@ PAGE = 500
 _CHUNK, _CHUNK_SIZE = 250, 16_000_000
 # Ids in one query, which travels in an address: proxies take 8 kB of one.
 SOME = 40
-# Answers to all other requests judge labels or the model: people must not be led by what it says.
-_SUGGESTED = ("training",)
+# Of a task in which people do not see what the model says.
+NO_WORDS = " "
 _NEUTRAL = "One of the images that this round needs a label for."
 _LONGEST = 500
 
@@ -30,8 +30,8 @@ Filter = tuple[str, str, str, Any]
 def task_of(config: LoopConfig, round_id: str, ask: Ask, link: str) -> dict[str, Any]:
     """Return a task as it is imported.
 
-    What it is for does not stand in it, and only requests for training carry a suggestion: what
-    judges labels or the model must not be biased.
+    What it is for does not stand in it. Only requests for training that one person answers carry a
+    suggestion: what judges labels, people or the model must not be biased.
 
     Args:
         config: The loop's configuration.
@@ -39,11 +39,11 @@ def task_of(config: LoopConfig, round_id: str, ask: Ask, link: str) -> dict[str,
         ask: What is asked.
         link: What a browser loads the image from.
     """
-    suggested = ask.purpose in _SUGGESTED
+    suggested = ask.purpose == "training" and ask.answers == 1
     data = {
         "image": link,
         "reason": ask.reason or _NEUTRAL,
-        "model": _words(config, ask) if suggested else " ",
+        "model": _words(config, ask) if suggested else NO_WORDS,
         "details": _details(ask.metadata),
         "sample_id": ask.sample_id,
         "round": round_id,
@@ -155,7 +155,7 @@ def _words(config: LoopConfig, ask: Ask) -> str:
         told.append(f"{ask.label}{sure}")
     if asks_for_boxes(config) and ask.boxes is not None:
         told.append(f"{len(ask.boxes)} object{'' if len(ask.boxes) == 1 else 's'}")
-    return f"The model sees: {', '.join(told)}" if told else " "
+    return f"The model sees: {', '.join(told)}" if told else NO_WORDS
 
 
 def _suggestion(config: LoopConfig, ask: Ask) -> list[dict[str, Any]]:
