@@ -107,14 +107,15 @@ def test_before_the_deadline_one_of_two_answers_waits_and_after_it_counts(
     answered: Answering,
 ) -> None:
     trust = {"overlap": 1.0, "consensus": "majority"}
-    asking = answered("ac bd cc", trust=trust, ready={"deadline_hours": 5, "least": 0.2})
+    asking = answered("ac bd cc yc", trust=trust, ready={"deadline_hours": 5, "least": 0.2})
     assert asking.collect().n_labels == 0
     asked_ago(asking.lake, 6)
     asking.desk.answer("a" * 64, "cat", who="bob")
     asking.desk.answer("b" * 64, "cat", who="bob")
     done = asking.collect()
-    # About the second alice and bob disagree, the third was answered by her alone.
-    assert done.trainable_version and asking.labels() == {"a": "cat", "c": "cat"}
+    # About the second alice and bob disagree, the third and the holdout's were answered by her
+    # alone.
+    assert done.trainable_version and asking.labels() == {"a": "cat", "c": "cat", "y": "cat"}
     assert asking.counts()["conflicts"] == 1
 
 
@@ -240,12 +241,12 @@ def test_a_list_of_answers_can_be_enough_too(asking: Asking) -> None:
     path = asking.lake.path("label_requests", "test-0000.csv").removeprefix("file://")
     with open(path) as file:
         lines = file.read().splitlines()
-    lines[1] += "cat"
-    lines[2] += "dog"
+    said = {"a": "cat", "b": "dog", "y": "cat"}
+    lines = [line + said.get(line[0], "") for line in lines]
     with open(path, "w") as file:
         file.write("\n".join(lines) + "\n")
     assert asking.collect().trainable_version == ""
     asked_ago(asking.lake, 6)
     assert asking.collect().trainable_version
     with open(path) as file:
-        assert len(file.read().splitlines()) == 3  # what nobody waits for is not in it any more
+        assert len(file.read().splitlines()) == 4  # what nobody waits for is not in it any more

@@ -76,8 +76,11 @@ def readiness(config: ReadyConfig, standing: Standing, now: datetime) -> Readine
         return Readiness(True, why, deadline)
     if deadline is not None and now >= deadline:
         since = f"its deadline was {deadline:%Y-%m-%d %H:%M} UTC"
-        if there >= config.least * n - _ROUNDING:
+        held = f"{standing.holdout_answered:,} of {standing.holdout:,} of the holdout"
+        judged = standing.holdout_answered >= config.least * standing.holdout - _ROUNDING
+        if judged and there >= config.least * n - _ROUNDING:
             return Readiness(True, f"{told}, and {since}", deadline)
+        told = told if judged else f"{told}, {held}"
         why = f"{told}, {since}, but `labeling.ready.least` is {config.least:g}"
         return Readiness(False, why, deadline)
     if share and not whole:

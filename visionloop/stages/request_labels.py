@@ -79,9 +79,10 @@ def request_labels(
         holdout = run.read("samples", columns=["sample_id"], where="split == 'holdout'")
         unknown = set(holdout["sample_id"].to_pylist()) - before - answered.keys()
         automatic = auto_label(run, opened, loop, datetime.now(UTC))
-        wanted = requests.picks(run, loop) + requests.extra_asks(run, loop) + automatic.audits
-        listed = {one.sample_id for one in wanted}
-        wanted += requests.holdout_asks(loop, unknown - listed)
+        kinds = [requests.picks(run, loop), requests.extra_asks(run, loop), automatic.audits]
+        listed = {one.sample_id for kind in kinds for one in kind}
+        kinds.append(requests.holdout_asks(loop, unknown - listed))
+        wanted = requests.interleaved(*kinds)
         places: dict[str, str] = {}
         if loop.labeling.provider != "oracle":
             places = _places(opened, run, wanted, held, check_held=loop.labeling.provider == "csv")

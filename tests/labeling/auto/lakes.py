@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -81,8 +81,10 @@ class Labelled:
         ]  # fmt: skip
         self.write("labels", rows)
 
-    def serve(self, model: str, right: Callable[[int, float], bool]) -> None:
-        """Put a model into service."""
+    def serve(
+        self, model: str, right: Callable[[int, float], bool], trained: Iterable[str] = ()
+    ) -> None:
+        """Put a model into service that has trained on some samples."""
         said = []
         for sample, number in self.number.items():
             sure, truth = self.confidence[sample], self.truth[sample]
@@ -92,7 +94,9 @@ class Labelled:
                 {"sample_id": sample, "model_id": model, "label": label, "confidence": sure}
             )
         row = {"model_id": model, "arm": "loop", "state": "in_service", "classes": CLASSES,
-               "trained_at": datetime.now(UTC), "training_set": ""}  # fmt: skip
+               "trained_at": datetime.now(UTC), "training_set": f"of {model}"}  # fmt: skip
+        self.write("training_sets", [{"training_set": f"of {model}", "sample_id": sample}
+                                     for sample in sorted(trained)])  # fmt: skip
         self.write("experiments", [row])
         self.write("predictions", said)
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from visionloop.labeling.answers import MODEL, latest_answers
-from visionloop.labeling.auto.binomial import upper_bound
+from visionloop.labeling.auto.binomial import upper_always
 from visionloop.labeling.auto.labelling import FLAG, append, standing_automatic, withdrawals
 from visionloop.labeling.auto.proof import MISS
 from visionloop.labeling.requests import AUDIT
@@ -30,7 +30,8 @@ class Audited:
     Attributes:
         n: Labels that people were asked about and have answered.
         right: Those that they gave too; one that they skipped is not right.
-        high: Upper end of the 95% interval of the precision, one-sided.
+        high: Upper end of the 95% interval of the precision, which holds however often it is looked
+            at.
     """
 
     n: int
@@ -112,7 +113,7 @@ def audited(requests: Sequence[Row], labels: Sequence[Row], task: str) -> dict[s
         n[label["model_id"]] += 1
         right[label["model_id"]] += answer["label"] == label["label"]
     return {
-        model: Audited(count, right[model], upper_bound(right[model], count, MISS))
+        model: Audited(count, right[model], upper_always(right[model], count, MISS))
         for model, count in sorted(n.items())
     }
 

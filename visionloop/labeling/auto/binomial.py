@@ -53,6 +53,27 @@ def upper_bound(right: int, n: int, miss: float) -> float:
     return 1.0 - lower_bound(n - right, n, miss)
 
 
+def upper_always(right: int, n: int, miss: float) -> float:
+    """Return the share that is exceeded with at most a given probability, however often one looks.
+
+    The upper end of Robbins' confidence sequence (1970), whose martingale mixes all shares evenly:
+    it holds at all n at once, where `upper_bound` holds at one that was set before.
+
+    Args:
+        right: From 0 to ``n``.
+        n: Number of trials so far.
+        miss: Probability that the true share is ever higher.
+    """
+    wrong = n - right
+    most = math.lgamma(right + 1) + math.lgamma(wrong + 1) - math.lgamma(n + 2) + math.log(miss)
+    low, high = right / n if n else 1.0, 1.0
+    for _ in range(_STEPS if wrong else 0):
+        middle = (low + high) / 2
+        held = right * math.log(middle) + wrong * math.log1p(-middle) > most
+        low, high = (middle, high) if held else (low, middle)
+    return high
+
+
 def least_trials(share: float, miss: float) -> int:
     """Return how many trials, all of them right, show a share with a probability of error.
 

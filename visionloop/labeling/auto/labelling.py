@@ -1,8 +1,8 @@
 """Gives automatic labels: what the model in service says, where the holdout proves that it may.
 
 It is decided anew each time, from the model in service, the holdout as people labelled it and the
-configuration alone: labels that an earlier model gave, or that are not proven any more, are taken
-back. So no automatic label outlives its proof.
+configuration. A label that an earlier model gave stays, under that model's proof, where the model in
+service has trained on it, and is else taken back, as is what is not proven any more.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from visionloop.labeling.answers import MODEL, WITHDRAWN, latest_answers, standing
-from visionloop.labeling.auto.proof import Judged, Proof, prove
+from visionloop.labeling.answers import MODEL, WITHDRAWN, is_collected, latest_answers, standing
+from visionloop.labeling.auto.earlier import given_before, kept, nth_model, proved
+from visionloop.labeling.auto.proof import Judged, Proof, miss_of, prove
 from visionloop.labeling.auto.share import drawn, within_share
-from visionloop.labeling.requests import AUDIT, Wanted
+from visionloop.labeling.requests import AUDIT, RELABEL, Wanted
 from visionloop.lake import parts
 from visionloop.selection.explain import explain
 from visionloop.selection.in_service import model_in_service
@@ -74,10 +75,10 @@ class AutoLabelled:
 
 @dataclass(frozen=True)
 class _Allowed:
-    """What the model in service may label: `said` is its label and confidence by sample."""
+    """What may be labelled: `said` is label, confidence and model by sample."""
 
     model_id: str
-    said: dict[str, tuple[str, float]]
+    said: dict[str, tuple[str, float, str]]
     reason: str
     proof: Proof | None = None
     eligible: int = 0
@@ -104,7 +105,7 @@ def auto_label(run: Run, lake: Lake, loop: LoopConfig, now: datetime) -> AutoLab
     if not config.precision and not held:
         return AutoLabelled()
     people = [row for row in rows if row["origin"] != MODEL]
-    allowed = _allowed(run, lake, loop, people)
+    allowed = _allowed(run, lake, loop, people, held)
     answered = latest_answers(people, loop.task)
     pool = _trainable(run, loop)
     n_people = sum(answered[s]["label"] is not None for s in answered.keys() & pool)
@@ -114,7 +115,7 @@ def auto_label(run: Run, lake: Lake, loop: LoopConfig, now: datetime) -> AutoLab
         sample
         for sample, row in held.items()
         if sample in target
-        and row["model_id"] == allowed.model_id
+        and row["model_id"] == target[sample][2]
         and row["label"] == target[sample][0]
     }
     # A person's label wins in any case: what a model had said before stays on record.
@@ -122,15 +123,14 @@ def auto_label(run: Run, lake: Lake, loop: LoopConfig, now: datetime) -> AutoLab
     new = {sample: said for sample, said in sorted(target.items()) if sample not in stays}
     newest = max((row["created_at"] for row in held.values()), default=now)
     at = max(now, newest + _AFTER)
-    added = [_label(sample, said, allowed.model_id, loop, at + _AFTER) for sample, said in
-             new.items()]  # fmt: skip
+    added = [_label(sample, said, loop, at + _AFTER) for sample, said in new.items()]
     return AutoLabelled(
         allowed.model_id,
         len(target),
         len(new),
         len(gone),
         allowed.reason,
-        _audits(run, target, allowed.model_id, config.audit),
+        _audits(run, target, config.audit),
         allowed.proof,
         [*withdrawals(gone, at), *added],
         _decision(run, loop, allowed, len(target), now),
@@ -192,7 +192,7 @@ def append(run: Run, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _label(
-    sample: str, said: tuple[str, float], model_id: str, loop: LoopConfig, now: datetime
+    sample: str, said: tuple[str, float, str], loop: LoopConfig, now: datetime
 ) -> dict[str, Any]:
     return {
         "sample_id": sample,
@@ -202,7 +202,7 @@ def _label(
         "origin": MODEL,
         "created_at": now,
         "quality": said[1],
-        "model_id": model_id,
+        "model_id": said[2],
     }
 
 
@@ -211,8 +211,10 @@ def _said_by(people: Sequence[Row]) -> set[str]:
     return set(standing(people))
 
 
-def _allowed(run: Run, lake: Lake, loop: LoopConfig, people: Sequence[Row]) -> _Allowed:
-    """Return what the model in service may label, and why no more."""
+def _allowed(
+    run: Run, lake: Lake, loop: LoopConfig, people: Sequence[Row], held: Mapping[str, Row]
+) -> _Allowed:
+    """Return what may be labelled, and why no more."""
     precision = loop.labeling.auto_labels.precision
     if not precision:
         return _Allowed("", {}, "`labeling.auto_labels.precision` is 0: the model labels nothing")
@@ -221,27 +223,71 @@ def _allowed(run: Run, lake: Lake, loop: LoopConfig, people: Sequence[Row]) -> _
         return _Allowed("", {}, "no model is in service yet")
     model_id = str(model["model_id"])
     flags = run.read("flags", columns=["subject", "kind", "subject_type"]).to_pylist()
-    if any(row["kind"] == FLAG and row["subject"] == model_id for row in flags):
-        told = "people found more errors among its labels than were stated: it labels nothing more"
-        return _Allowed(model_id, {}, told)
+    refuted = {row["subject"] for row in flags if row["kind"] == FLAG}
+    trained = _trained_on(run, model)
     candidates = _candidates(run, loop, people, flags)
-    answers = latest_answers(people, loop.task)
-    held = run.read("samples", columns=["sample_id"], where="split == 'holdout'")
-    truth = {
-        sample: answers[sample]["label"]
-        for sample in held["sample_id"].to_pylist()
-        if sample in answers and answers[sample]["label"] is not None
-    }
-    said = _predicted(lake, model_id, candidates | truth.keys(), run.base)
+    decisions = run.read("decisions", where=f"decision == '{DECISION}'").to_pylist()
+    models = {name: one for name, one in proved(decisions).items() if name not in refuted}
+    stay = kept(
+        {sample: row for sample, row in held.items() if sample in candidates},
+        trained,
+        models,
+        precision,
+    )
+    said = {s: (row["label"], row["quality"], row["model_id"]) for s, row in stay.items()}
+    if model_id in refuted:
+        told = "people found more errors among its labels than were stated: it labels nothing more"
+        return _Allowed(model_id, said, told)
+    candidates -= trained
+    truth = _truth(run, loop, people)
+    given = given_before(
+        stay.values(), models, lambda name: _predicted(lake, name, truth.keys(), run.base)
+    )
+    found = _predicted(lake, model_id, candidates | truth.keys(), run.base)
     holdout = [
-        Judged(*said[sample], right=said[sample][0] == label)
+        Judged(*found[sample], right=found[sample][0] == label)
         for sample, label in sorted(truth.items())
-        if sample in said
+        if sample in found and sample not in given
     ]
-    pool = {sample: one for sample, one in said.items() if sample in candidates}
-    proof = prove(holdout, [confidence for _, confidence in pool.values()], precision)
-    admitted = {sample: one for sample, one in pool.items() if proof.admits(*one)}
-    return _Allowed(model_id, admitted, proof.reason, proof, len(pool))
+    pool = {sample: one for sample, one in found.items() if sample in candidates}
+    proof = prove(
+        holdout,
+        [confidence for _, confidence in pool.values()],
+        precision,
+        miss_of(nth_model(decisions, model_id)),
+    )
+    said |= {sample: (*one, model_id) for sample, one in pool.items() if proof.admits(*one)}
+    return _Allowed(model_id, said, proof.reason, proof, len(pool))
+
+
+def _trained_on(run: Run, model: Row) -> set[str]:
+    rows = run.read(
+        "training_sets",
+        columns=["sample_id"],
+        where=f"training_set == '{model['training_set'] or ''}'",
+    )
+    return set(rows["sample_id"].to_pylist())
+
+
+def _truth(run: Run, loop: LoopConfig, people: Sequence[Row]) -> dict[str, str | None]:
+    """Return what people say of the holdout's samples; null where nobody can label one.
+
+    As they said before models doubted it: what models share an error about they do not doubt, so
+    that second opinions move the holdout towards them.
+    """
+    again = run.read(
+        "label_requests", columns=["sample_id", "round_id"], where=f"purpose == '{RELABEL}'"
+    ).to_pylist()
+    doubted = {(row["sample_id"], row["round_id"]) for row in again}
+    first = [
+        row
+        for row in people
+        if not is_collected(row) or (row["sample_id"], row["round_id"]) not in doubted
+    ]
+    answers = latest_answers(first, loop.task)
+    held = run.read("samples", columns=["sample_id"], where="split == 'holdout'")
+    ids = held["sample_id"].to_pylist()
+    return {sample: answers[sample]["label"] for sample in ids if sample in answers}
 
 
 def _candidates(
@@ -301,7 +347,9 @@ def _predicted(
     }
 
 
-def _audits(run: Run, target: Collection[str], model_id: str, share: float) -> list[Wanted]:
+def _audits(
+    run: Run, target: Mapping[str, tuple[str, float, str]], share: float
+) -> list[Wanted]:
     """Return requests for a random share of the labels: each with that probability."""
     rows = run.read("label_requests", columns=["sample_id", "round_id", "recalled"]).to_pylist()
     asked = {
@@ -311,8 +359,8 @@ def _audits(run: Run, target: Collection[str], model_id: str, share: float) -> l
     }  # fmt: skip
     return [
         Wanted(sample, AUDIT, _AT_RANDOM)
-        for sample in sorted(target)
-        if sample not in asked and drawn(f"audit {model_id}", sample) < share
+        for sample, (_, _, model) in sorted(target.items())
+        if sample not in asked and drawn(f"audit {model}", sample) < share
     ]
 
 

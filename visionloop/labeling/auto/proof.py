@@ -4,7 +4,8 @@ Thresholds are looked at from the highest down, each with an exact binomial test
 than stated". That many are looked at is paid for: the allowed probability of error is spread over a
 few of them, and what a passed test was given goes on to the next (Wiens and Dmitrienko 2005, the
 fallback procedure; a fixed sequence of tests, as in Learn then Test by Angelopoulos et al. 2021, is
-its case with one start). So the probability that any threshold is passed wrongly is at most `MISS`,
+its case with one start). The same holdout is asked about each of a loop's models, which is paid for
+too (`miss_of`). So the probability that any model passes any threshold wrongly is at most `MISS`,
 whatever the confidences mean. The thresholds come from the samples that are to be labelled, and not
 from the holdout: that would be looking at the answers before asking.
 """
@@ -20,7 +21,7 @@ import numpy as np
 
 from visionloop.labeling.auto.binomial import at_least, least_trials, lower_bound, upper_bound
 
-# The interval is of 95%, one-sided.
+# Of all proofs of a loop together, one-sided.
 MISS = 0.05
 _THRESHOLDS, _STARTS = 24, 3
 
@@ -47,7 +48,7 @@ class OfClass:
     Attributes:
         n: Number of them.
         right: Number of those that are of it.
-        low: Lower end of the 95% interval of its precision, one-sided, of this class alone.
+        low: Lower end of the interval of its precision, one-sided, of this class alone.
         admitted: Whether the class is labelled: there are some, and they are not shown to be less
             precise than stated.
     """
@@ -101,35 +102,48 @@ class Proof:
         return asdict(self)
 
 
-def prove(holdout: Sequence[Judged], pool: Sequence[float], precision: float) -> Proof:
+def miss_of(nth: int) -> float:
+    """Return the probability of error that a loop's n-th model may be proved with.
+
+    The shares of all models add up to `MISS`, however many there will be.
+
+    Args:
+        nth: From 1.
+    """
+    return MISS / (nth * (nth + 1))
+
+
+def prove(
+    holdout: Sequence[Judged], pool: Sequence[float], precision: float, allowed: float = MISS
+) -> Proof:
     """Find the smallest confidence from which on a model is shown to be as precise as stated.
 
     Args:
         holdout: The holdout, drawn at random from what the pool is drawn from too.
         pool: Confidences of the samples that are to be labelled.
-        precision: The stated precision, in (0, 1].
+        precision: The stated precision, in (0, 1).
+        allowed: Probability of error.
     """
     n = len(holdout)
 
-    def none(reason: str, count: int = 0, right: int = 0, miss: float = MISS) -> Proof:
+    def none(reason: str, count: int = 0, right: int = 0, miss: float = allowed) -> Proof:
         low = lower_bound(right, count, miss)
         return Proof(precision, None, count, right, low, miss, 0.0, n, reason)
 
-    if precision >= 1:
-        return none("no holdout shows that a model is never wrong: state a precision below 1")
     if not pool:
         return none("there is nothing to label")
-    needed = least_trials(precision, MISS)
+    needed = least_trials(precision, allowed)
     if n < needed:
         return none(
-            f"too few to say: {n:,} samples of the holdout have a person's label and a prediction, "
-            f"and {needed:,} are needed to show a precision of {precision:g}, all of them right"
+            f"too few to say: {n:,} samples of the holdout have a person's answer and a "
+            f"prediction, and {needed:,} are needed to show a precision of {precision:g}, all of "
+            "them right"
         )
-    tests = _tests(n, np.sort(np.asarray(pool, dtype=np.float64)), precision)
+    tests = _tests(n, np.sort(np.asarray(pool, dtype=np.float64)), precision, allowed)
     confidences = np.array([one.confidence for one in holdout])
     rights = np.array([one.right for one in holdout], dtype=bool)
     passed: tuple[float, int, int, float] | None = None
-    nearest = (1.0, 0, 0, MISS)
+    nearest = (2.0, 0, 0, allowed)
     carried = 0.0
     for threshold, given in tests:
         above = confidences >= threshold
@@ -159,21 +173,23 @@ def prove(holdout: Sequence[Judged], pool: Sequence[float], precision: float) ->
         f"from a confidence of {threshold:.4f} on {right:,} of {count:,} holdout samples are "
         f"right: a precision of at least {low:.3f}"
     )
-    classes = _of_classes(holdout, threshold, precision)
+    classes = _of_classes(holdout, threshold, precision, allowed)
     return Proof(precision, threshold, count, right, low, miss, coverage, n, reason, classes)
 
 
-def _tests(n: int, pool: np.ndarray, precision: float) -> list[tuple[float, float]]:
+def _tests(
+    n: int, pool: np.ndarray, precision: float, allowed: float
+) -> list[tuple[float, float]]:
     """Return thresholds from the highest down, and the probability of error that each is given."""
-    starts = _STARTS if 2 * _expected(precision, MISS / _STARTS) <= n else 1
-    first = min(1.0, _expected(precision, MISS / starts) / n)
+    starts = _STARTS if 2 * _expected(precision, allowed / _STARTS) <= n else 1
+    first = min(1.0, _expected(precision, allowed / starts) / n)
     shares = np.linspace(first, 1.0, _THRESHOLDS)
     # As many of the pool reach a threshold as are expected to of the holdout.
     places = np.clip(np.ceil(shares * len(pool)).astype(int), 1, len(pool))
     thresholds = list(dict.fromkeys(pool[len(pool) - places].tolist()))
     given = np.zeros(len(thresholds))
     for start in range(starts):
-        given[start * len(thresholds) // starts] += MISS / starts
+        given[start * len(thresholds) // starts] += allowed / starts
     return list(zip(thresholds, given.tolist(), strict=True))
 
 
@@ -184,7 +200,7 @@ def _expected(precision: float, miss: float) -> float:
 
 
 def _of_classes(
-    holdout: Sequence[Judged], threshold: float, precision: float
+    holdout: Sequence[Judged], threshold: float, precision: float, allowed: float
 ) -> dict[str, OfClass]:
     found: dict[str, list[bool]] = {}
     for one in holdout:
@@ -194,7 +210,7 @@ def _of_classes(
         label: OfClass(
             len(rights),
             sum(rights),
-            lower_bound(sum(rights), len(rights), MISS),
+            lower_bound(sum(rights), len(rights), allowed),
             upper_bound(sum(rights), len(rights), MISS) >= precision,
         )
         for label, rights in sorted(found.items())

@@ -61,7 +61,9 @@ def split_budget(
     lowest, those that are labelled are asked about again, at most `max_relabel_share` of n and
     never all. Only how many are new follows from this: which, the selection chooses. A labelled
     sample of the holdout is no teacher, so it competes only where its label is suspect, and then on
-    the same scale: a wrong label there makes the gate judge every model wrongly. What was asked
+    the same scale: a wrong label there makes the gate judge every model wrongly. Errors that models
+    share are not suspect, so this moves the holdout towards them: automatic labels are proved by
+    the labels from before (`visionloop.labeling.auto.labelling`). What was asked
     about again three times is left alone, and so is what waits for an answer.
 
     Deterministic: the same version gives the same split.
@@ -71,7 +73,7 @@ def split_budget(
         loop: The loop's configuration; nothing is asked again where `labeling.trust.relabel` is
             ``none``.
         version: Lake version.
-        n: The budget, in answers.
+        n: The budget, in samples, however many people answer each.
         round_id: The round that asks.
         flags: Kinds of flags whose samples are not selected.
 
