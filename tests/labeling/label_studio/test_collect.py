@@ -287,6 +287,23 @@ def test_a_recall_takes_what_nobody_has_begun(loop: Loops, server: LabelStudio) 
     assert left == {*kept, *other.values()}
 
 
+def test_a_task_is_shown_to_nobody_else_once_fewer_answers_are_asked_for(
+    loop: Loops, server: LabelStudio
+) -> None:
+    pets = loop()
+    asks = [pets.ask(0, answers=2), pets.ask(1)]
+    requests = pets.provider.request("r1", asks)
+    number, task = pets.project["id"], requests[asks[0].sample_id]
+    with server.api() as one, server.member("second") as two:
+        answer(one, task, choice("cat"))
+        assert str(two.get(f"/api/projects/{number}/next").json()["id"]) == task
+        again = pets.provider.request("r1", [pets.ask(0, answers=1)])
+        assert again == {asks[0].sample_id: task}
+        answer(two, requests[asks[1].sample_id], choice("cat"))
+        assert two.get(f"/api/projects/{number}/next").status_code == 404
+    assert pets.provider.poll("r1", requests).answered == 2
+
+
 def test_many_tasks_are_read_page_by_page(
     loop: Loops, server: LabelStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:

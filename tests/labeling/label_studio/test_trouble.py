@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tests.servers import answering, free_port
 from visionloop.errors import InputError, VisionloopError
 from visionloop.labeling.label_studio import check
 from visionloop.labeling.label_studio import tasks as reading
-from visionloop.labeling.label_studio.server import OLDEST, Server
+from visionloop.labeling.label_studio.server import AT_ONCE, OLDEST, Server
 
 Loops = Callable[..., Loop]
 
@@ -40,6 +41,29 @@ def test_a_wrong_token_is_refused_and_not_told(
     monkeypatch.setenv("VISIONLOOP_LABELSTUDIO_TOKEN", "")
     with pytest.raises(InputError, match="no token"):
         Loop(pets.server, pets.folder, "x y z")
+
+
+def test_calls_are_made_side_by_side_in_order_and_the_first_error_ends_them() -> None:
+    server = Server("http://127.0.0.1:9", "token")
+    together = threading.Barrier(AT_ONCE, timeout=10)
+
+    def wait(number: int) -> int:
+        together.wait()
+        return number
+
+    count = 2 * AT_ONCE
+    assert server.side_by_side(partial(wait, one) for one in range(count)) == list(range(count))
+    made = []
+
+    def fail(number: int) -> None:
+        made.append(number)
+        time.sleep(0.01)
+        if number == 1:
+            raise InputError("refused")
+
+    with pytest.raises(InputError, match="refused"):
+        server.side_by_side(partial(fail, one) for one in range(500))
+    assert len(made) < 100
 
 
 def test_a_personal_access_token_works_as_well(

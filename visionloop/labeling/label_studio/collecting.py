@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from visionloop.labeling.label_studio.deleting import delete
@@ -106,6 +107,10 @@ def collect_round(
     erased |= {task.id for task in changed.values() if task.data.get("sample_id") in stones}
     names = _Names(server)
     found, samples = _Found(), set()
+    begun = [task.id for task in changed.values() if task.draft_exists]
+    drafts = dict(
+        zip(begun, server.side_by_side(partial(server.drafts, one) for one in begun), strict=True)
+    )
     for task in changed.values():
         sample = task.data.get("sample_id", "")
         if task.id in erased:
@@ -114,7 +119,7 @@ def collect_round(
             _reject(found, task, sample, "unknown_sample", f"task {task.id} was not asked for")
         else:
             samples.add(sample)
-            _read(config, server, names, task, found)
+            _read(config, names, task, drafts.get(task.id, ()), found)
     delete(server, project.id, erased)
     newest = max((task.updated_at for task in changed.values()), default=last.since)
     since = max((one for one in (newest, last.since) if one), default=None)
@@ -187,7 +192,13 @@ def _reject(found: _Found, task: Any, sample: str, reason: str, detail: str) -> 
         found.rejected.append(Rejected(str(one["id"]), sample, reason, detail))
 
 
-def _read(config: LoopConfig, server: Server, names: _Names, task: Any, found: _Found) -> None:
+def _read(
+    config: LoopConfig,
+    names: _Names,
+    task: Any,
+    drafts: Iterable[Mapping[str, Any]],
+    found: _Found,
+) -> None:
     """Read the answers and drafts of one task."""
     wanted = Wanted(frozenset(config.classes), asks_for_classes(config), asks_for_boxes(config))
     sample = str(task.data["sample_id"])
@@ -213,7 +224,7 @@ def _read(config: LoopConfig, server: Server, names: _Names, task: Any, found: _
         found.annotations.append(
             _annotation(number, sample, annotator, state, one, label, boxes, prelabel)
         )
-    for one in server.drafts(task.id) if task.draft_exists else ():
+    for one in drafts:
         annotator = str(one.get("user") or "")
         found.annotations.append(
             _annotation(f"draft-{one['id']}", sample, annotator, DRAFT, one, None, None, prelabel)

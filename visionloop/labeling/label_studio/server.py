@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from visionloop import environment
@@ -29,6 +30,8 @@ _TIMEOUT = 180.0
 # The SDK would send a request again whose answer got lost, and so might import tasks twice.
 ONCE: dict[str, Any] = {"max_retries": 0}
 _AGAIN = (408, 425, 429)
+# Calls that are under way together; people label meanwhile.
+AT_ONCE = 4
 _TOKEN = (
     "Copy a token from Label Studio's page Account & Settings (a personal access token, or a "
     "legacy token where the organization allows them) into VISIONLOOP_LABELSTUDIO_TOKEN, or the "
@@ -151,6 +154,22 @@ class Server:
                 result = took_effect()
                 if result is not None:
                     return result
+
+    def side_by_side(self, works: Iterable[Callable[[], T]]) -> list[T]:
+        """Return what pieces of work give, each of which makes calls, in their order.
+
+        A few are done at once: for much of what it does with tasks the server takes a call a task.
+        The first that fails ends it, and its error is raised.
+
+        Args:
+            works: The pieces of work.
+        """
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            begun = [pool.submit(work) for work in works]
+            try:
+                return [one.result() for one in begun]
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
 
     def drafts(self, task: int) -> list[dict[str, Any]]:
         """Return everybody's drafts of a task, which the SDK has no call for.
