@@ -61,7 +61,7 @@ def test_a_round_of_schema_version_5_is_asked_again_collected_and_goes_on(
     asking = Asking(lake)
     assert asking.request(provider="csv").n_requested == 4
     rows = lake.read("label_requests").sort_by("rank").to_pylist()
-    assert [row["sample_id"][0] for row in rows] == list("abyz")
+    assert [row["sample_id"][0] for row in rows] == list("yabz")
     assert {row["requested_at"] for row in rows} == {asked}
     path = Path(lake.path("label_requests", "test-0000.csv").removeprefix("file://"))
     lines = path.read_text().splitlines()
