@@ -146,4 +146,10 @@ def _age(row: Mapping[str, Any]) -> tuple[bool, int, Any, str, str]:
     # Rounds are counted: a later round's label wins even where a clock was set back in between.
     number = row.get("round_id") or ""
     counted = int(number) if number.isdigit() else -1
-    return not is_models(row), counted, row["created_at"], row["annotator"] or "", row["label"] or ""
+    return (
+        not is_models(row),
+        counted,
+        row["created_at"],
+        row["annotator"] or "",
+        row["label"] or "",
+    )

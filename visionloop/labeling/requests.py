@@ -249,9 +249,7 @@ def blind_samples(
     """
     asked = list(rows)
     blind = {
-        row["sample_id"]
-        for row in asked
-        if row["purpose"] != TRAINING or (row["answers"] or 1) > 1
+        row["sample_id"] for row in asked if row["purpose"] != TRAINING or (row["answers"] or 1) > 1
     }
     picked = {(row["round_id"], row["sample_id"]) for row in at_random}
     return blind | {
