@@ -188,9 +188,10 @@ def _of_consensus(own: Sequence[Row], found: Consensus, min_quality: float) -> D
     skipped = _people([row for row in own if row["state"] == SKIPPED])
     if skipped and found.quality is not None:
         n = found.n_annotators
-        found = replace(found, quality=found.quality * n / (n + len(skipped)))
-        if not found.conflict and found.quality < min_quality:
-            why = f"quality {found.quality:.2f} is under min_quality {min_quality:g}"
+        quality = found.quality * n / (n + len(skipped))
+        found = replace(found, quality=quality)
+        if not found.conflict and quality < min_quality:
+            why = f"quality {quality:.2f} is under min_quality {min_quality:g}"
             found = replace(found, conflict=True, note=why)
     evidence = found.evidence() | ({"skipped": list(skipped)} if skipped else {})
     if found.conflict:
