@@ -319,10 +319,11 @@ def test_an_answer_about_an_erased_sample_is_counted_and_not_stored(answered: An
     asking.collect()
     asking.lake.rounds.release("run")
     events = [LoggedEvents(asking.lake.path("events"))]
+    task = asking.desk.tasks["a" * 64]["id"]
     done = erase([asking.lake], {"a" * 64}, events)
     assert done.proof is not None and done.proof.clean
     assert done.tables["test.annotations"].removed == 1
-    assert done.tasks == ["FileTool: t0"]
+    assert done.tasks == [f"FileTool: {task}"]
     asking.desk.answer("a" * 64, "dog", who="bob")
     asking.collect()
     counts = asking.counts()
@@ -337,7 +338,7 @@ def test_a_round_that_changes_its_provider_keeps_what_was_answered(answered: Ans
     asking.request(provider="csv")
     path = Path(asking.lake.path("label_requests", "test-0000.csv").removeprefix("file://"))
     lines = path.read_text().splitlines()
-    path.write_text("\n".join([*lines[:3], lines[3] + "dog", *lines[4:]]) + "\n")
+    path.write_text("\n".join(line + "dog" * line.startswith("ccc") for line in lines) + "\n")
     assert asking.collect().n_labels == 3
     assert asking.labels() == {"a": "cat", "b": "dog", "c": "dog"}
     origins = {r["sample_id"][0]: r["origin"] for r in asking.lake.read("labels").to_pylist()}
@@ -352,7 +353,7 @@ def test_what_was_decided_is_not_decided_anew_by_other_rules_once_the_round_is_o
     for letter in "ab":
         asking.desk.answer(letter * 64, "cat", who="bob")
         asking.desk.answer(letter * 64, "dog", who="carol")
-    asking.labeling["ready"] |= {"least": 0.2}
+    asking.labeling["ready"] |= {"least": 0}
     assert asking.collect().trainable_version and asking.labels() == {"a": "cat", "b": "cat"}
     with asking.lake.run(stage="publish", round_id="0000") as run:
         run.set_round(state="done", outcome="published")

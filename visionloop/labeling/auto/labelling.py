@@ -1,8 +1,8 @@
 """Gives automatic labels: what the model in service says, where the holdout proves that it may.
 
 It is decided anew each time, from the model in service, the holdout as people labelled it and the
-configuration. A label that an earlier model gave stays, under that model's proof, where the model in
-service has trained on it, and is else taken back, as is what is not proven any more.
+configuration. A label that an earlier model gave stays, under that model's proof, where the model
+in service has trained on it, and is else taken back, as is what is not proven any more.
 """
 
 from __future__ import annotations
@@ -347,9 +347,7 @@ def _predicted(
     }
 
 
-def _audits(
-    run: Run, target: Mapping[str, tuple[str, float, str]], share: float
-) -> list[Wanted]:
+def _audits(run: Run, target: Mapping[str, tuple[str, float, str]], share: float) -> list[Wanted]:
     """Return requests for a random share of the labels: each with that probability."""
     rows = run.read("label_requests", columns=["sample_id", "round_id", "recalled"]).to_pylist()
     asked = {

@@ -177,9 +177,7 @@ def prove(
     return Proof(precision, threshold, count, right, low, miss, coverage, n, reason, classes)
 
 
-def _tests(
-    n: int, pool: np.ndarray, precision: float, allowed: float
-) -> list[tuple[float, float]]:
+def _tests(n: int, pool: np.ndarray, precision: float, allowed: float) -> list[tuple[float, float]]:
     """Return thresholds from the highest down, and the probability of error that each is given."""
     starts = _STARTS if 2 * _expected(precision, allowed / _STARTS) <= n else 1
     first = min(1.0, _expected(precision, allowed / starts) / n)
