@@ -105,7 +105,7 @@ def test_people_who_are_equally_good_agree_equally_whoever_breaks_ties() -> None
     for one in compared:
         said.setdefault(one["sample_id"], {})[one["annotator"]] = one["label"]
     told = agreement_of(said, {}, 0.5)
-    # Both right, or wrong alike: .85² + 3 × .05² of all, of which chance makes a quarter.
+    # Both right, or wrong alike: .85² + 3 * .05² of all, of which chance makes a quarter.
     expected = (0.85**2 + 3 * 0.05**2 - 0.25) / 0.75
     assert told["fleiss_kappa"]["value"] == pytest.approx(expected, abs=0.03)
     assert len(told["cohen_kappa"]) == 3
