@@ -57,16 +57,13 @@ def _reasons(config: LoopConfig) -> dict[str, int]:
     """Count what the lake holds of events that gave no confidence, by state and reason."""
     from collections import Counter
 
-    import pyarrow as pa
-
     from visionloop.lake import Lake
 
     lake = Lake.open(config.lake, catalog=config.catalog, loop=config.name)
     counted: Counter[str] = Counter()
-    names = ["state", "reason"]
-    for batch in lake.batches("harvest_events", columns=names):
-        groups = pa.Table.from_batches([batch]).group_by(names).aggregate([([], "count_all")])
-        for row in groups.to_pylist():
-            if row["reason"]:
-                counted[f"{row['state']}: {row['reason']}"] += row["count_all"]
+    for batch in lake.batches("harvest_events", columns=["state", "reason"]):
+        states, reasons = batch["state"].to_pylist(), batch["reason"].to_pylist()
+        counted.update(
+            f"{state}: {reason}" for state, reason in zip(states, reasons, strict=True) if reason
+        )
     return dict(counted.most_common())
