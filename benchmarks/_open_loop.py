@@ -69,9 +69,12 @@ def arrivals(
     )
 
 
+_IDLE_SECONDS = 2.0
+
+
 def _run(port: int, requests: list[bytes], rate: float, count: int, connections: int) -> Arrivals:
     events = selectors.DefaultSelector()
-    # As many as are needed at once, as a client has them: a server closes those that stay idle.
+    # As many as are needed at once, as a client has them. A server closes those that stay idle.
     free: list[Connection] = []
     opened = 0
     waiting: collections.deque[int] = collections.deque()
@@ -93,6 +96,9 @@ def _run(port: int, requests: list[bytes], rate: float, count: int, connections:
             number = waiting.popleft()
             if free:
                 one = free.pop()
+                if now - one.since > _IDLE_SECONDS:
+                    one.socket.close()
+                    one = Connection(port)
             else:
                 one, opened = Connection(port), opened + 1
             request = requests[number % len(requests)]
