@@ -260,7 +260,7 @@ class EventSender:
                 if idle:
                     continue  # the sink closes connections that were idle
                 attempts += 1
-                self._tell(f"{self._where} breaks off ({error or type(error).__name__})")
+                self._tell(f"{self._where} breaks off ({str(error) or type(error).__name__})")
                 if attempts == _ATTEMPTS:
                     self._drop("sink_failed")
                     return None
