@@ -69,9 +69,14 @@ def arrivals(
     )
 
 
+_IDLE_SECONDS = 2.0
+
+
 def _run(port: int, requests: list[bytes], rate: float, count: int, connections: int) -> Arrivals:
     events = selectors.DefaultSelector()
-    free = collections.deque(Connection(port) for _ in range(connections))
+    # As many as are needed at once, as a client has them. A server closes those that stay idle.
+    free: list[Connection] = []
+    opened = 0
     waiting: collections.deque[int] = collections.deque()
     both = selectors.EVENT_READ | selectors.EVENT_WRITE
     latencies: list[float] = []
@@ -87,8 +92,15 @@ def _run(port: int, requests: list[bytes], rate: float, count: int, connections:
             late = max(late, now - (began + made / rate))
             waiting.append(made)
             made += 1
-        while waiting and free:
-            number, one = waiting.popleft(), free.popleft()
+        while waiting and (free or opened < connections):
+            number = waiting.popleft()
+            if free:
+                one = free.pop()
+                if now - one.since > _IDLE_SECONDS:
+                    one.socket.close()
+                    one = Connection(port)
+            else:
+                one, opened = Connection(port), opened + 1
             request = requests[number % len(requests)]
             one.begin(request.replace(b"@" * 12, b"%012d" % number, 1), began + number / rate)
             events.register(one.socket, both if one.unsent else selectors.EVENT_READ, one)

@@ -206,7 +206,7 @@ def measure(folder: Path, *, quick: bool) -> list[Row]:
     torch.save(network.state_dict(), buffer)
     state = buffer.getvalue()
     onnx = export_embedding("resnet18", image_size=SIZE, state=state, where="random weights")
-    media = photographs(folder, 96 if quick else 480)
+    media = photographs(folder, 96 if quick else 240)
     n, turns = len(media), 3 if quick else 5
     one, plain = embedder(onnx), embedder(onnx, "float32")
     # First, before others need more.

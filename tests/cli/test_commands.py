@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 from visionloop.cli import main
+from visionloop.lake import Lake
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +102,28 @@ def test_harvest_brings_recorded_events_in_once(
     command = ["harvest", "--lake", str(tmp_path / "lake"), "--events", str(shared / "events")]
     first = printed(capsys, *command)
     assert int(str(first["n_confidences"])) > 0
-    assert printed(capsys, *command)["n_events"] == 0
+    counts: Any = first["counts"]
+    states = ("harvested", "pending", "orphan", "rejected", "ignored", "duplicate")
+    assert sum(counts[state] for state in states) == first["n_events"] > counts["rejected"] > 0
+    again: Any = printed(capsys, *command)
+    assert again["n_events"] == 0 and not any(again["counts"][state] for state in states)
+    # What the lake holds of the first one is told as such.
+    assert again["so_far"] == first["so_far"] != {}
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("0 events: 0 harvested, 0 pending") and "all before it:\n" in said
+
+
+def test_a_loop_that_the_lake_does_not_have_is_not_begun_by_a_harvest(
+    folder: Path, shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = str(folder / "lake")
+    held = Lake.loops(lake)
+    command = ["harvest", "--lake", lake, "--events", str(shared / "events"), "--loop"]
+    assert main([*command, held[0] + "s"]) == 2
+    error = capsys.readouterr().err
+    assert f"the lake has no loop `{held[0]}s`" in error and f"`{held[0]}`" in error
+    assert Lake.loops(lake) == held
 
 
 def test_report_is_one_file(folder: Path, tmp_path: Path) -> None:

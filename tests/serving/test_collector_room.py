@@ -88,6 +88,7 @@ def test_what_is_refused_is_in_the_metrics_and_in_the_segments(
     assert refused(server) == expected
     assert server.stop() == 0
     assert told(folder) == expected
+    assert "collect: events are refused: " in server.log.read_text()
     config = json.dumps({"lake": str(folder.parent), "name": "test"})
     page = tmp_path / "page.md"
     outputs = harvest(config=config, page=type("Page", (), {"path": str(page)})())

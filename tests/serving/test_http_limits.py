@@ -118,6 +118,27 @@ def test_headers_without_an_end_are_cut_off(
     assert server.post(V1 if what == "serve" else "/", picture(), EVENT)[0] == 200
 
 
+@pytest.mark.parametrize("what", ["serve", "collect"])
+@pytest.mark.parametrize("piece", [50_000, 2_000_000], ids=["in pieces", "at once"])
+def test_a_head_that_is_too_large_is_refused_however_it_comes(
+    servers: dict[str, Server], what: str, piece: int
+) -> None:
+    server = servers[what]
+    path = V1 if what == "serve" else "/"
+    for size, expected in ((200_000, 200), (300_000, 431), (800_000, 431)):
+        image = picture()
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nCe-Id: h\r\nContent-Length: {len(image)}\r\n"
+        text = head.encode() + b"X-Long: " + b"y" * size + b"\r\n\r\n" + image
+        with connect(server) as connection:
+            for start in range(0, len(text), piece):
+                try:
+                    connection.sendall(text[start : start + piece])
+                    time.sleep(0.02)
+                except OSError:
+                    break
+            assert connection.recv(100).startswith(b"HTTP/1.1 %d " % expected), size
+
+
 def chunked(path: str, body: bytes, trailer: bytes) -> bytes:
     return (
         f"POST {path} HTTP/1.1\r\nHost: x\r\nCe-Id: t\r\nConnection: close\r\n"

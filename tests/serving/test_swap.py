@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from pathlib import Path
@@ -155,21 +156,33 @@ def test_a_stop_finishes_requests_and_sends_events(start: Starter, tmp_path: Pat
     assert "0 dropped" in server.log.read_text()
 
 
-def test_a_sink_that_is_down_costs_events_and_no_requests(start: Starter, tmp_path: Path) -> None:
+def test_events_wait_for_a_sink_that_is_down_and_none_is_lost(
+    start: Starter, tmp_path: Path
+) -> None:
     bundle = write_bundle(tmp_path / "m", "model-1")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     server = start(
         "serve", model_uri=str(bundle), name="clf", http_port=0, grpc_port=None,
-        events_url="http://127.0.0.1:9",
+        events_url=f"http://127.0.0.1:{port}",
     )  # fmt: skip
     began = time.monotonic()
     for _ in range(20):
         assert server.post("/v1/models/clf:predict", picture())[0] == 200
     assert time.monotonic() - began < 10
-    wait_until(lambda: status(server)["events"]["dropped"].get("sink_down", 0) > 0)
-    assert b'visionloop_events_dropped_total{reason="sink_down"}' in server.get("/metrics")
+    assert status(server)["events"]["waiting"] >= 40
+    assert "cannot be reached (Connection refused): events wait for it" in server.log.read_text()
+    collector = start("collect", events=str(tmp_path / "events"), port=port)
+    wait_until(lambda: status(server)["events"]["delivered"] >= 40)
+    assert status(server)["events"]["dropped"] == {}
+    assert "events reach http://127.0.0.1:" in server.log.read_text()
+    collector.stop()
+    assert server.post("/v1/models/clf:predict", picture())[0] == 200
     began = time.monotonic()
     assert server.stop() == 0
     assert time.monotonic() - began < 8
+    text = b"".join(path.read_bytes() for path in (tmp_path / "events").glob("*.jsonl"))
+    assert text.count(b"inference.request") == text.count(b"inference.response") >= 20
 
 
 def test_a_pointer_is_read_back_as_it_was_written(tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ from tests.training.small_loop import SmallLoop
 from visionloop.errors import InputError, VisionloopError
 from visionloop.lake.storage import local_path
 from visionloop.stages.train import train
+from visionloop.training import launch
 from visionloop.training.parameters import TrainingConfig
 from visionloop.training.processes import processes_here
+from visionloop.training.worker import INTERRUPTED, UNEXPECTED
 
 pytestmark = pytest.mark.slow
 
@@ -123,6 +125,18 @@ def test_the_error_of_one_process_is_the_error_of_the_stage(
     assert (caught.value.what, caught.value.remedy) == ("the disk is gone", "Bring it back")
     # The log of a process that is not the first one's is shown when it fails.
     assert "[process 1] the disk is gone (here). Bring it back." in capfd.readouterr().err
+
+
+def test_a_process_that_was_stopped_is_not_the_cause_of_another_ones_error() -> None:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+    def failure(rank: int, status: int) -> ProcessFailure:
+        return ProcessFailure(rank, pid=rank, exitcode=status, error_file="")
+
+    for stopped in (-signal.SIGTERM, INTERRUPTED, UNEXPECTED):
+        both = {0: failure(0, stopped), 1: failure(1, 1)}
+        assert launch._cause(both)[0] == 1, stopped
+    assert launch._cause({0: failure(0, 1), 1: failure(1, -signal.SIGKILL)})[0] == 1
 
 
 def test_more_processes_than_images_in_a_batch_are_refused(tmp_path: Path) -> None:

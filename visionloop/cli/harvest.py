@@ -40,33 +40,68 @@ def run(args: argparse.Namespace) -> int:
             where=config.lake,
             remedy="Check --lake, or give --events",
         )
+    _require_loop(args, config)
     found = harvest(config=config.text(), events=events)
-    text = (
-        f"{found.n_events:,} events: {found.n_confidences:,} confidences, "
-        f"{found.n_rejected:,} rejected, {found.n_orphans:,} orphans, {found.n_pending:,} pending\n"
-        f"lake {config.lake}, version {found.lake_version}"
-    )
-    reasons = _reasons(config)
-    text += "".join(f"\n  {n:>7,}  {reason}" for reason, n in reasons.items())
-    result = {**found._asdict(), "reasons": reasons, "lake": config.lake}
+    counts, held = _counts(config, found.lake_version), _reasons(config)
+    text = f"{counts.pop('events', 0):,} events" + (": " if counts else "")
+    text += ", ".join(f"{n:,} {what}" for what, n in counts.items() if what in _STATES)
+    text += f"\n{found.n_confidences:,} confidences recorded or completed"
+    text += f"\nlake {config.lake}, version {found.lake_version}"
+    if held:
+        text += "\nEvents without a confidence, of this harvest and all before it:"
+    text += "".join(f"\n  {n:>7,}  {reason}" for reason, n in held.items())
+    result = {**found._asdict(), "counts": counts, "so_far": held, "lake": config.lake}
     show(result, as_json=args.json, text=text)
     return 0
+
+
+# What an event that was read came to; they add up to the events.
+_STATES = ("harvested", "pending", "orphan", "rejected", "ignored", "duplicate")
+
+
+def _require_loop(args: argparse.Namespace, config: LoopConfig) -> None:
+    """Refuse a mistyped ``--loop``: all that was logged would go into a loop of that name.
+
+    Raises:
+        InputError: The lake holds loops, and none of that name.
+    """
+    from visionloop.lake import Lake
+
+    held = Lake.loops(config.lake, catalog=config.catalog) if args.loop else []
+    if held and config.name not in held:
+        from visionloop.validation import nearest
+
+        raise InputError(
+            f"the lake has no loop `{config.name}`{nearest(config.name, held)}; it has "
+            + ", ".join(f"`{name}`" for name in held),
+            where="--loop",
+            remedy="Name one of them; a new loop begins with an ingest",
+        )
+
+
+def _counts(config: LoopConfig, version: str) -> dict[str, int]:
+    """Return the counts of a harvest as its stage recorded them."""
+    import json
+
+    from visionloop.lake import Lake
+
+    lake = Lake.open(config.lake, catalog=config.catalog, loop=config.name)
+    rows = lake.stage_runs(where=f"version == '{version}'").to_pylist() if version else []
+    counts: dict[str, int] = json.loads(rows[0]["counts"]) if rows else {}
+    return counts
 
 
 def _reasons(config: LoopConfig) -> dict[str, int]:
     """Count what the lake holds of events that gave no confidence, by state and reason."""
     from collections import Counter
 
-    import pyarrow as pa
-
     from visionloop.lake import Lake
 
     lake = Lake.open(config.lake, catalog=config.catalog, loop=config.name)
     counted: Counter[str] = Counter()
-    names = ["state", "reason"]
-    for batch in lake.batches("harvest_events", columns=names):
-        groups = pa.Table.from_batches([batch]).group_by(names).aggregate([([], "count_all")])
-        for row in groups.to_pylist():
-            if row["reason"]:
-                counted[f"{row['state']}: {row['reason']}"] += row["count_all"]
+    for batch in lake.batches("harvest_events", columns=["state", "reason"]):
+        states, reasons = batch["state"].to_pylist(), batch["reason"].to_pylist()
+        counted.update(
+            f"{state}: {reason}" for state, reason in zip(states, reasons, strict=True) if reason
+        )
     return dict(counted.most_common())

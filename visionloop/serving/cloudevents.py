@@ -2,9 +2,9 @@
 
 The same two CloudEvents an inference, with the same headers and bodies: `ce-id` is the client's
 ``Ce-Id`` or a new UUID; both events carry the request's content type; only a reply with status 200
-gives a response event. Unlike the agent it holds a bounded number of events, tries again when the
-sink is busy, and counts what it had to drop. A name and password in the sink's address are sent as
-Basic authentication, as the agent, a Go program, does.
+gives a response event. Unlike the agent it holds a bounded number of events, keeps them while the
+sink is away or busy, tries again, and counts what it had to drop. A name and password in the sink's
+address are sent as Basic authentication, as the agent, a Go program, does.
 """
 
 from __future__ import annotations
@@ -26,9 +26,15 @@ from visionloop.serving.events import MODEL_ANNOTATION
 REQUEST, RESPONSE = "request", "response"
 
 _TYPE = "org.kubeflow.serving.inference."
+# Of an event that the sink takes and then fails at: it may be the event's fault.
 _ATTEMPTS = 6
 _TIMEOUT = 5.0
-_DOWN_SECONDS = 5.0
+# Between two tries at most, while the sink is away or busy.
+_PAUSE = 1.0
+# For a sink that is away nobody waits longer at the end.
+_AWAY_AT_END = 2.0
+_TOLD_EVERY = 60.0
+_BUSY = frozenset({429, 503})
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,17 @@ class Sent:
 
     Attributes:
         delivered: Acknowledged by the sink.
-        dropped: Given up, by reason: ``queue_full``, ``sink_down``, ``sink_refused``, ``shutdown``,
-            ``header_invalid``.
+        dropped: Given up, by reason: ``queue_full`` (too many waited, for a sink that was away or
+            slow), ``sink_failed`` (it broke each try off), ``sink_refused`` (it answered with an
+            error), ``shutdown`` (not sent in time at the end), ``header_invalid``.
     """
 
     delivered: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+
+
+class _AwayError(Exception):
+    """Nobody listens at the sink's address, or nobody who speaks TLS."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,8 @@ class EventSender:
         max_events: Events that may wait.
         max_bytes: Bytes that may wait.
         workers: Threads, each with one connection.
-        log: Told when events are dropped.
+        log: Told when events begin to wait or are dropped and why, each minute that this goes on,
+            and when they are delivered again.
     """
 
     def __init__(
@@ -111,13 +123,18 @@ class EventSender:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._log = log
-        self._logged_at = 0.0
+        self._logged_at: float | None = None
+        self._trouble = ""
+        self._told_dropped = False
         self._queue: queue.SimpleQueue[_Post | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._waiting = 0
         self._waiting_bytes = 0
         self._deadline: float | None = None
-        self._down_until = 0.0
+        self._ending = threading.Event()
+        self._where = f"{parts.scheme}://{parts.hostname}" + (
+            f":{parts.port}" if parts.port else ""
+        )
         self._threads = [
             threading.Thread(target=self._work, name=f"events-{n}", daemon=True)
             for n in range(workers)
@@ -164,6 +181,7 @@ class EventSender:
     def close(self, *, seconds: float = 10.0) -> None:
         """Send what waits, and end within so many seconds; what is not sent then is dropped."""
         self._deadline = time.monotonic() + seconds
+        self._ending.set()
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
@@ -215,59 +233,104 @@ class EventSender:
     def _deliver(
         self, post: _Post, connection: http.client.HTTPConnection | None
     ) -> http.client.HTTPConnection | None:
-        reason = "sink_down"
-        # While the sink is down one try an event has to do: patience would only fill the queue.
-        attempts = _ATTEMPTS if time.monotonic() > self._down_until else 1
-        for attempt in range(attempts):
-            if attempt > 1:
-                time.sleep(0.1 * 2 ** (attempt - 2))
+        attempts, pause = 0, 0.05
+        while True:
             if self._deadline is not None and time.monotonic() > self._deadline:
-                reason = "shutdown"
-                break
+                self._drop("shutdown")
+                return connection
+            idle = connection is not None
             try:
-                connection = connection or self._connect()
+                if connection is None:
+                    connection = self._connect()
                 path = self._parts.path or "/"
                 connection.request("POST", path, body=post.body, headers=post.headers)
-                status = _status(connection)
+                status, said = _answer(connection)
+            except _AwayError as error:
+                connection = None
+                self._tell(f"{self._where} cannot be reached ({error}): events wait for it")
+                if self._deadline is not None:
+                    self._deadline = min(self._deadline, time.monotonic() + _AWAY_AT_END)
             except ValueError:
-                reason = "header_invalid"
-                break
-            except (OSError, http.client.HTTPException):
-                # Also a connection that the sink closed while it was idle: hence one try at once.
+                self._drop("header_invalid")
+                return connection
+            except (OSError, http.client.HTTPException) as error:
                 if connection:
                     connection.close()
                 connection = None
-                continue
-            if status < 300:
-                self._down_until = 0.0
-                with self._lock:
-                    self.sent.delivered += 1
-                return connection
-            reason = "sink_refused"
-            if status < 500 and status != 429:
-                break
-        if reason == "sink_down":
-            self._down_until = time.monotonic() + _DOWN_SECONDS
-        self._drop(reason)
-        return connection
+                if idle:
+                    continue  # the sink closes connections that were idle
+                attempts += 1
+                self._tell(f"{self._where} breaks off ({str(error) or type(error).__name__})")
+                if attempts == _ATTEMPTS:
+                    self._drop("sink_failed")
+                    return None
+            else:
+                if status < 300:
+                    self._delivered()
+                    return connection
+                answer = f"{self._where} answers {status} {said}".rstrip()
+                if status in _BUSY:
+                    self._tell(f"{answer}: events wait for it")
+                else:
+                    attempts += 1
+                    if status < 500 or attempts == _ATTEMPTS:
+                        token = "; the address holds its token: http://logger:TOKEN@host:port"
+                        self._tell(answer + token * (status in (401, 403)))
+                        self._drop("sink_refused")
+                        return connection
+            if self._ending.wait(pause):
+                time.sleep(0.05)  # what waits is tried until the deadline
+            pause = min(2 * pause, _PAUSE)
 
     def _connect(self) -> http.client.HTTPConnection:
+        """Return a connection.
+
+        Raises:
+            _AwayError: There is nobody.
+        """
         kind = (
             http.client.HTTPSConnection
             if self._parts.scheme == "https"
             else http.client.HTTPConnection
         )
-        return kind(self._parts.hostname or "", self._parts.port, timeout=_TIMEOUT)
+        connection = kind(self._parts.hostname or "", self._parts.port, timeout=_TIMEOUT)
+        try:
+            connection.connect()
+        except OSError as error:
+            connection.close()
+            raise _AwayError(error.strerror or str(error)) from None
+        return connection
+
+    def _delivered(self) -> None:
+        with self._lock:
+            self.sent.delivered += 1
+            was, self._trouble = self._trouble, ""
+            if was:
+                self._logged_at, self._told_dropped = None, False
+            dropped = dict(self.sent.dropped)
+        if was:
+            self._log(f"events reach {self._where} again; dropped so far: {dropped or 'none'}")
 
     def _drop(self, reason: str) -> None:
         with self._lock:
             self.sent.dropped[reason] = self.sent.dropped.get(reason, 0) + 1
-            now = time.monotonic()
-            quiet = now - self._logged_at < 10
-            if not quiet:
-                self._logged_at = now
-        if not quiet:
-            self._log(f"events are dropped: {self.sent.dropped}")
+            dropped = dict(self.sent.dropped)
+        self._tell(self._trouble or "events are dropped", f"; dropped so far: {dropped}")
+
+    def _tell(self, trouble: str, dropped: str = "") -> None:
+        """Log a trouble when it begins, when something is dropped first, and each minute."""
+        now = time.monotonic()
+        with self._lock:
+            first = (
+                self._logged_at is None
+                or now - self._logged_at >= _TOLD_EVERY
+                or bool(dropped) > self._told_dropped
+            )
+            self._trouble = trouble
+            if first:
+                self._logged_at, self._told_dropped = now, bool(dropped)
+        if first:
+            self._log(trouble + dropped)
 
     def metadata_of(self, headers: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
         """Return the captured headers of a request."""
@@ -305,10 +368,11 @@ def _basic(name: str | None, password: str | None) -> str:
     return "Basic " + base64.b64encode(held.encode()).decode("ascii")
 
 
-def _status(connection: http.client.HTTPConnection) -> int:
+def _answer(connection: http.client.HTTPConnection) -> tuple[int, str]:
+    """Return the status of an answer, and the beginning of what it says."""
     reply = connection.getresponse()
-    reply.read()
-    return reply.status
+    said = reply.read().decode("utf-8", "replace").strip().partition("\n")[0]
+    return reply.status, said[:100] if said.isprintable() else ""
 
 
 def _go_json(value: Mapping[str, object]) -> str:

@@ -62,4 +62,6 @@ class CollectorConfig(BaseModel):
             raise ValueError("`keep_rate` and `redact` are for `keep: bodies`")
         if self.client_authority and not self.certificate:
             raise ValueError("`client_authority` needs a `certificate`: it is asked for over TLS")
+        if self.key and not self.certificate:
+            raise ValueError("`key` needs a `certificate`: without one there is no TLS")
         return self

@@ -149,14 +149,12 @@ class EventSink:
                 future.set_result(ok)
 
     async def _refuse(
-        self,
-        send: Send,
-        why: str,
-        status: int,
-        header: tuple[bytes, bytes] = (b"retry-after", b"1"),
+        self, send: Send, why: str, status: int, *headers: tuple[bytes, bytes]
     ) -> None:
         self._parts.refusals.add(why)
-        await _answer(send, status, why.encode() + b"\n", header)
+        if status in (408, 503):  # what is too large, or unknown, will be so again
+            headers += ((b"retry-after", b"1"),)
+        await _answer(send, status, why.encode() + b"\n", *headers)
 
     async def _status(self, path: str, send: Send) -> None:
         if path in ("/", "/healthz", "/livez"):

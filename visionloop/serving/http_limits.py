@@ -18,8 +18,6 @@ CERTIFIED = "visionloop.certified"
 HEAD_SECONDS = 10.0
 # Of a head, of what follows a body, and of what stands between two of its chunks.
 _HEAD_BYTES = 256 * 1024
-# uvloop reads so much at a time: with the head's last piece comes some of its body.
-_PIECE = 65536
 _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 12\r\n"
     b"connection: close\r\n\r\nconnections\n"
@@ -46,6 +44,8 @@ def protocol_of(
         _timer: asyncio.TimerHandle | None = None
         _in_head = True
         _beside = 0  # bytes since a head began, or since the last of a body
+        _names = 0  # bytes of the headers that were read of a message, or that follow its body
+        _cut = False
         _certified = False
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -67,40 +67,60 @@ def protocol_of(
                 return
             if self._in_head and self._timer is None:
                 self._allow(HEAD_SECONDS)
-            self._beside += min(len(data), _PIECE)
-            if self._beside > _HEAD_BYTES + _PIECE:
+            self._beside += len(data)
+            super().data_received(data)
+            # Only now: what came may have held the end of a head, and a body of any length.
+            if self._beside > _HEAD_BYTES:
+                self._cut_off()
+
+        def _cut_off(self) -> None:
+            if not self._cut and not self.transport.is_closing():
+                self._cut = True
                 refused("too_large")
                 self.transport.write(_TOO_LONG)
                 self.transport.close()
-                return
-            super().data_received(data)
+
+        def on_url(self, url: bytes) -> None:
+            self._weigh(url)
+            super().on_url(url)
+
+        def _weigh(self, *texts: bytes) -> None:
+            self._names += sum(map(len, texts))
+            if self._names > _HEAD_BYTES:
+                self._cut_off()
 
         def on_message_begin(self) -> None:
+            self._names = 0
             super().on_message_begin()
             if self._certified:
                 self.scope["extensions"] = {CERTIFIED: {}}
 
         def on_header(self, name: bytes, value: bytes) -> None:
-            if self._in_head:  # what follows a body is no header, and is not kept
+            self._weigh(name, value)
+            if self._in_head and not self._cut:  # what follows a body is no header, and is not kept
                 super().on_header(name, value)
 
         def on_headers_complete(self) -> None:
             self._in_head, self._beside = False, 0
-            self._allow(2 * body_seconds)
-            super().on_headers_complete()
+            if not self._cut:
+                self._allow(2 * body_seconds)
+                super().on_headers_complete()
 
         def on_body(self, body: bytes) -> None:
             self._beside = 0
-            super().on_body(body)
+            if not self._cut:
+                super().on_body(body)
 
         def on_message_complete(self) -> None:
             self._in_head, self._beside = True, 0
             self._disallow()
-            super().on_message_complete()
+            if not self._cut:
+                super().on_message_complete()
 
         def send_400_response(self, msg: str) -> None:
-            refused("malformed")
-            super().send_400_response(msg)
+            if not self._cut:
+                refused("malformed")
+                super().send_400_response(msg)
 
         def _allow(self, seconds: float) -> None:
             self._disallow()

@@ -19,8 +19,14 @@ def bind(host: str, port: int) -> socket.socket:
     """Bind and listen; 0 takes a free port.
 
     Raises:
-        InputError: The port is taken, or may not be used.
+        InputError: The port is taken, or may not be used, or there is no such port.
     """
+    if not 0 <= port < 1 << 16:
+        raise InputError(
+            f"there is no port {port}",
+            where="--port",
+            remedy="Give one from 1 to 65535, or 0 for a free one",
+        )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

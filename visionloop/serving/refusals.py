@@ -21,12 +21,15 @@ the event all the same; KServe's logger never does, so there each is an event th
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+
+from visionloop import progress
 
 REASONS = (
     "overload", "spool_full", "disk_full", "unwritable", "connections", "too_large", "too_slow",
@@ -36,6 +39,7 @@ REASONS = (
 BEGINNING = b'{"refused":'
 
 _SECONDS = 5.0
+_LOG_SECONDS = 60.0
 
 
 def now() -> str:
@@ -48,15 +52,26 @@ class Refusals:
 
     What a ``kill -9`` takes is the counts of five seconds at most.
 
+    The log hears when refusing begins, each minute that it goes on, and when it ends.
+
     Args:
         write: Writes a line, told as an object; calls back with whether it is safe.
+        log: Told of refusals.
     """
 
-    def __init__(self, write: Callable[[dict[str, Any], Callable[[bool], None]], None]) -> None:
+    def __init__(
+        self,
+        write: Callable[[dict[str, Any], Callable[[bool], None]], None],
+        log: Callable[[str], None] = progress.log,
+    ) -> None:
         self.total = dict.fromkeys(REASONS, 0)
         self._told: Counter[str] = Counter()
         self._since = now()
         self._write = write
+        self._log = log
+        self._logged: Counter[str] = Counter()
+        self._logged_at: float | None = None
+        self._last: Counter[str] = Counter()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work, name="refusals", daemon=True)
         self._thread.start()
@@ -74,6 +89,7 @@ class Refusals:
         ending = False
         while not ending:
             ending = self._ending.wait(_SECONDS)
+            self._say()
             new = Counter(self.total) - self._told
             if not new:
                 self._since = now()
@@ -91,6 +107,17 @@ class Refusals:
             if results[0]:  # else they are told with the next, once the disk has room
                 self._told += new
                 self._since = until
+
+    def _say(self) -> None:
+        new, at = Counter(self.total) - self._logged, time.monotonic()
+        if new and (self._logged_at is None or at - self._logged_at >= _LOG_SECONDS):
+            listed = ", ".join(f"{n:,} {reason}" for reason, n in new.most_common())
+            self._log(f"collect: events are refused: {listed} (docs/serving.md says what they are)")
+            self._logged_at, self._logged = at, Counter(self.total)
+        elif self._logged_at is not None and Counter(self.total) == self._last:
+            self._log("collect: no event was refused in the last seconds")
+            self._logged_at, self._logged = None, Counter(self.total)
+        self._last = Counter(self.total)
 
 
 def read(line: bytes) -> Counter[str]:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _TAIL_LINES = 20
 _OTHERS_FIRST_SECONDS = 3.0
+# When one process fails, torchrun ends the others: by SIGTERM where none of ours notices it.
+_STOPPED = (INTERRUPTED, -signal.SIGTERM)
 
 
 def main(arguments: list[str]) -> int:
@@ -83,7 +85,7 @@ def _tell(failures: dict[int, ProcessFailure], uri: str, folder: Path) -> int:
     if first.local_rank:
         for line in tail:
             print(f"[process {rank}] {line}", file=sys.stderr)
-    if first.exitcode in (INTERRUPTED, -signal.SIGTERM):
+    if first.exitcode in _STOPPED:
         return INTERRUPTED
     known = read_failure(folder / "error.json") if first.exitcode > 0 else None
     error = known[0] if known else _unexplained(rank, first, tail)
@@ -107,8 +109,9 @@ def _cause(failures: dict[int, ProcessFailure]) -> tuple[int, ProcessFailure]:
 
     def order(rank: int) -> tuple[bool, bool, int, int]:
         code = failures[rank].exitcode
-        killed = code < 0 and code != -signal.SIGTERM
-        return not killed, code in (UNEXPECTED, INTERRUPTED), failures[rank].timestamp, rank
+        stopped = code in _STOPPED
+        killed = code < 0 and not stopped
+        return not killed, stopped or code == UNEXPECTED, failures[rank].timestamp, rank
 
     rank = min(failures, key=order)
     return rank, failures[rank]
