@@ -19,7 +19,8 @@ def request_labels(
 
     A request that was made before is not made again.
 
-    Reads: selections, relabels, labels, label_requests, samples, predictions, experiments, metadata.
+    Reads: selections, relabels, labels, label_requests, samples, predictions, experiments,
+        metadata.
     Writes: label_requests; the request where the provider looks for it; flags of files that
         hold another picture now.
 

@@ -20,8 +20,8 @@ from visionloop.config import load_config
 from visionloop.errors import InputError
 from visionloop.inference.prediction import predict_media
 from visionloop.interchange.records import Annotated
-from visionloop.labeling.oracle import sample_uris
 from visionloop.labeling.csv_file import request_uri
+from visionloop.labeling.oracle import sample_uris
 from visionloop.lake.checking import check
 from visionloop.lake.storage import FileInfo
 from visionloop.media import intake

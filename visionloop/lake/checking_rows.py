@@ -72,7 +72,7 @@ PARTS = {
         "missing",
         "conflicts",
         "recalled",
-    ),  # fmt: skip
+    ),
     "annotations": ("used", "passed", "drafts", "rejected"),
     "events": ("pending", "harvested", "duplicate", "rejected", "orphan", "ignored"),
 }

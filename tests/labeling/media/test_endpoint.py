@@ -327,9 +327,7 @@ def test_a_file_that_is_another_now_is_not_shown_and_an_erased_one_is_unknown(
         assert (reply.status, reply.body) == (410, b"changed\n")
         paths["b.png"].unlink()
         assert running.ask(link(samples["b.png"])).body == b"gone\n"
-        erased = main(
-            ["erase", "--lake", loop.settings["lake"], "--yes", samples["c.png"]]
-        )
+        erased = main(["erase", "--lake", loop.settings["lake"], "--yes", samples["c.png"]])
         assert erased == 0
         time.sleep(LOOK_SECONDS + 0.1)
         assert running.ask(link(samples["c.png"])).status == 404
