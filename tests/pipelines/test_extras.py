@@ -16,6 +16,7 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "google.api_core": "google-api-core",
     "google.auth": "google-auth",
+    "google.oauth2": "google-auth",
     "google.cloud": "google-cloud-storage",
     "google.protobuf": "protobuf",
     "grpc": "grpcio",
@@ -31,6 +32,7 @@ ENGINE = (
     "visionloop.cli.erase",
     "visionloop.cli.lake",
     "visionloop.cli.init",
+    "visionloop.labeling.csv_file",  # a provider's class is named by a person's word
     "visionloop.lean",
     "visionloop.interchange.",  # its formats are named by a person's word
     "visionloop.lake.file_io",  # named to pyiceberg by its path
@@ -43,19 +45,29 @@ STARTS = {
     "engine": TRAINING,
     "serve": SERVING,
     "gpu": (*TRAINING, *SERVING),
+    "labelstudio": ("visionloop.labeling.label_studio.", "visionloop.cli.labels"),
     "demo": ("visionloop.demo.",),
 }
 # Where PyTorch begins: one task, the export of PyTorch weights that a loop names, the names of
 # torchvision's networks, which are looked at only where it is installed, and selection on a GPU.
+# And where Label Studio does, for a loop whose labels come from there.
+LABEL_STUDIO = "visionloop.labeling.label_studio"
 BEYOND = {
     "lake": (
+        LABEL_STUDIO,
         "visionloop.stages.train",
         "visionloop.training.embedding_export",
         "visionloop.training.architectures",
         "visionloop.selection.accelerated",
-    )
+    ),
+    "engine": (LABEL_STUDIO,),
+    "gpu": (LABEL_STUDIO,),
 }
-BESIDE = {**dict.fromkeys(["", *STARTS], ()), "demo": ("lake", "engine", "serve")}
+BESIDE = {
+    **dict.fromkeys(["", *STARTS], ()),
+    "labelstudio": ("engine", "serve"),
+    "demo": ("lake", "engine", "serve"),
+}
 BASE_ROOMS = ("cli", "cluster", "components", "pipelines", "runner")
 
 
@@ -96,7 +108,9 @@ def imported(path: Path, *, at_once: bool = False) -> set[str]:
 def run_by(extra: str, modules: dict[str, Path]) -> set[str]:
     """Return the modules that an extra runs."""
     beyond = BEYOND.get(extra, ())
-    return reached(STARTS[extra], {name: modules[name] for name in modules if name not in beyond})
+    within = tuple(f"{name}." for name in beyond)
+    held = [name for name in modules if name not in beyond and not name.startswith(within)]
+    return reached(STARTS[extra], {name: modules[name] for name in held})
 
 
 def reached(starts: tuple[str, ...], modules: dict[str, Path]) -> set[str]:

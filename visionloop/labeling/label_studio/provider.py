@@ -84,7 +84,7 @@ class LabelStudioProvider:
         )
 
     def collect(self, round_id: str, requests: Mapping[str, str], cursor: str) -> Collected:
-        """Read what changed at the round's tasks since the cursor."""
+        """Read what changed at the tasks since the cursor; see `LabelingProvider.collect`."""
         project = open_project(self._config, self._lake, self._server)
         return collect_round(
             self._config, self._lake, self._server, project, round_id, requests, cursor

@@ -113,6 +113,7 @@ class Server:
 
         Raises:
             Unreachable: The server did not answer, so that it may have done the work or not.
+            InputError: The address is none, or the server refuses what was asked.
         """
         import httpx
         from label_studio_sdk.core.api_error import ApiError
