@@ -6,12 +6,15 @@ import csv
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from visionloop.config import load_config
 from visionloop.errors import InputError
 from visionloop.labeling.answers import latest_labels
+from visionloop.labeling.csv_file import CsvProvider
 from visionloop.labeling.tables import FileNames, labels_of_files, read_label_csv
 from visionloop.lake import Lake
 from visionloop.monitoring.report.load import load_report
@@ -174,6 +177,28 @@ def test_people_fill_the_request_file_and_the_waiting_round_goes_on(filled: Lake
     assert (done.trainable_version, done.n_missing) == (filled.version(), 0)
     assert filled.rounds.get("0000").state == "running"  # type: ignore[union-attr]
     assert filled.read("labels").num_rows == 3
+
+
+def test_what_was_answered_since_somebody_looked_is_not_taken_back(
+    filled: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request_labels(config=config(filled))
+    path = Path(filled.uri.removeprefix("file://")) / "label_requests" / "test-0000.csv"
+    provider = CsvProvider(load_config(config(filled)), filled)
+    looked = provider.collect
+    ids = [row["sample_id"] for row in csv.DictReader(path.open())]
+
+    def then_somebody_answers(*given: Any) -> Any:
+        found = looked(*given)
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([*lines[:1], lines[1] + "dog", *lines[2:]]) + "\n")
+        return found
+
+    monkeypatch.setattr(provider, "collect", then_somebody_answers)
+    assert provider.recall("0000", dict.fromkeys(ids, "")) == ids[1:]
+    assert [(row["sample_id"], row["label"]) for row in csv.DictReader(path.open())] == [
+        (ids[0], "dog")
+    ]
 
 
 def test_a_class_that_the_configuration_lacks_is_refused_with_the_nearest_and_stores_nothing(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from visionloop.labeling.answers import is_skip
 from visionloop.labeling.oracle import sample_uris
 from visionloop.labeling.provider import Ask, Collected, Progress, Rejected
-from visionloop.labeling.tables import answered, labels_of_files
+from visionloop.labeling.tables import answered, label_rows, labels_of_files
 from visionloop.lake.storage import local_path
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from visionloop.lake import Lake
 
 COLUMNS = ("sample_id", "file", "reason", "label")
+_BETWEEN = re.compile(r'[\s,;"]+')
 
 
 def request_uri(lake: Lake, round_id: str) -> str:
@@ -87,16 +89,27 @@ class CsvProvider:
         )
 
     def recall(self, round_id: str, requests: Mapping[str, str]) -> list[str]:
-        """Take the rows out of the request file that have no answer."""
+        """Take the rows out of the request file that have no answer.
+
+        Rows that were answered since somebody looked last stay: the file that is written is the one
+        that was read to decide.
+        """
         held = self.collect(round_id, requests, "").samples
         gone = [sample for sample in requests if sample not in held]
         uri = request_uri(self._lake, round_id)
-        if gone and self._lake.storage.exists(uri):
-            text = self._lake.storage.read(uri).decode("utf-8-sig")
-            # By line, whatever a spreadsheet has made of commas: an id stands in one alone.
-            lines = text.splitlines(keepends=True)
-            left = [line for line in lines if not any(sample in line for sample in gone)]
-            self._lake.storage.write(uri, "".join(left).encode())
+        if not gone or not self._lake.storage.exists(uri):
+            return gone
+        text = self._lake.storage.read(uri).decode("utf-8-sig")
+        filled = {value.lower() for _, _, value, _ in label_rows(text, uri)}
+        gone = [sample for sample in gone if sample not in filled]
+        left_out = set(gone)
+        # By line, whatever a spreadsheet has made of commas: an id stands in one alone.
+        left = [
+            line
+            for line in text.splitlines(keepends=True)
+            if left_out.isdisjoint(_BETWEEN.split(line))
+        ]
+        self._lake.storage.write(uri, "".join(left).encode())
         return gone
 
     def _write(self, uri: str, rows: Sequence[tuple[str, ...]]) -> None:

@@ -38,6 +38,19 @@ def read_label_csv(uri: str) -> list[tuple[int, str, str, str]]:
             where=uri,
             remedy="Save the file as UTF-8",
         ) from None
+    return label_rows(text, uri)
+
+
+def label_rows(text: str, uri: str) -> list[tuple[int, str, str, str]]:
+    """Return the rows with a label of what a CSV file holds, see `read_label_csv`.
+
+    Args:
+        text: The whole file.
+        uri: Where it lies, for messages.
+
+    Raises:
+        InputError: The file has no such header.
+    """
     first = text.partition("\n")[0]
     delimiter = ";" if first.count(";") > first.count(",") else ","
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)

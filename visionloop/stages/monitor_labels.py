@@ -21,7 +21,8 @@ def check_labels(
 ) -> tuple[dict[str, Any], pa.Table]:
     """Flag likely label errors in the place of those that were flagged before.
 
-    What was judged once is not judged again as long as labels, answers and embeddings are the same.
+    What was judged once is not judged again as long as all is the same that it was judged by: the
+    labels, the answers, the embeddings, which samples are held out, the models and the classes.
 
     Args:
         lake: The lake.
@@ -38,8 +39,10 @@ def check_labels(
     from visionloop.labeling.trust.suspect_flags import WHERE, judge_labels, same_flags
     from visionloop.lake.schemas import arrow_schema
 
-    tables = ("labels", "annotations", f"embeddings_{space}")
-    of = [lake.snapshot(name, version=run.base) for name in tables]
+    tables = (
+        "labels", "annotations", f"embeddings_{space}", "samples", "predictions", "experiments"
+    )  # fmt: skip
+    of = [*(lake.snapshot(name, version=run.base) for name in tables), loop.classes]
     held = _judged_before(lake)
     if held.get("of") == of:
         return held, arrow_schema("flags").empty_table().drop_columns(["round_id", "run_id"])

@@ -134,3 +134,20 @@ def test_requests_and_picks_are_no_unlabelled_samples(tmp_path: Path, made: Blob
     flag = {"subject": made.ids[-3], "subject_type": "sample", "kind": "media_missing"}
     put(lake, "flags", [flag])
     assert split(lake, tmp_path, 200).told["unlabelled"] == before - 3 == 97
+
+
+def test_what_was_taken_back_competes_as_new_again(tmp_path: Path, made: Blobs) -> None:
+    lake = lake_of(tmp_path, made, unlabelled=100)
+    before = split(lake, tmp_path, 200).told["unlabelled"]
+    put(lake, "selections", [{"sample_id": made.ids[-1], "rank": 0}], "0000")
+    request = {"sample_id": made.ids[-1], "requested_at": NOW, "recalled": True}
+    put(lake, "label_requests", [request], "0000")
+    assert split(lake, tmp_path, 200).told["unlabelled"] == before
+
+
+def test_a_sample_whose_answer_is_waited_for_is_left_alone(tmp_path: Path, made: Blobs) -> None:
+    lake = lake_of(tmp_path, made, unlabelled=100)
+    doubted = split(lake, tmp_path, 30).rows["sample_id"].to_pylist()
+    request = {"sample_id": doubted[0], "requested_at": NOW, "purpose": "relabel"}
+    put(lake, "label_requests", [request], "0005")
+    assert doubted[0] not in split(lake, tmp_path, 30).rows["sample_id"].to_pylist()

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from visionloop.labeling.answers import latest_answers
+from visionloop.labeling.asked import asked_or_selected, unanswered
 from visionloop.labeling.trust.activelab import active_scores
 from visionloop.labeling.trust.labelled import Labelled, read_labelled
 from visionloop.labeling.trust.suspects import Suspects, find_suspects
@@ -64,7 +65,7 @@ def split_budget(
     the same scale: a wrong label there makes the gate judge every model wrongly. Errors that models
     share are not suspect, so this moves the holdout towards them: automatic labels are proved by
     the labels from before (`visionloop.labeling.auto.labelling`). What was asked
-    about again three times is left alone, and so is what waits for an answer.
+    about again three times is left alone, and so is what still waits for the answer to a request.
 
     Deterministic: the same version gives the same split.
 
@@ -154,10 +155,11 @@ def _may_be_asked(
         for row in lake.read("relabels", columns=["sample_id", "round_id"], version=at).to_pylist()
         if row["round_id"] != round_id
     )
-    gone = _flagged(lake, (MEDIA_MISSING,), version)
+    left_alone = _flagged(lake, (MEDIA_MISSING,), version)
+    left_alone |= unanswered(lambda table, *names: lake.read(table, columns=[*names], version=at))
     return np.array(
         [
-            times[sample] < MOST_TIMES and sample not in gone and (not held_out or suspect)
+            times[sample] < MOST_TIMES and sample not in left_alone and (not held_out or suspect)
             for sample, held_out, suspect in zip(
                 labelled.sample_ids, labelled.holdout, suspects.flagged, strict=True
             )
@@ -179,9 +181,8 @@ def _lowest(
     """Return the n lowest scores of samples that nobody was asked about, ascending."""
     at = version or None
     assert labelled.models is not None
-    asked: set[str] = set(latest_answers(lake.read("labels", version=at).to_pylist(), loop.task))
-    for table in ("label_requests", "selections"):
-        asked.update(lake.read(table, columns=["sample_id"], version=at)["sample_id"].to_pylist())
+    asked = asked_or_selected(lambda table, *names: lake.read(table, columns=[*names], version=at))
+    asked |= latest_answers(lake.read("labels", version=at).to_pylist(), loop.task).keys()
     asked |= _flagged(lake, (*flags, MEDIA_MISSING), version)
     outside = lake.read("samples", columns=["sample_id"], where="split != 'pool'", version=at)
     left_out = pa.concat_arrays(
