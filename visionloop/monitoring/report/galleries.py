@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -199,7 +200,9 @@ def _evidence(row: Mapping[str, Any]) -> list[str]:
             f"probability {row['score']:.2g} against {row['threshold']:.2g}",
         ]
     if kind == "label_conflict" and "votes" in evidence:
-        return [f"{name}: {said}" for name, said in evidence["votes"].items()]
+        # Without the names: this page is handed around, and `visionloop labels status` has them.
+        said = Counter(str(one) for one in evidence["votes"].values())
+        return [f"{n} × {one}" for one, n in said.most_common()]
     if kind == "bad_metadata":
         return [str(evidence.get("problem", "")), *_rest(evidence)]
     if row["score"] is None:
