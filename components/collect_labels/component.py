@@ -32,7 +32,7 @@ def collect_labels(
     is trained. A round that goes on takes back what is still open.
 
     Reads: label_requests, annotations, labels, files, samples, selections, predictions,
-        experiments, metadata, flags; what the provider has answered.
+        experiments, metadata, flags, erased; what the provider has answered.
     Writes: annotations, labels, label_requests, flags, rounds.
 
     Args:

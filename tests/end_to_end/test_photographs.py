@@ -89,8 +89,8 @@ def test_a_round_waits_for_people_and_goes_on_when_their_file_is_filled(photos: 
     assert len(lines) > 16  # the picks, the holdout, the header
     filled = [lines[0]]
     for line in lines[1:]:
-        sample_id, file, purpose, _ = line.split(",")
-        filled.append(f"{sample_id},{file},{purpose},{Path(file).parent.name}")
+        sample_id, file, _, reason = line.split(",", 3)
+        filled.append(f"{sample_id},{file},{Path(file).parent.name},{reason}")
     request.write_text("\n".join(filled) + "\n")
     second = visionloop(photos, "run", "round", "--config", "loop.yaml", "--json")
     assert second.returncode == 0, second.stderr

@@ -154,7 +154,7 @@ def test_people_fill_the_request_file_and_the_waiting_round_goes_on(filled: Lake
         "/data/cat/9.png",
         "/data/cat/1.png",
     ]
-    assert list(rows[0]) == ["sample_id", "file", "reason", "label"]
+    assert list(rows[0]) == ["sample_id", "file", "label", "reason"]
     said = path.read_text()  # what an answer is used for must not bias whoever gives it
     assert not any(word in said for word in ("purpose", "training", "holdout"))
     assert all(row["reason"] for row in rows)
@@ -191,7 +191,8 @@ def test_what_was_answered_since_somebody_looked_is_not_taken_back(
     def then_somebody_answers(*given: Any) -> Any:
         found = looked(*given)
         lines = path.read_text().splitlines()
-        path.write_text("\n".join([*lines[:1], lines[1] + "dog", *lines[2:]]) + "\n")
+        lines[1] = lines[1].replace(".png,,", ".png,dog,")
+        path.write_text("\n".join(lines) + "\n")
         return found
 
     monkeypatch.setattr(provider, "collect", then_somebody_answers)

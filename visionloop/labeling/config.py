@@ -146,10 +146,16 @@ class LabelingConfig(_Section):
         description="columns of the samples' metadata that people see beside an image, such as "
         "`camera`; none by default: metadata may name people, or tell the class",
     )
-    label_studio: LabelStudioConfig = LabelStudioConfig()
-    ready: ReadyConfig = ReadyConfig()
-    trust: TrustConfig = TrustConfig()
-    auto_labels: AutoLabelsConfig = AutoLabelsConfig()
+    label_studio: LabelStudioConfig = Field(
+        LabelStudioConfig(), description="where Label Studio is, and how images reach it"
+    )
+    ready: ReadyConfig = Field(ReadyConfig(), description="when a round has answers enough")
+    trust: TrustConfig = Field(
+        TrustConfig(), description="how many people answer, and how far they are believed"
+    )
+    auto_labels: AutoLabelsConfig = Field(
+        AutoLabelsConfig(), description="what a model may label, with proof"
+    )
 
     @model_validator(mode="after")
     def _providers_know_where(self) -> LabelingConfig:

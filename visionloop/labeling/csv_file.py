@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from visionloop.config import LoopConfig
     from visionloop.lake import Lake
 
-COLUMNS = ("sample_id", "file", "reason", "label")
+COLUMNS = ("sample_id", "file", "label", "reason")
 _BETWEEN = re.compile(r'[\s,;"]+')
 
 
@@ -39,7 +39,7 @@ def answers_uri(config: LoopConfig, lake: Lake, round_id: str) -> str:
 
 
 class CsvProvider:
-    """Writes ``sample_id,file,reason,label`` with empty labels, and reads what people filled in.
+    """Writes ``sample_id,file,label,reason`` with empty labels, and reads what people filled in.
 
     A row without a label is no answer, and takes none back.
     """
@@ -56,7 +56,7 @@ class CsvProvider:
         rows = []
         for ask in asks:
             shown = str(local_path(ask.uri)) if ask.uri.startswith("file://") else ask.uri
-            rows.append((ask.sample_id, shown, ask.reason, held.get(ask.sample_id, "")))
+            rows.append((ask.sample_id, shown, held.get(ask.sample_id, ""), ask.reason))
         if rows:
             self._write(uri, rows)
         return {ask.sample_id: "" for ask in asks}

@@ -202,7 +202,7 @@ def _evidence(row: Mapping[str, Any]) -> list[str]:
     if kind == "label_conflict" and "votes" in evidence:
         # Without the names: this page is handed around, and `visionloop labels status` has them.
         said = Counter(str(one) for one in evidence["votes"].values())
-        return [f"{n} × {one}" for one, n in said.most_common()]
+        return [f"{one}: {n}" for one, n in said.most_common()]
     if kind == "bad_metadata":
         return [str(evidence.get("problem", "")), *_rest(evidence)]
     if row["score"] is None:
