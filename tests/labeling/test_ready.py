@@ -242,7 +242,7 @@ def test_a_list_of_answers_can_be_enough_too(asking: Asking) -> None:
     with open(path) as file:
         lines = file.read().splitlines()
     said = {"a": "cat", "b": "dog", "y": "cat"}
-    lines = [line + said.get(line[0], "") for line in lines]
+    lines = [line.replace(",,", f",{said.get(line[0], '')},", 1) for line in lines]
     with open(path, "w") as file:
         file.write("\n".join(lines) + "\n")
     assert asking.collect().trainable_version == ""

@@ -8,6 +8,7 @@ of the origin ``conflict`` where people disagree, so that no label counts.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 # Origin of a row that says: nobody can label this sample. Its label is null.
@@ -21,6 +22,8 @@ MODEL = "model"
 WITHDRAWN = "withdrawn"
 # Task of a row that is about objects alone: empty boxes say that there are none.
 DETECTION = "detection"
+# So much later a row is that counts in the place of another one.
+TICK = timedelta(microseconds=1)
 SKIP_ANSWERS = frozenset({"-", "skip"})
 
 
@@ -63,7 +66,7 @@ def latest_boxes(labels: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, 
 
 def standing_boxes(labels: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """Return the same as `latest_boxes`, conflicts among them; see `standing_answers`."""
-    return standing(row for row in labels if _takes_back(row) or _is_about_objects(row))
+    return standing(row for row in labels if takes_back(row) or _is_about_objects(row))
 
 
 def _is_about_objects(row: Mapping[str, Any]) -> bool:
@@ -96,12 +99,13 @@ def standing_answers(
     return standing(
         row
         for row in labels
-        if (row["label"] is not None or row.get("origin") == SKIPPED or _takes_back(row))
+        if (row["label"] is not None or row.get("origin") == SKIPPED or takes_back(row))
         and (not task or row["task"] in (task, None))
     )
 
 
-def _takes_back(row: Mapping[str, Any]) -> bool:
+def takes_back(row: Mapping[str, Any]) -> bool:
+    """Return whether a row of ``labels`` says that what stood before counts no more."""
     return row.get("origin") in (CONFLICT, WITHDRAWN)
 
 

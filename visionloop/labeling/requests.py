@@ -26,7 +26,7 @@ TRAINING, HOLDOUT, RELABEL, AUDIT = "training", "holdout", "relabel", "audit"
 # So many more people than `trust.annotators` are asked about a sample that they disagree about.
 MORE_ANSWERS = 2
 # The same words as of a random pick: nothing tells an annotator what an answer is used for.
-_AT_RANDOM = explain({}, arm="random")
+AS_AT_RANDOM = explain({}, arm="random")
 _AGAIN = "Asked again, for a second opinion."
 PLACES = ("x_min", "y_min", "x_max", "y_max")
 _NOT_SHOWN = frozenset({"sample_id", "raw", "round_id", "run_id"})
@@ -97,7 +97,7 @@ def extra_asks(run: Run, loop: LoopConfig) -> list[Wanted]:
 def holdout_asks(loop: LoopConfig, sample_ids: Collection[str]) -> list[Wanted]:
     """Return the requests for samples of the holdout, which nobody picked."""
     return [
-        Wanted(sample, HOLDOUT, _AT_RANDOM, answers_of(loop, sample))
+        Wanted(sample, HOLDOUT, AS_AT_RANDOM, answers_of(loop, sample))
         for sample in sorted(sample_ids)
     ]
 

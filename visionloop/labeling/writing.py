@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from visionloop.labeling.answers import CONFLICT as CONFLICT_ROW
-from visionloop.labeling.answers import DETECTION, SKIPPED, WITHDRAWN, standing
+from visionloop.labeling.answers import DETECTION, SKIPPED, TICK, WITHDRAWN, standing, takes_back
 from visionloop.labeling.collecting import Settled, own_labels
 from visionloop.labeling.deciding import CONFLICT, LABELLED, PASSED, Decision
 from visionloop.labeling.merging import stored_box
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 STAGE, FLAG = "collect_labels", "label_conflict"
 Row = Mapping[str, Any]
-_AFTER = timedelta(microseconds=1)
 
 
 def write(
@@ -85,21 +84,17 @@ def label_rows(
     made: dict[str, Any] = {
         **dict.fromkeys(("label", "boxes", "seconds", "quality", "model_id")),
         "task": loop.task,
-        "created_at": max(now, newest + _AFTER) if own else now,
+        "created_at": max(now, newest + TICK) if own else now,
         "round_id": settled.round_id,
     }
     said = standing(row for row in own if row["task"] != DETECTION)
-    drawn = standing(row for row in own if row["task"] == DETECTION or _takes_back(row))
+    drawn = standing(row for row in own if row["task"] == DETECTION or takes_back(row))
     rows: list[dict[str, Any]] = []
     for sample, decision in sorted(settled.decisions.items()):
         base = {**made, "sample_id": sample}
         before, boxes = said.get(sample), drawn.get(sample)
         rows += _changes(decision, before, boxes, base, provider_name(loop))
     return rows
-
-
-def _takes_back(row: Row) -> bool:
-    return row["origin"] in (CONFLICT_ROW, WITHDRAWN)
 
 
 def _changes(
@@ -129,14 +124,14 @@ def _changes(
                 # What one kind of answer does not say any more is taken back with the other.
                 rows.append(back)
                 before = boxes = None
-                row["created_at"] += _AFTER
+                row["created_at"] += TICK
             if decision.label is not None and not _says(before, row, label=decision.label):
                 rows.append(row | {"label": decision.label})
             if decision.boxes is not None and not _says(boxes, row, boxes=drawn):
                 rows.append(row | {"task": DETECTION, "boxes": drawn})
             return rows
         case "skipped":
-            row |= {"origin": SKIPPED, "created_at": row["created_at"] + _AFTER}
+            row |= {"origin": SKIPPED, "created_at": row["created_at"] + TICK}
             return [] if origin == SKIPPED else [*([back] if boxes else []), row]
         case "conflict":
             return [] if origin == CONFLICT_ROW else [row | {"origin": CONFLICT_ROW}]
@@ -146,7 +141,7 @@ def _changes(
 
 def _says(held: Row | None, row: Row, **answer: Any) -> bool:
     """Return whether a row that stands says the same, of the same people."""
-    if held is None or _takes_back(held) or held["origin"] == SKIPPED:
+    if held is None or takes_back(held) or held["origin"] == SKIPPED:
         return False
     same = all(held[name] == value for name, value in answer.items())
     return same and all(held[name] == row[name] for name in ("annotator", "n_annotations"))

@@ -6,10 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from visionloop.labeling.answers import MODEL, latest_answers
+from visionloop.labeling.answers import MODEL, TICK, latest_answers
 from visionloop.labeling.auto.binomial import upper_always
 from visionloop.labeling.auto.labelling import FLAG, append, standing_automatic, withdrawals
 from visionloop.labeling.auto.proof import MISS
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from visionloop.lake.run import Run
 
 Row = Mapping[str, Any]
-_AFTER = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def judge_audits(run: Run, loop: LoopConfig, labels: Sequence[Row], now: datetim
     for model in bad:
         mine = [row for row in held if row["model_id"] == model]
         newest = max((row["created_at"] for row in mine), default=now)
-        rows += withdrawals(mine, max(now, newest + _AFTER))
+        rows += withdrawals(mine, max(now, newest + TICK))
         withdrawn[model] = len(mine)
     append(run, "labels", rows)
     append(run, "flags", [_flag(model, found[model], precision, withdrawn[model], now) for model in

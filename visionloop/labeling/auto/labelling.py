@@ -11,16 +11,22 @@ import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from visionloop.labeling.answers import MODEL, WITHDRAWN, is_collected, latest_answers, standing
+from visionloop.labeling.answers import (
+    MODEL,
+    TICK,
+    WITHDRAWN,
+    is_collected,
+    latest_answers,
+    standing,
+)
 from visionloop.labeling.auto.earlier import given_before, kept, nth_model, proved
 from visionloop.labeling.auto.proof import Judged, Proof, miss_of, prove
 from visionloop.labeling.auto.share import drawn, within_share
-from visionloop.labeling.requests import AUDIT, RELABEL, Wanted
+from visionloop.labeling.requests import AS_AT_RANDOM, AUDIT, RELABEL, Wanted
 from visionloop.lake import parts
-from visionloop.selection.explain import explain
 from visionloop.selection.in_service import model_in_service
 
 if TYPE_CHECKING:
@@ -30,9 +36,6 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 DECISION, FLAG = "auto_labels", "auto_labels_withdrawn"
-# The same words as of a random pick: an audit is not to be told from other requests.
-_AT_RANDOM = explain({}, arm="random")
-_AFTER = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,8 @@ def auto_label(run: Run, lake: Lake, loop: LoopConfig, now: datetime) -> AutoLab
     gone = [held[sample] for sample in sorted(held.keys() - stays - _said_by(people))]
     new = {sample: said for sample, said in sorted(target.items()) if sample not in stays}
     newest = max((row["created_at"] for row in held.values()), default=now)
-    at = max(now, newest + _AFTER)
-    added = [_label(sample, said, loop, at + _AFTER) for sample, said in new.items()]
+    at = max(now, newest + TICK)
+    added = [_label(sample, said, loop, at + TICK) for sample, said in new.items()]
     return AutoLabelled(
         allowed.model_id,
         len(target),
@@ -356,7 +359,7 @@ def _audits(run: Run, target: Mapping[str, tuple[str, float, str]], share: float
         if row["round_id"] != run.round_id and not row["recalled"]
     }  # fmt: skip
     return [
-        Wanted(sample, AUDIT, _AT_RANDOM)
+        Wanted(sample, AUDIT, AS_AT_RANDOM)
         for sample, (_, _, model) in sorted(target.items())
         if sample not in asked and drawn(f"audit {model}", sample) < share
     ]
