@@ -41,6 +41,26 @@ def test_a_round_becomes_tasks_with_picture_reason_and_suggestion(loop: Loops) -
     assert project["sampling"] == "Sequential sampling"
 
 
+def test_each_round_shows_what_its_own_model_suggests(loop: Loops, server: LabelStudio) -> None:
+    pets = loop()
+    asks = pets.asks(4)
+    pets.provider.request("r1", asks[:2])
+    later = [replace(ask, model_id="model-2", label="owl") for ask in asks]
+    # The round goes on after another model was published: its tasks are there already.
+    pets.provider.request("r1", later[:2])
+    assert pets.project["model_version"] == "model-1"
+    pets.provider.request("r2", later[2:])
+    assert pets.project["model_version"] == "model-2"
+    with server.api() as person:
+        for task in pets.tasks()[:2]:
+            answer(person, task["id"], choice("cat"))
+        following = person.get(f"/api/projects/{pets.project['id']}/next").json()
+    assert [one["model_version"] for one in following["predictions"]] == ["model-2"]
+    assert following["predictions"][0]["result"][0]["value"] == {"choices": ["owl"]}
+    pets.provider.request("r3", [replace(asks[0], model_id="model-3", answers=2)])
+    assert pets.project["model_version"] == "model-2"
+
+
 def test_people_see_tasks_in_the_order_of_their_rank(loop: Loops, server: LabelStudio) -> None:
     pets = loop()
     ranks = [3, 0, 4, 1, 2]

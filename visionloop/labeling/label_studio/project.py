@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # What Label Studio takes for a title.
 _SHORTEST, _LONGEST = 3, 50
 _FIELD = "labeling.label_studio.project"
+# What Label Studio says of a model that none of a project's suggestions is of.
+_NO_SUGGESTION = "Model version doesn't exist"
 _MARK = "[visionloop: "
 
 
@@ -130,19 +132,18 @@ def open_project(config: LoopConfig, lake: Lake, server: Server) -> Project:
     return found
 
 
-def prepare_project(config: LoopConfig, lake: Lake, server: Server, model: str) -> Project:
+def prepare_project(config: LoopConfig, lake: Lake, server: Server) -> Project:
     """Return the project of a loop with the interface that `loop.yaml` asks for; made if need be.
 
     Args:
         config: The loop's configuration.
         lake: Its lake.
         server: The server.
-        model: The model whose suggestions are shown, empty for none.
 
     Raises:
         InputError: It is not the loop's, or its answers do not fit a new interface.
     """
-    wanted = _settings(config, model)
+    wanted = _settings(config)
     server.version()
     found = find_project(config, lake, server)
     if found is None:
@@ -182,9 +183,30 @@ def prepare_project(config: LoopConfig, lake: Lake, server: Server, model: str) 
     return found
 
 
-def _settings(config: LoopConfig, model: str) -> dict[str, Any]:
+def show_suggestions(server: Server, project: Project, model: str) -> None:
+    """Have annotations begin with what a model suggests: Label Studio shows one model's.
+
+    To be called when its suggestions are there: before, Label Studio refuses it.
+
+    Args:
+        server: The server.
+        project: The project.
+        model: The model.
+    """
+    held = server.call(lambda client: client.projects.get(id=project.id))
+    if held.model_version == model:
+        return
+    try:
+        server.call(lambda client: client.projects.update(id=project.id, model_version=model))
+    except InputError as error:
+        # The tasks are from before this model: they show what the one before it suggested.
+        if _NO_SUGGESTION not in error.what:
+            raise
+
+
+def _settings(config: LoopConfig) -> dict[str, Any]:
     """Return what of a project is ours to say; the rest is the team's."""
-    settings: dict[str, Any] = {
+    return {
         "label_config": labelling_config(config),
         "expert_instruction": instructions(config),
         "show_instruction": False,
@@ -199,8 +221,6 @@ def _settings(config: LoopConfig, model: str) -> dict[str, Any]:
         "enable_empty_annotation": not asks_for_classes(config),
         "show_collab_predictions": True,
     }
-    # Label Studio begins an annotation with the suggestion of this one model.
-    return {**settings, "model_version": model} if model else settings
 
 
 def _mark(config: LoopConfig, lake: Lake) -> str:

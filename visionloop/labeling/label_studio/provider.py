@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 from visionloop.errors import VisionloopError
 from visionloop.labeling.label_studio.collecting import collect_round
 from visionloop.labeling.label_studio.deleting import delete_untouched
-from visionloop.labeling.label_studio.project import Project, open_project, prepare_project
+from visionloop.labeling.label_studio.project import (
+    Project,
+    open_project,
+    prepare_project,
+    show_suggestions,
+)
 from visionloop.labeling.label_studio.server import ONCE, Server
 from visionloop.labeling.label_studio.tasks import (
     NO_WORDS,
@@ -18,6 +23,7 @@ from visionloop.labeling.label_studio.tasks import (
     count_tasks,
     list_tasks,
     of_round,
+    suggests,
     task_of,
 )
 from visionloop.labeling.provider import Ask, Collected, Progress
@@ -50,9 +56,7 @@ class LabelStudioProvider:
         wanted = {ask.sample_id: ask for ask in sorted(asks, key=lambda ask: ask.rank)}
         if not wanted:
             return {}
-        models = [ask.model_id for ask in wanted.values() if ask.model_id]
-        model = max(set(models), key=models.count, default="")
-        project = prepare_project(self._config, self._lake, self._server, model)
+        project = prepare_project(self._config, self._lake, self._server)
         held = self._held(project, round_id)
         missing = [ask for sample, ask in wanted.items() if sample not in held]
         links = self._links(missing)
@@ -66,6 +70,9 @@ class LabelStudioProvider:
             for sample, ask in wanted.items()
             if ask.answers > 1 and sample not in new
         )
+        models = [ask.model_id for ask in wanted.values() if suggests(self._config, ask)]
+        if models:
+            show_suggestions(self._server, project, max(sorted(set(models)), key=models.count))
         self._renew_links([(held[one], ask) for one, ask in wanted.items() if one not in new])
         self._server.side_by_side(
             partial(self._set_answers, held[sample], ask.answers) for sample, ask in wanted.items()

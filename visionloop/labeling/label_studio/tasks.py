@@ -39,7 +39,7 @@ def task_of(config: LoopConfig, round_id: str, ask: Ask, link: str) -> dict[str,
         ask: What is asked.
         link: What a browser loads the image from.
     """
-    suggested = ask.purpose == "training" and ask.answers == 1
+    suggested = _is_shown(ask)
     data = {
         "image": link,
         "reason": ask.reason or _NEUTRAL,
@@ -58,6 +58,20 @@ def task_of(config: LoopConfig, round_id: str, ask: Ask, link: str) -> dict[str,
     if ask.confidence is not None:
         prediction["score"] = ask.confidence
     return {"data": data, "predictions": [prediction]}
+
+
+def suggests(config: LoopConfig, ask: Ask) -> bool:
+    """Return whether a task begins with a model's suggestion.
+
+    Args:
+        config: The loop's configuration.
+        ask: What is asked.
+    """
+    return _is_shown(ask) and bool(_suggestion(config, ask))
+
+
+def _is_shown(ask: Ask) -> bool:
+    return ask.purpose == "training" and ask.answers == 1
 
 
 def chunks(tasks: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
