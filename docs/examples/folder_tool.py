@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, datetime
 
-from visionloop.labeling.provider import Annotation, Collected, Progress
+from visionloop.labeling.provider import Annotation, Collected, Progress, Rejected
 from visionloop.lake.storage import name_of, open_storage
 
 
@@ -20,21 +20,26 @@ class FolderTool:
         return places
 
     def collect(self, round_id, requests, cursor):
-        found, now = [], datetime.now(UTC)
+        found, broken, now = [], [], datetime.now(UTC)
         for file in self.storage.list(f"{self.root}/{round_id}/"):
             sample, person = file.uri.split("/")[-2], name_of(file.uri).removesuffix(".json")
-            if sample in requests and person != "task":  # {"label": "cat", "seconds": 2.5}
-                said = json.loads(self.storage.read(file.uri))
-                label, seconds = said["label"], said.get("seconds")
-                answer = ("done" if label else "skipped", label, None, seconds, None, now, now)
+            if sample not in requests or person == "task":
+                continue
+            try:  # {"label": "cat", "seconds": 2.5}
+                said = {"seconds": None} | json.loads(self.storage.read(file.uri))
+                state = "done" if said["label"] else "skipped"
+                answer = (state, said["label"], None, said["seconds"], None, now, now)
                 found.append(Annotation(file.uri, sample, person, *answer))
-        return Collected(frozenset(requests), found, where=self.root)
+            except (ValueError, LookupError, TypeError) as error:  # half written, for example
+                broken.append(Rejected(file.uri, sample, "malformed", repr(error)))
+        return Collected(frozenset(requests), found, broken, where=self.root)
 
     def poll(self, round_id, requests):
         answers = self.collect(round_id, requests, "").annotations
         return Progress(len({one.sample_id for one in answers}), len(requests), self.root)
 
     def recall(self, round_id, requests):
-        answered = {one.sample_id for one in self.collect(round_id, requests, "").annotations}
-        left = sorted(requests.keys() - answered)
+        held = self.collect(round_id, requests, "")
+        begun = {one.sample_id for one in (*held.annotations, *held.rejected)}
+        left = sorted(requests.keys() - begun)
         return [self.storage.delete(requests[sample]) or sample for sample in left]

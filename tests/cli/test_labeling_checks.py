@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.cli.test_doctor import findings
+from tests.conftest import ROOT
 from tests.labeling.media.google import Google, google
 from tests.labeling.media.test_endpoint import KEY, endpoint
 from tests.media.test_ingest import Loop, picture
@@ -77,6 +78,34 @@ def test_a_loop_that_is_labelled_elsewhere_is_asked_nothing(
     (loop.folder / "loop.yaml").write_text(json.dumps(loop.settings))
     found = findings(capsys, "--config", str(loop.folder / "loop.yaml"))
     assert IMAGES not in found and not any(name.startswith("Label Studio") for name in found)
+
+
+def test_a_tool_of_ones_own_is_looked_for(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = loop.settings | {"labeling": {"provider": "folder_tool:FolderTool"}}
+    path = loop.folder / "loop.yaml"
+    path.write_text(json.dumps(settings))
+    check = "labeling.provider folder_tool:FolderTool"
+    found = findings(capsys, "--config", str(path))[check]
+    assert found["state"] == "fail" and "no module `folder_tool`" in found["found"]
+    monkeypatch.syspath_prepend(ROOT / "docs" / "examples")
+    assert findings(capsys, "--config", str(path))[check]["state"] == "ok"
+
+
+def test_files_without_a_way_to_browsers_are_told_before_there_are_any(
+    tmp_path: Path, studio: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = written(Loop(tmp_path), studio)
+    found = findings(capsys, "--config", config)[IMAGES]
+    assert found["state"] == "fail" and "no browser reaches" in found["found"]
+    assert "labeling.label_studio.media_url" in found["remedy"]
+    assert (
+        findings(capsys, "--config", written(Loop(tmp_path), studio, media="inline"))[IMAGES][
+            "state"
+        ]
+        == "ok"
+    )
 
 
 def test_server_token_and_project_are_told(
@@ -160,7 +189,7 @@ def test_before_there_is_a_lake_none_is_made(
     tmp_path: Path, studio: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loop = Loop(tmp_path)
-    found = findings(capsys, "--config", written(loop, studio))
+    found = findings(capsys, "--config", written(loop, studio, media="signed"))
     assert found[f"Label Studio {studio}"]["state"] == "ok"
     assert found[IMAGES]["found"] == "none to try yet: the lake is empty"
     assert not (tmp_path / "lake").exists()

@@ -37,8 +37,26 @@ def asked(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[
     return config, folder / "0000"
 
 
-def test_the_provider_has_forty_lines() -> None:
-    assert len((EXAMPLES / "folder_tool.py").read_text().splitlines()) <= 40
+def test_the_provider_has_forty_lines_of_code() -> None:
+    lines = (EXAMPLES / "folder_tool.py").read_text().splitlines()
+    assert len([line for line in lines if line.strip()]) <= 40
+
+
+@pytest.mark.parametrize("text", ['{"label": "c', "[]", '{"says": "cat"}', ""])
+def test_an_answer_that_is_half_written_stops_no_other(
+    asked: tuple[str, Path], lake: Lake, text: str
+) -> None:
+    config, folder = asked
+    (folder / IDS[0] / "ann.json").write_text(text)
+    (folder / IDS[1] / "ann.json").write_text('{"label": "cat"}')
+    assert collect_labels(config=config).n_labels == 1
+    rows = lake.read("annotations").sort_by("sample_id").to_pylist()
+    assert [(row["state"], row["reason"]) for row in rows] == [
+        ("rejected", "malformed"),
+        ("done", ""),
+    ]
+    (folder / IDS[0] / "ann.json").write_text('{"label": "dog"}')
+    assert collect_labels(config=config).n_labels == 2
 
 
 def test_the_provider_asks_collects_and_takes_back(asked: tuple[str, Path], lake: Lake) -> None:

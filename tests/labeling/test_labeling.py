@@ -67,6 +67,7 @@ def filled(lake: Lake) -> Lake:
         "label;file;note\ncat;cat/1.png;x\ndog;./dog/1.png;\n",
         "\ufeffFile,Label\r\ncat/1.png, cat \r\ndog/1.png,dog\r\n\r\n",
         f"sample_id,label\n{'A' * 64},cat\n{'b' * 64},dog\n",
+        'file\tlabel\tnote\ncat/1.png\tcat\t"a, b"\ndog/1.png\tdog\t\t\n',
     ],
 )
 def test_label_files_are_read_as_people_write_them(tmp_path: Path, text: str) -> None:
@@ -90,6 +91,9 @@ def test_rows_of_unknown_samples_are_told_and_rows_without_a_label_are_not_answe
         ("file,label\ncat/1.png,cat\ncat/1.png,dog\n", r"labelled 'cat' and 'dog' \(.*line 3\)"),
         ("name,class\nx,y\n", r"header is 'name,class'.*Begin the file with `file,label`"),
         ("", r"header is ''"),
+        ('file,label,why\na.png,"cat,dull,\nb.png,"dog",x\n', r"cannot be read: .*line 2\)"),
+        ('file,label\na.png,cat\nb.png,"dog\n', r"cannot be read: .*line 3\).*between quotes"),
+        ("file,label\na.png,cat\nb,1.png,dog\n", r"other fields than the header \(.*line 3\)"),
     ],
 )
 def test_what_a_label_file_gets_wrong_is_told_with_its_line(

@@ -30,7 +30,7 @@ _REFUSED = {
 
 
 def labeling(config: LoopConfig, *, afar: bool = False) -> Iterator[Finding]:
-    """Check what a loop needs that is labelled in Label Studio.
+    """Check what a loop needs that is labelled in Label Studio, or by a class of one's own.
 
     Args:
         config: The loop's configuration.
@@ -40,6 +40,8 @@ def labeling(config: LoopConfig, *, afar: bool = False) -> Iterator[Finding]:
     Yields:
         One finding a check; none where the loop is labelled elsewhere.
     """
+    if ":" in config.labeling.provider:
+        yield _own_tool(config.labeling.provider, afar)
     if config.labeling.provider != "label_studio":
         return
     check = f"Label Studio {config.labeling.label_studio.url}"
@@ -59,6 +61,19 @@ def labeling(config: LoopConfig, *, afar: bool = False) -> Iterator[Finding]:
             yield Finding("Label Studio's webhook", "fail", told, remedy)
         else:
             yield Finding("Label Studio's webhook", "ok", told)
+
+
+def _own_tool(named: str, afar: bool) -> Finding:
+    from visionloop.labeling.opening import provider_class
+
+    def look() -> str:
+        provider_class(named)
+        return "is there"
+
+    found = attempt(f"labeling.provider {named}", look)
+    if afar and found.state == "fail":
+        return Finding(found.check, "warn", f"{_UNTOLD}: {found.found}", found.remedy)
+    return found
 
 
 def _softened(found: Finding, afar: bool) -> Finding:
@@ -130,10 +145,14 @@ def _answers(link: str, *, bucket: bool) -> Finding | str:
 
 def _endpoint_alone(config: LoopConfig) -> Finding | str:
     """Say what can be said before there is any image."""
+    from visionloop.labeling.media.links import SET_MEDIA_URL
     from visionloop.labeling.media.signatures import Keys
 
     chosen = config.labeling.label_studio
     if not chosen.media_url:
+        files = [one.uri for one in config.sources if not one.uri.startswith("gs://")]
+        if files and chosen.media in ("auto", "endpoint"):
+            return Finding(_IMAGES, "fail", f"no browser reaches {files[0]}", SET_MEDIA_URL)
         return "none to try yet: the lake is empty"
     try:
         Keys.of_environment()

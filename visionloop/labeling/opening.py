@@ -35,7 +35,7 @@ def open_provider(config: LoopConfig, lake: Lake) -> LabelingProvider:
             the extra that brings it.
     """
     named = config.labeling.provider
-    factory = _load(PROVIDERS.get(named, named))
+    factory = provider_class(named)
     provider: LabelingProvider = factory(config, lake)
     missing = [name for name in METHODS if not callable(getattr(provider, name, None))]
     if missing:
@@ -57,7 +57,17 @@ def answers_alone(config: LoopConfig) -> bool:
     return config.labeling.provider in ("oracle", "csv")
 
 
-def _load(path: str) -> Callable[..., Any]:
+def provider_class(named: str) -> Callable[..., Any]:
+    """Return the class of a provider.
+
+    Args:
+        named: As `labeling.provider` names it.
+
+    Raises:
+        InputError: There is no such class.
+        ModuleNotFoundError: A package is missing that its module needs.
+    """
+    path = PROVIDERS.get(named, named)
     module, _, name = path.partition(":")
     where = f"labeling.provider {path}"
     try:

@@ -19,15 +19,15 @@ def read_label_csv(uri: str) -> list[tuple[int, str, str, str]]:
     """Read a CSV file of labels.
 
     Args:
-        uri: The file, UTF-8, comma or semicolon separated, with a header that has the column
-            ``label`` and one of ``sample_id`` and ``file``. Other columns are allowed.
+        uri: The file, UTF-8, separated by commas, semicolons or tabs, with a header that has the
+            column ``label`` and one of ``sample_id`` and ``file``. Other columns are allowed.
 
     Returns:
         ``(line, key, value, label)`` for each row with a label; key is ``sample_id`` or ``file``.
         A label can be an answer that skips the sample, see `visionloop.labeling.answers.is_skip`.
 
     Raises:
-        InputError: The file has no such header.
+        InputError: The file has no such header, or a line of it is torn: see `label_rows`.
         StorageError: It cannot be read.
     """
     try:
@@ -49,11 +49,12 @@ def label_rows(text: str, uri: str) -> list[tuple[int, str, str, str]]:
         uri: Where it lies, for messages.
 
     Raises:
-        InputError: The file has no such header.
+        InputError: The file has no such header; quotes are unbalanced, so that lines run into each
+            other; or a line has more fields than the header.
     """
     first = text.partition("\n")[0]
-    delimiter = ";" if first.count(";") > first.count(",") else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     columns = {name.strip().lower(): name for name in reader.fieldnames or [] if name}
     key = next((name for name in KEYS if name in columns), None)
     if key is None or "label" not in columns:
@@ -63,11 +64,24 @@ def label_rows(text: str, uri: str) -> list[tuple[int, str, str, str]]:
             remedy="Begin the file with `file,label` or `sample_id,label`",
         )
     rows = []
-    for row in reader:
-        label = (row.get(columns["label"]) or "").strip()
-        value = (row.get(columns[key]) or "").strip()
-        if label and value:
-            rows.append((reader.line_num, key, value, label))
+    begins = 2
+    try:
+        for row in reader:
+            label = (row.get(columns["label"]) or "").strip()
+            value = (row.get(columns[key]) or "").strip()
+            # What a spreadsheet leaves behind the last column is empty.
+            if "\n" in label or "\n" in value or any(row.get(None) or ()):
+                raise csv.Error("it has other fields than the header")
+            if label and value:
+                rows.append((reader.line_num, key, value, label))
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(
+            f"the line cannot be read: {error}",
+            where=f"{uri}, line {begins}",
+            remedy=f"Put a field that has a `{delimiter}` or a quote in it between quotes, and "
+            "double the quotes in it",
+        ) from None
     return rows
 
 

@@ -125,6 +125,7 @@ def _samples(lake: Lake, wanted: Wanted) -> tuple[pa.Table, int]:
 
     from visionloop.labeling.answers import is_models, latest_labels
     from visionloop.selection.queries import KINDS, members
+    from visionloop.stages.export_requests import requests_to_export
 
     columns = ["sample_id", "uri", "source_uri", "width", "height", "format", "split"]
     samples = lake.read("samples", columns=columns, version=wanted.version).sort_by("sample_id")
@@ -136,7 +137,7 @@ def _samples(lake: Lake, wanted: Wanted) -> tuple[pa.Table, int]:
         found = samples.filter(pc.is_in(samples["split"], pa.array(sorted(names))))
         asked = found.num_rows
     elif kind == "requests" and name:
-        ids = _open_requests(lake, wanted, name)
+        ids = requests_to_export(lake, wanted.version, wanted.task, name)
         found = samples.filter(pc.is_in(samples["sample_id"], pa.array(sorted(ids), pa.string())))
         asked = len(ids)
     elif kind in KINDS and name:
@@ -167,22 +168,6 @@ def _samples(lake: Lake, wanted: Wanted) -> tuple[pa.Table, int]:
             remedy="Look the name up, or choose another version of the lake",
         )
     return found, asked
-
-
-def _open_requests(lake: Lake, wanted: Wanted, round_id: str) -> set[str]:
-    """Return the samples that a round asked about, and that nobody has answered or taken back.
-
-    What it asked again and conflicts are left out: an import overwrites no person's label.
-    """
-    from visionloop.labeling.answers import is_models, standing_answers
-
-    rows = lake.read("label_requests", version=wanted.version)
-    asked = _equal(rows, "round_id", round_id).to_pylist()
-    labels = lake.read("labels", version=wanted.version).to_pylist()
-    answered = standing_answers((row for row in labels if not is_models(row)), wanted.task)
-    return {
-        row["sample_id"] for row in asked if not row["recalled"] and row["purpose"] != "relabel"
-    } - answered.keys()
 
 
 class _Sorted:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 INLINE_IMAGES, INLINE_BYTES = 200, 200_000
 _FIELD = "labeling.label_studio.media"
-_RUN = (
+SET_MEDIA_URL = (
     "Set labeling.label_studio.media_url to the address of `visionloop labels media`, as "
     "browsers reach it"
 )
@@ -63,7 +63,9 @@ def image_links(config: LoopConfig, lake: Lake, media: Mapping[str, str]) -> dic
     if others and chosen.media == "signed":
         raise _unsignable(others, media, "Set it to auto, or to endpoint")
     if others and not chosen.media_url:
-        raise _unsignable(others, media, f"{_RUN}; or set {_FIELD} to inline for a few small ones")
+        raise _unsignable(
+            others, media, f"{SET_MEDIA_URL}; or set {_FIELD} to inline for a few small ones"
+        )
     links = _signed(chosen, signable)
     if others:
         links |= _endpoint(chosen, others)
@@ -188,7 +190,7 @@ def _endpoint(chosen: LabelStudioConfig, samples: Iterable[str]) -> dict[str, st
         raise InputError(
             "images are to come from the media endpoint, and its address is not known",
             where="labeling.label_studio.media_url",
-            remedy=_RUN,
+            remedy=SET_MEDIA_URL,
         )
     keys = Keys.of_environment()
     expires = int(time.time() + chosen.url_hours * 3600)
