@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -79,10 +79,15 @@ class FileTool:
         found, rejected = [], []
         for sample, task in changed.items():
             for one in task["answers"]:
-                if one.get("rejected"):
-                    rejected.append(Rejected(one["id"], sample, one["rejected"], "as it is"))
-                    continue
                 at = START + timedelta(seconds=one["at"])
+                if one.get("rejected"):
+                    detail = one.get("detail", "as it is")
+                    bad = Rejected(one["id"], sample, one["rejected"], detail)
+                    if one["who"]:  # some tools do not tell who answered
+                        bad = replace(bad, annotator=one["who"], seconds=one["seconds"])
+                        bad = replace(bad, created_at=at, updated_at=at)
+                    rejected.append(bad)
+                    continue
                 boxes = one["boxes"]
                 drawn = None if boxes is None else tuple(Box(**box) for box in boxes)
                 found.append(

@@ -68,8 +68,9 @@ def test_answers_are_kept_with_who_gave_them_and_counts_add_up(
     assert (row["n_annotations"], row["quality"]) == (1, None)
     assert skipped_samples(asking.lake.read("labels").to_pylist()) == {"c" * 64}
     text = page.text()
-    assert "| training | 6 | 2 | 1 | 3 |" in text and "| holdout | 2 | 0 | 0 | 2 |" in text
-    assert "| bob | 0 | 1 | 1 | 1 |" in text
+    assert "| training | 6 | 2 | 1 | 3 | 0 | 0 |" in text
+    assert "| holdout | 2 | 0 | 0 | 2 | 0 | 0 |" in text
+    assert "| bob | 0 | 1 | 1 | 2 |" in text
     assert "outside 1, unknown class 1" in text
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.labeling.conftest import Asking
+from tests.labeling.test_collecting import Page
 from visionloop.cli import main
 
 Answering = Callable[..., Asking]
@@ -53,8 +54,11 @@ def test_a_round_is_asked_collected_and_told_by_hand(command: Any, asking: Askin
     assert (people["alice"]["n"], people["alice"]["median_seconds"]) == (2, 3.0)
     text = command("status", "--live", text=True)
     assert "round 0000 (waiting), FileTool: 8 requested, 2 labelled, 1 skipped, 5 open" in text
-    assert "not used: 1 unknown class" in text and "by alice: 2 done, median 3.0 s" in text
-    assert "at the tool, of round 0000: 4 of 8 answered" in text
+    assert "not used: 1 unknown class; 1 request stays open until" in text
+    task = asking.desk.tasks["d" * 64]["id"]
+    named = f"    task {task}, answer {task}-bob, sample {'d' * 12}, by bob: unknown class: cow"
+    assert named in text and "by alice: 2 done, median 3.0 s" in text
+    assert "at the tool, of round 0000: 4 of 8 requests are answered, 1 of them so that" in text
 
 
 def test_open_requests_are_taken_back_and_the_round_goes_on_without_them(
@@ -67,7 +71,9 @@ def test_open_requests_are_taken_back_and_the_round_goes_on_without_them(
     assert command("collect")["state"] == "waiting"
     found = command("recall", "--dry-run")
     assert len(found["asked"]) == 3 and found["recalled"] == [] and len(asking.desk.tasks) == 8
-    assert "3 requests are open" in command("recall", "--dry-run", text=True)
+    told = command("recall", "--dry-run", text=True)
+    assert "4 requests are open, 3 of which can be taken back" in told
+    assert "1 stays, since somebody has begun to answer" in told
     # Meanwhile somebody begins one of them: the tool keeps it.
     asking.desk.answer("d" * 64, "dog", state="draft")
     found = command("recall")
@@ -108,3 +114,156 @@ def test_what_another_provider_asked_is_not_recalled(command: Any, asking: Askin
     asking.labeling = {"provider": "csv"}
     told = command("recall", status=2)
     assert "were made at FileTool" in told and "Give the configuration that asked" in told
+
+
+def test_answers_that_cannot_be_used_are_named_with_task_person_and_reason(
+    command: Any, asking: Asking
+) -> None:
+    command("request")
+    reasons = {"a": "empty", "b": "malformed", "c": "outside"}
+    for letter, reason in reasons.items():
+        detail = f"{reason}\n\x1b of {letter}" if letter == "c" else reason
+        asking.desk.answer(letter * 64, None, who="bob", rejected=reason, detail=detail)
+    asking.desk.answer("d" * 64, "zebra", who="bob")
+    asking.desk.answer("e" * 64, None, who="", rejected="empty")
+    command("collect")
+    (told,) = command("status")["rounds"]
+    tasks = {sample: task["id"] for sample, task in asking.desk.tasks.items()}
+    found = {one["sample_id"][0]: one for one in told["unusable"]}
+    assert {letter: one["reason"] for letter, one in found.items()} == {
+        **reasons, "d": "unknown_class", "e": "empty",
+    }  # fmt: skip
+    for letter, one in found.items():
+        task, who = tasks[letter * 64], "" if letter == "e" else "bob"
+        assert (one["task"], one["external_id"]) == (task, f"{task}-{who}")
+        assert (one["annotator"], one["holds"]) == (who, True)
+    people = {row["annotator"]: row["rejected"] for row in told["annotators"]}
+    assert people == {"bob": 4, "": 1}
+    text = command("status", text=True)
+    assert "5 requests stay open until they are corrected or deleted" in text
+    assert f"sample {'c' * 12}, by bob: outside: outside of c\n" in text
+    assert "by nobody named: empty: as it is" in text and "by bob: 4 rejected" in text
+    # Mended at the tool, it is read anew, and named no more.
+    asking.desk.answer("d" * 64, "cat", who="bob")
+    command("collect")
+    assert "zebra" not in command("status", text=True)
+
+
+def test_the_first_answers_that_cannot_be_used_are_named_and_the_others_counted(
+    command: Any, asking: Asking
+) -> None:
+    command("request")
+    for letter in "abc":
+        for number in range(8):
+            asking.desk.answer(letter * 64, "cow", who=f"person-{number}")
+    command("collect")
+    lines = command("status", text=True).splitlines()
+    assert sum(line.startswith("    task ") for line in lines) == 20
+    assert "    and 4 more, see --json" in lines
+    (told,) = command("status")["rounds"]
+    assert len(told["unusable"]) == 24
+    assert any("3 requests stay open" in line for line in lines)
+
+
+def test_a_recall_tells_that_answers_which_cannot_be_used_keep_their_requests(
+    command: Any, asking: Asking
+) -> None:
+    command("request")
+    for letter in "abcyz":
+        asking.desk.answer(letter * 64, "cow")
+    for letter in "de":
+        asking.desk.answer(letter * 64, "cat")
+    asking.desk.answer("f" * 64, "cat", state="draft")
+    command("collect")
+    (told,) = command("status")["rounds"]
+    dry = command("recall", "--dry-run")
+    assert len(dry["unusable"]) == 5 and [s[0] for s in dry["begun"]] == ["f"]
+    assert dry["asked"] == [] and told["open"] == 6
+    text = command("recall", "--dry-run", text=True)
+    assert "6 requests are open, 0 of which can be taken back" in text
+    assert "1 stays, since somebody has begun to answer" in text
+    assert "5 stay, with answers that cannot be used" in text
+    text = command("recall", text=True)
+    assert "0 requests were taken back" in text and "5 stay, with answers" in text
+    asking.desk.take_away("f" * 64)
+    command("collect")
+    text = command("recall", text=True)
+    assert "1 request was taken back" in text and "begun" not in text
+    assert "`visionloop labels status` names them" in text
+
+
+def test_collect_and_status_count_conflicts_alike_and_the_page_adds_up(
+    command: Any, asking: Asking, tmp_path: Path
+) -> None:
+    asking.labeling["trust"] = {"overlap": 1.0, "annotators": 2}
+    command("request")
+
+    def answer(letter: str, **said: str | None) -> None:
+        for who, label in said.items():
+            state = {} if label else {"state": "skipped"}
+            asking.desk.answer(letter * 64, label, who=who, **state)
+
+    answer("a", ann="cat", bob="cat")
+    answer("b", ann="cat", bob="dog")
+    answer("c", ann=None, bob=None)
+    answer("d", ann="cat", bob="cow")
+    answer("e", ann="cat", bob="dog")
+    for _ in range(2):  # with the second collection nobody is newly asked
+        words = "8 requested, 1 labelled, 1 skipped, 6 open (with 2 conflicts, asked again)"
+        assert f"round 0000: {words}; it waits" in command("collect", text=True)
+        assert words in command("status", text=True)
+        counts = asking.counts()
+        assert (counts["ok"], counts["skipped"], counts["missing"]) == (1, 1, 6)
+    page = tmp_path / "page.md"
+    asking.collect(page=Page(page))
+    assert "**2 that people disagree about**, counted as missing" in page.read_text()
+    answer("b", carl=None)
+    answer("e", carl="dog")
+    command("collect")
+    answer("b", dora="owl")
+    answer("b", dora="dog")
+    answer("b", dora=None)
+    found = command("collect")["requests"]
+    told = command("status")["rounds"][0]
+    assert {name: told[name] for name in found} == found
+    asking.desk.delete_task("f" * 64)
+    asking.collect(page=Page(page))
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| training")]
+    (row,) = [[int(cell) for cell in line.split("|")[2:-1]] for line in rows]
+    assert row[0] == sum(row[1:]) == 6 and row[-1] == 1
+    told = command("status")["rounds"][0]
+    by = dict(zip(("requested", "labelled", "skipped", "open", "conflicts"), row, strict=False))
+    purposes = told["purposes"]["training"]
+    assert by == {name: purposes.get(name, 0) for name in by}
+    assert "1 in conflict" in command("collect", text=True), "nobody is asked any more"
+    assert "1 recalled" in command("collect", text=True)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_the_lake_knows_is_told_where_the_tool_does_not_answer(
+    as_json: bool, asking: Asking, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asking.request()
+    asking.lake.rounds.release("run")
+    asking.desk.set(down=True)
+    path = tmp_path / "loop.yaml"
+    path.write_text(asking.config())
+    more = ["--json"] if as_json else []
+    assert main(["labels", "status", "--live", "--config", str(path), *more]) == 1
+    printed = capsys.readouterr()
+    assert "the tool does not answer" in printed.err
+    if as_json:
+        told = json.loads(printed.out)
+        assert told["rounds"][0]["requested"] == 8 and "live" not in told
+    else:
+        assert "round 0000 (running), FileTool: 8 requested" in printed.out
+
+
+def test_one_of_something_is_told_in_the_singular(command: Any, asking: Asking) -> None:
+    command("request")
+    asking.desk.answer("a" * 64, "cat", state="draft")
+    for letter in "bcdeyz":
+        asking.desk.answer(letter * 64, "cat")
+    command("collect")
+    assert "1 draft," in command("status", text=True)
+    assert "1 request was taken back" in command("recall", text=True)

@@ -13,6 +13,7 @@ import pytest
 from tests.labeling.conftest import Asking
 from visionloop.config import load_config
 from visionloop.labeling.config import ReadyConfig
+from visionloop.labeling.following import Follower
 from visionloop.labeling.looking import look_at_answers
 from visionloop.labeling.ready import Standing, readiness
 from visionloop.lake import Lake
@@ -218,13 +219,55 @@ def test_a_watch_resumes_a_round_that_has_enough_and_not_one_whose_answers_canno
     asking.desk.answer("d" * 64, "cow")  # the tool counts it, and the round cannot
     assert look()[1] is False
     asked = watch(config=asking.config(), dry_run=True)
-    assert asked.decision == "wait" and "of 8 labels are there" in asked.reason
+    assert asked.decision == "wait" and "of 8 requests are answered" in asked.reason
     asking.desk.answer("d" * 64, "cat")
     assert look()[1] is False  # 4 of 6 is less than 0.7
     asking.desk.answer("e" * 64, "cat")
     assert look() == (1, True)
     found = watch(config=asking.config(), dry_run=True)
     assert found.decision == "resume" and "share` 0.7 is enough" in found.reason
+
+
+def test_the_numbers_that_a_watch_tells_are_of_one_definition(answered: Answering) -> None:
+    asking = answered("ac bd", trust={"overlap": 1.0, "annotators": 2}, ready={"share": 0.5})
+    for letter in "abcyz":
+        for who in ("alice", "bob"):
+            asking.desk.answer(letter * 64, "cat", who=who)
+    asking.desk.answer("c" * 64, "cow", who="bob")
+    asking.collect()
+    config = load_config(asking.config())
+
+    def follow() -> str:
+        said: list[str] = []
+        asking.lake.rounds.release("run")
+        Follower(config, asking.lake, say=said.append).look()
+        return said[0]
+
+    # By the tool's count alone it would be enough: the answers are read.
+    found = look_at_answers(config, asking.lake, "0000", datetime.now(UTC))
+    assert (found.missing, found.enough, found.read) == (4, "", True)
+    assert follow() == "round 0000 waits: 4 of 8 requests are answered"
+    # One of the two answers that were asked for makes no request answered.
+    asking.desk.answer("d" * 64, "cat")
+    asking.desk.answer("e" * 64, "cat")
+    asking.desk.answer("e" * 64, "cat", who="bob")
+    told = "5 of 8 requests are answered, and `labeling.ready.share` 0.5 is enough"
+    assert follow() == f"round 0000 goes on: {told}"
+    asked = watch(config=asking.config(), dry_run=True)
+    assert asked.decision == "resume" and f"{told}; 3 missing in" in asked.reason
+
+
+def test_a_count_of_the_tool_is_told_as_one(answered: Answering) -> None:
+    asking = answered("ac bd")
+    asking.collect()
+    asking.desk.answer("c" * 64, "cow")
+    asking.lake.rounds.release("run")
+    said: list[str] = []
+    Follower(load_config(asking.config()), asking.lake, say=said.append).look()
+    told = "3 of 8 requests are answered at the tool, usable or not"
+    assert said == [f"round 0000 waits: {told}"]
+    asked = watch(config=asking.config(), dry_run=True)
+    assert asked.decision == "wait" and f"{told}; 5 missing in" in asked.reason
 
 
 def test_a_watch_resumes_at_the_deadline(answered: Answering) -> None:

@@ -166,9 +166,9 @@ EVERYTHING = {"n_new_files": 999, "drifted": (DRIFT,), "falls": (fall(0.9, 0.1),
         (
             {"state": "waiting", "n_requested": 20, "n_missing": 3, "answers_at": "a.csv"},
             "wait",
-            "17 of 20 labels are there; 3 missing in a.csv",
+            "17 of 20 requests are answered; 3 missing in a.csv",
         ),
-        ({"state": "waiting", "n_requested": 20}, "resume", "20 of 20 labels are there"),
+        ({"state": "waiting", "n_requested": 20}, "resume", "20 of 20 requests are answered"),
     ],
 )
 def test_an_open_round_comes_first_whatever_else_was_seen(

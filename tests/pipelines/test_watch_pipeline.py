@@ -81,7 +81,7 @@ def test_a_watch_explains_in_a_dry_run_then_starts_a_round_and_then_waits_for_it
 
     again = loop.watch()
     assert names(again) == ["harvest", "watch"]
-    assert "0 of 3 labels are there" in again.tasks[1].outputs["reason"]
+    assert "0 of 3 requests are answered" in again.tasks[1].outputs["reason"]
     assert loop.decisions() == [("start", "0000"), ("wait", "0000")]
 
 

@@ -299,7 +299,7 @@ def test_a_round_that_waits_is_resumed_when_its_last_label_is_there(loop: Loop) 
     loop.answer(3)
     half = loop.watch()
     assert half.decision == "wait"
-    assert "3 of 4 labels are there; 1 missing in" in half.reason
+    assert "3 of 4 requests are answered; 1 missing in" in half.reason
     assert "test-0000.csv" in half.reason
     loop.answer(4)
     assert loop.watch(on_labels_finished=False).decision == "wait"

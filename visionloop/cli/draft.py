@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from visionloop.schema import SCHEMA_URL
+from visionloop.words import counted
 
 if TYPE_CHECKING:
     from visionloop.media.survey import Survey
@@ -81,17 +82,6 @@ def scalar(text: str) -> str:
 
     plain = bool(_PLAIN.fullmatch(text)) and yaml.safe_load(text) == text
     return text if plain else json.dumps(text, ensure_ascii=False)
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """Return ``1 image`` or ``1,200 images``.
-
-    Args:
-        number: How many.
-        one: The word for one.
-        many: The word for another number; empty appends an s.
-    """
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def listed(names: list[str] | tuple[str, ...]) -> str:

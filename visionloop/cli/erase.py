@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from visionloop.cli.configuration import absolute, add_lake_options, lake_config, open_existing
 from visionloop.cli.parser import say, show
 from visionloop.errors import InputError, VisionloopError
+from visionloop.words import counted
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -144,12 +145,14 @@ def _delete_tasks(
         deleted = {_task(task) for task in delete_tasks(config, named, sorted(ids))}
     except (VisionloopError, ModuleNotFoundError) as error:
         return _Tasks(told=[f"  tasks at Label Studio were not deleted: {error}"])
-    told = [f"{len(deleted):,} tasks were deleted at Label Studio, with their answers."]
+    were = counted(len(deleted), "task was", "tasks were")
+    told = [f"{were} deleted at Label Studio, answers included."]
     lost = {_task(row["external_id"]) for row in asked} - recalled - deleted
     if lost:
+        were = counted(len(lost), "task was", "tasks were")
         told.append(
-            f"  {len(lost):,} tasks were not found at {config.labeling.label_studio.url}: the "
-            "token's user sees no project with them whose description says that it is this lake's"
+            f"  {were} not found at {config.labeling.label_studio.url}: the token's "
+            "user sees no project with them whose description says that it is this lake's"
         )
     return _Tasks(deleted, recalled, told)
 

@@ -221,7 +221,8 @@ def _summary(
 
 
 def _told(seen: Survey, tables: tuple[LabelTable, ...], labels: str, output: Path) -> str:
-    from visionloop.cli.draft import counted, listed, unreadable_words
+    from visionloop.cli.draft import listed, unreadable_words
+    from visionloop.words import counted
 
     part = "" if seen.looked_at == seen.candidates else f", looked at {seen.looked_at:,}"
     lines = [

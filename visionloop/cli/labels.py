@@ -6,11 +6,13 @@ import argparse
 import importlib
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from visionloop.cli.configuration import add_lake_options, lake_config, open_existing
+from visionloop.cli.configuration import add_lake_options, open_existing
+from visionloop.cli.labels_status import parts_of, status
 from visionloop.cli.parser import show
 from visionloop.errors import InputError, VisionloopError
+from visionloop.words import counted
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -33,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         added.add_argument("--json", action="store_true", help="print one JSON object")
         return added
 
-    status = action("status", "what each round asked and got, and who answered")
-    add_lake_options(status)
-    status.add_argument(
+    told = action("status", "what each round asked and got, and who answered")
+    add_lake_options(told)
+    told.add_argument(
         "--live", action="store_true", help="ask the labelling tool as well (needs --config)"
     )
     does = {
@@ -61,89 +63,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     actions: dict[str, Callable[[argparse.Namespace], int]] = {
-        "status": _status,
+        "status": status,
         "request": _request,
         "collect": _collect,
         "recall": _recall,
     }
     if args.action in _MODULES:
-        status: int = importlib.import_module(_MODULES[args.action]).run(args)
-        return status
+        ended: int = importlib.import_module(_MODULES[args.action]).run(args)
+        return ended
     return actions[args.action](args)
-
-
-def _status(args: argparse.Namespace) -> int:
-    config = lake_config(args)
-    lake = open_existing(config.lake, config.catalog, config.name)
-
-    from visionloop.labeling.overview import overview
-
-    rounds = overview(lake, config.task, min_iou=config.labeling.trust.min_iou)
-    result: dict[str, Any] = {"lake": config.lake, "loop": lake.loop, "rounds": rounds}
-    if args.live:
-        if not args.config:
-            raise InputError("nothing names the labelling tool", remedy="Give --config loop.yaml")
-        result["live"] = _live(config, lake)
-    show(result, as_json=args.json, text=_status_text(result))
-    return 0
-
-
-def _live(config: LoopConfig, lake: Lake) -> dict[str, Any]:
-    from visionloop.labeling.opening import open_provider
-
-    held = lake.rounds.current()
-    if held is None:
-        return {}
-    mine = f"round_id == '{held.round_id}'"
-    rows = lake.read("label_requests", where=mine).to_pylist()
-    ids = {row["sample_id"]: row["external_id"] or "" for row in rows if not row["recalled"]}
-    progress = open_provider(config, lake).poll(held.round_id, ids)
-    return {"round_id": held.round_id, **asdict(progress)}
-
-
-def _status_text(result: dict[str, Any]) -> str:
-    if not result["rounds"]:
-        return "no labels were asked for yet"
-    lines = []
-    for one in result["rounds"]:
-        state = f" ({one['state']})" if one["state"] else ""
-        parts = [f"{one[name]:,} {name}" for name in _PARTS if one[name] or name in _ALWAYS]
-        lines.append(f"round {one['round_id']}{state}, {one['provider']}: {', '.join(parts)}")
-        for purpose, n in one["purposes"].items():
-            told = [f"{n[name]:,} {name}" for name in _PARTS if n.get(name)]
-            lines.append(f"  {purpose:<9} {', '.join(told)}")
-        if one["rejected"]:
-            told = [f"{n:,} {reason.replace('_', ' ')}" for reason, n in one["rejected"].items()]
-            lines.append(f"  not used: {', '.join(told)}")
-        for person in one["annotators"]:
-            told = [f"{person[key]:,} {name}" for key, name in _ANSWERS.items() if person[key]]
-            seconds = person["median_seconds"]
-            told += [] if seconds is None else [f"median {seconds:.1f} s"]
-            told += [
-                f"{share['value']:.0%} like {whom} ({share['low']:.0%} to {share['high']:.0%})"
-                for key, whom in _LIKE.items()
-                if (share := person[key])["enough"]
-            ]
-            lines.append(f"  by {person['annotator'] or 'nobody named'}: {', '.join(told)}")
-        told = [
-            f"{name} {share['value']:.2f} ({share['low']:.2f} to {share['high']:.2f})"
-            for key, name in _AGREEMENT.items()
-            if (share := one["agreement"][key])["enough"]
-        ]
-        lines += [f"  people agree: {', '.join(told)}"] if told else []
-    if live := result.get("live"):
-        lines.append(
-            f"at the tool, of round {live['round_id']}: {live['answered']:,} of "
-            f"{live['requested']:,} answered, {live['where']}"
-        )
-    return "\n".join(lines)
-
-
-_PARTS = ("requested", "labelled", "skipped", "conflicts", "open", "recalled")
-_ALWAYS = frozenset({"requested", "labelled", "open"})
-_ANSWERS = {"n": "done", "skipped": "skipped", "drafts": "drafts", "rejected": "rejected"}
-_AGREEMENT = {"fleiss_kappa": "Fleiss' kappa", "box_f1": "F1 of boxes", "mean_iou": "overlap"}
-_LIKE = {"with_others": "others", "with_gold": "the holdout"}
 
 
 def _request(args: argparse.Namespace) -> int:
@@ -153,7 +81,7 @@ def _request(args: argparse.Namespace) -> int:
 
     found = request_labels(config=config.text(), round_id=round_id)
     text = (
-        f"round {round_id}: {found.n_requested:,} samples are asked about\n"
+        f"round {round_id}: {counted(found.n_requested, 'sample is', 'samples are')} asked about\n"
         f"lake {config.lake}, version {found.lake_version}"
     )
     show({**found._asdict(), "round_id": round_id}, as_json=args.json, text=text)
@@ -169,12 +97,15 @@ def _collect(args: argparse.Namespace) -> int:
     held = lake.rounds.get(round_id)
     state = held.state if held else ""
     went = {"running": "it has enough: its next run goes on", "waiting": "it waits for the rest"}
+    from visionloop.labeling.overview import counts_of_round
+
+    counts = counts_of_round(lake, round_id)
     text = (
-        f"round {round_id}: {found.n_labels:,} labelled, {found.n_skipped:,} skipped, "
-        f"{found.n_missing:,} missing; {went.get(state, 'it is over')}\n"
+        f"round {round_id}: {', '.join(parts_of(counts))}; {went.get(state, 'it is over')}\n"
         f"lake {config.lake}, version {found.lake_version}"
     )
-    show({**found._asdict(), "round_id": round_id, "state": state}, as_json=args.json, text=text)
+    told = {**found._asdict(), "round_id": round_id, "state": state, "requests": counts}
+    show(told, as_json=args.json, text=text)
     return 0
 
 
@@ -184,16 +115,28 @@ def _recall(args: argparse.Namespace) -> int:
     from visionloop.labeling.recalling import recall
 
     done = recall(config, lake, round_id, dry_run=args.dry_run)
+    n_begun, n_unusable = len(done.begun), len(done.unusable)
     if args.dry_run:
-        text = f"round {round_id}: {len(done.asked):,} requests are open"
+        n_open = len(done.asked) + n_begun + n_unusable
+        lines = [
+            f"round {round_id}: {counted(n_open, 'request is', 'requests are')} open, "
+            f"{len(done.asked):,} of which can be taken back"
+        ]
     else:
-        stay = len(done.asked) - len(done.recalled)
-        text = (
-            f"round {round_id}: {len(done.recalled):,} requests were taken back, {stay:,} stay "
-            f"since somebody has begun them\nlake {config.lake}, version {done.lake_version}"
+        n_begun += len(done.asked) - len(done.recalled)
+        taken = counted(len(done.recalled), "request was", "requests were")
+        lines = [f"round {round_id}: {taken} taken back"]
+    if n_begun:
+        lines.append(f"  {counted(n_begun, 'stays', 'stay')}, since somebody has begun to answer")
+    if n_unusable:
+        lines.append(
+            f"  {counted(n_unusable, 'stays', 'stay')}, with answers that cannot be used: "
+            "`visionloop labels status` names them, to be corrected or deleted at the tool"
         )
+    if not args.dry_run:
+        lines.append(f"lake {config.lake}, version {done.lake_version}")
     result = asdict(done) | {"dry_run": args.dry_run}
-    show(result, as_json=args.json, text=text)
+    show(result, as_json=args.json, text="\n".join(lines))
     return 0
 
 

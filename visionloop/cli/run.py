@@ -11,6 +11,7 @@ from visionloop import environment
 from visionloop.cli.configuration import add_pipeline_options, start_arguments
 from visionloop.cli.parser import say, show
 from visionloop.submission.starting import fill_from_lake
+from visionloop.words import counted
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -78,6 +79,7 @@ def _waiting(config: LoopConfig, root: str, result: RunResult) -> str:
     if config.labeling.provider == "csv":
         what = "Fill the column `label` (or write skip)"
     return (
-        f"Round {held.round_id} waits for {missing} labels in {told.get('waiting_for', '')}\n"
+        f"Round {held.round_id} waits for {counted(missing, 'label')} in "
+        f"{told.get('waiting_for', '')}\n"
         f"{what}, then start the same command again: it goes on."
     )

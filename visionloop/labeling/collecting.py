@@ -45,7 +45,8 @@ class Settled:
             (nobody is asked any more) or ``open``.
         decisions: What the answers to it came to, by sample; of those that are known from
             elsewhere there is none.
-        ask_again: Samples that people disagree about, and that one more is asked about.
+        ask_again: Samples that people disagree about, and that one more is asked about from now on.
+        disputed: All that people disagree about and that are open, `ask_again` among them.
         ready: Whether the round goes on.
         cursor: Of the collection.
         where: Where the answers are.
@@ -62,6 +63,7 @@ class Settled:
     outcomes: dict[str, str]
     decisions: dict[str, Decision]
     ask_again: set[str]
+    disputed: set[str]
     ready: Readiness
     cursor: str
     where: str
@@ -211,10 +213,16 @@ def settle(
         kept = _decided(every, round_id, merged.changed())
         decisions = {sample: one for sample, one in decisions.items() if sample not in kept}
         outcomes |= {sample: one for sample, one in kept.items() if sample in outcomes}
+    disputed = {
+        sample
+        for sample, row in standing(own_labels(every, round_id)).items()
+        if row["origin"] == CONFLICT_ROW and outcomes.get(sample) == OPEN
+    }
     where = found.where if found else ""
     return Settled(
         round_id, requests, back, gone & back_ids, merged.rows, stored, outcomes, decisions, again,
-        ready, found.cursor if found else "", where, merged.not_stored, merged.unknown,
+        disputed | again, ready, found.cursor if found else "", where, merged.not_stored,
+        merged.unknown,
     )  # fmt: skip
 
 

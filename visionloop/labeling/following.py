@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from visionloop.errors import InputError, VisionloopError
 from visionloop.labeling import hints
 from visionloop.lake.storage import Storage, join, open_storage
+from visionloop.words import counted
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -126,7 +127,8 @@ class Follower:
         if answers.missing and not answers.enough:
             self._tell(_waiting(held.round_id, answers))
             return None
-        why = answers.enough or f"all {answers.requested:,} requests are answered"
+        every = counted(answers.requested, "request is", "requests are")
+        why = answers.enough or f"all {every} answered"
         self._tell(f"round {held.round_id} goes on: {why}")
         return Ready(held.round_id, why)
 
@@ -163,4 +165,6 @@ class Follower:
 
 def _waiting(round_id: str, answers: Answers) -> str:
     there = answers.requested - answers.missing
-    return f"round {round_id} waits: {there:,} of {answers.requested:,} requests are answered"
+    n = counted(answers.requested, "request is", "requests are")
+    where = "" if answers.read else " at the tool, usable or not"
+    return f"round {round_id} waits: {there:,} of {n} answered{where}"

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from visionloop.labeling.answers import MODEL, latest_answers
 from visionloop.labeling.collecting import settle
-from visionloop.labeling.deciding import OPEN
 from visionloop.labeling.opening import answers_alone, open_provider
 from visionloop.labeling.ready import Standing, readiness
 from visionloop.labeling.requests import HOLDOUT, RELABEL
@@ -28,12 +27,15 @@ class Answers:
         missing: Those of them that are open.
         where: Where the answers are.
         enough: Why the round goes on without those that are missing; empty where it does not.
+        read: Whether the answers were read; else the tool has counted them, and with them those
+            that cannot be used.
     """
 
     requested: int = 0
     missing: int = 0
     where: str = ""
     enough: str = ""
+    read: bool = True
 
 
 def look_at_answers(
@@ -84,14 +86,11 @@ def look_at_answers(
     )
     ready = readiness(loop.labeling.ready, best, now)
     if not ready.ready or (not missing and answers_alone(loop)):
-        return Answers(len(rows), missing, progress.where)
+        return Answers(len(rows), missing, progress.where, read=answers_alone(loop))
     settled = settle(loop, lake, provider, round_id, now, version=version)
-    still = len(settled.samples(OPEN))
-    enough = settled.ready.why if settled.ready.ready else ""
-    if settled.ready.ready and not still:
-        enough = ""
-    elif not settled.ready.ready:
-        still = max(still, 1)
+    # As the rule counts: what only becomes a label because the round goes on is missing until then.
+    still = len(settled.requests) - settled.ready.answered
+    enough = settled.ready.why if settled.ready.ready and still else ""
     return Answers(len(settled.requests), still, settled.where or progress.where, enough)
 
 

@@ -89,7 +89,18 @@ class Merged:
         self, one: Annotation, asked: Mapping[str, str], classes: Sequence[str]
     ) -> dict[str, Any] | None:
         if one.sample_id not in asked:
-            return self._rejected(Rejected(one.external_id, one.sample_id, UNKNOWN_SAMPLE, ""))
+            return self._rejected(
+                Rejected(
+                    one.external_id,
+                    one.sample_id,
+                    UNKNOWN_SAMPLE,
+                    "",
+                    one.annotator,
+                    one.seconds,
+                    one.created_at,
+                    one.updated_at,
+                )
+            )
         names = [one.label] if one.label is not None else []
         strange = {*names, *(box.label for box in one.boxes or ())} - set(classes)
         reason = UNKNOWN_CLASS if classes and strange else ""
@@ -118,9 +129,15 @@ class Merged:
                 self.not_stored[one.reason] += 1
             return None
         sample = one.sample_id if one.reason != UNKNOWN_SAMPLE else ""
-        times = {"created_at": self._now, "updated_at": self._now}
-        told = {"state": REJECTED, "reason": one.reason, "detail": one.detail or one.sample_id}
-        return self._base(one.external_id, sample) | told | times
+        return self._base(one.external_id, sample) | {
+            "annotator": one.annotator or None,
+            "state": REJECTED,
+            "reason": one.reason,
+            "detail": one.detail or one.sample_id,
+            "seconds": one.seconds,
+            "created_at": one.created_at or self._now,
+            "updated_at": one.updated_at or self._now,
+        }
 
     def _base(self, external_id: str, sample_id: str) -> dict[str, Any]:
         empty = dict.fromkeys((*_SAME, "run_id"))

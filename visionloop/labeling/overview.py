@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from visionloop.labeling.answers import (
@@ -14,16 +15,18 @@ from visionloop.labeling.answers import (
     latest_answers,
     standing,
 )
+from visionloop.labeling.merging import REJECTED
 from visionloop.labeling.provider import DONE, DRAFT, Box
 from visionloop.labeling.requests import RELABEL, box_of
 from visionloop.labeling.trust.agreement import agreement_of
 from visionloop.labeling.trust.annotators import annotator_table, first_answers, gold_labels
+from visionloop.labeling.unusable import unusable_answers
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
 
 Row = Mapping[str, Any]
-_STATES = (DONE, SKIPPED, DRAFT, "rejected")
+_STATES = (DONE, SKIPPED, DRAFT, REJECTED)
 
 
 def overview(
@@ -31,8 +34,8 @@ def overview(
 ) -> list[dict[str, Any]]:
     """Return what every round asked and got, the oldest first.
 
-    Requests are labelled, skipped, in conflict, open or recalled; answers are done, skipped, drafts
-    or rejected.
+    Requests are labelled, skipped, in conflict, open or recalled; a conflict that one more person
+    is asked about is open. Answers are done, skipped, drafts or rejected.
 
     Args:
         lake: The lake.
@@ -54,8 +57,9 @@ def overview(
         mine = [row for row in requests if row["round_id"] == round_id]
         came = [row for row in annotations if row["round_id"] == round_id]
         compared = first_answers(mine, came)
-        outcomes = _outcomes(mine, labels, round_id)
+        outcomes, again = _standing(mine, labels, came, round_id)
         counts = Counter(outcomes.values())
+        still_open = {sample for sample, outcome in outcomes.items() if outcome == "open"}
         by_purpose: dict[str, Counter[str]] = defaultdict(Counter)
         for row in mine:
             by_purpose[row["purpose"]][outcomes[row["sample_id"]]] += 1
@@ -69,12 +73,14 @@ def overview(
                 "skipped": counts["skipped"],
                 "conflicts": counts["conflicts"],
                 "open": counts["open"],
+                "asked_again": len(again),
                 "recalled": counts["recalled"],
                 "purposes": {
                     name: {"requested": n.total(), **n} for name, n in sorted(by_purpose.items())
                 },
                 "answers": {name: n for name, n in _by_state(came).items() if n},
-                "rejected": dict(Counter(r["reason"] for r in came if r["state"] == "rejected")),
+                "rejected": dict(Counter(r["reason"] for r in came if r["state"] == REJECTED)),
+                "unusable": [asdict(one) for one in unusable_answers(came, mine, still_open)],
                 "annotators": [
                     one.plain()
                     for one in annotator_table(came, compared=compared, labels=known, gold=gold)
@@ -98,24 +104,80 @@ def _agreement(rows: Iterable[Row], min_iou: float) -> dict[str, Any]:
     return agreement_of(labels, boxes, min_iou)
 
 
-def open_requests(lake: Lake, round_id: str, version: str = "") -> list[dict[str, Any]]:
-    """Return the rows of a round's requests that nobody has answered or begun to answer.
+@dataclass(frozen=True)
+class OpenRequests:
+    """The requests of a round that are open.
+
+    Attributes:
+        untouched: Rows of those that nobody has answered or begun to answer.
+        begun: Samples of those that somebody has.
+        unusable: Samples of those that have an answer which cannot be used.
+    """
+
+    untouched: list[dict[str, Any]]
+    begun: list[str]
+    unusable: list[str]
+
+
+def open_requests(lake: Lake, round_id: str, version: str = "") -> OpenRequests:
+    """Return the requests of a round that are open, by what people have done about them.
 
     Args:
         lake: The lake.
         round_id: The round.
         version: Lake version; empty for the newest.
     """
-    mine, at = f"round_id == '{round_id}'", version or None
-    requests = lake.read("label_requests", where=mine, version=at).to_pylist()
-    annotations = lake.read("annotations", where=mine, version=at).to_pylist()
-    begun = {row["sample_id"] for row in annotations}
-    outcomes = _outcomes(requests, _people(lake, version), round_id)
-    return [
-        row
+    requests, came, labels = _of_round(lake, round_id, version)
+    outcomes, _ = _standing(requests, labels, came, round_id)
+    begun = {row["sample_id"] for row in came}
+    unusable = {row["sample_id"] for row in came if row["state"] == REJECTED}
+    left = [row for row in requests if outcomes[row["sample_id"]] == "open"]
+    ids = sorted(row["sample_id"] for row in left)
+    return OpenRequests(
+        untouched=[row for row in left if row["sample_id"] not in begun],
+        begun=[sample for sample in ids if sample in begun - unusable],
+        unusable=[sample for sample in ids if sample in unusable],
+    )
+
+
+def counts_of_round(lake: Lake, round_id: str, version: str = "") -> dict[str, int]:
+    """Return what the requests of a round have come to, as `overview` counts them.
+
+    Args:
+        lake: The lake.
+        round_id: The round.
+        version: Lake version; empty for the newest.
+
+    Returns:
+        ``requested``, which is the sum of ``labelled``, ``skipped``, ``conflicts``, ``open`` and
+        ``recalled``; and ``asked_again``, conflicts among the open ones.
+    """
+    requests, came, labels = _of_round(lake, round_id, version)
+    outcomes, again = _standing(requests, labels, came, round_id)
+    counts = Counter(outcomes.values())
+    names = ("labelled", "skipped", "conflicts", "open", "recalled")
+    told = {name: counts[name] for name in names}
+    return {"requested": len(requests), **told, "asked_again": len(again)}
+
+
+def n_held_by_unusable(lake: Lake, round_id: str, version: str = "") -> int:
+    """Return how many open requests a tool takes for answered, by answers that cannot be used.
+
+    Args:
+        lake: The lake.
+        round_id: The round.
+        version: Lake version; empty for the newest.
+    """
+    requests, came, labels = _of_round(lake, round_id, version)
+    outcomes, _ = _standing(requests, labels, came, round_id)
+    unusable = {row["sample_id"] for row in came if row["state"] == REJECTED}
+    people = _people_of(row for row in came if row["state"] != DRAFT)
+    return sum(
+        outcomes[row["sample_id"]] == "open"
+        and row["sample_id"] in unusable
+        and people[row["sample_id"]] >= (row["answers"] or 1)
         for row in requests
-        if outcomes[row["sample_id"]] == "open" and row["sample_id"] not in begun
-    ]
+    )
 
 
 def open_samples(lake: Lake, requests: Sequence[Row], round_id: str, version: str = "") -> set[str]:
@@ -131,10 +193,44 @@ def open_samples(lake: Lake, requests: Sequence[Row], round_id: str, version: st
     return {sample for sample, outcome in outcomes.items() if outcome == "open"}
 
 
+def _of_round(
+    lake: Lake, round_id: str, version: str
+) -> tuple[list[dict[str, Any]], list[Row], list[Row]]:
+    """Return a round's requests and the answers to it, and people's rows of `labels`."""
+    mine, at = f"round_id == '{round_id}'", version or None
+    requests = lake.read("label_requests", where=mine, version=at).to_pylist()
+    annotations = lake.read("annotations", where=mine, version=at).to_pylist()
+    return requests, annotations, _people(lake, version)
+
+
 def _people(lake: Lake, version: str) -> list[Row]:
     """Return the rows of `labels` that are not a model's; objects are answers like classes."""
     rows = lake.read("labels", version=version or None).to_pylist()
     return [row for row in rows if row["origin"] != MODEL and row["annotator"] != MODEL]
+
+
+def _standing(
+    requests: Sequence[Row], labels: Sequence[Row], annotations: Iterable[Row], round_id: str
+) -> tuple[dict[str, str], set[str]]:
+    """Return what each request has come to, and the conflicts that one more person is asked about.
+
+    These are open: somebody has to answer.
+    """
+    outcomes = _outcomes(requests, labels, round_id)
+    came = _people_of(row for row in annotations if row["state"] in (DONE, SKIPPED))
+    again = {
+        row["sample_id"]
+        for row in requests
+        if outcomes[row["sample_id"]] == "conflicts"
+        and came[row["sample_id"]] < (row["answers"] or 1)
+    }
+    return outcomes | dict.fromkeys(again, "open"), again
+
+
+def _people_of(annotations: Iterable[Row]) -> Counter[str]:
+    """Return how many people gave these answers, by sample."""
+    found = {(row["sample_id"], row["annotator"] or row["external_id"]) for row in annotations}
+    return Counter(sample for sample, _ in found)
 
 
 def _outcomes(requests: Sequence[Row], labels: Sequence[Row], round_id: str) -> dict[str, str]:

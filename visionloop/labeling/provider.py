@@ -114,12 +114,20 @@ class Rejected:
         reason: ``unknown_class``, ``outside``, ``unknown_sample``, ``erased``, ``empty`` or
             ``malformed``.
         detail: What exactly, for people.
+        annotator: Who gave it, as the tool calls them; empty where it does not say.
+        seconds: Time that it took, null where the tool does not say.
+        created_at: When it was given, in UTC; null where the tool does not say.
+        updated_at: When it was last changed, in UTC; null where the tool does not say.
     """
 
     external_id: str
     sample_id: str
     reason: str
     detail: str
+    annotator: str = ""
+    seconds: float | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,19 @@ class Recalled:
 
     Attributes:
         round_id: The round.
-        asked: Samples whose requests were open.
-        recalled: Those of them whose requests are gone now; the others somebody has begun.
+        asked: Samples whose requests were open, and that nobody had begun as the lake knows it.
+        recalled: Those of them whose requests are gone now; the others somebody has begun since.
+        begun: Samples whose requests are open and stay, since somebody has begun them.
+        unusable: Samples whose requests are open and stay, since they have an answer that cannot
+            be used.
         lake_version: Lake version that says so.
     """
 
     round_id: str
     asked: Sequence[str]
     recalled: Sequence[str]
+    begun: Sequence[str]
+    unusable: Sequence[str]
     lake_version: str
 
 
@@ -40,7 +45,7 @@ def recall(loop: LoopConfig, lake: Lake, round_id: str, *, dry_run: bool = False
         loop: The loop's configuration.
         lake: Its lake.
         round_id: The round.
-        dry_run: Only tell which requests are open.
+        dry_run: Only tell which requests are open, and which of them would stay.
 
     Raises:
         InputError: The requests were made at another provider than the configuration names.
@@ -51,7 +56,8 @@ def recall(loop: LoopConfig, lake: Lake, round_id: str, *, dry_run: bool = False
     mine = f"round_id == '{round_id}'"
     version = lake.version()
     rows = lake.read("label_requests", where=mine, version=version).to_pylist()
-    left = open_requests(lake, round_id, version)
+    found = open_requests(lake, round_id, version)
+    left = found.untouched
     others = {row["provider"] for row in left} - {provider_name(loop)}
     if others:
         raise InputError(
@@ -61,7 +67,7 @@ def recall(loop: LoopConfig, lake: Lake, round_id: str, *, dry_run: bool = False
         )
     asked = [row["sample_id"] for row in left]
     if dry_run or not left:
-        return Recalled(round_id, asked, [], version)
+        return Recalled(round_id, asked, [], found.begun, found.unusable, version)
     provider = open_provider(loop, lake)
     ids = {row["sample_id"]: row["external_id"] or "" for row in left}
     gone = set(provider.recall(round_id, ids)) & ids.keys()
@@ -72,4 +78,4 @@ def recall(loop: LoopConfig, lake: Lake, round_id: str, *, dry_run: bool = False
         table = pa.Table.from_pylist(rows, schema=arrow_schema("label_requests"))
         run.replace("label_requests", table, mine)
         made = run.commit(outputs={"recalled": len(gone)})
-    return Recalled(round_id, asked, sorted(gone), made)
+    return Recalled(round_id, asked, sorted(gone), found.begun, found.unusable, made)

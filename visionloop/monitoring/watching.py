@@ -13,6 +13,7 @@ from typing import Any
 
 from visionloop.monitoring.config import WatchConfig
 from visionloop.monitoring.falling import Fall
+from visionloop.words import counted
 
 START, RESUME, WAIT = "start", "resume", "wait"
 YES, NO, OFF, UNKNOWN = "yes", "no", "off", "unknown"
@@ -43,6 +44,8 @@ class Sight:
         held_by: Which live run holds the open round, in words; empty where none does.
         n_requested: Labels that the waiting round asked for.
         n_missing: Those of them that nobody has given yet.
+        answers_read: Whether the answers were read; else the tool has counted them, and with them
+            those that cannot be used.
         answers_at: Where the answers are read from.
         enough: Why the round goes on without those that are missing; empty where it does not.
         n_new_files: Files at the sources that the lake does not know.
@@ -61,6 +64,7 @@ class Sight:
     held_by: str = ""
     n_requested: int = 0
     n_missing: int = 0
+    answers_read: bool = True
     answers_at: str = ""
     enough: str = ""
     n_new_files: int = 0
@@ -194,11 +198,12 @@ def _labels_finished(sight: Sight, config: WatchConfig) -> Rule:
     if sight.state != "waiting":
         return Rule("labels_finished", RESUME, NO, None, None, "no round waits for labels")
     there = sight.n_requested - sight.n_missing
-    told = f"{there:,} of {sight.n_requested:,} labels are there"
+    told = f"{there:,} of {counted(sight.n_requested, 'request is', 'requests are')} answered"
+    told += "" if sight.answers_read else " at the tool, usable or not"
     if sight.n_missing:
+        # Why it is enough tells the same numbers.
+        told = sight.enough or told
         told += f"; {sight.n_missing:,} missing in {sight.answers_at or 'no place'}"
-    if sight.n_missing and sight.enough:
-        told += f", which is enough: {sight.enough}"
     verdict = NO if sight.n_missing and not sight.enough else YES
     if not config.on_labels_finished:
         verdict, told = OFF, f"{told}, and `watch.on_labels_finished` is off"

@@ -8,7 +8,9 @@ from visionloop.labeling.collecting import Settled
 from visionloop.labeling.deciding import CONFLICT, LABELLED, OPEN, PASSED
 from visionloop.labeling.provider import DONE, DRAFT, SKIPPED
 from visionloop.labeling.requests import AUDIT, HOLDOUT, RELABEL, TRAINING, named
+from visionloop.labeling.unusable import SHOWN, more_than_shown, unusable_answers
 from visionloop.stages.artifacts import markdown_table
+from visionloop.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,7 +58,7 @@ def labels_page(settled: Settled, late: Sequence[Settled], loop: LoopConfig, *, 
         ended: Whether the round ends here, for nothing can be trained on.
     """
     parts = ["# Labels", _state(settled, loop), f"Provider: {loop.labeling.provider}."]
-    parts += [_requests(settled), _answers(settled)]
+    parts += [_requests(settled), _answers(settled), _unusable(settled)]
     if ended:
         parts.append(
             "Too few labels are left to train on: **the round ends here**, and the next one "
@@ -100,22 +102,21 @@ def _state(settled: Settled, loop: LoopConfig) -> str:
     if loop.labeling.provider == "csv":
         how = "; a sample that nobody can label is answered with `-` or `skip`"
     return (
-        f"**Waiting** for {n_open} labels in `{settled.where}`: {settled.ready.why}. Start the "
-        f"round again when they are there{how}."
+        f"**Waiting** for {counted(n_open, 'label')} in `{settled.where}`: {settled.ready.why}. "
+        f"Start the round again when they are there{how}."
     )
 
 
 def _requests(settled: Settled) -> str:
-    header = ["purpose", "requested", "labelled", "skipped", "missing"]
-    more = [CONFLICT, "recalled"] if settled.samples(CONFLICT) or settled.recalled else []
+    header = ["purpose", "requested", "labelled", "skipped", "missing", "conflicts", "recalled"]
     rows = []
     for purpose in (TRAINING, RELABEL, AUDIT, HOLDOUT):
         back = sum(row["purpose"] == purpose for row in settled.recalled)
         asked = sum(row["purpose"] == purpose for row in settled.requests) + back
         numbers = [len(settled.samples(o, purpose)) for o in (LABELLED, PASSED, OPEN, CONFLICT)]
         if asked or purpose in (TRAINING, HOLDOUT):
-            rows.append([purpose, asked, *[*numbers, back][: 3 + len(more)]])
-    return markdown_table([*header, *more], rows)
+            rows.append([purpose, asked, *numbers, back])
+    return markdown_table(header, rows)
 
 
 def _answers(settled: Settled) -> str:
@@ -136,12 +137,34 @@ def _answers(settled: Settled) -> str:
     return table + (f"\n\nNot used, by reason: {reasons}." if reasons else "")
 
 
+def _unusable(settled: Settled) -> str:
+    """Return the answers that cannot be used, the first ones, as a table."""
+    asked = [*settled.requests, *settled.recalled]
+    found = unusable_answers(settled.annotations, asked, settled.samples(OPEN))
+    if not found:
+        return ""
+    rows = [
+        [one.task, one.external_id, one.sample_id[:12], one.annotator or "not told", one.why]
+        for one in found[:SHOWN]
+    ]
+    table = markdown_table(["task", "answer", "sample", "annotator", "why it cannot be used"], rows)
+    parts = [table]
+    if more := more_than_shown(found):
+        parts.append(f"{more}: `visionloop labels status --json` names all.")
+    if n_held := len({one.sample_id for one in found if one.holds}):
+        parts.append(
+            f"{counted(n_held, 'request stays', 'requests stay')} open until these answers are "
+            "corrected or deleted at the tool."
+        )
+    return "\n\n".join(parts)
+
+
 def _conflicts(settled: Settled) -> list[str]:
     parts = []
-    if settled.ask_again:
+    if settled.disputed:
         parts.append(
-            f"**{len(settled.ask_again)} that people disagree about** are flagged and asked about "
-            f"again: {_some(settled.ask_again)}."
+            f"**{len(settled.disputed)} that people disagree about**, counted as missing: flagged, "
+            f"and one more person is asked: {_some(settled.disputed)}."
         )
     if conflicts := settled.samples(CONFLICT):
         parts.append(

@@ -67,6 +67,7 @@ def look(loop: LoopConfig, lake: Lake, *, run_id: str = "", n_samples: int = 0) 
         else "",
         n_requested=answers.requested,
         n_missing=answers.missing,
+        answers_read=answers.read,
         answers_at=answers.where,
         enough=answers.enough,
         n_new_files=n_new_files,

@@ -158,22 +158,29 @@ def test_each_answer_that_cannot_be_used_is_a_row_and_stops_nothing(
     loop: Loops, server: LabelStudio
 ) -> None:
     pets = loop()
-    requests = pets.provider.request("r1", pets.asks(4))
-    unknown, empty, two, good = requests
+    requests = pets.provider.request("r1", pets.asks(5))
+    unknown, empty, two, strange, good = requests
     results: dict[str, list[dict[str, Any]]] = {
         unknown: [choice("wolf")],
         empty: [],
         two: [choice("cat"), choice("dog")],
+        strange: [{"foo": 1}],
         good: [choice("owl")],
     }
-    with server.api() as person:
+    before = datetime.now(UTC) - timedelta(seconds=5)
+    with server.member("second") as person:
         made = {s: answer(person, requests[s], *given)["id"] for s, given in results.items()}
     told = pets.provider.collect("r1", requests, "")
     assert {one.sample_id: (one.reason, one.external_id) for one in told.rejected} == {
         unknown: ("unknown_class", str(made[unknown])),
         empty: ("empty", str(made[empty])),
         two: ("malformed", str(made[two])),
+        strange: ("malformed", str(made[strange])),
     }
+    for one in told.rejected:
+        assert (one.annotator, one.seconds) == ("second@example.com", 3.5)
+        assert one.created_at is not None and one.updated_at is not None
+        assert before < one.created_at <= one.updated_at < before + timedelta(minutes=5)
     assert [(one.sample_id, one.label) for one in told.annotations] == [(good, "owl")]
     assert told.samples == set(requests)
 
@@ -204,6 +211,7 @@ def test_tasks_that_are_gone_and_tasks_that_nobody_asked_for_are_told(
     assert told.gone == {gone} and told.samples == {known}
     (bad,) = told.rejected
     assert (bad.external_id, bad.reason) == (str(made["id"]), "unknown_sample")
+    assert (bad.annotator, bad.seconds) == (ADMIN, 3.5)
     again = pets.provider.request("r1", pets.asks(3))
     assert again[gone] != requests[gone] and again[known] == requests[known]
 
@@ -223,6 +231,7 @@ def test_an_answer_about_an_erased_sample_is_refused_and_its_task_goes(
     told = pets.provider.collect("r1", requests, "")
     (bad,) = told.rejected
     assert bad.reason == "erased" and erased not in str(bad)
+    assert not bad.annotator and bad.created_at is None
     assert told.samples == {kept} and not told.annotations
     assert [task["data"]["sample_id"] for task in pets.tasks()] == [kept]
 

@@ -88,3 +88,15 @@ def test_a_class_that_was_not_asked_for_is_not_read() -> None:
     assert label is None and boxes == ()
     assert label_of([rectangle("cat", 0, 0, 1, 1), choice("dog")]) == "dog"
     assert label_of(None) is None
+
+
+@pytest.mark.parametrize("label", [True, False])
+def test_what_names_no_control_is_no_answer_and_not_an_image_without_objects(label: bool) -> None:
+    wanted = Wanted(frozenset({"cat"}), label=label, boxes=not label)
+    for strange in ({"foo": 1}, {"from_name": None, "value": {"choices": ["cat"]}}):
+        with pytest.raises(Unusable, match="names no control") as caught:
+            answer_of([choice("cat"), strange], wanted, 40, 20)
+        assert caught.value.reason == "malformed"
+    related = {"type": "relation", "from_id": "a", "to_id": "b", "direction": "right"}
+    found = answer_of([choice("cat"), related], wanted, 40, 20)
+    assert found == (("cat", None) if label else (None, ()))

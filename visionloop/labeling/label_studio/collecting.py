@@ -114,9 +114,17 @@ def collect_round(
     for task in changed.values():
         sample = task.data.get("sample_id", "")
         if task.id in erased:
-            _reject(found, task, stones.name_of(sample), "erased", "the sample was erased")
+            # Nothing of it is stored, not even who gave it.
+            found.rejected += [
+                Rejected(str(one["id"]), stones.name_of(sample), "erased", "the sample was erased")
+                for one in task.annotations or ()
+            ]
         elif sample not in requests or task.id in second:
-            _reject(found, task, sample, "unknown_sample", f"task {task.id} was not asked for")
+            detail = f"task {task.id} was not asked for"
+            found.rejected += [
+                _rejected(one, sample, names.of(one.get("completed_by")), "unknown_sample", detail)
+                for one in task.annotations or ()
+            ]
         else:
             samples.add(sample)
             _read(config, names, task, drafts.get(task.id, ()), found)
@@ -187,11 +195,6 @@ class _Names:
         return (self._known.get(user) if user else "") or f"user-{user}"
 
 
-def _reject(found: _Found, task: Any, sample: str, reason: str, detail: str) -> None:
-    for one in task.annotations or ():
-        found.rejected.append(Rejected(str(one["id"]), sample, reason, detail))
-
-
 def _read(
     config: LoopConfig,
     names: _Names,
@@ -214,11 +217,11 @@ def _read(
                 (None, None) if skipped else answer_of(one.get("result") or (), wanted, *size)
             )
         except Unusable as why:
-            found.rejected.append(Rejected(number, sample, why.reason, why.detail))
+            found.rejected.append(_rejected(one, sample, annotator, why.reason, why.detail))
             continue
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             detail = f"not as Label Studio writes it: {type(error).__name__}: {error}"
-            found.rejected.append(Rejected(number, sample, "malformed", detail))
+            found.rejected.append(_rejected(one, sample, annotator, "malformed", detail))
             continue
         state = SKIPPED if skipped else DONE
         found.annotations.append(
@@ -241,7 +244,6 @@ def _annotation(
     boxes: Any,
     prelabel: str | None,
 ) -> Annotation:
-    seconds = one.get("lead_time")
     return Annotation(
         external_id=number,
         sample_id=sample,
@@ -249,11 +251,31 @@ def _annotation(
         state=state,
         label=label,
         boxes=boxes,
-        seconds=None if seconds is None else float(seconds),
+        seconds=_seconds(one),
         prelabel=prelabel,
         created_at=_time(one["created_at"]),
         updated_at=_time(one["updated_at"]),
     )
+
+
+def _rejected(
+    one: Mapping[str, Any], sample: str, annotator: str, reason: str, detail: str
+) -> Rejected:
+    return Rejected(
+        external_id=str(one["id"]),
+        sample_id=sample,
+        reason=reason,
+        detail=detail,
+        annotator=annotator,
+        seconds=_seconds(one),
+        created_at=_time(one["created_at"]),
+        updated_at=_time(one["updated_at"]),
+    )
+
+
+def _seconds(one: Mapping[str, Any]) -> float | None:
+    seconds = one.get("lead_time")
+    return None if seconds is None else float(seconds)
 
 
 def _told(at: datetime) -> str:

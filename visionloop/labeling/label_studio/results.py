@@ -58,6 +58,10 @@ def answer_of(
     Raises:
         Unusable: It cannot be used.
     """
+    for one in result:
+        # A relation of two regions has no control; whatever else is drawn or chosen names its own.
+        if not isinstance(one.get("from_name"), str) and one.get("type") != "relation":
+            raise Unusable("malformed", f"a part of it names no control: {sorted(one)}"[:200])
     label = _label(result, wanted.classes) if wanted.label else None
     boxes = None
     if wanted.boxes:
