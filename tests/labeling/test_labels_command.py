@@ -58,7 +58,7 @@ def test_a_round_is_asked_collected_and_told_by_hand(command: Any, asking: Askin
     task = asking.desk.tasks["d" * 64]["id"]
     named = f"    task {task}, answer {task}-bob, sample {'d' * 12}, by bob: unknown class: cow"
     assert named in text and "by alice: 2 done, median 3.0 s" in text
-    assert "at the tool, of round 0000: 4 of 8 requests are answered, 1 of them so that" in text
+    assert "at the tool, of round 0000: 4 of 8 requests are answered, 1 of them by answers" in text
 
 
 def test_open_requests_are_taken_back_and_the_round_goes_on_without_them(

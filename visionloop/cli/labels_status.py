@@ -102,7 +102,7 @@ def _live_text(live: Mapping[str, Any]) -> str:
     n = counted(live["requested"], "request is", "requests are")
     told = f"at the tool, of round {live['round_id']}: {live['answered']:,} of {n} answered"
     if live["unusable"]:
-        told += f", {live['unusable']:,} of them so that it cannot be used (as last collected)"
+        told += f", {live['unusable']:,} of them by answers that cannot be used (as last collected)"
     return f"{told}, {live['where']}"
 
 
