@@ -399,7 +399,7 @@ def test_what_is_harvested_is_what_the_clients_got(setup: Setup, grpc_stub: Any)
     rows = {
         (row["event_id"], row["row"]): row
         for row in found.new_confidences.to_pylist()
-        if row["event_id"].startswith("e2e")
+        if row["event_id"].startswith("e2e-")
     }
     assert {key[0] for key in rows} == set(got)
     for (event_id, row), kept in rows.items():
