@@ -221,7 +221,7 @@ def test_of_two_rounds_started_at_once_one_runs_and_one_is_refused(loop: SmallLo
     truth = dict(
         line.split(",")[:2] for line in (loop.folder / "truth.csv").read_text().split()[1:]
     )
-    filled = [line.rstrip(",") + "," + truth[line.split(",")[0]] for line in answered[1:]]
+    filled = [line.replace(",,", f",{truth[line.split(',')[0]]},", 1) for line in answered[1:]]
     requests.write_text("\n".join([answered[0], *filled]) + "\n")
     assert collect_labels(config=config).n_missing == 0
     shutil.rmtree(loop.folder / "out0")

@@ -146,6 +146,10 @@ def test_whatever_fails_in_a_run_its_requests_are_told_and_later_ones_answered(
         await asyncio.wait_for(batcher.answer(models[0], asks(picture(7))), 10)
 
     asyncio.run(later())
+    # The thread that has answered may still be on its way out of its work.
+    until = time.monotonic() + 10
+    while not batcher.close() and time.monotonic() < until:
+        time.sleep(0.01)
     assert batcher.close()
 
 
