@@ -207,12 +207,13 @@ def _ask(n: int, uri: str, loops: list[str]) -> None:
 
 
 def _told(done: Erasure, config: LoopConfig, copies: list[dict[str, Any]]) -> list[str]:
-    single = done.samples == 1
-    verb = "would be" if done.dry_run else "was" if single else "were"
-    lines = [f"{done.samples:,} sample{'' if single else 's'} {verb} erased from {config.lake}"]
+    were = (
+        ("sample would be", "samples would be") if done.dry_run else ("sample was", "samples were")
+    )
+    lines = [f"{counted(done.samples, *were)} erased from {config.lake}"]
     changed = any(one.removed or one.changed for one in done.tables.values())
     if not changed and not done.beside.removed:
-        lines = [f"nothing was left to erase of {done.samples:,} sample{'' if single else 's'}"]
+        lines = [f"nothing was left to erase of {counted(done.samples, 'sample')}"]
     for name, one in sorted(done.tables.items()):
         lines.append(
             f"  {name}: {one.removed:,} rows removed, {one.changed:,} kept without them, "

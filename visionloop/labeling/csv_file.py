@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from visionloop.labeling.answers import is_skip
 from visionloop.labeling.oracle import sample_uris
 from visionloop.labeling.provider import Ask, Collected, Progress, Rejected
-from visionloop.labeling.tables import answered, label_rows, labels_of_files
+from visionloop.labeling.tables import answered, labels_of_files, parse_label_csv
 from visionloop.lake.storage import local_path
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class CsvProvider:
         if not gone or not self._lake.storage.exists(uri):
             return gone
         text = self._lake.storage.read(uri).decode("utf-8-sig")
-        filled = {value.lower() for _, _, value, _ in label_rows(text, uri)}
+        filled = {value.lower() for _, _, value, _ in parse_label_csv(text, uri)}
         gone = [sample for sample in gone if sample not in filled]
         left_out = set(gone)
         # By line, whatever a spreadsheet has made of commas: an id stands in one alone.

@@ -127,10 +127,8 @@ def open_requests(lake: Lake, round_id: str, version: str = "") -> OpenRequests:
         round_id: The round.
         version: Lake version; empty for the newest.
     """
-    requests, came, labels = _of_round(lake, round_id, version)
-    outcomes, _ = _standing(requests, labels, came, round_id)
-    begun = {row["sample_id"] for row in came}
-    unusable = {row["sample_id"] for row in came if row["state"] == REJECTED}
+    requests, came, outcomes, _ = _of_round(lake, round_id, version)
+    begun, unusable = _samples(came), _samples(came, REJECTED)
     left = [row for row in requests if outcomes[row["sample_id"]] == "open"]
     ids = sorted(row["sample_id"] for row in left)
     return OpenRequests(
@@ -152,8 +150,7 @@ def counts_of_round(lake: Lake, round_id: str, version: str = "") -> dict[str, i
         ``requested``, which is the sum of ``labelled``, ``skipped``, ``conflicts``, ``open`` and
         ``recalled``; and ``asked_again``, conflicts among the open ones.
     """
-    requests, came, labels = _of_round(lake, round_id, version)
-    outcomes, again = _standing(requests, labels, came, round_id)
+    requests, _, outcomes, again = _of_round(lake, round_id, version)
     counts = Counter(outcomes.values())
     names = ("labelled", "skipped", "conflicts", "open", "recalled")
     told = {name: counts[name] for name in names}
@@ -168,9 +165,8 @@ def n_held_by_unusable(lake: Lake, round_id: str, version: str = "") -> int:
         round_id: The round.
         version: Lake version; empty for the newest.
     """
-    requests, came, labels = _of_round(lake, round_id, version)
-    outcomes, _ = _standing(requests, labels, came, round_id)
-    unusable = {row["sample_id"] for row in came if row["state"] == REJECTED}
+    requests, came, outcomes, _ = _of_round(lake, round_id, version)
+    unusable = _samples(came, REJECTED)
     people = _people_of(row for row in came if row["state"] != DRAFT)
     return sum(
         outcomes[row["sample_id"]] == "open"
@@ -195,12 +191,17 @@ def open_samples(lake: Lake, requests: Sequence[Row], round_id: str, version: st
 
 def _of_round(
     lake: Lake, round_id: str, version: str
-) -> tuple[list[dict[str, Any]], list[Row], list[Row]]:
-    """Return a round's requests and the answers to it, and people's rows of `labels`."""
+) -> tuple[list[dict[str, Any]], list[Row], dict[str, str], set[str]]:
+    """Return a round's requests, the answers to them, and what `_standing` says of them."""
     mine, at = f"round_id == '{round_id}'", version or None
     requests = lake.read("label_requests", where=mine, version=at).to_pylist()
-    annotations = lake.read("annotations", where=mine, version=at).to_pylist()
-    return requests, annotations, _people(lake, version)
+    came = lake.read("annotations", where=mine, version=at).to_pylist()
+    return requests, came, *_standing(requests, _people(lake, version), came, round_id)
+
+
+def _samples(annotations: Iterable[Row], *states: str) -> set[str]:
+    """Return the samples of the answers in some states; of all answers where none is named."""
+    return {row["sample_id"] for row in annotations if not states or row["state"] in states}
 
 
 def _people(lake: Lake, version: str) -> list[Row]:

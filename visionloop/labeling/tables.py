@@ -27,7 +27,7 @@ def read_label_csv(uri: str) -> list[tuple[int, str, str, str]]:
         A label can be an answer that skips the sample, see `visionloop.labeling.answers.is_skip`.
 
     Raises:
-        InputError: The file has no such header, or a line of it is torn: see `label_rows`.
+        InputError: The file has no such header, or a line of it is torn: see `parse_label_csv`.
         StorageError: It cannot be read.
     """
     try:
@@ -38,10 +38,10 @@ def read_label_csv(uri: str) -> list[tuple[int, str, str, str]]:
             where=uri,
             remedy="Save the file as UTF-8",
         ) from None
-    return label_rows(text, uri)
+    return parse_label_csv(text, uri)
 
 
-def label_rows(text: str, uri: str) -> list[tuple[int, str, str, str]]:
+def parse_label_csv(text: str, uri: str) -> list[tuple[int, str, str, str]]:
     """Return the rows with a label of what a CSV file holds, see `read_label_csv`.
 
     Args:

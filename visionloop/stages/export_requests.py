@@ -25,8 +25,9 @@ def requests_to_export(lake: Lake, version: str, task: str, round_id: str) -> se
         InputError: There is none.
     """
     from visionloop.labeling.answers import is_models, standing_answers
+    from visionloop.media.records import among
 
-    mine = f"round_id == '{round_id}'"
+    mine = among("round_id", [round_id])
     asked = lake.read("label_requests", where=mine, version=version).to_pylist()
     labels = lake.read("labels", version=version).to_pylist()
     answered = standing_answers((row for row in labels if not is_models(row)), task)

@@ -45,6 +45,16 @@ def test_samples_are_found_whether_they_were_asked_about_or_not(
     assert found.find(sample(3)) == "file:///3" and found.loops() == 1
 
 
+def test_what_was_forgotten_is_looked_up_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "_LOOKED_UP", 1)
+    put(Lake.open(str(tmp_path / "lake"), loop="loop"), 1, 2, 3)
+    found = Places(str(tmp_path / "lake"))
+    for n in (2, 3, 2, 2, 3):
+        assert found.find(sample(n)) == f"file:///{n}"
+
+
 def test_only_one_waits_for_a_new_version(
     tmp_path: Path, at_once: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

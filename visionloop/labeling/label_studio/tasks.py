@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from visionloop.labeling.label_studio.interface import asks_for_boxes, asks_for_classes
 from visionloop.labeling.label_studio.results import box_result, choice_result
 from visionloop.labeling.label_studio.server import Server
+from visionloop.words import counted
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -168,7 +169,7 @@ def _words(config: LoopConfig, ask: Ask) -> str:
         sure = "" if ask.confidence is None else f" ({ask.confidence:.0%} sure)"
         told.append(f"{ask.label}{sure}")
     if asks_for_boxes(config) and ask.boxes is not None:
-        told.append(f"{len(ask.boxes)} object{'' if len(ask.boxes) == 1 else 's'}")
+        told.append(counted(len(ask.boxes), "object"))
     return f"The model sees: {', '.join(told)}" if told else NO_WORDS
 
 

@@ -67,13 +67,14 @@ class Places:
         held = self._current()
         if sample_id in held.asked:
             return held.asked[sample_id]
-        if sample_id not in held.looked_up:
+        try:
+            return held.looked_up[sample_id]
+        except KeyError:  # asked for once: another thread may forget it at any time
             place = self._look_up(held, sample_id)
-            if len(held.looked_up) >= _LOOKED_UP:
-                held.looked_up.clear()
-            held.looked_up[sample_id] = place
-            return place
-        return held.looked_up.get(sample_id)
+        if len(held.looked_up) >= _LOOKED_UP:
+            held.looked_up.clear()
+        held.looked_up[sample_id] = place
+        return place
 
     def loops(self) -> int:
         """Return how many loops there are to look in, none where the lake is not there yet.
@@ -93,7 +94,8 @@ class Places:
                 self._looking.release()
         # A catalog that is away is asked every two seconds, and not by each request.
         if self._failed is not None:
-            raise self._failed
+            # Without where it was raised before, which would grow with each request.
+            raise self._failed.with_traceback(None)
         assert self._held is not None
         return self._held
 

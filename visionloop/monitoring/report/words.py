@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from visionloop.monitoring.report.data import ReportData, Round, Window
+from visionloop.words import counted
 
 # An en dash, where a figure does not exist.
 NONE = "\u2013"
@@ -56,17 +57,6 @@ def words(data: ReportData) -> Words:
     )
 
 
-def count(n: int, one: str, many: str = "") -> str:
-    """Return ``1 label`` or ``1,200 labels``.
-
-    Args:
-        n: How many.
-        one: The word for one.
-        many: The word for another number; empty appends an s.
-    """
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
-
-
 def evaluated_rounds(data: ReportData) -> list[Round]:
     """Return the rounds whose model has an accuracy, oldest first."""
     return [r for r in data.rounds if r.accuracy is not None and r.labels is not None]
@@ -77,11 +67,11 @@ def _headline(data: ReportData) -> str:
     if data.in_service and rate is not None:
         labels = next((r.labels for r in data.rounds if r.model_id == data.in_service), None)
         said = f"{rate.value:.1%} accurate"
-        return f"{said} after {count(labels, 'label')}." if labels else f"{said}."
+        return f"{said} after {counted(labels, 'label')}." if labels else f"{said}."
     if data.in_service:
         return "A model is in service."
     if data.rounds and data.rounds[-1].missing_labels:
-        return f"Waiting for {count(data.rounds[-1].missing_labels, 'label')}."
+        return f"Waiting for {counted(data.rounds[-1].missing_labels, 'label')}."
     if data.n_samples:
         return "No model in service yet."
     return "An empty lake."
@@ -95,8 +85,8 @@ def _lede(data: ReportData) -> str:
     )
     if not data.rounds:
         return what
-    covered = f" This page covers {count(len(data.rounds), 'round')}"
-    return f"{what}{covered} and {count(data.n_samples, 'picture')}."
+    covered = f" This page covers {counted(len(data.rounds), 'round')}"
+    return f"{what}{covered} and {counted(data.n_samples, 'picture')}."
 
 
 def _notices(data: ReportData) -> tuple[str, ...]:
@@ -104,7 +94,7 @@ def _notices(data: ReportData) -> tuple[str, ...]:
     for held in data.rounds:
         if held.missing_labels:
             notices.append(
-                f"Round {held.round_id} waits for {count(held.missing_labels, 'label')}. "
+                f"Round {held.round_id} waits for {counted(held.missing_labels, 'label')}. "
                 "Once they are there, run the round again: it goes on where it stopped."
             )
         elif held.state == "running":
@@ -165,7 +155,7 @@ def _efficiency(data: ReportData) -> str:
     assert last.accuracy is not None and last.random_accuracy is not None
     ahead = 100 * (last.accuracy.value - last.random_accuracy.value)
     said = (
-        f"At {count(last.labels or 0, 'label')} the loop stands at {last.accuracy.value:.1%}, "
+        f"At {counted(last.labels or 0, 'label')} the loop stands at {last.accuracy.value:.1%}, "
         f"random choice at {last.random_accuracy.value:.1%}"
     )
     won = sum(
@@ -174,7 +164,7 @@ def _efficiency(data: ReportData) -> str:
         and r.accuracy.value > r.random_accuracy.value
         for r in both
     )
-    told = f" It was ahead in {won} of {count(len(both), 'round')}."
+    told = f" It was ahead in {won} of {counted(len(both), 'round')}."
     if last.accuracy.low > last.random_accuracy.high:
         return f"{said}: {ahead:.1f} points ahead, and the intervals do not overlap.{told}"
     if last.accuracy.high < last.random_accuracy.low:
@@ -218,7 +208,7 @@ def _confusion(data: ReportData) -> str:
     if not worst[0]:
         return "It made no mistake there."
     true, said = data.confusion.classes[worst[1]], data.confusion.classes[worst[2]]
-    return f"Its most frequent mistake: {true} taken for {said}, {count(worst[0], 'time')}."
+    return f"Its most frequent mistake: {true} taken for {said}, {counted(worst[0], 'time')}."
 
 
 def _production(data: ReportData) -> str:
@@ -236,6 +226,5 @@ def _production(data: ReportData) -> str:
 
 def _harvest(data: ReportData) -> str:
     total = sum(row.count for row in data.harvest)
-    return (
-        f"Every event that the logger delivered ends in one state: {count(total, 'event')} in all."
-    )
+    events = counted(total, "event")
+    return f"Every event that the logger delivered ends in one state: {events} in all."
