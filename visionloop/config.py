@@ -12,7 +12,9 @@ from visionloop.cluster_config import ClusterConfig
 from visionloop.documents import absolute_under, read_document
 from visionloop.errors import InputError
 from visionloop.labeling.config import LabelingConfig
-from visionloop.monitoring.config import MonitoringConfig, WatchConfig
+from visionloop.monitoring.config import MonitoringConfig
+from visionloop.monitoring.notify_config import NotifyConfig
+from visionloop.monitoring.watch_config import WatchConfig
 from visionloop.redaction import fields_with_secrets
 from visionloop.selection.config import SelectionConfig
 from visionloop.serving.config import ServingConfig
@@ -174,6 +176,9 @@ class LoopConfig(_Section):
     )
     watch: WatchConfig = Field(
         default_factory=WatchConfig, description="when a round starts by itself"
+    )
+    notify: NotifyConfig = Field(
+        default_factory=NotifyConfig, description="who is told of new flags and decisions"
     )
     rounds: RoundsConfig = Field(default_factory=RoundsConfig, description="how rounds are held")
     cluster: ClusterConfig = Field(

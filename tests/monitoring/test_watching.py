@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionloop.monitoring.config import MonitoringConfig, WatchConfig
+from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.deployed import Deployed
 from visionloop.monitoring.falling import Fall, confidence_falls
+from visionloop.monitoring.watch_config import WatchConfig
 from visionloop.monitoring.watching import Decision, Drifted, Rule, Sight, decide
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from visionloop.monitoring.config import WatchConfig
 from visionloop.monitoring.falling import Fall
+from visionloop.monitoring.watch_config import WatchConfig
 from visionloop.words import counted
 
 START, RESUME, WAIT = "start", "resume", "wait"
