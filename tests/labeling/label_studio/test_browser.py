@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.labeling.label_studio.browser import CHROMIUM, Browser, browser
+from tests.browser import CHROMIUM, Browser, browser
 from tests.labeling.label_studio.conftest import Loop
 from tests.labeling.label_studio.real_server import LabelStudio, sign_in
 from visionloop.labeling.provider import Box

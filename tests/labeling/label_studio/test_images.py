@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from tests.labeling.label_studio.browser import CHROMIUM, browser
+from tests.browser import CHROMIUM, browser
 from tests.labeling.label_studio.conftest import Loop
 from tests.labeling.label_studio.real_server import LabelStudio
 from tests.labeling.label_studio.test_browser import open_labelling

@@ -26,6 +26,8 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--hide-scrollbars",
+    # A sandboxed frame stays in the page's process, so that one connection reaches both.
+    "--disable-features=IsolateSandboxedIframes",
     "--remote-debugging-port=0",
     "--remote-allow-origins=*",
     # Pages may load from this machine and from nowhere else.
@@ -38,10 +40,22 @@ class Browser:
 
     Args:
         socket: Connection to the page's DevTools.
+
+    Attributes:
+        complaints: What the page's console, its exceptions and the browser itself complained of
+            since `listen`, a broken content security policy among them.
+        worlds: Id of the JavaScript world of each frame since `listen`, by the frame's id.
     """
 
     def __init__(self, socket: Any) -> None:
         self._socket, self._number = socket, 0
+        self.complaints: list[str] = []
+        self.worlds: dict[str, int] = {}
+
+    def listen(self) -> None:
+        """Keep what the page complains of, also what it will complain of."""
+        for domain in ("Runtime", "Log", "Page"):
+            self.tell(f"{domain}.enable")
 
     def tell(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command of the DevTools protocol and return its result."""
@@ -54,10 +68,51 @@ class Browser:
                 assert "error" not in told, told
                 result: dict[str, Any] = told["result"]
                 return result
+            self._note(told.get("method", ""), told.get("params", {}))
 
-    def evaluate(self, expression: str) -> Any:
-        """Return the value of JavaScript in the page."""
-        told = self.tell("Runtime.evaluate", expression=expression, returnByValue=True)
+    def _note(self, method: str, event: dict[str, Any]) -> None:
+        if method == "Runtime.exceptionThrown":
+            self.complaints.append(json.dumps(event["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and event["type"] in ("error", "warning"):
+            self.complaints.append(json.dumps(event["args"]))
+        elif method == "Log.entryAdded" and event["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(event["entry"]["text"])
+        elif method == "Runtime.executionContextCreated":
+            context = event["context"]
+            if context.get("auxData", {}).get("isDefault"):
+                self.worlds[context["auxData"]["frameId"]] = context["id"]
+
+    def open(self, address: str) -> None:
+        """Open a page and wait until all of it is there."""
+        self.tell("Page.navigate", url=address)
+        self.wait(f"location.href.startsWith({json.dumps(address)})")
+        self.wait("document.readyState === 'complete'")
+
+    def press(self, key: str, code: int = 0, text: str = "", shift: bool = False) -> None:
+        """Press and let go of a key, as a person does.
+
+        Args:
+            key: Its name, for example ``ArrowRight``.
+            code: Its Windows virtual key code.
+            text: What it types.
+            shift: Whether shift is held.
+        """
+        common = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        common["modifiers"] = 8 if shift else 0
+        down = {"type": "keyDown" if text else "rawKeyDown", "text": text}
+        self.tell("Input.dispatchKeyEvent", **common, **{k: v for k, v in down.items() if v})
+        self.tell("Input.dispatchKeyEvent", type="keyUp", **common)
+
+    def click(self, x: float, y: float) -> None:
+        """Click with the left button at a place of the window, in CSS pixels."""
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            button = {"button": "left", "clickCount": 1} if kind != "mouseMoved" else {}
+            self.tell("Input.dispatchMouseEvent", type=kind, x=x, y=y, **button)
+
+    def evaluate(self, expression: str, *, world: int | None = None) -> Any:
+        """Return the value of JavaScript in the page, or in the world of one of its frames."""
+        where = {} if world is None else {"contextId": world}
+        told = self.tell("Runtime.evaluate", expression=expression, returnByValue=True, **where)
         assert "exceptionDetails" not in told, told
         return told["result"].get("value")
 
