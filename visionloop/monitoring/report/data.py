@@ -6,6 +6,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from visionloop.monitoring.intervals import Rate
+from visionloop.monitoring.report.data_cost import Annotators, Cost
+from visionloop.monitoring.report.data_drift import DriftSeries
+from visionloop.monitoring.report.data_funnel import Account
+from visionloop.monitoring.report.data_health import (
+    FailedStage,
+    StandingAct,
+    StandingFlag,
+    Verdict,
+)
+from visionloop.monitoring.report.data_lineage import DecisionLine, Lineage
+from visionloop.monitoring.report.data_map import EmbeddingMap
+from visionloop.monitoring.report.data_models import Efficiency, ModelRow
 
 
 @dataclass(frozen=True)
@@ -89,6 +101,7 @@ class Picture:
         title: The first line: a label, or what was measured.
         lines: Further lines, for example why it was chosen.
         small: Whether the picture has so few pixels that they are drawn as squares.
+        sample_id: Its id, "" for a file that is no sample.
     """
 
     name: str
@@ -96,6 +109,7 @@ class Picture:
     title: str = ""
     lines: tuple[str, ...] = ()
     small: bool = False
+    sample_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,19 +124,27 @@ class Gallery:
 
 @dataclass(frozen=True)
 class FlagKind:
-    """One kind of flag over all rounds.
+    """One kind of flag of samples and files, over all rounds.
 
     Attributes:
         kind: The flag's kind.
         found: Number of flags in each round, by round id.
         planted: Number that was put in on purpose in each round, None where nobody says.
-        gallery: Examples.
+        gallery: Examples, worst first.
+        title: The kind in words.
+        severity: ``error``, ``warning`` or ``info``.
+        meaning: What such a flag says, "" where nobody wrote it down.
+        remedy: What to do about it.
     """
 
     kind: str
     found: dict[str, int]
     planted: dict[str, int] | None
     gallery: Gallery
+    title: str = ""
+    severity: str = "warning"
+    meaning: str = ""
+    remedy: str = ""
 
     @property
     def total(self) -> int:
@@ -214,6 +236,27 @@ class ReportData:
         evaluated: The model that ``confusion`` and ``slices`` belong to.
         windows: Deployed confidences.
         harvest: What became of the logged events.
+        verdict: Whether the loop is healthy, with the findings.
+        total: The funnel of all rounds together.
+        accounts: The funnel of each round, oldest first.
+        efficiency: Label efficiency against random choice.
+        models: Every model with its numbers, oldest first; the random arm's among them.
+        map: The embedding map.
+        errors: The most confident errors on the holdout and among labelled pictures.
+        disagreements: Labels that a model confidently contradicts (kind of flag).
+        drift: Drift over rounds.
+        drift_note: What was not compared, and why; "" where everything was.
+        annotators: Who labelled, by number.
+        cost: What it cost.
+        lineage: The model in service down to its samples; None without one.
+        decisions: The newest decisions, newest first.
+        standing: Flags that count now on what is no sample and no file, worst first.
+        acts: What the loop decided that holds now.
+        failed: Stages that failed and have not succeeded since, newest first.
+        notes: What the report left out or could not read, in sentences.
+        in_service_name: Name of the model in service, "" for none.
+        flag_counts: Flags that stand now by kind, of all subjects.
+        new_flags: Flags of each kind that the newest round brought.
     """
 
     loop: str = ""
@@ -233,3 +276,24 @@ class ReportData:
     evaluated: str = ""
     windows: tuple[Window, ...] = ()
     harvest: tuple[HarvestCount, ...] = ()
+    verdict: Verdict = field(default_factory=Verdict)
+    total: Account = field(default_factory=Account)
+    accounts: tuple[Account, ...] = ()
+    efficiency: Efficiency = field(default_factory=Efficiency)
+    models: tuple[ModelRow, ...] = ()
+    map: EmbeddingMap = field(default_factory=EmbeddingMap)
+    errors: Gallery | None = None
+    disagreements: Gallery | None = None
+    drift: tuple[DriftSeries, ...] = ()
+    drift_note: str = ""
+    annotators: Annotators = field(default_factory=Annotators)
+    cost: Cost = field(default_factory=Cost)
+    lineage: Lineage | None = None
+    decisions: tuple[DecisionLine, ...] = ()
+    standing: tuple[StandingFlag, ...] = ()
+    acts: tuple[StandingAct, ...] = ()
+    failed: tuple[FailedStage, ...] = ()
+    notes: tuple[str, ...] = ()
+    in_service_name: str = ""
+    flag_counts: dict[str, int] = field(default_factory=dict)
+    new_flags: dict[str, int] = field(default_factory=dict)
