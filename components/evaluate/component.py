@@ -22,7 +22,7 @@ def evaluate(
     """Evaluate a model overall and by metadata slice, and apply the gates.
 
     Reads: samples, labels, metadata, experiments, flags, decisions; the images of the holdout.
-    Writes: experiments, decisions, flags, rounds.
+    Writes: experiments, decisions, predictions, flags, rounds.
 
     Args:
         config: Text of loop.yaml, or the URI of one.

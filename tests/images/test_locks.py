@@ -13,9 +13,9 @@ from packaging.utils import canonicalize_name
 from tests.images.locks import ROOT, environment_of, read_lock
 
 LOCKS = {
-    "gpu": ("gpu", "labelstudio"),
-    "cpu": ("lake", "serve", "labelstudio"),
-    "shared": ("stages", "serving", "labelstudio"),
+    "gpu": ("gpu", "labelstudio", "otel"),
+    "cpu": ("lake", "serve", "labelstudio", "otel"),
+    "shared": ("stages", "serving", "labelstudio", "otel"),
 }
 BUILDS = {"onnxruntime", "onnxruntime-gpu"}
 STALE = "make locks"

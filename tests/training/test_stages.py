@@ -16,9 +16,11 @@ import pytest
 from tests.training.small_loop import SmallLoop
 from visionloop.errors import InputError, VisionloopError
 from visionloop.inference import OnnxModel
+from visionloop.selection.spread import predicted_by
 from visionloop.stages.evaluate import evaluate
 from visionloop.stages.export import export
 from visionloop.stages.infer import infer
+from visionloop.stages.publish import publish
 from visionloop.stages.train import train
 
 
@@ -86,6 +88,34 @@ def test_train_evaluate_and_export_make_a_model_that_can_be_served(loop: SmallLo
     properties = {entry.key: entry.value for entry in held}
     assert json.loads(properties["card"])["model_id"] == trained.model_id
     assert not (Path(exported.path) / "state.pt").exists()
+
+
+def test_a_model_that_passed_has_answered_on_the_holdout_and_nowhere_else(loop: SmallLoop) -> None:
+    loop.label(loop.split("pool")[:40] + loop.split("holdout"))
+    first = train(config=loop.config, round_id="0000")
+    assert evaluate(config=loop.config, round_id="0000", model_id=first.model_id).passed
+    rows = loop.lake.read("predictions").to_pylist()
+    assert {row["sample_id"] for row in rows} == set(loop.split("holdout"))
+    assert {row["model_id"] for row in rows} == {first.model_id}
+    right = sum(row["label"] == loop.truth[row["sample_id"]] for row in rows)
+    measured = json.loads(loop.experiment(first.model_id)["metrics"])
+    assert right / len(rows) == measured["accuracy"]
+    assert all(row["confidence"] == max(row["probabilities"]) for row in rows)
+
+    served = export(config=loop.config, round_id="0000", model_id=first.model_id)
+    publish(
+        config=loop.config,
+        round_id="0000",
+        model_id=first.model_id,
+        model_uri=served.model_uri,
+        passed=True,
+    )
+    # That is no ground to choose by: nothing is known of what can be chosen.
+    assert predicted_by(loop.lake, loop.lake.version()) is None
+    infer(config=loop.config, round_id="0001")
+    assert predicted_by(loop.lake, loop.lake.version()) is not None
+    again = loop.lake.read("predictions", where=f"model_id == '{first.model_id}'")
+    assert len(set(again["sample_id"].to_pylist())) == again.num_rows
 
 
 def test_a_task_that_is_run_again_changes_nothing(loop: SmallLoop) -> None:
@@ -358,6 +388,7 @@ import sys
 from visionloop.stages.evaluate import evaluate
 from visionloop.stages.export import export
 from visionloop.stages.infer import infer
+from visionloop.stages.publish import publish
 config, model_id = sys.argv[1:]
 infer(config=config, round_id="0000")
 evaluate(config=config, round_id="0000", model_id=model_id)

@@ -13,6 +13,8 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
+
 from visionloop.lake import parts
 from visionloop.selection.cold import of_committee, of_predictions
 from visionloop.selection.config import SelectionConfig
@@ -141,14 +143,22 @@ def before_all(config: SelectionConfig, *, predicted: bool) -> SelectionConfig:
 
 
 def predicted_by(lake: Lake, version: str) -> dict[str, Any] | None:
-    """Return the model in service where it has predicted anything."""
+    """Return the model in service where it has predicted anything outside of the holdout.
+
+    What it answered on the holdout is there as soon as it is evaluated, and tells nothing of what
+    can be chosen.
+    """
     rows = lake.read("experiments", where="arm == 'loop'", version=version).to_pylist()
     model = model_in_service(rows)
-    if model is None or not parts.count(
-        lake, "predictions", "model_id", str(model["model_id"]), version
-    ):
+    if model is None:
         return None
-    return model
+    held = lake.read("samples", columns=["sample_id"], where="split == 'holdout'", version=version)
+    holdout = held["sample_id"].combine_chunks()
+    mine = f"model_id == '{model['model_id']}'"
+    for batch in parts.batches(lake, "predictions", ["sample_id"], mine, version):
+        if not pc.all(pc.is_in(batch["sample_id"], value_set=holdout)).as_py():
+            return model
+    return None
 
 
 def _scored(score: str, strength: float = 1.0) -> dict[str, Any]:

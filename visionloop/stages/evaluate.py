@@ -139,6 +139,8 @@ def evaluate(
         for one in measured:
             if one is not before:
                 _write_experiment(run, one, verdict if one is own else None)
+        if verdict.passed:
+            _write_predictions(run, own)
         flag_unreadable(opened, run, unreadable, holdout.media, stage="evaluate")
         run.set_round(
             outcome="" if verdict.passed else "kept",
@@ -226,7 +228,8 @@ def _measure(
             result = evaluate_predictions(
                 probabilities, truth, model_classes=names, classes=everything
             )
-            measured.append(Measured(row, result, slice_rates(columns, right)))
+            slices = slice_rates(columns, right)
+            measured.append(Measured(row, result, slices, probabilities, found.sample_ids))
         if measured[0].evaluation:
             bar.note(f"accuracy {measured[0].evaluation.accuracy:.3f}")
     return measured, found.unreadable
@@ -281,6 +284,26 @@ def _write_experiment(run: Run, one: Measured, verdict: Verdict | None) -> None:
     # The row stays the round's and the run's that trained it.
     rows = pa.Table.from_pylist([row], schema=arrow_schema("experiments"))
     run.replace("experiments", rows, f"model_id == '{row['model_id']}'")
+
+
+def _write_predictions(run: Run, own: Measured) -> None:
+    """Keep what a model that may serve answered on the holdout.
+
+    What it says in production is compared with that from its first request on, and not only after
+    the next round has predicted.
+    """
+    if own.probabilities is None:
+        return
+    from pyiceberg.expressions import And, EqualTo, In
+
+    from visionloop.inference.predicted_rows import predicted_rows
+
+    model_id, sample_ids = own.row["model_id"], list(own.sample_ids)
+    rows = predicted_rows(
+        sample_ids, own.probabilities, model_id, list(own.row["classes"]), datetime.now(UTC)
+    )
+    mine = And(EqualTo(term="model_id", literal=model_id), In("sample_id", sample_ids))
+    run.replace("predictions", rows, mine)
 
 
 def _report(

@@ -249,6 +249,8 @@ def _predictions(table: pa.Table, wanted: set[str], models: Models) -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from visionloop.inference.predicted_rows import predicted_rows
+
     assert models.model is not None
     card = models.model.card
     mine = pc.is_in(table["sample_id"], value_set=pa.array(sorted(wanted), pa.string()))
@@ -256,16 +258,8 @@ def _predictions(table: pa.Table, wanted: set[str], models: Models) -> pa.Table:
     n = rows.num_rows
     flat = rows["probabilities"].combine_chunks().flatten()
     probabilities = np.asarray(flat, dtype=np.float32).reshape(n, len(card.classes))
-    best = probabilities.argmax(axis=1) if n else []
-    return pa.table(
-        {
-            "sample_id": rows["sample_id"],
-            "model_id": pa.array([card.model_id] * n, pa.string()),
-            "label": pa.array([card.classes[i] for i in best], pa.string()),
-            "confidence": pa.array(probabilities.max(axis=1) if n else [], pa.float32()),
-            "probabilities": rows["probabilities"],
-            "predicted_at": rows["predicted_at"],
-        }
+    return predicted_rows(
+        rows["sample_id"], probabilities, card.model_id, card.classes, rows["predicted_at"]
     )
 
 

@@ -69,11 +69,16 @@ class Measured(NamedTuple):
         row: Its row of `experiments`.
         evaluation: Measures on the holdout; None where it has no labels.
         slices: What `slice_rates` gave.
+        probabilities: What the model answered, float32 [n, C] in the order of its own classes;
+            None where there was nothing to ask it.
+        sample_ids: The n samples.
     """
 
     row: dict[str, Any]
     evaluation: Evaluation | None
     slices: list[dict[str, Any]]
+    probabilities: NDArray[np.float32] | None = None
+    sample_ids: Sequence[str] = ()
 
 
 def evaluate_predictions(

@@ -1,0 +1,50 @@
+"""What a classifier answered, as rows of the table ``predictions``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+
+def predicted_rows(
+    sample_ids: Sequence[str] | pa.ChunkedArray,
+    probabilities: NDArray[np.float32],
+    model_id: str,
+    classes: Sequence[str],
+    predicted_at: datetime | pa.ChunkedArray,
+) -> pa.Table:
+    """Return rows of ``predictions`` without round and run.
+
+    Args:
+        sample_ids: The n samples.
+        probabilities: float32 [n, C], in the order of the classes.
+        model_id: The model that answered.
+        classes: Its classes.
+        predicted_at: When: one time for all, or n of them.
+    """
+    n, width = len(sample_ids), len(classes)
+    values = np.ascontiguousarray(probabilities, dtype=np.float32).reshape(n, width)
+    best = values.argmax(axis=1) if n else np.zeros(0, dtype=np.intp)
+    at = (
+        pa.array([predicted_at] * n, pa.timestamp("us", tz="UTC"))
+        if isinstance(predicted_at, datetime)
+        else predicted_at
+    )
+    return pa.table(
+        {
+            "sample_id": pa.array(sample_ids, pa.string())
+            if not isinstance(sample_ids, pa.ChunkedArray)
+            else sample_ids,
+            "model_id": pa.array([model_id] * n, pa.string()),
+            "label": pa.array([classes[i] for i in best], pa.string()),
+            "confidence": pa.array(values.max(axis=1) if n else [], pa.float32()),
+            "probabilities": pa.ListArray.from_arrays(
+                np.arange(n + 1, dtype=np.int32) * width, values.ravel()
+            ),
+            "predicted_at": at,
+        }
+    )
