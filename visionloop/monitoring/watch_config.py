@@ -1,18 +1,18 @@
-"""What starts a round: the section ``watch`` in ``loop.yaml``."""
+"""What the watch does, and when: the section ``watch`` in ``loop.yaml``."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from visionloop.monitoring.acting_config import ActingConfig
 
 
-class WatchConfig(BaseModel):
-    """When the pipeline ``watch`` starts a round, resumes one, or waits.
+class WatchConfig(ActingConfig):
+    """When the pipeline ``watch`` starts a round, resumes one, or waits; and what else it does.
 
     One reason is enough to start, one limit is enough to hold a start back. Limits never hold back
     a round that is open.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     min_new_samples: int = Field(
         default=50,
