@@ -3,60 +3,49 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from visionloop.stages.artifacts import markdown_table
+from visionloop.stages.monitor_part import Look, Part
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from visionloop.config import LoopConfig
     from visionloop.lake import Lake
-    from visionloop.lake.run import Run
 
 
-def check_labels(
-    lake: Lake, run: Run, loop: LoopConfig, space: str, now: datetime
-) -> tuple[dict[str, Any], pa.Table]:
-    """Flag likely label errors in the place of those that were flagged before.
+def check_labels(look: Look) -> Part:
+    """Flag labels in doubt in the place of those that were flagged before.
 
     What was judged once is not judged again as long as all is the same that it was judged by: the
     labels, the answers, the embeddings, which samples are held out, the models and the classes.
 
     Args:
-        lake: The lake.
-        run: The monitor's run.
-        loop: The loop's configuration.
-        space: The embedding space; empty where there is none.
-        now: Written as ``flagged_at``.
+        look: What the monitor looks at.
 
     Returns:
-        What the run's outputs hold: in = ok + flagged + unchecked, why what is unchecked, what
-        judged, the estimated share of wrong labels, and of which state of the tables it is. And
-        the flags that are new.
+        What was found. The run's outputs hold under ``labels``: in = ok + flagged + unchecked, why
+        what is unchecked, what judged, the estimated share of wrong labels, and of which state of
+        the tables it is.
     """
-    from visionloop.labeling.trust.suspect_flags import WHERE, judge_labels, same_flags
-    from visionloop.lake.schemas import arrow_schema
+    from visionloop.labeling.trust.suspect_flags import KIND, judge_labels
+    from visionloop.monitoring.standing import write_standing
 
+    lake, run, loop = look.lake, look.run, look.loop
     tables = (
-        "labels", "annotations", f"embeddings_{space}", "samples", "predictions", "experiments"
+        "labels", "annotations", f"embeddings_{look.space}", "samples", "predictions", "experiments"
     )  # fmt: skip
     of = [*(lake.snapshot(name, version=run.base) for name in tables), loop.classes]
-    held = _judged_before(lake)
-    if held.get("of") == of:
-        return held, arrow_schema("flags").empty_table().drop_columns(["round_id", "run_id"])
-    checks = judge_labels(lake, loop, space, run.base, now)
-    if not same_flags(run.read("flags", where=WHERE), checks.flags):
-        run.replace("flags", checks.flags, WHERE)
-    told = {
-        **checks.counts(),
-        "why_unchecked": checks.unchecked,
-        "told_by": checks.told_by,
-        "wrong": checks.wrong,
-        "of": of,
-    }
-    return told, checks.flags
+    told, new = _judged_before(lake), []
+    if told.get("of") != of:
+        checks = judge_labels(lake, loop, look.space, run.base, look.now)
+        new = write_standing(run, [KIND], checks.flags.to_pylist())
+        told = {
+            **checks.counts(),
+            "why_unchecked": checks.unchecked,
+            "told_by": checks.told_by,
+            "wrong": checks.wrong,
+            "of": of,
+        }
+    return Part(new, label_metrics(told), label_page(told), {"labels": told})
 
 
 def _judged_before(lake: Lake) -> dict[str, Any]:
@@ -68,7 +57,7 @@ def _judged_before(lake: Lake) -> dict[str, Any]:
 
 def label_metrics(told: dict[str, Any]) -> dict[str, float]:
     """Return the counts as metrics."""
-    return {f"n_labels_{name}": told[name] for name in ("ok", "flagged", "unchecked")}
+    return {f"n_labels_{name}": float(told[name]) for name in ("ok", "flagged", "unchecked")}
 
 
 def label_page(told: dict[str, Any]) -> str:
@@ -76,7 +65,7 @@ def label_page(told: dict[str, Any]) -> str:
     if not told["in"]:
         return ""
     rows = [(name, told[name]) for name in ("ok", "flagged", "unchecked", "in")]
-    parts = ["\n## Labels\n", markdown_table(["state", "labels"], rows)]
+    parts = ["## Labels\n", markdown_table(["state", "labels"], rows)]
     if told["why_unchecked"]:
         why = ", ".join(f"{n} {reason}" for reason, n in sorted(told["why_unchecked"].items()))
         parts.append(f"\nUnchecked: {why}.")

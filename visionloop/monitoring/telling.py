@@ -1,0 +1,114 @@
+"""The evidence of a flag in words and units, for pages, lines and messages alike."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+# What is told apart from the rest, or is for programs.
+_APART = {"reference", "unit", "images", "measure", "rule", "problems", "model_id", "original",
+          "sample_id", "uri", "told_by", "probabilities", "posterior", "votes",
+          "confident_learning"}  # fmt: skip
+_LONGEST = 160
+
+
+def file_name(uri: str) -> str:
+    """Return the last part of a URI, as a person reads it."""
+    return unquote(uri.rstrip("/").rpartition("/")[2])
+
+
+def evidence_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the evidence of a row of ``flags``; empty where there is none."""
+    held = json.loads(row["evidence"]) if row["evidence"] else {}
+    return held if isinstance(held, dict) else {"problem": held}
+
+
+def measured(value: float, unit: str) -> str:
+    """Return a number with its unit, shares in percent.
+
+    Args:
+        value: The number.
+        unit: Its unit; empty for none.
+    """
+    if unit in ("share", "probability"):
+        return f"{value:.1%}" if abs(value) >= 0.001 or value == 0 else f"{value:.2g}"
+    number = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{number} {unit}".rstrip()
+
+
+def evidence_lines(row: Mapping[str, Any]) -> list[str]:
+    """Return what a flag rests on, the most telling first; neither ids nor raw JSON.
+
+    Args:
+        row: A row of ``flags``.
+    """
+    evidence = evidence_of(row)
+    lines = _special(row, evidence)
+    if row["score"] is not None and row["kind"] not in _WITHOUT_SCORE:
+        unit = str(evidence.get("unit") or "")
+        name = str(evidence.get("measure") or "").replace("_", " ")
+        line = f"{name} {measured(row['score'], unit)}".strip()
+        if row["threshold"] is not None:
+            line += f", threshold {measured(row['threshold'], unit)}"
+        lines.append(line)
+    lines += [
+        f"{name.replace('_', ' ')}: {_plain(value)}"[:_LONGEST]
+        for name, value in evidence.items()
+        if name not in _APART and name not in _SPECIAL.get(row["kind"], ()) and _is_plain(value)
+    ]
+    if evidence.get("reference"):
+        lines.append(f"compared with {evidence['reference']}"[:_LONGEST])
+    return lines
+
+
+# What `_special` tells of a kind.
+_SPECIAL = {
+    "label_suspect": ("label", "suggested", "holdout"),
+    "exact_duplicate": ("original_uri",),
+    "pixel_duplicate": ("original_uri",),
+    "near_duplicate": ("original_uri", "bits"),
+    "semantic_duplicate": ("original_uri",),
+    "attached_data": ("attached",),
+    "bad_metadata": ("problem",),
+    "unreadable": ("reason", "detail"),
+    "label_conflict": (),
+}
+_WITHOUT_SCORE = ("unreadable", "label_conflict", "exact_duplicate", "pixel_duplicate")
+
+
+def _special(row: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[str]:
+    kind = row["kind"]
+    lines: list[str] = []
+    if kind == "label_suspect":
+        lines.append(f"labelled {evidence.get('label')}, likelier {evidence.get('suggested')}")
+    elif kind == "unreadable":
+        said = [str(evidence[name]) for name in ("reason", "detail") if evidence.get(name)]
+        lines += [one.replace("_", " ")[:_LONGEST] for one in said]
+    elif kind == "attached_data":
+        lines.append(f"{evidence.get('attached')} behind the picture")
+    elif kind == "bad_metadata":
+        lines.append(str(evidence.get("problem", "")))
+    elif kind == "label_conflict" and isinstance(evidence.get("votes"), dict):
+        # Without the names: pages are handed around, and `visionloop labels status` has them.
+        said_by = Counter(str(one) for one in evidence["votes"].values())
+        lines += [f"{one}: {n}" for one, n in said_by.most_common()]
+    elif kind.endswith("_duplicate"):
+        original = evidence.get("original_uri") or evidence.get("original") or ""
+        lines.append(f"the same as {file_name(str(original))}")
+        if "bits" in evidence:
+            lines.append(f"{evidence['bits']} of 256 bits of the fingerprints differ")
+    lines += [str(one)[:_LONGEST] for one in evidence.get("problems") or ()]
+    return [line for line in lines if line]
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float) and value != ""
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
