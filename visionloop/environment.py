@@ -18,6 +18,9 @@ SECRET_FOLDER = "/var/run/secrets/visionloop"
 CATALOG_SECRET = f"{SECRET_FOLDER}/catalog"
 # The key of a bucket's service account, for clusters without Workload Identity.
 BUCKET_KEY = "gcs.json"
+# Where notifications go, and what they are signed with: a chat's address is a secret by itself.
+# Headers of OpenTelemetry hold the key of whoever takes the traces.
+_TELLING = ("VISIONLOOP_NOTIFY_", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS")
 # The shortest value of a setting that is taken for a secret, and not for a number or a switch.
 _SECRET_LENGTH = 8
 
@@ -63,11 +66,11 @@ def catalog_uri() -> str:
 def take_mounted_secrets() -> None:
     """Set the variables that come with a pod's Secret; those that are set already stay.
 
-    A key ``VISIONLOOP_…`` is the variable of that name. The key ``gcs.json`` is the key file of a
-    service account: ``GOOGLE_APPLICATION_CREDENTIALS`` names where it lies.
+    A key ``VISIONLOOP_…`` or ``OTEL_…`` is the variable of that name. The key ``gcs.json`` is the
+    key file of a service account: ``GOOGLE_APPLICATION_CREDENTIALS`` names where it lies.
     """
     for name, path in _mounted().items():
-        if name.startswith("VISIONLOOP_"):
+        if name.startswith(("VISIONLOOP_", "OTEL_")):
             os.environ.setdefault(name, _content(path))
         elif name == BUCKET_KEY:
             os.environ.setdefault("GOOGLE_APPLICATION_CREDENTIALS", path)
@@ -92,6 +95,29 @@ def webhook_secret() -> str:
     return _given_or_mounted("VISIONLOOP_WEBHOOK_SECRET")
 
 
+def notify_url(receiver: str) -> str:
+    """Address of a receiver of notifications: ``VISIONLOOP_NOTIFY_URL_<NAME>``.
+
+    Args:
+        receiver: Its name in ``notify.to``; in the variable in capitals, with ``_`` for ``-``.
+    """
+    return _given_or_mounted(_of_receiver("URL", receiver))
+
+
+def notify_token(receiver: str) -> str:
+    """Bearer token for a receiver of notifications: ``VISIONLOOP_NOTIFY_TOKEN_<NAME>``."""
+    return _given_or_mounted(_of_receiver("TOKEN", receiver))
+
+
+def notify_secret(receiver: str) -> str:
+    """Key that a receiver's notifications are signed with: ``VISIONLOOP_NOTIFY_SECRET_<NAME>``."""
+    return _given_or_mounted(_of_receiver("SECRET", receiver))
+
+
+def _of_receiver(what: str, receiver: str) -> str:
+    return f"VISIONLOOP_NOTIFY_{what}_{receiver.upper().replace('-', '_')}"
+
+
 def secrets() -> list[str]:
     """What was given to this process and must never be told: the longest first."""
     catalog = os.environ.get("VISIONLOOP_CATALOG", "")
@@ -101,6 +127,7 @@ def secrets() -> list[str]:
         user_and_password, at, _ = uri.partition("://")[2].rpartition("@")
         found.add(user_and_password.partition(":")[2] if at else "")
     found |= {labelstudio_token(), webhook_secret(), *media_keys()}
+    found |= {value.strip() for name, value in os.environ.items() if name.startswith(_TELLING)}
     found |= _private_key(_mounted().get(BUCKET_KEY, ""))
     taken = (_content(path) for name, path in _mounted().items() if name.startswith("VISIONLOOP_"))
     found |= {value for value in taken if len(value) >= _SECRET_LENGTH}
@@ -202,6 +229,34 @@ def runner_pid() -> int:
 def in_task() -> bool:
     """Whether this process is a pipeline's task and nothing else."""
     return os.environ.get("_KFP_RUNTIME", "") == "true"
+
+
+def json_logs() -> bool:
+    """Whether log lines are JSON objects: ``VISIONLOOP_LOG=json``."""
+    return os.environ.get("VISIONLOOP_LOG", "").strip().lower() == "json"
+
+
+def sends_traces() -> bool:
+    """Whether OpenTelemetry's own variables name a collector, and do not switch traces off."""
+    named = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get(
+        "OTEL_EXPORTER_OTLP_ENDPOINT"
+    )
+    disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    return bool(named) and not disabled and os.environ.get("OTEL_TRACES_EXPORTER", "") != "none"
+
+
+def trace_timeout() -> float:
+    """Seconds that a collector of traces has to answer: OpenTelemetry's variable, else 2."""
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"):
+        given = os.environ.get(name, "")
+        if given.replace(".", "", 1).isdigit():
+            return float(given)
+    return 2.0
+
+
+def trace_service() -> str:
+    """Name of the service in traces: ``OTEL_SERVICE_NAME``, else ``visionloop``."""
+    return os.environ.get("OTEL_SERVICE_NAME", "") or "visionloop"
 
 
 def debug() -> bool:

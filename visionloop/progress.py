@@ -28,6 +28,8 @@ from visionloop import environment
 # Seconds between two events of one piece of work.
 _FILE_PACE = 0.1
 _LOG_PACE = 10.0
+# What this process's log lines are about.
+_about: dict[str, str] = {}
 
 
 class Progress:
@@ -115,7 +117,7 @@ def progress(stage: str, total: int | None = None, unit: str = "items") -> Itera
     sink: _Sink
     if environment.progress_file():
         sink = _FileSink(environment.progress_file())
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and not environment.json_logs():
         sink = _TerminalSink()
     else:
         sink = _LogSink()
@@ -139,15 +141,50 @@ def emit(event: str, **fields: Any) -> None:
         _append(path, {"event": event, "time": time.time(), "pid": os.getpid(), **fields})
 
 
-def log(text: str) -> None:
-    """Write one line for the log of a pod or a file: time in UTC, then the text."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    print(f"{stamp} {text}", file=sys.stderr, flush=True)
+def log(text: str, *, level: str = "info", **fields: Any) -> None:
+    """Write one line for the log of a pod or a file: time in UTC, then the text.
+
+    Where ``VISIONLOOP_LOG=json``, the line is a JSON object with ``time``, ``level``, ``message``,
+    what `log_about` has set, and the fields.
+
+    Args:
+        text: The line, for people.
+        level: ``info``, ``warning`` or ``error``.
+        **fields: What programs want of it besides; plain values.
+    """
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+    if environment.json_logs():
+        record = {
+            "time": f"{stamp}.{int(now % 1 * 1000):03d}Z",
+            "level": level,
+            "message": text,
+            **_about,
+            **fields,
+        }
+        line = json.dumps(record, default=str, ensure_ascii=False)
+    else:
+        line = f"{stamp}Z {text}"
+    print(line, file=sys.stderr, flush=True)
+
+
+def log_about(**fields: str) -> None:
+    """Set what all further lines of this process's log are about, where they are JSON.
+
+    Args:
+        **fields: ``stage``, ``round_id``, ``run_id``; an empty value takes one back.
+    """
+    for name, value in fields.items():
+        if value:
+            _about[name] = value
+        else:
+            _about.pop(name, None)
 
 
 def listening() -> bool:
     """Whether nobody draws this process's progress, so that log lines are wanted."""
-    return not environment.progress_file() and not sys.stderr.isatty()
+    seen = sys.stderr.isatty() and not environment.json_logs()
+    return not environment.progress_file() and not seen
 
 
 def _append(path: str, record: dict[str, Any]) -> None:
@@ -215,10 +252,15 @@ class _LogSink:
             self._next = time.monotonic() + _LOG_PACE
             left = work.seconds_left
             estimate = "" if left is None else f", about {left:,.0f} s left"
-            log(f"{work.stage}: {work}{estimate}")
+            log(f"{work.stage}: {work}{estimate}", **_counted(work))
 
     def end(self, work: Progress) -> None:
-        log(f"{work.stage}: {work}, {work.seconds:.1f} s")
+        told = f"{work.stage}: {work}, {work.seconds:.1f} s"
+        log(told, seconds=round(work.seconds, 3), **_counted(work))
+
+
+def _counted(work: Progress) -> dict[str, Any]:
+    return {"work": work.stage, "done": work.done, "total": work.total, "unit": work.unit}
 
 
 class _TerminalSink:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from visionloop import environment
+from visionloop.progress import log
 
 HIDDEN = "***"
 
@@ -69,7 +70,10 @@ def hide_in_tracebacks() -> None:
     """Let this process print an exception that nobody catches without what is secret in it."""
 
     def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        lines = traceback.format_exception(kind, error, trace)
-        print(redacted("".join(lines)), end="", file=sys.stderr, flush=True)
+        told = redacted("".join(traceback.format_exception(kind, error, trace)))
+        if environment.json_logs():
+            log(redacted(f"{kind.__name__}: {error}"), level="error", traceback=told)
+        else:
+            print(told, end="", file=sys.stderr, flush=True)
 
     sys.excepthook = tell

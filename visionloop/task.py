@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from visionloop import environment, failures
+from visionloop import environment, failures, outside
 from visionloop.errors import StaleRead
 from visionloop.lean import keep_pandas_out_of_pyarrow
 from visionloop.progress import emit, listening, log
@@ -30,8 +30,9 @@ R = TypeVar("R")
 def stage(function: Callable[P, R]) -> Callable[P, R]:
     """Make a function a stage: its start, end, counts, timings and errors reach its starter.
 
-    The decorated function behaves as before: same signature, same result, same exceptions. Where a
-    runner listens (`visionloop.environment.progress_file`, `error_file`, `timings_file`), it
+    The decorated function behaves as before: same signature, same result, same exceptions. One that
+    fails leaves a record in its lake, see `visionloop.monitoring.failed_stages`. Where a runner
+    listens (`visionloop.environment.progress_file`, `error_file`, `timings_file`), it
     also leaves there
 
     - an event ``started`` and an event ``finished`` with the plain values that it returned and the
@@ -51,6 +52,7 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         entered = time.time()
         began = _process_started()
+        outside.begin(name, kwargs)
         end_with(environment.runner_pid())
         emit("started", stage=name, process_started=began)
         if listening():
@@ -65,6 +67,7 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
             emit("failed", stage=name, seconds=time.time() - began)
             if environment.error_file():
                 failures.write_failure(environment.error_file(), error, stage=name)
+            outside.tell_end(name, kwargs, started=entered, outputs={}, error=error)
             raise
         work_seconds = time.time() - entered
         outputs = _plain_outputs(result)
@@ -78,7 +81,9 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
         )
         if listening():
             counts = ", ".join(f"{key}={value}" for key, value in outputs.items())
-            log(f"{name}: finished in {work_seconds:.1f} s: {counts}")
+            told = f"{name}: finished in {work_seconds:.1f} s: {counts}"
+            log(told, seconds=round(work_seconds, 3), outputs=outputs)
+        outside.tell_end(name, kwargs, started=entered, outputs=outputs)
         if environment.timings_file():
             _append_timings(
                 environment.timings_file(),

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from visionloop import __version__, environment
-from visionloop.cli.parser import Parser
+from visionloop.cli.parser import Parser, tell_error
 from visionloop.errors import InputError
 
 # What `visionloop --help` lists: the module of each command, and what it does.
@@ -31,6 +31,8 @@ COMMANDS = {
     "collect": "keep the events that an endpoint logs",
     "rollback": "put an earlier model back into service, or end a canary",
     "report": "write the health of all stages as one page",
+    "metrics": "print or serve a lake's health for Prometheus",
+    "notify": "send what waits to those who are told of new flags; --test tries each",
     "erase": "erase samples from every version of a lake, and prove it",
     "lake": "look after a lake: status, versions, check, vacuum, backup, restore",
     "health": "say whether the server of this container is alive",
@@ -62,14 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (Exception, KeyboardInterrupt) as error:
-        if debug:
-            from visionloop.redaction import traceback_of
-
-            print(traceback_of(error), end="", file=sys.stderr)
         from visionloop.failures import explain
+        from visionloop.redaction import traceback_of
 
         known = explain(error)
-        print(f"error: {known}", file=sys.stderr)
+        tell_error(known, traceback=traceback_of(error) if debug else "")
         return known.exit_status
 
 

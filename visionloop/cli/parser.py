@@ -7,7 +7,9 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from visionloop.errors import InputError
+from visionloop import environment
+from visionloop.errors import InputError, VisionloopError
+from visionloop.progress import log
 
 if TYPE_CHECKING:
     from visionloop.value_forms import Form
@@ -72,4 +74,27 @@ def show(result: dict[str, Any], *, as_json: bool, text: str) -> None:
 
 def say(text: str) -> None:
     """Print something for a person that is not the result: it goes to the standard error stream."""
-    print(text, file=sys.stderr, flush=True)
+    if environment.json_logs():
+        log(text)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+def tell_error(
+    error: VisionloopError, *, before: str = "", after: str = "", traceback: str = ""
+) -> None:
+    """Print why a command failed, on the standard error stream.
+
+    Args:
+        error: What happened.
+        before: Words before it, such as the task that failed.
+        after: Words behind it, such as where the log is.
+        traceback: Printed first, where it is wanted.
+    """
+    if environment.json_logs():
+        told = {"what": error.what, "where": error.where, "remedy": error.remedy}
+        more = {"traceback": traceback} if traceback else {}
+        status = error.exit_status
+        log(f"{before}{error}{after}", level="error", exit_status=status, **told, **more)
+        return
+    print(f"{traceback}error: {before}{error}{after}", file=sys.stderr)

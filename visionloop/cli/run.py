@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import TYPE_CHECKING
 
 from visionloop import environment
 from visionloop.cli.configuration import add_pipeline_options, start_arguments
-from visionloop.cli.parser import say, show
+from visionloop.cli.parser import say, show, tell_error
 from visionloop.submission.starting import fill_from_lake
 from visionloop.words import counted
 
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     if environment.debug() and result.traceback:
         say(result.traceback.rstrip())
     task = f"task {result.failed_task} failed: " if result.failed_task else ""
-    print(f"error: {task}{result.error} The log is {result.log}", file=sys.stderr)
+    tell_error(result.error, before=task, after=f" The log is {result.log}")
     return result.error.exit_status
 
 

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Any, TextIO
 
+from visionloop import environment
+from visionloop.progress import log
 from visionloop.runner.result import TaskResult
 from visionloop.runner.watcher import Listener
 
@@ -26,6 +28,8 @@ def make_display(stream: TextIO | None = None, *, show: bool = True) -> Listener
     stream = stream or sys.stderr
     if not show:
         return Silence()
+    if environment.json_logs():
+        return JsonLines()
     return Terminal(stream) if stream.isatty() else Lines(stream)
 
 
@@ -105,6 +109,21 @@ class Lines:
 
     def _write(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
+
+
+class JsonLines(Silence):
+    """Writes a JSON object when a task ends, for whoever collects logs."""
+
+    def task_ended(self, task: TaskResult) -> None:
+        """Write what the task did."""
+        said = describe(task.outputs) if task.succeeded else "failed"
+        log(
+            f"{task.name}: {said}",
+            level="info" if task.succeeded else "error",
+            stage=task.name,
+            seconds=round(task.seconds, 3),
+            outputs=task.outputs,
+        )
 
 
 class Terminal:

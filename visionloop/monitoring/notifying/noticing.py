@@ -1,0 +1,151 @@
+"""Finds what a lake holds that nobody was told of, and tells it.
+
+What is new is what the newest version holds and the version before it, up to which all was told,
+does not: so a process that was killed between its commit and its notification loses none, whichever
+stage wrote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from visionloop.errors import VisionloopError
+from visionloop.lake.storage import name_of
+from visionloop.monitoring.notifying import delivery, outbox
+from visionloop.monitoring.notifying.events import (
+    Event,
+    decision_event,
+    failed_event,
+    flags_event,
+    worst,
+)
+
+if TYPE_CHECKING:
+    from visionloop.lake import Lake
+    from visionloop.monitoring.notify_config import NotifyConfig, Receiver
+
+_REPORT = "report.html"
+# What tells one row from another: a flag that stands keeps its round.
+_FLAG = ("kind", "subject", "round_id")
+_DECISION = ("decision", "subject", "outcome", "decided_at")
+# Decisions that say that nothing is done.
+_QUIET = {("watch", "wait")}
+
+
+def tell_new(lake: Lake, config: NotifyConfig) -> delivery.Sent:
+    """Tell of the flags and decisions that the lake holds since it was told of last.
+
+    At the first time, those of the newest round are new.
+
+    Args:
+        lake: The lake.
+        config: Who is told.
+
+    Raises:
+        VisionloopError: The lake or the outbox cannot be read or written.
+    """
+    if not lake.exists():
+        return delivery.Sent()
+    head, before = lake.version(), outbox.told_version(lake)
+    if head != before:
+        flags = _new(lake, "flags", before, _FLAG)
+        decisions = _new(lake, "decisions", before, _DECISION)
+        for receiver in config.to:
+            for event in _events(lake, receiver, flags, decisions):
+                outbox.put(lake, receiver, event)
+        outbox.set_told(lake, head)
+    return delivery.flush(lake, config)
+
+
+def tell_failure(
+    lake: Lake,
+    config: NotifyConfig,
+    stage: str,
+    error: Mapping[str, str],
+    *,
+    round_id: str,
+    run_id: str,
+) -> delivery.Sent:
+    """Tell of a stage that failed.
+
+    Args:
+        lake: The lake.
+        config: Who is told.
+        stage: Name of the stage.
+        error: ``what``, ``where`` and ``remedy``.
+        round_id: The round, empty where that is not known.
+        run_id: The run, empty where that is not known.
+
+    Raises:
+        VisionloopError: The outbox cannot be read or written.
+    """
+    event = failed_event(
+        stage, error, loop=lake.loop, place=lake.place, round_id=round_id, run_id=run_id
+    )
+    for receiver in config.to:
+        if outbox.wanted(event, receiver):
+            outbox.put(lake, receiver, event)
+    return delivery.flush(lake, config)
+
+
+def _new(lake: Lake, table: str, before: str, key: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return the rows of a table that an earlier version did not hold."""
+    import pyarrow.compute as pc
+
+    if before:
+        try:
+            if lake.snapshot(table, version=before) == lake.snapshot(table):
+                return []
+            old = lake.read(table, columns=list(key), version=before)
+        except VisionloopError:
+            before = ""  # a vacuum removed that version
+    held = lake.read(table)
+    if not before:
+        rounds = lake.rounds.all()
+        newest = rounds[-1].round_id if rounds else lake.rounds.current_or_next()
+        new: list[dict[str, Any]] = held.filter(pc.equal(held["round_id"], newest)).to_pylist()
+        return new
+    numbered = held.select(list(key)).append_column("row", pa.array(range(held.num_rows)))
+    rows = numbered.join(old, keys=list(key), join_type="left anti")["row"]
+    new = held.take(rows).to_pylist()
+    return new
+
+
+def _events(
+    lake: Lake,
+    receiver: Receiver,
+    flags: Sequence[Mapping[str, Any]],
+    decisions: Sequence[Mapping[str, Any]],
+) -> list[Event]:
+    report = lake.path(_REPORT)
+    report = report if lake.storage.exists(report) else ""
+    told = []
+    mine = [row for row in flags if outbox.wants_flag(row["kind"], receiver)]
+    if mine and "flags" in receiver.events:
+        names = _names(lake, mine)
+        event = flags_event(mine, loop=lake.loop, place=lake.place, names=names, report=report)
+        told.append(event)
+    for row in sorted(decisions, key=lambda row: row["decided_at"]):
+        if (row["decision"], row["outcome"]) not in _QUIET:
+            told.append(decision_event(row, loop=lake.loop, place=lake.place, report=report))
+    return [event for event in told if outbox.wanted(event, receiver)]
+
+
+def _names(lake: Lake, flags: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the file name of each sample that is an example."""
+    from pyiceberg.expressions import In
+
+    by_kind: dict[str, list[Mapping[str, Any]]] = {}
+    for row in flags:
+        by_kind.setdefault(row["kind"], []).append(row)
+    shown = [row for rows in by_kind.values() for row in worst(rows)]
+    ids = sorted({row["subject"] for row in shown if row["subject_type"] in ("sample", "label")})
+    if not ids:
+        return {}
+    where = In(term="sample_id", literals=ids)
+    rows = lake.read("samples", columns=["sample_id", "uri"], where=where)
+    uris = zip(rows["sample_id"].to_pylist(), rows["uri"].to_pylist(), strict=True)
+    return {sample_id: name_of(uri) for sample_id, uri in uris}
