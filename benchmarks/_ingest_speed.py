@@ -116,7 +116,7 @@ def torchvision(data: bytes) -> object:
 
 def cleanvision_rate(files: Sequence[bytes]) -> float:
     """Return CleanVision's images per second of one core: all of its checks, one process."""
-    from benchmarks._ingest_flags import cleanvision_issues
+    from benchmarks._picture_flags import cleanvision_issues
 
     with TemporaryDirectory() as folder:
         for number, data in enumerate(files):

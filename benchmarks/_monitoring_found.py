@@ -1,0 +1,95 @@
+"""Injected anomalies of samples, labels, metadata: precision and recall, ours and each peer's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks._label_noise import KINDS as NOISES
+from benchmarks._label_noise import available, draw, with_errors
+from benchmarks._monitoring_peers_run import Peers
+from benchmarks._rows import Row
+from visionloop.labeling.trust.out_of_sample import cross_validate
+from visionloop.labeling.trust.suspects import find_suspects
+
+Mask = NDArray[np.bool_]
+SEEDS, QUICK_SEEDS = 5, 2
+WRONG_LABELS = 0.1
+
+
+@dataclass
+class Found:
+    """What one finder flagged of what was put in, added up over seeds."""
+
+    right: int = 0
+    flagged: int = 0
+    planted: int = 0
+
+    def add(self, flagged: Mask, planted: Mask) -> None:
+        """Count one pool, both bool [n]."""
+        self.right += int((flagged & planted).sum())
+        self.flagged += int(flagged.sum())
+        self.planted += int(planted.sum())
+
+    @property
+    def precision(self) -> float:
+        """Share of the flags that are right; of none, 0."""
+        return self.right / self.flagged if self.flagged else 0.0
+
+    @property
+    def recall(self) -> float:
+        """Share of what was put in that is flagged."""
+        return self.right / self.planted if self.planted else 0.0
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of the two."""
+        return 2 * self.right / max(self.flagged + self.planted, 1)
+
+
+def compared(case: str, ours: Found, others: Mapping[str, Found]) -> list[Row]:
+    """Return a row each for precision, recall and F1, beside each peer."""
+    told = f"{case}, {ours.planted} put in, {ours.flagged} flagged"
+    rows = []
+    for who, other in others.items():
+        rows += [
+            Row(f"{told}: precision", ours.precision, who, other.precision, "", None, False),
+            Row(f"{told}: recall", ours.recall, who, other.recall, "", None, False),
+            Row(f"{told}: F1", ours.f1, who, other.f1, "", 1.0, False),
+        ]
+    return rows
+
+
+def label_rows(peers: Peers, quick: bool) -> list[Row]:
+    """Put wrong labels in, and look for them with the same out-of-sample probabilities."""
+    names = [name for name in available() if not quick or name == "digits"]
+    rows: list[Row] = []
+    for name in names:
+        for noise in NOISES:
+            arrays, drawn = {}, {}
+            for seed in range(QUICK_SEEDS if quick else SEEDS):
+                x, y = draw(name, seed)
+                given = with_errors(y, WRONG_LABELS, noise, seed)
+                told = cross_validate(x, given, int(given.max()) + 1).probabilities
+                p = np.asarray(told, dtype=np.float64)
+                arrays[f"labels:{seed}:y"] = given
+                arrays[f"labels:{seed}:p"] = p / p.sum(axis=1, keepdims=True)
+                drawn[seed] = (given, told, given != y)
+            ours, theirs, found = Found(), Found(), peers.found(arrays)
+            for seed, (given, told, wrong) in drawn.items():
+                ours.add(np.asarray(find_suspects(given, told).flagged), wrong)
+                if found:
+                    theirs.add(_mask(found[f"labels:{seed}"], len(given)), wrong)
+            case = f"label_suspect: {name}, {WRONG_LABELS:.0%} wrong, {noise}"
+            who = f"Datalab {peers.versions.get('cleanlab', '')}"
+            rows += compared(case, ours, {who: theirs} if found else {})
+    return rows
+
+
+def _mask(rows: list[int], n: int) -> Mask:
+    mask = np.zeros(n, dtype=np.bool_)
+    mask[rows] = True
+    return mask

@@ -1,0 +1,68 @@
+"""Which injected anomalies are found, beside Datalab, CleanVision, Evidently and plain tests.
+
+Anomalies are put into real pictures and into streams, so that it is known which they are; precision
+and recall of each kind are told for us and for each peer on the same data, all with their defaults:
+
+- **pictures**: spoilt photographs and copies, beside CleanVision;
+- **outliers**: what does not belong, in embeddings of a network and of pixels, beside Cleanlab's
+  Datalab and a share of 5% by scikit-learn's local outlier factor;
+- **labels**: wrong labels, beside Datalab on the same out-of-sample probabilities;
+- **metadata**: clocks and places that cannot be, beside an isolation forest over the same columns;
+- **silence**: a camera that stops among cameras that do not, beside a fixed time-out;
+- **drift**: false alarms in streams without drift that are looked at again and again, and how much
+  of a drift is found, beside Evidently's default tests, and beside Kolmogorov-Smirnov tests with
+  Bonferroni's correction and a kernel two-sample test by permutation, as alibi-detect has them (it
+  cannot be installed beside Python's newer packages; the two are written here with SciPy).
+
+Datalab and Evidently need versions of packages that ours rule out; they run by a Python of their
+own: ``--peers PYTHON``, where ``pip install "cleanlab[datalab]" evidently "pandas<3"`` was done.
+Without it their rows are left out, and it is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+
+from benchmarks._monitoring_found import label_rows, metadata_rows, outlier_rows, silence_rows
+from benchmarks._monitoring_peers_run import Peers
+from benchmarks._monitoring_streams import drift_rows
+from benchmarks._picture_flags import flag_rows
+from benchmarks._rows import Row, arguments, report
+from benchmarks._vectors import compute_alike
+
+PARTS = {
+    "pictures": lambda peers, quick: flag_rows(quick=quick),
+    "outliers": outlier_rows,
+    "labels": label_rows,
+    "metadata": lambda peers, quick: metadata_rows(quick=quick),
+    "silence": lambda peers, quick: silence_rows(quick=quick),
+    "drift": drift_rows,
+}
+
+
+def main() -> None:
+    """Run the benchmark."""
+    compute_alike()
+    options = arguments(__doc__, _options)
+    peers = Peers(options.peers)
+    rows: list[Row] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of scikit-learn, about steps and small classes
+        for name, part in PARTS.items():
+            if options.part in ("", name):
+                print(f"{name} …", file=sys.stderr, flush=True)
+                rows += part(peers, options.quick)
+    report("monitoring", rows, as_json=options.json)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--part", choices=["", *PARTS], default="", help="one part alone")
+    parser.add_argument(
+        "--peers", default=sys.executable, metavar="PYTHON", help="that has Datalab and Evidently"
+    )
+
+
+if __name__ == "__main__":
+    main()
