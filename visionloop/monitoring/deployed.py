@@ -15,7 +15,10 @@ from visionloop.monitoring.drift import Drift, class_mix_drift, confidence_drift
 
 # What tells which image an inference was of.
 IDENTITY = ("sample_id", "tensor_sha256", "request_sha256", "row")
-WINDOW_COLUMNS = ("round_id", "endpoint", "model_id", "label", "confidence", *IDENTITY)
+WINDOW_COLUMNS = ("round_id", "run_id", "endpoint", "model_id", "label", "confidence", *IDENTITY)
+HOLDOUT = "holdout"
+# Samples that a flag shows.
+IMAGES = 6
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Deployed:
         confidences: Largest probability of each inference, float64 [n].
         labels: Predicted class of each inference, length n.
         images: Number of the image of each inference, the same where it is asked again, int [n].
+        samples: The sample of each inference, null where it is not known; None where none is.
+        looks: Harvests that brought a part of it: so often it may have been looked at.
     """
 
     round_id: str
@@ -37,20 +42,48 @@ class Deployed:
     confidences: NDArray[np.float64]
     labels: list[str]
     images: NDArray[np.intp]
+    samples: pa.Array | None = None
+    looks: int = 1
 
     def once(self) -> tuple[NDArray[np.float64], list[str]]:
         """Return the confidence and the class of each different image."""
         rows = np.unique(self.images, return_index=True)[1]
         return self.confidences[rows], [self.labels[row] for row in rows]
 
+    @property
+    def n_images(self) -> int:
+        """Number of different images."""
+        return len(np.unique(self.images))
+
+    def shown(self, rows: NDArray[np.intp]) -> tuple[str, ...]:
+        """Return the samples of some inferences, as they come, each once and at most `IMAGES`."""
+        if self.samples is None:
+            return ()
+        found: dict[str, None] = {}
+        for row in rows:
+            sample = self.samples[int(row)].as_py()
+            if sample:
+                found[sample] = None
+            if len(found) == IMAGES:
+                break
+        return tuple(found)
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """One comparison of a window: with what, and what it found."""
+    """One comparison of a window.
+
+    Attributes:
+        window: The window.
+        reference: What it was compared with: ``holdout``, or ``round 0003``.
+        drift: What was found.
+        images: Samples of the window that lie farthest out, the farthest first.
+    """
 
     window: Deployed
     reference: str
     drift: Drift
+    images: tuple[str, ...] = ()
 
 
 def deployed_windows(confidences: pa.Table) -> list[Deployed]:
@@ -78,6 +111,8 @@ def deployed_windows(confidences: pa.Table) -> list[Deployed]:
                 np.asarray(rows["confidence"].to_numpy(), dtype=np.float64),
                 [label or "" for label in rows["label"].to_pylist()],
                 asked_images(rows),
+                rows["sample_id"].combine_chunks(),
+                max(1, pc.count_distinct(rows["run_id"]).as_py()),
             )
         )
     return windows
@@ -137,6 +172,37 @@ def newest_windows(windows: list[Deployed]) -> list[Deployed]:
     return [window for window in windows if window.round_id == newest[window.endpoint]]
 
 
+def judged_windows(windows: list[Deployed], thresholds: MonitoringConfig) -> list[Deployed]:
+    """Return the windows that drift is told of: the newest, and what it is too small to take back.
+
+    Args:
+        windows: All windows, from `deployed_windows`.
+        thresholds: ``drift_min_events``.
+
+    Returns:
+        The windows of each endpoint's newest harvest. Behind one that is too small, the newest of
+        the same model that is not: what was found in it stands until a later one denies it.
+    """
+    found = []
+    for window in newest_windows(windows):
+        found.append(window)
+        least = thresholds.drift_min_events
+        if window.n_images < least:
+            enough = [w for w in _before(window, windows) if w.n_images >= least]
+            found += enough[-1:]
+    return found
+
+
+def look_of(window: Deployed, windows: Sequence[Deployed]) -> int:
+    """Return which look a window is at its references: how many harvests of its model there were.
+
+    Args:
+        window: A window.
+        windows: All windows, from `deployed_windows`.
+    """
+    return sum(one.looks for one in _before(window, windows)) + window.looks
+
+
 def compare_window(
     window: Deployed,
     windows: list[Deployed],
@@ -161,10 +227,11 @@ def compare_window(
     Returns:
         One comparison for each of its references.
     """
+    look = look_of(window, windows)
     return [
         comparison
         for name, values, labels in references_of(window, windows, references)
-        for comparison in _compare(window, name, values, labels, thresholds)
+        for comparison in _compare(window, name, values, labels, thresholds, look)
     ]
 
 
@@ -182,7 +249,7 @@ def references_of(
     """
     found = []
     if window.model_id in references:
-        found.append(("holdout", *references[window.model_id]))
+        found.append((HOLDOUT, *references[window.model_id]))
     last = previous_window(window, windows)
     if last is not None:
         found.append((f"round {last.round_id}", *last.once()))
@@ -196,13 +263,16 @@ def previous_window(window: Deployed, windows: Sequence[Deployed]) -> Deployed |
         window: A window.
         windows: All windows, from `deployed_windows`.
     """
-    before = [
+    return next(iter(reversed(_before(window, windows))), None)
+
+
+def _before(window: Deployed, windows: Sequence[Deployed]) -> list[Deployed]:
+    return [
         other
         for other in windows
         if (other.endpoint, other.model_id) == (window.endpoint, window.model_id)
         and other.round_id < window.round_id
     ]
-    return before[-1] if before else None
 
 
 def _compare(
@@ -211,9 +281,26 @@ def _compare(
     values: NDArray[np.float64],
     labels: list[str],
     thresholds: MonitoringConfig,
+    look: int,
 ) -> list[Comparison]:
     confidences, said = window.once()
+    sure = confidence_drift(values, confidences, thresholds, look=look)
+    mix = class_mix_drift(labels, said, thresholds, look=look)
     return [
-        Comparison(window, reference, confidence_drift(values, confidences, thresholds)),
-        Comparison(window, reference, class_mix_drift(labels, said, thresholds)),
+        Comparison(window, reference, sure, window.shown(_outermost(window, sure))),
+        Comparison(window, reference, mix, window.shown(_of_class(window, mix))),
     ]
+
+
+def _outermost(window: Deployed, drift: Drift) -> NDArray[np.intp]:
+    """Return the inferences that are least sure where confidence fell, else the surest, first."""
+    order = np.argsort(window.confidences, kind="stable")
+    fell = drift.before is not None and drift.after is not None and drift.after < drift.before
+    return np.asarray(order if fell else order[::-1])
+
+
+def _of_class(window: Deployed, drift: Drift) -> NDArray[np.intp]:
+    """Return the inferences of the class whose share moved most, the surest first."""
+    moved = np.array([f"share of the class {label}" == drift.measure for label in window.labels])
+    rows = np.flatnonzero(moved)
+    return np.asarray(rows[np.argsort(-window.confidences[rows], kind="stable")])

@@ -1,12 +1,11 @@
-"""Drift of what a deployed model says, without labels.
+"""Drift between two windows, without labels.
 
 Every comparison asks two questions and flags only when both answers are yes: is the difference
 *large* (a threshold on the size of the effect, which does not shrink as traffic grows) and is it
 *real* (a significance level, which keeps small windows from crying wolf)?
 
-Three tests are made of one pair of windows, each at a third of the level (Bonferroni), so that the
-level is that of the pair, also where a test is left out. It is not of all pairs that there will
-ever be: at 0.001 one comparison in a thousand flags by chance what is also large enough.
+The level is that of all looks at one reference together (`visionloop.monitoring.looks`), and
+within a look the tests that are made share it (Bonferroni), also where one is left out.
 
 The tests take rows to be independent: an image that was asked about many times must be one row.
 """
@@ -15,17 +14,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.monitoring.config import MonitoringConfig
-from visionloop.monitoring.energy import energy_test, sequential_p_value
+from visionloop.monitoring.energy import energy_test, permutation_p_value
+from visionloop.monitoring.looks import level_of_look
 from visionloop.vectors.exact import Floats
 
-# Confidence, class mix, embeddings.
+DRIFT, STABLE = "drift", "stable"
+# No answer, and not to be taken for "stable".
+TOO_FEW, NOTHING_TO_COMPARE = "too few to say", "nothing to compare"
+
+# Of a deployed model: confidence, class mix, embeddings.
 TESTS = 3
+
+# What scores are measured in, by kind.
+KOLMOGOROV, STABILITY, ENERGY = (
+    "Kolmogorov-Smirnov distance",
+    "population stability index",
+    "energy coefficient",
+)
 
 
 @dataclass(frozen=True)
@@ -33,14 +44,21 @@ class Drift:
     """What one comparison of two windows found.
 
     Attributes:
-        kind: ``confidence_drift``, ``class_mix_drift`` or ``embedding_drift``.
+        kind: The kind of the flag, such as ``confidence_drift``.
         score: Size of the difference: a Kolmogorov-Smirnov distance, a stability index or an
             energy coefficient.
-        threshold: The score above which the comparison counts as drift at these sample sizes.
-        p_value: Probability of a score this large without drift.
+        threshold: The score above which the difference counts as large.
+        p_value: Probability of a score this large without drift; NaN where none was tested.
         n_reference: Samples in the reference window.
         n_current: Samples in the current window.
-        state: ``drift``, ``stable``, or ``too few to say``.
+        state: ``drift``, ``stable``, ``too few to say`` or ``nothing to compare``.
+        unit: What score and threshold are measured in.
+        level: What the p value had to lie below in this look; NaN where none was tested.
+        look: Which look at this reference it was, from 1 on.
+        measure: What moved most, such as ``mean confidence``; empty where nothing can be named.
+        before: That measure in the reference; None where there is none.
+        after: The same in the current window.
+        reason: Why nothing can be said, empty otherwise.
     """
 
     kind: str
@@ -50,44 +68,13 @@ class Drift:
     n_reference: int
     n_current: int
     state: str
-
-
-def ks_distance(reference: NDArray[np.floating], current: NDArray[np.floating]) -> float:
-    """Return the two-sample Kolmogorov-Smirnov distance, in [0, 1].
-
-    The largest vertical distance between the two empirical distribution functions. Costs
-    O((n + m) log(n + m)).
-
-    Args:
-        reference: Values of the reference window, shape [n].
-        current: Values of the current window, shape [m].
-    """
-    a, b = np.sort(reference), np.sort(current)
-    if not len(a) or not len(b):
-        return 0.0
-    both = np.concatenate([a, b])
-    cdf_a = np.searchsorted(a, both, side="right") / len(a)
-    cdf_b = np.searchsorted(b, both, side="right") / len(b)
-    return float(np.abs(cdf_a - cdf_b).max())
-
-
-def ks_p_value(distance: float, n: int, m: int) -> float:
-    """Return the asymptotic probability of a Kolmogorov-Smirnov distance this large.
-
-    Kolmogorov's series with Stephens' correction for finite samples (Stephens, Use of the
-    Kolmogorov-Smirnov, Cramer-von Mises and related statistics without extensive tables, 1970).
-
-    Args:
-        distance: The distance, in [0, 1].
-        n: Size of one sample.
-        m: Size of the other.
-    """
-    effective = math.sqrt(n * m / (n + m))
-    x = (effective + 0.12 + 0.11 / effective) * distance
-    if x < 0.2:  # the series converges slowly there, and its value is 1 to twelve digits
-        return 1.0
-    terms = (2.0 * (-1.0) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 101))
-    return min(1.0, max(0.0, sum(terms)))
+    unit: str = ""
+    level: float = math.nan
+    look: int = 1
+    measure: str = ""
+    before: float | None = None
+    after: float | None = None
+    reason: str = ""
 
 
 def stability_index(
@@ -106,9 +93,15 @@ def stability_index(
     Returns:
         float64 [...].
     """
+    return np.asarray(_stability_terms(reference, current).sum(axis=-1))
+
+
+def _stability_terms(
+    reference: NDArray[np.integer], current: NDArray[np.integer]
+) -> NDArray[np.float64]:
     p = (reference + 0.5) / (reference.sum(axis=-1, keepdims=True) + 0.5 * reference.shape[-1])
     q = (current + 0.5) / (current.sum(axis=-1, keepdims=True) + 0.5 * current.shape[-1])
-    return np.asarray(np.sum((q - p) * np.log(q / p), axis=-1))
+    return np.asarray((q - p) * np.log(q / p))
 
 
 def stability_p_value(
@@ -116,10 +109,10 @@ def stability_p_value(
 ) -> float:
     """Return the probability of a stability index as large as this without drift.
 
-    By permutation: events are dealt anew to windows of the same sizes. It is exact for any number
-    of classes, however few their events; the chi-square approximation is not, and sees nothing
+    By permutation: events are dealt anew to windows of the same sizes. It holds for any number
+    of classes, however few their events; the chi-square approximation does not, and sees nothing
     where there are as many classes as events. Shuffles end early where the answer is plain
-    (`visionloop.monitoring.energy.sequential_p_value`).
+    (`visionloop.monitoring.energy.permutation_p_value`).
 
     Args:
         reference: Counts of each class, shape [C].
@@ -127,18 +120,21 @@ def stability_p_value(
         significance: The level at which the caller decides.
     """
     both, m = reference + current, int(current.sum())
-    observed = float(stability_index(reference, current))
     rng = np.random.Generator(np.random.PCG64(0))
 
-    def reached(number: int) -> NDArray[np.bool_]:
+    def values(number: int) -> NDArray[np.floating]:
         dealt = rng.multivariate_hypergeometric(both, m, size=number, method="marginals")
-        return np.asarray(stability_index(both - dealt, dealt) >= observed * (1 - 1e-9))
+        return stability_index(both - dealt, dealt)
 
-    return sequential_p_value(reached, significance)
+    return permutation_p_value(values, float(stability_index(reference, current)), significance)
 
 
 def confidence_drift(
-    reference: NDArray[np.floating], current: NDArray[np.floating], thresholds: MonitoringConfig
+    reference: NDArray[np.floating],
+    current: NDArray[np.floating],
+    thresholds: MonitoringConfig,
+    *,
+    look: int = 1,
 ) -> Drift:
     """Compare the confidences of two windows of one model.
 
@@ -148,17 +144,70 @@ def confidence_drift(
         reference: Largest probability of each image of the reference window, shape [n].
         current: The same of the current window, shape [m].
         thresholds: ``confidence_drift_above``, ``drift_significance``, ``drift_min_events``.
+        look: Which look at this reference it is.
     """
+    return values_drift(
+        "confidence_drift",
+        "mean confidence",
+        reference,
+        current,
+        thresholds.confidence_drift_above,
+        thresholds,
+        look=look,
+        tests=TESTS,
+    )
+
+
+def values_drift(
+    kind: str,
+    measure: str,
+    reference: NDArray[np.floating],
+    current: NDArray[np.floating],
+    threshold: float,
+    thresholds: MonitoringConfig,
+    *,
+    look: int,
+    tests: int,
+) -> Drift:
+    """Compare the values of one measure in two windows by the Kolmogorov-Smirnov test.
+
+    Args:
+        kind: Kind of the flag.
+        measure: Name of what the windows' means are told as.
+        reference: Values of the reference window, shape [n], finite.
+        current: Values of the current window, shape [m], finite.
+        threshold: Distance above which the difference is large.
+        thresholds: ``drift_significance``, ``drift_min_events``.
+        look: Which look at this reference it is.
+        tests: How many tests this look makes.
+    """
+    from scipy.stats import ks_2samp
+
     n, m = len(reference), len(current)
-    threshold = thresholds.confidence_drift_above
-    score = ks_distance(reference, current)
+    found = Drift(kind, 0.0, threshold, math.nan, n, m, TOO_FEW, KOLMOGOROV, look=look)
+    if not n or not m:
+        return _too_few(found, thresholds)
+    test = ks_2samp(reference, current, method="asymp")
+    found = replace(
+        found,
+        score=float(test.statistic),
+        measure=measure,
+        before=float(np.mean(reference)),
+        after=float(np.mean(current)),
+    )
     if min(n, m) < thresholds.drift_min_events:
-        return Drift("confidence_drift", score, threshold, 1.0, n, m, "too few to say")
-    return _judged("confidence_drift", score, threshold, ks_p_value(score, n, m), n, m, thresholds)
+        return _too_few(found, thresholds)
+    return _judged(found, float(test.pvalue), thresholds, tests)
 
 
 def class_mix_drift(
-    reference: Sequence[str], current: Sequence[str], thresholds: MonitoringConfig
+    reference: Sequence[str],
+    current: Sequence[str],
+    thresholds: MonitoringConfig,
+    *,
+    kind: str = "class_mix_drift",
+    look: int = 1,
+    tests: int = TESTS,
 ) -> Drift:
     """Compare the mix of predicted classes of two windows of one model.
 
@@ -166,45 +215,71 @@ def class_mix_drift(
         reference: Predicted class of each image of the reference window.
         current: The same of the current window.
         thresholds: ``class_mix_drift_above``, ``drift_significance``, ``drift_min_events``.
+        kind: Kind of the flag.
+        look: Which look at this reference it is.
+        tests: How many tests this look makes.
     """
     n, m = len(reference), len(current)
     threshold = thresholds.class_mix_drift_above
+    found = Drift(kind, 0.0, threshold, math.nan, n, m, TOO_FEW, STABILITY, look=look)
+    if not n or not m:
+        return _too_few(found, thresholds)
     classes = sorted(set(reference) | set(current))
     before, after = _counts(reference, classes), _counts(current, classes)
-    score = float(stability_index(before, after)) if classes else 0.0
+    most = int(_stability_terms(before, after).argmax())
+    found = replace(
+        found,
+        score=float(stability_index(before, after)),
+        measure=f"share of the class {classes[most]}",
+        before=float(before[most] / n),
+        after=float(after[most] / m),
+    )
     if min(n, m) < thresholds.drift_min_events:
-        return Drift("class_mix_drift", score, threshold, 1.0, n, m, "too few to say")
-    p_value = stability_p_value(before, after, significance=thresholds.drift_significance / TESTS)
-    return _judged("class_mix_drift", score, threshold, p_value, n, m, thresholds)
+        return _too_few(found, thresholds)
+    level = level_of_look(look, thresholds.drift_significance) / tests
+    p_value = stability_p_value(before, after, significance=level)
+    return _judged(found, p_value, thresholds, tests)
 
 
-def embedding_drift(reference: Floats, current: Floats, thresholds: MonitoringConfig) -> Drift:
+def embedding_drift(
+    reference: Floats,
+    current: Floats,
+    thresholds: MonitoringConfig,
+    *,
+    kind: str = "embedding_drift",
+    look: int = 1,
+    tests: int = TESTS,
+) -> Drift:
     """Compare the embeddings of two windows, in one space.
 
     Args:
         reference: float32 [n, d], one row an image of the reference window.
         current: float32 [m, d].
         thresholds: ``embedding_drift_above``, ``drift_significance``, ``drift_min_events``.
+        kind: Kind of the flag.
+        look: Which look at this reference it is.
+        tests: How many tests this look makes.
     """
     n, m = len(reference), len(current)
     threshold = thresholds.embedding_drift_above
+    found = Drift(kind, 0.0, threshold, math.nan, n, m, TOO_FEW, ENERGY, look=look)
     if min(n, m) < thresholds.drift_min_events:
-        return Drift("embedding_drift", 0.0, threshold, 1.0, n, m, "too few to say")
-    apart = energy_test(reference, current, significance=thresholds.drift_significance / TESTS)
-    return _judged("embedding_drift", apart.coefficient, threshold, apart.p_value, n, m, thresholds)
+        return _too_few(found, thresholds)
+    level = level_of_look(look, thresholds.drift_significance) / tests
+    apart = energy_test(reference, current, significance=level)
+    return _judged(replace(found, score=apart.coefficient), apart.p_value, thresholds, tests)
 
 
-def _judged(
-    kind: str,
-    score: float,
-    threshold: float,
-    p_value: float,
-    n: int,
-    m: int,
-    thresholds: MonitoringConfig,
-) -> Drift:
-    drifted = score > threshold and p_value < thresholds.drift_significance / TESTS
-    return Drift(kind, score, threshold, p_value, n, m, "drift" if drifted else "stable")
+def _too_few(found: Drift, thresholds: MonitoringConfig) -> Drift:
+    least = thresholds.drift_min_events
+    told = f"{found.n_reference:,} and {found.n_current:,} images, {least:,} of each are needed"
+    return replace(found, state=TOO_FEW, reason=told)
+
+
+def _judged(found: Drift, p_value: float, thresholds: MonitoringConfig, tests: int) -> Drift:
+    level = level_of_look(found.look, thresholds.drift_significance) / tests
+    drifted = found.score > found.threshold and p_value < level
+    return replace(found, p_value=p_value, level=level, state=DRIFT if drifted else STABLE)
 
 
 def _counts(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64]:

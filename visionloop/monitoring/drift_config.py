@@ -13,15 +13,17 @@ class DriftThresholds(BaseModel):
     drift_min_events: int = Field(
         default=100,
         ge=20,
-        description="Different images needed in each of two windows of deployed confidences before "
-        "drift is judged, and in one before its accuracy is estimated.",
+        description="Different images needed in each of two windows, of deployed confidences or of "
+        "what a source brought, before drift is judged, and in one before its accuracy in "
+        "production is estimated.",
     )
     drift_significance: float = Field(
         default=0.001,
         gt=0,
         lt=1,
-        description="Probability of a false alarm in one comparison of two windows, of all that "
-        "is compared together (confidence, class mix, embeddings).",
+        description="Probability of any false alarm of drift against one reference, of all that is "
+        "compared with it (a model's confidences, class mix and embeddings; a source's pixels, "
+        "embeddings and predictions) in all looks for as long as a model serves.",
     )
     confidence_drift_above: float = Field(
         default=0.15,
@@ -41,6 +43,14 @@ class DriftThresholds(BaseModel):
         gt=0,
         lt=1,
         description="Energy coefficient (0 alike, 1 apart) between the embeddings of two windows "
+        "that counts as drift, when it is also significant.",
+    )
+    pixel_drift_above: float = Field(
+        default=0.25,
+        gt=0,
+        lt=1,
+        description="Kolmogorov-Smirnov distance between a measure of the pixels (brightness, "
+        "contrast, sharpness, saturation, entropy) of a source's newest images and of those before "
         "that counts as drift, when it is also significant.",
     )
     estimation_min_holdout: int = Field(

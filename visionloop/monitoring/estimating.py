@@ -17,13 +17,17 @@ from numpy.typing import NDArray
 from visionloop.labeling.answers import MODEL, latest_answers
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.deployed import (
+    HOLDOUT,
     IDENTITY,
+    IMAGES,
     Comparison,
     Deployed,
     asked_images,
+    look_of,
     previous_window,
 )
 from visionloop.monitoring.drift import embedding_drift
+from visionloop.monitoring.energy import farthest
 from visionloop.monitoring.estimation import Answers, Estimate, estimate_accuracy, refusal
 from visionloop.monitoring.findings import rows_table
 from visionloop.monitoring.production import Drawn, Known, Traffic, production_accuracy
@@ -151,24 +155,31 @@ class Evidence:
         self, window: Deployed, windows: Sequence[Deployed]
     ) -> list[Comparison]:
         """Compare a window's embeddings with the holdout's and the previous window's."""
-        current = self._known_vectors(window)
+        names, current = self._known_vectors(window)
         if not len(current):
             return []
-        found = []
+        references = []
         holdout = self._vectors_of(sorted(self._holdout), window.model_id)
         if holdout is not None:
-            drift = embedding_drift(_finite(holdout), current, self._thresholds)
-            found.append(Comparison(window, "holdout", drift))
+            references.append((HOLDOUT, _finite(holdout)))
         before = previous_window(window, windows)
         if before is not None:
-            drift = embedding_drift(self._known_vectors(before), current, self._thresholds)
-            found.append(Comparison(window, f"round {before.round_id}", drift))
+            references.append((f"round {before.round_id}", self._known_vectors(before)[1]))
+        look, found = look_of(window, windows), []
+        for name, vectors in references:
+            drift = embedding_drift(vectors, current, self._thresholds, look=look)
+            images = tuple(names[row] for row in farthest(vectors, current, IMAGES))
+            found.append(Comparison(window, name, drift, images))
         return found
 
-    def _known_vectors(self, window: Deployed) -> Floats:
+    def _known_vectors(self, window: Deployed) -> tuple[list[str], Floats]:
+        """Return the samples of a window that have an embedding, and these."""
         samples = self._rows(window)["sample_id"].unique().to_pylist()
         vectors = self._vectors_of(samples, window.model_id, window)
-        return np.zeros((0, 1), np.float32) if vectors is None else _finite(vectors)
+        if vectors is None:
+            return [], np.zeros((0, 1), np.float32)
+        known = np.isfinite(vectors).all(axis=1)
+        return [samples[row] for row in np.flatnonzero(known)], vectors[known]
 
     def _rows(self, window: Deployed) -> pa.Table:
         key = (window.endpoint, window.model_id, window.round_id)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.monitoring.config import MonitoringConfig
-from visionloop.monitoring.deployed import Deployed, references_of
+from visionloop.monitoring.deployed import Deployed, look_of, references_of
+from visionloop.monitoring.looks import level_of_look
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,9 @@ def confidence_falls(
     """Compare the mean confidence of a window with each of its references, each image once.
 
     A fall is real when Welch's statistic for two means lies beyond the one-sided normal quantile of
-    ``drift_significance``; with ``drift_min_events`` in both windows the normal is near enough
-    (Welch, The generalization of Student's problem, Biometrika 34, 1947).
+    this look's share of ``drift_significance`` (`visionloop.monitoring.looks`); with
+    ``drift_min_events`` in both windows the normal is near enough (Welch, The generalization of
+    Student's problem, Biometrika 34, 1947).
 
     Args:
         window: The window to judge.
@@ -66,6 +68,7 @@ def confidence_falls(
         One entry for each of its references; one that is too small to tell says so.
     """
     now = window.once()[0]
+    level = level_of_look(look_of(window, windows), thresholds.drift_significance)
     return [
         Fall(
             window.endpoint,
@@ -75,7 +78,7 @@ def confidence_falls(
             _mean(now),
             len(values),
             len(now),
-            _state(values, now, thresholds),
+            _state(values, now, thresholds, level),
         )
         for name, values, _ in references_of(window, windows, references)
     ]
@@ -86,10 +89,13 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 def _state(
-    before: NDArray[np.float64], now: NDArray[np.float64], thresholds: MonitoringConfig
+    before: NDArray[np.float64],
+    now: NDArray[np.float64],
+    thresholds: MonitoringConfig,
+    level: float,
 ) -> str:
     if min(len(before), len(now)) < thresholds.drift_min_events:
         return "too few to say"
     error = math.sqrt(before.var(ddof=1) / len(before) + now.var(ddof=1) / len(now))
-    limit = NormalDist().inv_cdf(1 - thresholds.drift_significance)
+    limit = NormalDist().inv_cdf(1 - level)
     return "real" if _mean(before) - _mean(now) > limit * error else "chance"
