@@ -5,12 +5,23 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from visionloop import environment
 from visionloop.errors import InputError, UnreadableMedia, VisionloopError
+from visionloop.progress import log
 from visionloop.redaction import traceback_of
+
+if TYPE_CHECKING:
+    from visionloop.lake import Lake
+
+# Seconds that a stage that failed waits for its lake to keep the failure.
+_PATIENCE_S = 15
 
 # The smallest extra that brings a package.
 _EXTRAS = {
@@ -130,6 +141,67 @@ def write_failure(path: str, error: BaseException, *, stage: str) -> None:
     except OSError:
         # A full disk must not hide the error that it caused; the log still has it.
         partial.unlink(missing_ok=True)
+
+
+def keep_failure(error: BaseException, stage: str, arguments: Mapping[str, Any]) -> None:
+    """Leave a record of a stage's failure in its lake, for the monitor and the report.
+
+    It is left as far as that is possible in a few seconds: what hinders it is told on the log, and
+    never takes the place of the error. Nothing is left of a stage that a person stopped, of a dry
+    run, and of wrong input that a person gave on the command line, who is told of it at once.
+
+    Args:
+        error: What was raised.
+        stage: Name of the stage.
+        arguments: What the stage was called with, by name.
+    """
+    runs_by_itself = environment.in_task() or bool(environment.error_file())
+    if not isinstance(error, Exception) or arguments.get("dry_run") or not arguments.get("config"):
+        return
+    if isinstance(error, InputError) and not runs_by_itself:
+        return
+    known = explain(error, during=f"stage {stage}")
+    told = {"stage": stage, "what": known.what, "where": known.where, "remedy": known.remedy}
+    now = datetime.now(UTC)
+    hindered: list[str] = []
+
+    def keep() -> None:
+        try:
+            _keep(told, arguments, now)
+        except Exception as other:
+            hindered.append(explain(other).what)
+
+    # A bucket that is down is asked for minutes; a person waits for the error meanwhile.
+    thread = threading.Thread(target=keep, name="keeps the failure", daemon=True)
+    thread.start()
+    thread.join(_PATIENCE_S)
+    if thread.is_alive():
+        hindered.append(f"the lake did not answer within {_PATIENCE_S} s")
+    if hindered:
+        log(f"{stage}: its failure is not recorded in the lake: {hindered[0]}")
+
+
+def _keep(told: dict[str, str], arguments: Mapping[str, Any], now: datetime) -> None:
+    from visionloop.config import load_config
+    from visionloop.lake import Lake
+    from visionloop.monitoring.failed_stages import record_failure
+
+    loop = load_config(arguments["config"])
+    root = str(arguments.get("lake") or "") or loop.lake
+    lake = Lake.open(root, catalog=loop.catalog, loop=loop.name)
+    if not (lake.exists() and lake.storage.exists(lake.uri)):
+        return  # a folder that is not mounted must not become the root of another lake
+    round_id = str(arguments.get("round_id") or "") or _open_round(lake)
+    run_id = str(arguments.get("run_id") or "")
+    record_failure(lake, {**told, "round_id": round_id, "run_id": run_id}, now)
+
+
+def _open_round(lake: Lake) -> str:
+    try:
+        held = lake.rounds.current()
+    except VisionloopError:
+        return ""  # the catalog may be what failed
+    return held.round_id if held else ""
 
 
 def read_failure(path: str | Path) -> tuple[VisionloopError, dict[str, Any]] | None:

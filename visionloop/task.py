@@ -67,6 +67,7 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
             emit("failed", stage=name, seconds=time.time() - began)
             if environment.error_file():
                 failures.write_failure(environment.error_file(), error, stage=name)
+            failures.keep_failure(error, name, kwargs)
             outside.tell_end(name, kwargs, started=entered, outputs={}, error=error)
             raise
         work_seconds = time.time() - entered

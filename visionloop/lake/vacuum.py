@@ -34,8 +34,8 @@ SAFETY = timedelta(hours=1)
 SHARDS_STAY = timedelta(days=7)
 # Where `FileStorage.write` leaves `.name.xxxxxxxx` when it is killed before it renames.
 _FOLDERS = (
-    "descriptors", "label_events", "label_requests", "leases", "media", "models", "serving",
-    "shards", "tmp", "trained", "training", "weights",
+    "descriptors", "failures", "label_events", "label_requests", "leases", "media", "models",
+    "serving", "shards", "tmp", "trained", "training", "weights",
 )  # fmt: skip
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
 

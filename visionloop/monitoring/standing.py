@@ -1,4 +1,4 @@
-"""Flags that say how things stand now: written anew by each monitor, and dated by their first."""
+"""Flags that say how things stand now: which of all count, and how the monitor writes them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from visionloop.lake.schemas import arrow_schema
+from visionloop.monitoring.kinds import kind_of
 
 if TYPE_CHECKING:
     from visionloop.lake.run import Run
+
+_GONE, _UNREADABLE = "removed", "unreadable"
+# What people said of a flag's subject since; the flag stays, and counts no more.
+_SOLVED = '"state": "solved"'
 
 
 def write_standing(
@@ -32,6 +38,8 @@ def write_standing(
     """
     from pyiceberg.expressions import In
 
+    for kind in {*kinds, *(row["kind"] for row in rows)}:
+        kind_of(kind)
     where = In(term="kind", literals=list(kinds))
     before = {
         (row["kind"], row["subject"]): row for row in run.read("flags", where=where).to_pylist()
@@ -49,6 +57,46 @@ def write_standing(
         table = pa.Table.from_pylist(kept, schema=arrow_schema("flags"))
         run.replace("flags", table, where)
     return new
+
+
+def current_flags(
+    flags: pa.Table, *, samples: pa.Table | None = None, files: pa.Table | None = None
+) -> pa.Table:
+    """Return the flags that count now.
+
+    A standing one counts as long as the lake holds it. One that was found of a sample or a file for
+    good counts while the lake has that sample or file: a file that was removed, or that can be read
+    now, is not unreadable any more. A conflict that people solved counts no more.
+
+    Args:
+        flags: Rows of the table ``flags``, with all columns but round and run.
+        samples: The lake's samples (sample_id); None keeps flags of any sample.
+        files: The lake's files (uri, state), all findings; None keeps flags of any file.
+
+    Cost: O(n) over the three tables, in Arrow.
+    """
+    if not flags.num_rows:
+        return flags
+    solved = pc.match_substring(pc.fill_null(flags["evidence"], ""), _SOLVED)
+    keep = pc.invert(pc.and_(pc.equal(flags["kind"], "label_conflict"), solved))
+    if samples is not None:
+        there = pc.is_in(flags["subject"], value_set=_texts(samples["sample_id"]))
+        keep = pc.and_(keep, pc.or_(pc.not_equal(flags["subject_type"], "sample"), there))
+    if files is not None:
+        of_file = pc.equal(flags["subject_type"], "file")
+        present = files.filter(pc.not_equal(files["state"], _GONE))["uri"]
+        broken = files.filter(pc.equal(files["state"], _UNREADABLE))["uri"]
+        there = pc.if_else(
+            pc.equal(flags["kind"], "unreadable"),
+            pc.is_in(flags["subject"], value_set=_texts(broken)),
+            pc.is_in(flags["subject"], value_set=_texts(present)),
+        )
+        keep = pc.and_(keep, pc.or_(pc.invert(of_file), there))
+    return flags.filter(keep)
+
+
+def _texts(column: pa.ChunkedArray) -> pa.Array:
+    return pc.unique(column.cast(pa.string()))
 
 
 def _said(rows: Any) -> list[str]:

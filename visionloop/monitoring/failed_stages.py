@@ -1,0 +1,192 @@
+"""Stages that failed: a small file each beside the lake's tables, since nothing was committed.
+
+Whoever fails can often not write tables: the catalog may be what is down, and a lock may be held.
+So a failure is a file of its own, written without a lock, and counts until its stage succeeds.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+
+from visionloop.lake.manifest import files_under
+from visionloop.lake.storage import StorageError, name_of
+
+if TYPE_CHECKING:
+    from visionloop.lake import Lake
+
+FOLDER = "failures"
+STAYS = timedelta(days=90)
+KIND = "failed_stage"
+# Stages that leave no record of their success, and the one whose success shows theirs.
+SHOWN_BY = {
+    "list_files": "ingest",
+    "ingest_shard": "ingest",
+    "infer_shard": "infer",
+    "plan_selection": "select",
+    "select_shard": "select",
+}
+# Succeeds by leaving its page.
+REPORT, PAGE = "report", "report.html"
+_TIME = "%Y%m%dT%H%M%S.%fZ"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The last failure of a stage that has not succeeded since.
+
+    Attributes:
+        stage: Name of the stage.
+        round_id: The round that it worked on, empty where that is not known.
+        run_id: Its run, empty where that is not known.
+        when: When it failed, in UTC.
+        what: What was wrong, in a sentence.
+        where: The file, field, table or task that it was met at.
+        remedy: What to do.
+        times: How often it failed since it last succeeded.
+        since: When it failed first since it last succeeded.
+    """
+
+    stage: str
+    round_id: str
+    run_id: str
+    when: datetime
+    what: str
+    where: str
+    remedy: str
+    times: int
+    since: datetime
+
+
+def record_failure(lake: Lake, failure: Mapping[str, Any], now: datetime) -> str:
+    """Leave a record of a failure, and remove those that are older than 90 days.
+
+    Args:
+        lake: The lake.
+        failure: ``stage``, ``round_id``, ``run_id``, ``what``, ``where`` and ``remedy``, fit to be
+            told: see `visionloop.redaction`.
+        now: When it failed.
+
+    Returns:
+        The URI of the record.
+    """
+    # Files of one time differ, and their names sort as they happened.
+    name = f"{now.strftime(_TIME)}-{failure['stage']}-{uuid.uuid4().hex[:8]}.json"
+    uri = lake.path(FOLDER, lake.loop, name)
+    record = {**failure, "when": now.isoformat()}
+    lake.storage.write(uri, json.dumps(record, ensure_ascii=False).encode())
+    for old in files_under(lake.storage, lake.path(FOLDER, lake.loop)):
+        if _when(old) < now - STAYS:
+            lake.storage.delete(old)
+    return uri
+
+
+def failures(
+    lake: Lake, *, now: datetime | None = None, after: datetime | None = None
+) -> list[Failure]:
+    """Return the stages whose last run failed, the newest failure first.
+
+    A failure counts for 90 days, or until its stage succeeds. It works on a lake without tables.
+
+    Args:
+        lake: The lake.
+        now: What happened later is not known yet; null for all.
+        after: Only what failed after this; null for all.
+    """
+    folder = lake.path(FOLDER, lake.loop)
+    until = now or datetime.now(UTC)
+    first = max(until - STAYS, after) if after else until - STAYS
+    by_stage: dict[str, list[dict[str, Any]]] = {}
+    for uri in files_under(lake.storage, folder):
+        if first < _when(uri) <= until:
+            held = _read(lake, uri)
+            if held is not None:
+                by_stage.setdefault(held["stage"], []).append(held)
+    if not by_stage:
+        return []
+    successes = _successes(lake, until)
+    found = []
+    for name, held in by_stage.items():
+        success = successes.get(SHOWN_BY.get(name, name))
+        left = [one for one in held if success is None or one["when"] > success]
+        if left:
+            left.sort(key=lambda one: one["when"])
+            found.append(Failure(**left[-1], times=len(left), since=left[0]["when"]))
+    return sorted(found, key=lambda failure: (failure.when, failure.stage), reverse=True)
+
+
+def failure_rows(found: list[Failure], now: datetime) -> list[dict[str, Any]]:
+    """Return the rows of ``flags`` for stages that failed.
+
+    Args:
+        found: From `failures`.
+        now: Written as ``flagged_at``.
+    """
+    return [
+        {
+            "subject": one.stage,
+            "subject_type": "stage",
+            "stage": "monitor",
+            "kind": KIND,
+            "score": float(one.times),
+            "threshold": 0.0,
+            "evidence": json.dumps(
+                {
+                    "reference": "its runs since it last succeeded",
+                    "unit": "failure" if one.times == 1 else "failures",
+                    "what": one.what,
+                    "where": one.where,
+                    "remedy": one.remedy,
+                    "last_failed_at": f"{one.when:%Y-%m-%d %H:%M} UTC",
+                    "first_failed_at": f"{one.since:%Y-%m-%d %H:%M} UTC",
+                    "round": one.round_id,
+                },
+                ensure_ascii=False,
+                sort_keys=True,
+            ),
+            "flagged_at": now,
+        }
+        for one in found
+    ]
+
+
+def _successes(lake: Lake, until: datetime) -> dict[str, datetime]:
+    """Return when each stage last succeeded."""
+    runs = lake.stage_runs()
+    runs = runs.filter(pc.less_equal(runs["finished_at"], until))
+    last = (
+        runs.select(["stage", "finished_at"]).group_by("stage").aggregate([("finished_at", "max")])
+    )
+    found = dict(zip(last["stage"].to_pylist(), last["finished_at_max"].to_pylist(), strict=True))
+    pages = [info for info in _listed(lake, lake.path(PAGE)) if info.updated <= until]
+    if pages:
+        found[REPORT] = pages[0].updated
+    return found
+
+
+def _listed(lake: Lake, uri: str) -> list[Any]:
+    return list(lake.storage.list(uri)) if lake.storage.exists(uri) else []
+
+
+def _when(uri: str) -> datetime:
+    """Return the time in a record's name; of another file the beginning of time."""
+    try:
+        return datetime.strptime(name_of(uri).partition("-")[0], _TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
+def _read(lake: Lake, uri: str) -> dict[str, Any] | None:
+    names = ("stage", "round_id", "run_id", "what", "where", "remedy")
+    try:
+        record = json.loads(lake.storage.read(uri))
+        told = {name: str(record[name] or "") for name in names}
+    except (StorageError, ValueError, KeyError, TypeError):
+        return None  # removed meanwhile, or no record of ours
+    return {**told, "when": _when(uri)}
