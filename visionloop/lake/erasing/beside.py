@@ -32,7 +32,7 @@ REPORT = "report.html"
 _WHOLE = {"shards": 2, "training": 3}
 # One sample a line.
 _LINES = frozenset({"label_requests", "imports"})
-_SINGLE = frozenset({"failures", "media", "tmp"})
+_SINGLE = frozenset({"failures", "media", "outbox", "tmp"})
 # What lies here is made again where it is missing.
 _PASSING = frozenset({"shards", "tmp"})
 
