@@ -189,6 +189,26 @@ def open_samples(lake: Lake, requests: Sequence[Row], round_id: str, version: st
     return {sample for sample, outcome in outcomes.items() if outcome == "open"}
 
 
+def outcomes(
+    requests: Sequence[Row], labels: Sequence[Row], annotations: Iterable[Row], round_id: str
+) -> dict[str, str]:
+    """Return what each request of a round has come to, by sample.
+
+    For whoever has read the rows already.
+
+    Args:
+        requests: Rows of ``label_requests`` of the round.
+        labels: Rows of ``labels`` of their samples; a model's are not looked at.
+        annotations: Rows of ``annotations`` of the round.
+        round_id: The round.
+
+    Returns:
+        ``labelled``, ``skipped``, ``conflicts``, ``open`` or ``recalled`` of each sample.
+    """
+    people = [row for row in labels if row["origin"] != MODEL and row["annotator"] != MODEL]
+    return _standing(requests, people, annotations, round_id)[0]
+
+
 def _of_round(
     lake: Lake, round_id: str, version: str
 ) -> tuple[list[dict[str, Any]], list[Row], dict[str, str], set[str]]:

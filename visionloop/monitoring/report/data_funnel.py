@@ -86,3 +86,8 @@ class Account:
     def step(self, key: str) -> Step | None:
         """Return the step of a name, None where there is none."""
         return next((one for one in (*self.steps, *self.events) if one.key == key), None)
+
+
+def parts(*pairs: tuple[str, int]) -> tuple[Part, ...]:
+    """Return the parts that are not empty; a negative one is kept, so that it shows."""
+    return tuple(Part(name, n) for name, n in pairs if n)

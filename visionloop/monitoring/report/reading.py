@@ -1,0 +1,191 @@
+"""Reads a lake's tables for the report: by column, at one version, each no more than once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from visionloop.labeling.answers import SKIPPED, latest_answers
+
+if TYPE_CHECKING:
+    from visionloop.lake import Lake
+
+# Opening and letting go of a round is bookkeeping, not a stage of the loop.
+BOOKKEEPING = frozenset({"open_round", "release_round", "watch"})
+
+
+class Reader:
+    """The tables of a lake at one version.
+
+    Rows of the large tables stay in Arrow: a million samples as Python objects would take minutes
+    and gigabytes.
+
+    Attributes:
+        lake: The lake.
+        version: Lake version that is read, "" for an empty lake.
+    """
+
+    def __init__(self, lake: Lake, version: str) -> None:
+        self.lake = lake
+        self.version = version
+
+    def read(self, table: str, *columns: str, where: Any = None) -> pa.Table:
+        """Return columns of a table; all where none is named."""
+        return self.lake.read(
+            table, columns=list(columns) or None, where=where, version=self.version or None
+        )
+
+    def batches(self, table: str, *columns: str) -> Iterator[pa.RecordBatch]:
+        """Yield columns of a table some rows at a time."""
+        return self.lake.batches(table, columns=list(columns), version=self.version or None)
+
+    @cached_property
+    def samples(self) -> pa.Table:
+        """Samples: sample_id, uri, split, source and round_id."""
+        table = self.read("samples", "sample_id", "uri", "split", "source", "round_id")
+        return table.combine_chunks()
+
+    @cached_property
+    def holdout(self) -> pa.Array:
+        """Ids of the holdout's samples."""
+        held = pc.equal(self.samples["split"], "holdout")
+        return array(self.samples["sample_id"].filter(held))
+
+    @cached_property
+    def selections(self) -> pa.Table:
+        """All picks."""
+        return self.read("selections")
+
+    @cached_property
+    def flags(self) -> pa.Table:
+        """All flags."""
+        return self.read("flags")
+
+    @cached_property
+    def experiments(self) -> list[dict[str, Any]]:
+        """Models, oldest first."""
+        rows = self.read("experiments").to_pylist()
+        return sorted(rows, key=lambda row: (row["round_id"], str(row["trained_at"])))
+
+    @cached_property
+    def decisions(self) -> list[dict[str, Any]]:
+        """Decisions, oldest first."""
+        rows = self.read("decisions").to_pylist()
+        return sorted(rows, key=lambda row: (row["round_id"], str(row["decided_at"])))
+
+    @cached_property
+    def rounds(self) -> list[dict[str, Any]]:
+        """Rounds, oldest first."""
+        return sorted(self.read("rounds").to_pylist(), key=lambda row: str(row["round_id"]))
+
+    @cached_property
+    def runs(self) -> list[dict[str, Any]]:
+        """Stage runs up to this version, oldest first."""
+        rows = sorted(self.lake.stage_runs().to_pylist(), key=lambda row: row["sequence"])
+        # A report of an older version does not know what came after it.
+        last = max((r["sequence"] for r in rows if r["version"] == self.version), default=None)
+        return rows if last is None else [row for row in rows if row["sequence"] <= last]
+
+    @cached_property
+    def requests(self) -> list[dict[str, Any]]:
+        """Label requests."""
+        return self.read("label_requests").to_pylist()
+
+    @cached_property
+    def answers(self) -> pa.Table:
+        """The answer that counts of each labelled or skipped sample; people's before a model's.
+
+        Columns sample_id, label, origin, round_id, created_at and model_id; one row a sample.
+        """
+        columns = ["sample_id", "label", "origin", "round_id", "created_at", "model_id"]
+        every = self.read("labels", *columns, "task", "annotator", "n_annotations")
+        if not every.num_rows:
+            return every.select(columns)
+        counts = every.group_by("sample_id").aggregate([("sample_id", "count")])
+        several = counts.filter(pc.greater(counts["sample_id_count"], 1))["sample_id"]
+        again = pc.is_in(every["sample_id"], value_set=array(several))
+        speaks = pc.or_(pc.is_valid(every["label"]), pc.equal(every["origin"], SKIPPED))
+        single = every.filter(pc.and_(pc.invert(again), pc.fill_null(speaks, False)))
+        kept = [single.select(columns)]
+        # What was said more than once, or taken back, is settled by the rule that all follow.
+        settled = latest_answers(every.filter(again).to_pylist())
+        if settled:
+            rows = [{name: row[name] for name in columns} for row in settled.values()]
+            kept.append(pa.Table.from_pylist(rows, schema=kept[0].schema))
+        return pa.concat_tables(kept).combine_chunks()
+
+    @cached_property
+    def model_names(self) -> dict[str, str]:
+        """What each model is called: "model of round 3"."""
+        return model_names(self.experiments)
+
+    @cached_property
+    def predicting(self) -> str:
+        """The newest model that predicted more than the holdout, "" for none."""
+        from visionloop.monitoring.predicting import predicting_model
+
+        return predicting_model(self.lake, self.holdout, version=self.version or None)
+
+    @cached_property
+    def predictions(self) -> pa.Table:
+        """What `predicting` predicted: sample_id, label and confidence."""
+        wanted = ("sample_id", "label", "confidence")
+        if not self.predicting:
+            return self.read("predictions", *wanted, where="sample_id == ''")
+        return self.read("predictions", *wanted, where=f"model_id == '{self.predicting}'")
+
+    @cached_property
+    def holdout_predictions(self) -> pa.Table:
+        """What every model predicted of the holdout: sample_id, model_id, label, confidence."""
+        wanted = ("sample_id", "model_id", "label", "confidence")
+        found = []
+        for batch in self.batches("predictions", *wanted):
+            inside = pc.is_in(batch["sample_id"].cast(pa.string()), value_set=self.holdout)
+            found.append(pa.Table.from_batches([batch.filter(inside)]))
+        return pa.concat_tables(found) if found else self.read("predictions", *wanted)
+
+
+def array(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return a column of text as one array of strings."""
+    held = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    return held.cast(pa.string())
+
+
+def content(text: str | None) -> Any:
+    """Return what a column of JSON holds, an empty object for nothing."""
+    return json.loads(text) if text else {}
+
+
+def round_name(round_id: str) -> str:
+    """Return a round as it is called: "round 3"; a name that is no number stays as it is."""
+    return f"round {int(round_id)}" if round_id.isdigit() else f"round {round_id}"
+
+
+def model_names(experiments: list[dict[str, Any]]) -> dict[str, str]:
+    """Return what each model is called: by its round, and numbered where a round has several.
+
+    Args:
+        experiments: Rows of ``experiments``, oldest first.
+    """
+    named: dict[str, str] = {}
+    used: dict[str, int] = {}
+    for row in experiments:
+        if row["model_id"] in named:
+            continue
+        what = "random arm" if row["arm"] == "random" else "model"
+        name = f"{what} of {round_name(row['round_id'] or '')}"
+        used[name] = used.get(name, 0) + 1
+        named[row["model_id"]] = name if used[name] == 1 else f"{name} ({used[name]})"
+    return named
+
+
+def named_model(names: Mapping[str, str], model_id: str | None) -> str:
+    """Return a model's name, or words for one that this lake has no record of."""
+    if not model_id:
+        return ""
+    return names.get(model_id, f"model {model_id}, which this loop did not train")
