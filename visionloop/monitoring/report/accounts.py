@@ -214,7 +214,7 @@ def base_space(runs: list[dict[str, Any]]) -> str:
 def _embedded(reader: Reader, space: str) -> pa.Array:
     if not space or space not in reader.lake.spaces(version=reader.version or None):
         return pa.array([], pa.string())
-    parts = [
+    found = [
         array(batch["sample_id"]) for batch in reader.batches(f"embeddings_{space}", "sample_id")
     ]
     return pa.concat_arrays(found) if found else pa.array([], pa.string())
