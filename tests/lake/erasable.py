@@ -231,6 +231,7 @@ def _leave(lake: Lake, ids: list[str], uris: list[str]) -> None:
         "report.html": f"<img alt='{ids[0]}'>",
         f"training/{lake.loop}/m1/plan.json": "{}",
         f"label_requests/.{lake.loop}-0000.csv.abcdefgh": ids[0],
+        f"outbox/{lake.loop}/1-default-{'0' * 32}.json": json.dumps({"subject": ids[0]}),
     }.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
