@@ -15,6 +15,7 @@ from visionloop.stages.artifacts import (
 )
 from visionloop.stages.monitor_drift import check_drift
 from visionloop.stages.monitor_labels import check_labels
+from visionloop.stages.monitor_loop import check_loop
 from visionloop.stages.monitor_page import monitor_page
 from visionloop.stages.monitor_part import Look
 from visionloop.stages.monitor_samples import check_new_samples
@@ -69,7 +70,7 @@ def monitor(
         space = space_of_inference(opened, run.base)
         look = Look(opened, run, loop, space, datetime.now(UTC))
         checked, samples = check_new_samples(look)
-        parts = [samples, check_drift(look), check_labels(look)]
+        parts = [samples, check_drift(look), check_labels(look), check_loop(look)]
         version = run.commit(
             counts={"in": checked.n_in, **checked.states},
             outputs={name: value for part in parts for name, value in part.outputs.items()},
