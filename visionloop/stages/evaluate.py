@@ -34,6 +34,8 @@ from visionloop.training.gate import Verdict, judge
 from visionloop.training.holdout import Holdout, measured_before
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from visionloop.config import LoopConfig
     from visionloop.inference.images import Loaded
     from visionloop.inference.model import OnnxModel
@@ -137,8 +139,10 @@ def evaluate(
         else:
             _write_decision(run, own_id, verdict)
         for one in measured:
-            if one is not before:
-                _write_experiment(run, one, verdict if one is own else None)
+            if one is own:
+                _write_experiment(run, one, verdict, _paired(own, measured[1:], holdout))
+            elif one is not before:
+                _write_experiment(run, one, None)
         if verdict.passed:
             _write_predictions(run, own)
         flag_unreadable(opened, run, unreadable, holdout.media, stage="evaluate")
@@ -264,7 +268,40 @@ def _write_decision(run: Run, model_id: str, verdict: Verdict) -> None:
     )
 
 
-def _write_experiment(run: Run, one: Measured, verdict: Verdict | None) -> None:
+def _paired(own: Measured, others: list[Measured], holdout: Holdout) -> list[dict[str, Any]]:
+    """Return on how many samples the candidate alone was right, and on how many another alone.
+
+    Two rates on the same samples differ by much less than chance lets two rates on different ones
+    differ; the counts that tell so are known here only.
+    """
+
+    def right(one: Measured) -> NDArray[np.bool_]:
+        names = list(one.row["classes"])
+        assert one.probabilities is not None
+        said = [names[i] for i in one.probabilities.argmax(1)]
+        return np.array([holdout.labels[s] == name for s, name in zip(ids, said, strict=True)])
+
+    ids = list(own.sample_ids)
+    if own.probabilities is None or not ids:
+        return []
+    mine = right(own)
+    return [
+        {
+            "model_id": other.row["model_id"],
+            "n": len(ids),
+            "only_this": int((mine & ~theirs).sum()),
+            "only_that": int((theirs & ~mine).sum()),
+        }
+        for other, theirs in ((o, right(o)) for o in others if o.probabilities is not None)
+    ]
+
+
+def _write_experiment(
+    run: Run,
+    one: Measured,
+    verdict: Verdict | None,
+    paired: list[dict[str, Any]] | None = None,
+) -> None:
     row = dict(one.row)
     training = {
         name: value
@@ -272,7 +309,8 @@ def _write_experiment(run: Run, one: Measured, verdict: Verdict | None) -> None:
         if name == "training"
     }
     if one.evaluation:
-        row["metrics"] = json.dumps(training | one.evaluation.metrics())
+        told = {"paired": paired} if paired else {}
+        row["metrics"] = json.dumps(training | one.evaluation.metrics() | told)
         row["slices"] = json.dumps(one.slices)
         row["confusion"] = json.dumps(
             {"classes": one.evaluation.classes, "counts": one.evaluation.confusion}
