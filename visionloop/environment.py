@@ -199,6 +199,11 @@ def port_file() -> str:
     return os.environ.get("VISIONLOOP_PORT_FILE", "")
 
 
+def report_token_file() -> str:
+    """File of the tokens that readers of the live view have to know, one a line."""
+    return os.environ.get("VISIONLOOP_REPORT_TOKEN_FILE", "")
+
+
 def progress_file() -> str:
     """File that a task appends its progress to, set by the runner that started it."""
     return os.environ.get("VISIONLOOP_PROGRESS_FILE", "")

@@ -6,6 +6,7 @@ import argparse
 
 from visionloop.cli.configuration import add_lake_options, lake_config, open_existing
 from visionloop.cli.parser import show
+from visionloop.cli.report_serving import add_serving_options, serve
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,10 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--version", default=None, metavar="ID", help="lake version to describe")
     parser.add_argument("--json", action="store_true", help="print the path as one JSON object")
+    add_serving_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    if args.serve:
+        return serve(args)
     config = lake_config(args)
 
     from visionloop.monitoring.report import write_report

@@ -7,6 +7,7 @@ and what its place and its metadata take, and twice that while the next version 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -46,6 +47,7 @@ class Index:
     model_id: str = ""
     space: str = ""
     _orders: dict[tuple[str, bool], Rows] = field(default_factory=dict, compare=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     def __len__(self) -> int:
         """Return how many images there are."""
@@ -60,7 +62,7 @@ class Index:
     @property
     def nbytes(self) -> int:
         """Bytes in memory."""
-        return int(self.table.nbytes) + sum(order.nbytes for order in self._orders.values())
+        return int(self.table.nbytes) + sum(order.nbytes for order in [*self._orders.values()])
 
     def row_of(self, sample_id: str) -> int:
         """Return an image's row, -1 where there is none of that id."""
@@ -77,7 +79,9 @@ class Index:
             descending: Largest first.
         """
         key = (column, descending)
-        if key not in self._orders:
+        with self._lock:
+            if key in self._orders:
+                return self._orders[key]
             values = self.table[column]
             if pa.types.is_dictionary(values.type):
                 values = _ranks(values)
@@ -88,7 +92,7 @@ class Index:
             while len(self._orders) >= _ORDERS:
                 self._orders.pop(next(iter(self._orders)), None)
             self._orders[key] = found.to_numpy().astype(np.int32)
-        return self._orders[key]
+            return self._orders[key]
 
     def rows(self, rows: Sequence[int] | Rows) -> list[dict[str, Any]]:
         """Return some rows, each as values by column.

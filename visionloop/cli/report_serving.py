@@ -1,0 +1,65 @@
+"""`visionloop report --serve`: the report and all images of a lake that changes, for a browser."""
+
+from __future__ import annotations
+
+import argparse
+
+from visionloop import environment
+from visionloop.cli.configuration import lake_config
+from visionloop.errors import InputError
+
+_PORT = 8092
+
+
+def add_serving_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a report that is served."""
+    group = parser.add_argument_group("serving")
+    group.add_argument(
+        "--serve",
+        action="store_true",
+        help="show the report of the newest version, and all images with filters, in a browser, "
+        "until interrupted; the lake may change meanwhile, and need not be there yet",
+    )
+    group.add_argument("--host", default="127.0.0.1", help="default: %(default)s; a pod: 0.0.0.0")
+    group.add_argument(
+        "--port", type=int, default=_PORT, help="0 takes a free one (default: %(default)s)"
+    )
+    group.add_argument(
+        "--port-file",
+        default=environment.port_file(),
+        metavar="FILE",
+        help="gets the port that is used (default: VISIONLOOP_PORT_FILE)",
+    )
+    group.add_argument(
+        "--token-file",
+        default=environment.report_token_file(),
+        metavar="FILE",
+        help="tokens of readers, one a line; needed where --host is reached from elsewhere "
+        "(default: VISIONLOOP_REPORT_TOKEN_FILE)",
+    )
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Serve until interrupted."""
+    if args.version:
+        raise InputError(
+            "--serve shows the newest version, and follows it",
+            where="--version",
+            remedy="Write an older version's report into a file, without --serve",
+        )
+    config = lake_config(args)
+
+    from visionloop.monitoring.live.running import run_live
+
+    run_live(
+        config.lake,
+        catalog=config.catalog,
+        # Of a lake that is not there yet the name of its loop is not known either.
+        loop=config.name if args.config or args.loop else "",
+        thresholds=config.monitoring,
+        host=args.host,
+        port=args.port,
+        port_file=args.port_file,
+        token_file=args.token_file,
+    )
+    return 0

@@ -1,0 +1,273 @@
+"""Follows a lake that changes: index and report of its newest version, made beside requests.
+
+A thread looks for a new version every two seconds. The index is built in that thread, whose work is
+done in Arrow; the report is made by a process of its own, so that neither its work nor its memory
+is felt here. What is shown stays until the next is whole. A lake that is not there yet is waited
+for, and one that cannot be read is tried again, at its newest version then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from visionloop.errors import InputError, VisionloopError
+from visionloop.monitoring.config import MonitoringConfig
+from visionloop.monitoring.live.building import build_index
+from visionloop.monitoring.live.index import Index
+from visionloop.progress import log
+
+if TYPE_CHECKING:
+    from visionloop.lake import Lake
+
+LOOK_SECONDS = 2.0
+_AFTER_FAILURE = 20.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """The report of a version, as a page of its own."""
+
+    version: str
+    page: bytes
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What there is to show.
+
+    Attributes:
+        lake: The lake; None while there is none.
+        index: Its images; None while they are read for the first time.
+        report: Its report; None while the first one is made.
+        newest: The newest version that was seen.
+        as_of: When that version's last stage ended.
+        problem: Why the newest version is not shown, in words; empty where nothing is wrong.
+        no_report: Why the newest report is not shown; empty where nothing is wrong.
+    """
+
+    lake: Lake | None = None
+    index: Index | None = None
+    report: Report | None = None
+    newest: str = ""
+    as_of: datetime | None = None
+    problem: str = ""
+    no_report: str = ""
+
+
+class Following:
+    """Follows one loop of a lake.
+
+    Args:
+        lake: Root of the lake; it need not be there yet.
+        catalog: Its catalog.
+        loop: Name of the loop; empty: the only one, or ``default``.
+        thresholds: Of the report.
+        reports: Whether reports are made.
+    """
+
+    def __init__(
+        self,
+        lake: str,
+        catalog: str = "",
+        loop: str = "",
+        thresholds: MonitoringConfig | None = None,
+        *,
+        reports: bool = True,
+    ) -> None:
+        self.uri, self._catalog, self._loop = lake, catalog, loop
+        self._thresholds = thresholds or MonitoringConfig()
+        self._folder = tempfile.TemporaryDirectory(prefix="visionloop-live-")
+        self._lock = threading.Lock()
+        self._shown = Shown()
+        self._ended = threading.Event()
+        self._changed = threading.Condition(self._lock)
+        self._looking = threading.Lock()
+        self._child: BaseProcess | None = None
+        self._threads = [threading.Thread(target=self._look_on, daemon=True, name="index")]
+        if reports:
+            self._threads.append(threading.Thread(target=self._report_on, daemon=True, name="page"))
+
+    def start(self) -> None:
+        """Begin to follow."""
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """End, and the making of a report with it."""
+        self._ended.set()
+        with self._changed:
+            self._changed.notify_all()
+        child = self._child
+        if child is not None:
+            with contextlib.suppress(ValueError):
+                child.terminate()
+        for thread in self._threads:
+            thread.join(10)
+        self._folder.cleanup()
+
+    @property
+    def shown(self) -> Shown:
+        """What there is to show now."""
+        with self._lock:
+            return self._shown
+
+    def refresh(self, stale: Index) -> Index:
+        """Return an index that is newer than one whose rows could not be read any more.
+
+        Args:
+            stale: The index.
+
+        Raises:
+            VisionloopError: There is no newer one, or it cannot be read.
+        """
+        lake = self.shown.lake
+        if lake is None or lake.version() == stale.version:
+            raise VisionloopError(
+                "the rows of this version cannot be read", where=f"version {stale.version}"
+            )
+        return self._look(lake)
+
+    def _put(self, **changes: object) -> None:
+        with self._changed:
+            self._shown = Shown(**{**self._shown.__dict__, **changes})  # type: ignore[arg-type]
+            self._changed.notify_all()
+
+    def _look_on(self) -> None:
+        pause = LOOK_SECONDS
+        while True:
+            began = time.monotonic()
+            try:
+                lake = self.shown.lake or self._open()
+                if lake is not None:
+                    self._look(lake)
+                # A lake that changes all the time is read half of the time.
+                pause = max(LOOK_SECONDS, time.monotonic() - began)
+            except (VisionloopError, OSError, pa.ArrowException) as error:
+                self._put(problem=_words(error))
+                pause = min(60.0, 2 * pause)
+            except Exception as error:
+                logging.getLogger(__name__).exception("the lake could not be read")
+                self._put(problem=f"an error of this program: {type(error).__name__}")
+                pause = min(60.0, 2 * pause)
+            if self._ended.wait(pause):
+                return
+
+    def _open(self) -> Lake | None:
+        from visionloop.lake import Lake
+
+        loops = Lake.loops(self.uri, catalog=self._catalog)
+        loop = self._loop or (loops[0] if len(loops) == 1 else "default")
+        if loop not in loops:
+            if loops:
+                raise InputError(
+                    f"the lake holds no loop `{loop}`",
+                    where=self.uri,
+                    remedy=f"Start again with --loop and one of {', '.join(loops)}",
+                )
+            return None
+        lake = Lake.open(self.uri, catalog=self._catalog, loop=loop)
+        self._put(lake=lake)
+        return lake
+
+    def _look(self, lake: Lake) -> Index:
+        with self._looking:
+            return self._read(lake)
+
+    def _read(self, lake: Lake) -> Index:
+        version = lake.version()
+        index = self.shown.index
+        if not version:
+            raise VisionloopError("the lake is empty so far: its first stage has not ended")
+        if index is None or index.version != version:
+            self._put(newest=version)
+            began = time.monotonic()
+            index = build_index(lake, version)
+            log(
+                f"live view: version {version}, {len(index):,} images, "
+                f"{index.nbytes / 2**20:,.1f} MiB, read in {time.monotonic() - began:.1f} s"
+            )
+        self._put(index=index, newest=version, as_of=index.as_of, problem="")
+        return index
+
+    def _report_on(self) -> None:
+        pause = 0.0
+        while not self._ended.wait(pause):
+            with self._changed:
+                if not self._is_due():
+                    self._changed.wait(60)
+                    pause = 0.0
+                    continue
+                lake, version = self._shown.lake, self._shown.newest
+            assert lake is not None
+            began = time.monotonic()
+            page = self._make(lake, version)
+            # Beside a loop at work a report is made half of the time at most.
+            pause = max(LOOK_SECONDS, time.monotonic() - began)
+            if page is not None:
+                self._put(report=Report(version, page), no_report="")
+            elif not self._ended.is_set():
+                self._put(no_report=f"The report of version {version} could not be made")
+                pause = max(pause, _AFTER_FAILURE)
+
+    def _is_due(self) -> bool:
+        shown = self._shown
+        held = shown.report.version if shown.report else ""
+        return shown.index is not None and shown.newest != held
+
+    def _make(self, lake: Lake, version: str) -> bytes | None:
+        """Return a version's report, None where it could not be made."""
+        file = Path(self._folder.name) / "report.html"
+        file.unlink(missing_ok=True)
+        self._child = multiprocessing.get_context("spawn").Process(
+            target=_write,
+            args=(lake.uri, self._catalog, lake.loop, version, self._thresholds, str(file)),
+            daemon=True,
+            name="visionloop report",
+        )
+        self._child.start()
+        self._child.join()
+        if self._child.exitcode == 0 and file.exists():
+            return file.read_bytes()
+        if not self._ended.is_set():
+            log(f"live view: the report of version {version} was not made; the newest is next")
+        return None
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, VisionloopError):
+        return str(error)
+    return f"The lake cannot be read: {type(error).__name__}."
+
+
+def _write(
+    uri: str, catalog: str, loop: str, version: str, thresholds: MonitoringConfig, file: str
+) -> None:
+    """Write a report: the work of the process that makes it."""
+    import signal
+    import sys
+
+    from visionloop.lake import Lake
+    from visionloop.monitoring.report import write_report
+
+    # An interrupt from the keyboard reaches every process; the server ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    part = f"{file}.part"
+    try:
+        lake = Lake.open(uri, catalog=catalog, loop=loop)
+        write_report(lake, part, version=version, thresholds=thresholds)
+    except VisionloopError as error:
+        log(f"live view: {error}")
+        sys.exit(error.exit_status)
+    Path(part).replace(file)
