@@ -1,4 +1,4 @@
-"""Decide by rule whether a round starts, goes on, or waits."""
+"""Decide by rule whether a round starts, goes on, or waits, and act by rule besides."""
 
 from typing import NamedTuple
 
@@ -24,23 +24,27 @@ def watch(
         ("action", str),
         ("round_id", str),
         ("reason", str),
+        ("acts", str),
     ],
 ):
-    """Decide whether a round starts, goes on, or waits, and write down why.
+    """Decide whether a round starts, goes on, or waits, act otherwise by rule, and write down why.
 
     New images at the sources, drift or falling confidence of the model in service, and time start a
-    round; finished labels, or the death of the run that held it, let an open one go on. The
-    thresholds are those of the section `watch` of the configuration.
+    round; finished labels, or the death of the run that held it, let an open one go on. Besides, the
+    random share is raised while the model's scores cannot be trusted, publication is blocked while
+    labels or service are doubted, and, where that is enabled, a model that is worse than the one
+    before it is rolled back. The thresholds are those of the section `watch` of the configuration.
 
     Reads: rounds, files, samples, labels, label_requests, selections, experiments, predictions,
-        confidences, flags, erased; the listing of the sources and the answers to label requests.
-    Writes: decisions; nothing in a dry run.
+        confidences, flags, decisions, erased; the listing of the sources, the answers to label
+        requests, the pointer of the endpoint, and, where a rule asks for it, its metrics.
+    Writes: decisions, experiments, the pointer of the endpoint; nothing in a dry run.
 
     Args:
         config: Text of loop.yaml, or the URI of one.
         lake: URI of the lake; empty takes the configuration's.
         metrics: What each rule measured.
-        page: The decision, and what each rule said.
+        page: The decision, what was done besides, and what each rule said.
         run_id: The run, written on every row; empty outside a pipeline.
         n_samples: Budget of the next round in samples; 0 takes the configuration's.
         dry_run: Decide and explain, write nothing.
@@ -51,6 +55,7 @@ def watch(
         action: The same; in a dry run always wait, so that nothing follows.
         round_id: The round that it is about: the open one, or the one that comes next.
         reason: Why, in one sentence.
+        acts: What was done besides, a sentence a line; in a dry run what would be done.
     """
     from visionloop.stages.watch import watch as run_stage
 

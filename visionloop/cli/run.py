@@ -47,9 +47,12 @@ def run(args: argparse.Namespace) -> int:
         text = f"{pipeline}: {state} {result.seconds:.1f} s, log {result.log}"
         if result.waiting:
             text += f"\n{_waiting(config, arguments['lake'], result)}"
+        if result.task("publish") is not None:
+            text += f"\n{_published(config, arguments['lake'])}"
         watched = result.task("watch")
         if watched is not None:
-            text = f"{watched.outputs['decision']}: {watched.outputs['reason']}\n{text}"
+            acts = "".join(f"{act}\n" for act in watched.outputs["acts"].splitlines())
+            text = f"{watched.outputs['decision']}: {watched.outputs['reason']}\n{acts}{text}"
         show(result.summary(), as_json=args.json, text=text)
         return 0
     if args.json:
@@ -59,6 +62,17 @@ def run(args: argparse.Namespace) -> int:
     task = f"task {result.failed_task} failed: " if result.failed_task else ""
     tell_error(result.error, before=task, after=f" The log is {result.log}")
     return result.error.exit_status
+
+
+def _published(config: LoopConfig, root: str) -> str:
+    """Say what became of the candidate."""
+    from visionloop.lake import Lake
+
+    lake = Lake.open(root, catalog=config.catalog, loop=config.name)
+    rows = lake.read("decisions", where="decision == 'publish'").to_pylist()
+    row = max(rows, key=lambda row: (row["round_id"], row["decided_at"]))
+    state = "is published" if row["outcome"] == "published" else "is not published"
+    return f"model {row['subject']} {state}: {row['reason']}"
 
 
 def _waiting(config: LoopConfig, root: str, result: RunResult) -> str:

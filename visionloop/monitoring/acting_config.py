@@ -75,8 +75,8 @@ class BlockPublication(_Rules):
         default=0.0,
         ge=0,
         le=1,
-        description="Publish nothing while significantly more than this share of the requests to "
-        "`serving.url` ends in an error of the server; 0: not for that, since a new model may be "
+        description="Publish nothing while significantly more than this share of the requests "
+        "ends in an error of the server; 0: not for that, since a new model may be "
         "what mends it.",
     )
     flags: tuple[str, ...] = Field(
@@ -84,11 +84,6 @@ class BlockPublication(_Rules):
     )
     min_labels: int = Field(
         default=100, ge=10, description="Checked labels below which their share is not judged."
-    )
-    min_requests: int = Field(
-        default=200,
-        ge=20,
-        description="Requests since the last judgement below which none is made.",
     )
 
     @field_validator("flags")
@@ -115,15 +110,12 @@ class RollBack(_Rules):
         default=0.05,
         ge=0,
         le=1,
-        description="Go back when significantly more than this share of the requests to "
-        "`serving.url` ends in an error of the server, and more than with the model before it; 0: "
+        description="Go back when significantly more than this share of the requests "
+        "ends in an error of the server, and more than with the model before it; 0: "
         "not for that.",
     )
     min_labels: int = Field(
         default=50, ge=10, description="Labelled random picks below which accuracy is not compared."
-    )
-    min_requests: int = Field(
-        default=200, ge=20, description="Requests of either model below which none is judged."
     )
     min_hours: float = Field(
         default=24.0, ge=0, description="Go back no sooner than so many hours after the last time."
@@ -146,6 +138,12 @@ class ActingConfig(BaseModel):
     roll_back: RollBack = Field(
         default=RollBack(),
         description="Bring the model before back when the one in service is worse; off at first.",
+    )
+    act_min_requests: int = Field(
+        default=200,
+        ge=20,
+        description="Requests since the last judgement of the server's errors below which they are "
+        "not judged; counted at `serving.url`, or by the pods of `serving.kserve`.",
     )
     act_significance: float = Field(
         default=0.01,

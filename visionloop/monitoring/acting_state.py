@@ -38,6 +38,7 @@ class Standing:
         round_id: The round in which it was.
         why: One sentence.
         causes: The rules that were met, by name.
+        grounds: What met them, see `visionloop.monitoring.rule.Rule`.
         model_id: The model that was in service.
         value: Of a random share: to what it is raised.
     """
@@ -46,6 +47,7 @@ class Standing:
     round_id: str
     why: str
     causes: frozenset[str] = frozenset()
+    grounds: frozenset[str] = frozenset()
     model_id: str = ""
     value: float | None = None
 
@@ -123,7 +125,8 @@ def standing_acts(decisions: Iterable[Mapping[str, Any]]) -> StandingActs:
         what, outcome = row["decision"], row["outcome"]
         if what == RANDOM_SHARE:
             share = _standing(row) if outcome == RAISED else None
-            excused[RANDOM_SHARE] = _excused(row)
+            if outcome == RESTORED:
+                excused[RANDOM_SHARE] = _excused(row)
         elif what == BLOCK:
             block = _standing(row)
         elif what == UNBLOCK:
@@ -159,6 +162,7 @@ def _standing(row: Mapping[str, Any]) -> Standing:
         row["round_id"] or "",
         row["reason"] or "",
         frozenset(inputs.get("causes") or ()),
+        frozenset(inputs.get("grounds") or ()),
         str(inputs.get("model_id") or ""),
         inputs.get("to"),
     )

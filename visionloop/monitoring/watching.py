@@ -1,4 +1,4 @@
-"""The rules of `watch`: from what was seen to start, resume or wait, with a reason.
+"""The rules of `watch`: from what was seen to start, resume or wait, and to its other acts.
 
 A pure function of what was seen and of the configuration. Every rule is judged each time, also
 where another one has decided already, so that the record shows how near each of them was.
@@ -7,16 +7,18 @@ where another one has decided already, so that the record shows how near each of
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from visionloop.monitoring.acting import Act, judge
+from visionloop.monitoring.acting_seen import Service
 from visionloop.monitoring.falling import Fall
+from visionloop.monitoring.rule import NO, OFF, RESUME, START, UNKNOWN, WAIT, YES, Rule
 from visionloop.monitoring.watch_config import WatchConfig
 from visionloop.words import counted
 
-START, RESUME, WAIT = "start", "resume", "wait"
-YES, NO, OFF, UNKNOWN = "yes", "no", "off", "unknown"
 # Means of float32 carry no more than that.
 _ROUNDING = 1e-9
 
@@ -56,6 +58,8 @@ class Sight:
         last_ended: When the last round ended; None before the first.
         n_asked: Labels asked for within `watch.max_labels_days`.
         n_samples: Labels that the next round would ask for.
+        version: Version of the lake that was read.
+        service: What was seen of labels, answers and the model in service.
     """
 
     now: datetime
@@ -75,27 +79,8 @@ class Sight:
     last_ended: datetime | None = None
     n_asked: int = 0
     n_samples: int = 0
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule and what it says.
-
-    Attributes:
-        name: The rule.
-        effect: What it calls for when it is met: ``start``, ``resume`` or ``wait``.
-        verdict: ``yes`` (met), ``no``, ``off`` (by configuration) or ``unknown``.
-        value: What was measured; None where there is nothing to measure.
-        threshold: What it was held against.
-        told: The rule's finding in words, fit for the middle of a sentence.
-    """
-
-    name: str
-    effect: str
-    verdict: str
-    value: float | None
-    threshold: float | None
-    told: str
+    version: str = ""
+    service: Service = field(default_factory=Service)
 
 
 @dataclass(frozen=True)
@@ -108,6 +93,7 @@ class Decision:
         reason: Why, in one sentence.
         rules: Every rule.
         sight: What they were applied to.
+        acts: What is done besides, in order.
     """
 
     outcome: str
@@ -115,20 +101,34 @@ class Decision:
     reason: str
     rules: tuple[Rule, ...]
     sight: Sight = field(repr=False)
+    acts: tuple[Act, ...] = ()
 
     def inputs(self) -> str:
         """Return what was seen and what each rule said of it, as JSON for the record."""
         content: dict[str, Any] = {
             "seen": asdict(self.sight),
             "rules": [asdict(rule) for rule in self.rules],
+            "acts": [act.reason for act in self.acts],
+            # What an excuse holds for, see `visionloop.monitoring.acting_state`.
+            "grounds": {
+                "there": sorted({ground for rule in self.rules for ground in rule.grounds}),
+                "untold": [r.name for r in self.rules if r.verdict in (OFF, UNKNOWN)],
+            },
         }
-        return json.dumps(
-            content, default=lambda value: value.isoformat(), ensure_ascii=False, sort_keys=True
-        )
+        return plain(content)
+
+
+def plain(content: Mapping[str, Any]) -> str:
+    """Return what a decision was made by as JSON, for its row."""
+
+    def value(held: Any) -> Any:
+        return sorted(held) if isinstance(held, (set, frozenset)) else held.isoformat()
+
+    return json.dumps(content, default=value, ensure_ascii=False, sort_keys=True)
 
 
 def decide(sight: Sight, config: WatchConfig) -> Decision:
-    """Decide whether a round starts, is resumed, or is waited for.
+    """Decide whether a round starts, is resumed, or is waited for, and what is done besides.
 
     An open round comes first: it is resumed or waited for, whatever else was seen. Where none is
     open, one met rule starts a round unless a limit holds it back.
@@ -150,7 +150,15 @@ def decide(sight: Sight, config: WatchConfig) -> Decision:
         _nothing_to_select(sight),
     )
     outcome, reason = _open_round(sight, rules) if sight.state else _next_round(sight, rules)
-    return Decision(outcome, sight.round_id, reason, rules, sight)
+    judged, acts = judge(
+        sight.service,
+        sight.falls,
+        config,
+        now=sight.now,
+        round_id=sight.round_id,
+        held_by=sight.held_by,
+    )
+    return Decision(outcome, sight.round_id, reason, (*rules, *judged), sight, acts)
 
 
 def _open_round(sight: Sight, rules: tuple[Rule, ...]) -> tuple[str, str]:
@@ -226,9 +234,15 @@ def _drift(sight: Sight, config: WatchConfig) -> Rule:
         f"({d.score:.2f}, threshold {d.threshold:.2f})"
         for d in sight.drifted
     ]
+    n = len(found)
+    if not config.on_drift:
+        told = ", ".join(found) or "drift starts no round"
+        return Rule("drift", START, OFF, n, 1, told)
+    if not found and not sight.service.n_comparisons:
+        told = "no answers since the last round that could be compared"
+        return Rule("drift", START, UNKNOWN, None, 1, told)
     told = ", ".join(found) or "no drift since the last round"
-    verdict = OFF if not config.on_drift else YES if found else NO
-    return Rule("drift", START, verdict, len(found), 1, told)
+    return Rule("drift", START, YES if found else NO, n, 1, told)
 
 
 def _falling(sight: Sight, config: WatchConfig) -> Rule:

@@ -50,12 +50,14 @@ class Outcome:
         reason: One sentence.
         figures: For the decision's row and the page.
         changed: Whether it was not in service before.
+        blocked: Whether it was tried, and publication was blocked in the end.
     """
 
     published: bool
     reason: str
     figures: dict[str, Any] = field(default_factory=dict)
     changed: bool = True
+    blocked: bool = False
 
 
 def open_rollouts(loop: LoopConfig, lake: Lake) -> Rollouts:
@@ -100,7 +102,13 @@ def open_rollouts(loop: LoopConfig, lake: Lake) -> Rollouts:
 
 
 def roll_out(
-    loop: LoopConfig, lake: Lake, model: Served, *, tried: bool = True, harvest: Callable[[], None]
+    loop: LoopConfig,
+    lake: Lake,
+    model: Served,
+    *,
+    tried: bool = True,
+    harvest: Callable[[], None],
+    blocked: Callable[[], str] = str,
 ) -> Outcome:
     """Bring a model into service, or find that the one before shall stay.
 
@@ -110,6 +118,7 @@ def roll_out(
         model: The model.
         tried: Try it on part of the traffic first, as the configuration says.
         harvest: Brings what was answered into the lake.
+        blocked: Asked before it is promoted: why it must not be, or an empty string.
 
     Returns:
         What came of it. The rollout's record stays until `forget`, so that figures are not lost
@@ -156,9 +165,8 @@ def roll_out(
         if record.state == ROLLED_BACK:
             raise Overruled(record.reason)
         claim.take(anew=anew)
-        return _rolled_out(
-            replace(rollouts, guard=claim.check), loop, model, current, claim, tried, harvest
-        )
+        guarded = replace(rollouts, guard=claim.check)
+        return _rolled_out(guarded, loop, model, current, claim, tried, harvest, blocked)
     except Overruled as error:
         # Whoever ended it sees to the traffic.
         return Outcome(False, f"not put into service: {error.what}", _figures(rollouts, record))
@@ -172,11 +180,16 @@ def _rolled_out(
     claim: Claim,
     tried: bool,
     harvest: Callable[[], None],
+    blocked: Callable[[], str],
 ) -> Outcome:
     """Try a model that is not in service, and do what was decided of it."""
     record = claim.record
     if record.state == TRYING:
         _attempt(rollouts, loop, model, current, claim, tried, harvest)
+    why = blocked() if record.state == PROMOTING and current is not None else ""
+    if why:
+        record.state, record.reason = ROLLING_BACK, f"not published: {why}"
+        claim.save()
     if record.state == PROMOTING:
         percent = rollouts.endpoint.settings.canary.percent if record.tried_since else 0
         try:
@@ -193,7 +206,7 @@ def _rolled_out(
             _withdraw(rollouts, current, model, record.reason)
             record.state = ROLLED_BACK
             note_rolled_back(claim.lake, claim.endpoint, model.model_id)
-        return Outcome(False, record.reason, _figures(rollouts, record))
+        return Outcome(False, record.reason, _figures(rollouts, record), blocked=bool(why))
     now = datetime.now(UTC).isoformat()
     previous = (current.model_id, current.uri) if current else ("", "")
     claim.move(Pointer(model.model_id, model.uri, now, *previous))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +21,17 @@ if TYPE_CHECKING:
     from visionloop.config import LoopConfig
     from visionloop.lake import Lake, Run
     from visionloop.stages.kserve_publish import Outcome
+
+
+BLOCKED = "blocked"
+
+
+class _Refused(Exception):
+    """A model that passed its gate is not to be published; says why, and the outcome."""
+
+    def __init__(self, outcome: str, why: str) -> None:
+        super().__init__(why)
+        self.outcome = outcome
 
 
 class PublishOutputs(NamedTuple):
@@ -55,6 +68,10 @@ def publish(
     become ready, answer a known image as its file does, and pass its canary; otherwise the model
     before keeps, or gets back, all the traffic. A publish that was killed goes on where it was.
 
+    While the watch blocks publication the model before stays, and the round ends with it. That is
+    asked at the moment at which the pointer moves, under the writer's lock: a watch that blocks
+    meanwhile comes either before or after it.
+
     Args:
         config: Text or URI of a ``loop.yaml``.
         lake: Root of the lake; empty for the configuration's.
@@ -82,20 +99,26 @@ def publish(
         served = before.model_id if before else ""
         if passed and before is not None and served == model_id:
             served = before.previous  # a publish that was killed had moved the pointer already
-        told = False
-        if rolls_out:
-            found = _roll_out(config, loop, opened, model_id, model_uri, run.round_id, run.run_id)
-            published, reason, figures = found.published, found.reason, found.figures
-            # What a publish found out that ran before stands in its row.
-            told = not found.changed and _is_recorded(run, model_id)
-        else:
-            published, figures = passed, {}
-            reason = "did not pass its gate; the model in service stays"
-        if passed and not rolls_out:
-            seconds = move_pointer(loop, place, model_id, model_uri)
-            reason = f"passed its gate; in service {seconds:.1f} s after the pointer moved"
+        told, published, figures = False, passed, {}
+        outcome = "published" if passed else "kept"
+        reason = "did not pass its gate; the model in service stays"
+        try:
+            if rolls_out:
+                found = _roll_out(
+                    config, loop, opened, model_id, model_uri, run.round_id, run.run_id
+                )
+                published, reason, figures = found.published, found.reason, found.figures
+                outcome = "published" if published else BLOCKED if found.blocked else ROLLED_BACK
+                # What a publish found out that ran before stands in its row.
+                told = not found.changed and _is_recorded(run, model_id)
+            elif passed:
+                free = _free_to_publish(opened, model_id)
+                seconds = move_pointer(loop, place, model_id, model_uri, guard=free)
+                reason = f"passed its gate; in service {seconds:.1f} s after the pointer moved"
+        except _Refused as refused:
+            published, outcome = False, refused.outcome
+            reason = f"passed its gate, and is not published: {refused}"
         inputs = {"before": served, "url": loop.serving.url, **figures}
-        outcome = "published" if published else ROLLED_BACK if passed else "kept"
         if not told:
             record_decision(run, "publish", model_id, outcome, reason, inputs)
         run.set_round(
@@ -108,7 +131,7 @@ def publish(
         in_service = pointer.model_id if pointer else ""
         if in_service == model_id and published:
             mark_in_service(run, model_id)
-        elif passed and in_service != model_id:
+        elif passed and in_service != model_id and outcome != BLOCKED:
             set_states(run, {model_id: ROLLED_BACK})
         version = run.commit(outputs={"in_service": in_service})
     if rolls_out:
@@ -136,13 +159,56 @@ def _roll_out(
     run_id: str,
 ) -> Outcome:
     from visionloop.serving.inference_service.endpoint import Served
+    from visionloop.serving.pointer import pointer_uri, read_pointer
     from visionloop.stages.harvest import harvest
     from visionloop.stages.kserve_publish import roll_out
 
     def bring_in() -> None:
         harvest(config=config, lake=lake.uri, round_id=round_id, run_id=run_id)
 
-    return roll_out(loop, lake, Served(model_id, model_uri), harvest=bring_in)
+    def blocked() -> str:
+        return _refusal(lake, model_id)[1]
+
+    pointer = read_pointer(pointer_uri(lake, loop.endpoint))
+    if pointer is None or pointer.model_id != model_id:
+        with _free_to_publish(lake, model_id):
+            pass
+    return roll_out(loop, lake, Served(model_id, model_uri), harvest=bring_in, blocked=blocked)
+
+
+def _refusal(lake: Lake, model_id: str) -> tuple[str, str]:
+    """Return why a model that passed its gate is not to be published, and the outcome; or nothing.
+
+    Read at the newest version: what stood when the stage began is of no concern.
+    """
+    from visionloop.stages.watch_service import acts_that_stand
+
+    acts = acts_that_stand(lake)
+    if acts.blocked:
+        return BLOCKED, acts.blocked
+    if back := acts.rolled_back.get(model_id):
+        why = (
+            f"it was rolled back at {back.at:%Y-%m-%d %H:%M} UTC, and only a person puts it back "
+            f"(visionloop rollback {model_id})"
+        )
+        return "kept", why
+    return "", ""
+
+
+@contextmanager
+def _free_to_publish(lake: Lake, model_id: str) -> Iterator[None]:
+    """Hold the writer's lock, so that nobody blocks publication while a pointer moves.
+
+    Raises:
+        _Refused: Publication is blocked, or the model was rolled back.
+    """
+    from visionloop.lake.lock import writer_lock
+
+    with writer_lock(lake.catalog_uri, lake.loop):
+        outcome, why = _refusal(lake, model_id)
+        if why:
+            raise _Refused(outcome, why)
+        yield
 
 
 def _is_recorded(run: Run, model_id: str) -> bool:
@@ -181,7 +247,14 @@ def _told(loop: LoopConfig, figures: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def move_pointer(loop: LoopConfig, place: str, model_id: str, model_uri: str) -> float:
+def move_pointer(
+    loop: LoopConfig,
+    place: str,
+    model_id: str,
+    model_uri: str,
+    *,
+    guard: AbstractContextManager[None] | None = None,
+) -> float:
     """Move the pointer to a model, and wait until the endpoint serves it, where there is one.
 
     Args:
@@ -189,6 +262,7 @@ def move_pointer(loop: LoopConfig, place: str, model_id: str, model_uri: str) ->
         place: Where the pointer lies.
         model_id: The model.
         model_uri: Its serving bundle.
+        guard: Held while the pointer is written; None for nothing.
 
     Returns:
         Seconds waited.
@@ -210,7 +284,8 @@ def move_pointer(loop: LoopConfig, place: str, model_id: str, model_uri: str) ->
             previous=before.model_id if before else "",
             previous_uri=before.model_uri if before else "",
         )
-        write_pointer(place, moved)
+        with guard or nullcontext():
+            write_pointer(place, moved)
     else:
         before = before.before()  # a publish that was killed had moved it already
     if not loop.serving.url:

@@ -1,4 +1,4 @@
-"""Putting an earlier model back into service by hand."""
+"""Putting an earlier model back into service, by hand or because the watch decided so."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from visionloop.task import stage
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
     from visionloop.lake import Lake
+    from visionloop.monitoring.acting_state import Swap
     from visionloop.serving.pointer import Pointer
 
 
@@ -67,18 +68,65 @@ def rollback(
         if ended is not None and model_id in ("", pointer.model_id):
             return ended
     target, uri = _target(opened, pointer, model_id)
-    with opened.run(stage="rollback", run_id=run_id) as run:
-        figures = _bring_back(loop, opened, target, uri)
-        reason = f"put back by hand in the place of {pointer.model_id}"
-        inputs = {"before": pointer.model_id, "named": bool(model_id), **figures}
-        record_decision(run, "rollback", target, "published", reason, inputs)
-        mark_in_service(run, target, rolled_back=pointer.model_id)
+    reason = f"put back by hand in the place of {pointer.model_id}"
+    inputs = {"by": "hand", "before": pointer.model_id, "named": bool(model_id)}
+    version = _swap(loop, opened, target, uri, reason, inputs, run_id)
+    return RollbackOutputs(version, target, pointer.model_id)
+
+
+def roll_back_as_decided(loop: LoopConfig, lake: Lake, swap: Swap, *, run_id: str) -> str:
+    """Do what the watch has decided, or the rest of it where a watch was killed halfway.
+
+    Args:
+        loop: The configuration.
+        lake: The lake.
+        swap: What was decided.
+        run_id: The run, written on every row.
+
+    Returns:
+        The lake version after it.
+
+    Raises:
+        InputError: Another model is in service by now, or the one to bring back cannot be used.
+        VisionloopError: It did not come up; the model that was in service is again.
+    """
+    from visionloop.serving.pointer import pointer_uri, read_pointer
+
+    pointer = read_pointer(pointer_uri(lake, loop.endpoint))
+    if pointer is None or pointer.model_id not in (swap.before, swap.model_id):
+        raise InputError(
+            f"{pointer.model_id if pointer else 'no model'} is in service by now, not "
+            f"{swap.before}",
+            where=f"endpoint {loop.endpoint} of {lake.place}",
+            remedy="Nothing needs to be done",
+        )
+    if pointer.model_id == swap.before:
+        if loop.serving.kserve is not None:
+            _end_rollout(loop, lake, pointer, run_id)
+        _target(lake, pointer, swap.model_id)
+    inputs = {"by": "rule", "before": swap.before, "called_for": swap.at.isoformat()}
+    return _swap(loop, lake, swap.model_id, swap.uri, swap.why, inputs, run_id)
+
+
+def _swap(
+    loop: LoopConfig,
+    lake: Lake,
+    target: str,
+    uri: str,
+    reason: str,
+    inputs: dict[str, Any],
+    run_id: str,
+) -> str:
+    with lake.run(stage="rollback", run_id=run_id) as run:
+        figures = _bring_back(loop, lake, target, uri)
+        record_decision(run, "rollback", target, "published", reason, inputs | figures)
+        mark_in_service(run, target, rolled_back=inputs["before"])
         version = run.commit(outputs={"in_service": target})
     if loop.serving.kserve is not None:
         from visionloop.stages.kserve_publish import forget
 
-        forget(loop, opened, target)
-    return RollbackOutputs(version, target, pointer.model_id)
+        forget(loop, lake, target)
+    return version
 
 
 def _target(lake: Lake, pointer: Pointer, model_id: str) -> tuple[str, str]:

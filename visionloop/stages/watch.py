@@ -1,4 +1,4 @@
-"""Stage `watch`: decide by rule whether a round starts, goes on, or waits, and say why."""
+"""Stage `watch`: decide by rule what the loop does next, do what is not a round, and say why."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from visionloop.stages.opening import open_stage
 from visionloop.task import stage
 
 if TYPE_CHECKING:
-    from visionloop.lake import Lake
     from visionloop.monitoring.watching import Decision
 
 
@@ -28,6 +27,8 @@ class WatchOutputs(NamedTuple):
         action: The same; in a dry run always ``wait``, so that nothing follows.
         round_id: The round that it is about: the open one, or the one that comes next.
         reason: Why, in one sentence.
+        acts: What was done besides, a sentence a line; in a dry run what would be done; empty where
+            nothing is.
     """
 
     lake_version: str
@@ -35,6 +36,7 @@ class WatchOutputs(NamedTuple):
     action: str
     round_id: str
     reason: str
+    acts: str
 
 
 @stage
@@ -52,6 +54,9 @@ def watch(
 
     The decision is written with everything that was seen, whatever it is. The rules are those of
     `visionloop.monitoring.watching`, their thresholds the section ``watch`` of the configuration.
+    Besides starting rounds they raise the random share, block publication, or roll back: that is
+    done here, and what was decided is written before a model moves. A watch that is killed and
+    started again does each act once.
 
     Args:
         config: Text or URI of a ``loop.yaml``.
@@ -68,6 +73,7 @@ def watch(
     """
     from visionloop.monitoring.watching import WAIT, decide
     from visionloop.progress import progress
+    from visionloop.stages.watch_acts import finish_rollback, record
     from visionloop.stages.watch_sight import look
 
     loop, opened = open_stage(config, lake)
@@ -75,38 +81,35 @@ def watch(
         bar.note("looking at the sources")
         decision = decide(look(loop, opened, run_id=run_id, n_samples=n_samples), loop.watch)
         bar.note(decision.outcome)
-    version = opened.version() if dry_run else _record(opened, decision, run_id)
+    if dry_run:
+        version, acts = opened.version(), would_do(decision)
+    else:
+        version = record(opened, decision, run_id)
+        acts = [act.reason for act in decision.acts]
+        held_by = decision.sight.held_by
+        if done := finish_rollback(loop, opened, held_by=held_by, run_id=run_id):
+            version, acts = opened.version(), [*acts, done]
     log_metrics(metrics, {r.name: r.value for r in decision.rules if r.value is not None})
-    write_page(page, _page(decision, dry_run=dry_run))
-    action = WAIT if dry_run else decision.outcome
-    return WatchOutputs(version, decision.outcome, action, decision.round_id, decision.reason)
+    write_page(page, _page(decision, acts, dry_run=dry_run))
+    return WatchOutputs(
+        version,
+        decision.outcome,
+        WAIT if dry_run else decision.outcome,
+        decision.round_id,
+        decision.reason,
+        "\n".join(acts),
+    )
 
 
-def _record(lake: Lake, decision: Decision, run_id: str) -> str:
-    import pyarrow as pa
+def would_do(decision: Decision) -> list[str]:
+    """Return what a watch would do besides, each as a sentence.
 
-    from visionloop.lake.schemas import arrow_schema
-
-    # By its own name also when it was started by hand: the round's holder is another run, and this
-    # is no sign that it is alive.
-    signed = run_id or "watch"
-    row = {
-        "decision": "watch",
-        "subject": decision.round_id,
-        "outcome": decision.outcome,
-        "reason": decision.reason,
-        "inputs": decision.inputs(),
-        "decided_at": decision.sight.now,
-        "run_id": signed,
-        "round_id": decision.round_id,
-    }
-    rows = pa.Table.from_pylist([row], schema=arrow_schema("decisions"))
-    with lake.run(stage="watch", round_id=decision.round_id, run_id=signed) as run:
-        if run_id:
-            run.replace("decisions", rows, f"decision == 'watch' and run_id == '{run_id}'")
-        else:
-            run.append("decisions", rows)
-        return run.commit(outputs={"decision": decision.outcome, "reason": decision.reason})
+    Args:
+        decision: Its decision; what one before has decided and left undone is done first.
+    """
+    left = decision.sight.service.acts.called_for
+    undone = [f"Left undone by a watch before: {left.why}"] if left else []
+    return [*undone, *(act.reason for act in decision.acts)]
 
 
 _WILL = {
@@ -114,27 +117,45 @@ _WILL = {
     "resume": "The open round goes on now.",
     "wait": "Nothing is started.",
 }
-_SAID = {"yes": "**met**", "no": "not met", "off": "off", "unknown": "cannot be told"}
 
 
-def _page(decision: Decision, *, dry_run: bool) -> str:
+def _page(decision: Decision, acts: list[str], *, dry_run: bool) -> str:
+    from visionloop.monitoring.rule import SAID, YES
+
     will = "A dry run: nothing is started or written." if dry_run else _WILL[decision.outcome]
+    done = "\n".join(f"- {act}" for act in acts)
+    if acts:
+        done = f"\n\n{'What would be done besides:' if dry_run else 'Besides:'}\n\n{done}"
+    holds = "\n".join(f"- {told}" for told in what_holds(decision))
+    holds = f"\n\nIn force{' when it looked' if acts else ''}:\n\n{holds}" if holds else ""
     rows = [
         [
             rule.name.replace("_", " "),
             rule.effect,
             "" if rule.value is None else f"{rule.value:.6g}",
             "" if rule.threshold is None else f"{rule.threshold:.6g}",
-            _SAID[rule.verdict],
+            f"**{SAID[rule.verdict]}**" if rule.verdict == YES else SAID[rule.verdict],
             rule.told,
         ]
         for rule in decision.rules
     ]
     header = ["rule", "calls for", "value", "threshold", "verdict", "finding"]
     return (
-        f"# Watch: {decision.outcome}\n\n{decision.reason}\n\n{will}\n\n"
+        f"# Watch: {decision.outcome}\n\n{decision.reason}\n\n{will}{done}{holds}\n\n"
         f"{markdown_table(header, rows)}\n\n"
         f"Looked at {decision.sight.now:%Y-%m-%d %H:%M:%S} UTC. The thresholds are those of "
         "`watch` in `loop.yaml`. An open round comes first; else one rule that calls for a start "
-        "is enough, and one that calls to wait holds it back.\n"
+        "is enough, and one that calls to wait holds it back. What cannot be told sets off "
+        "nothing, and takes nothing back.\n"
     )
+
+
+def what_holds(decision: Decision) -> list[str]:
+    """Return the acts that stood when it was looked, each as a sentence."""
+    acts = decision.sight.service.acts
+    told = []
+    if acts.share is not None:
+        told.append(f"since {acts.share.since:%Y-%m-%d %H:%M} UTC: {acts.share.why}")
+    if acts.block is not None:
+        told.append(f"since {acts.block.since:%Y-%m-%d %H:%M} UTC: {acts.block.why}")
+    return told

@@ -36,6 +36,7 @@ def look(loop: LoopConfig, lake: Lake, *, run_id: str = "", n_samples: int = 0) 
         StorageError: A source or the answers cannot be read.
     """
     from visionloop.monitoring.watching import Sight
+    from visionloop.stages.watch_service import look_at_service
 
     check_sources(loop)
     now = datetime.now(UTC)
@@ -52,7 +53,7 @@ def look(loop: LoopConfig, lake: Lake, *, run_id: str = "", n_samples: int = 0) 
     ).to_pylist()
     selectable = {row["sample_id"] for row in pool} - _spoken_for(lake, version)
     n_new_files = _unknown_files(loop, lake, version)
-    drifted, falls = _deployed(loop, lake, round_id, version)
+    drifted, falls, n_comparisons = _deployed(loop, lake, round_id, version)
     chosen_at = _last_chosen(lake, ended)
     came = [row["ingested_at"] for row in pool]
     answers = _answers(loop, lake, held, now, version)
@@ -78,6 +79,8 @@ def look(loop: LoopConfig, lake: Lake, *, run_id: str = "", n_samples: int = 0) 
         last_ended=ended[-1].updated_at if ended else None,
         n_asked=sum(time is not None and time >= since for time in asked.to_pylist()),
         n_samples=_budget(loop, n_samples, n_new_files + len(selectable)),
+        version=version,
+        service=look_at_service(loop, lake, version, n_comparisons=n_comparisons),
     )
 
 
@@ -133,10 +136,13 @@ def _answers(
 
 def _deployed(
     loop: LoopConfig, lake: Lake, round_id: str, version: str
-) -> tuple[tuple[Drifted, ...], tuple[Fall, ...]]:
+) -> tuple[tuple[Drifted, ...], tuple[Fall, ...], int]:
     """Return the drift and the falls of what was harvested since the last round.
 
     Drift is what a monitor flagged, and what it would flag now: both are the same comparison.
+
+    Returns:
+        The drift, the falls, and how many comparisons could be judged.
     """
     from visionloop.monitoring.deployed import WINDOW_COLUMNS, compare_window, deployed_windows
     from visionloop.monitoring.falling import confidence_falls
@@ -152,15 +158,17 @@ def _deployed(
         if _serves(d.model_id, states)
     }
     falls: list[Fall] = []
+    n_judged = 0
     if recent:
         references = _holdout(lake, recent, version)
         for window in recent:
             falls += confidence_falls(window, windows, references, loop.monitoring)
             for one in compare_window(window, windows, references, loop.monitoring):
+                n_judged += one.drift.state != "too few to say"
                 key = (window.endpoint, window.model_id, one.drift.kind, one.reference)
                 if one.drift.state == "drift":
                     found[key] = Drifted(*key, one.drift.score, one.drift.threshold)
-    return tuple(found[key] for key in sorted(found)), tuple(falls)
+    return tuple(found[key] for key in sorted(found)), tuple(falls), n_judged
 
 
 def _serves(model_id: str, states: Mapping[str, str]) -> bool:

@@ -27,7 +27,7 @@ def test_the_predictor_counts_answers_by_the_class_of_their_status(
     page = server.get("/metrics").decode()
     assert 'visionloop_inference_requests_total{code="2xx"} 3.0' in page
     assert 'visionloop_inference_requests_total{code="4xx"} 1.0' in page
-    assert count_of(page, OURS) == Count(4, 0)
+    assert count_of(page, OURS.name) == Count(4, 0)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_the_predictor_counts_answers_by_the_class_of_their_status(
     ],
 )
 def test_counts_are_read_from_prometheus_text(page: str, requests: int, errors: int) -> None:
-    assert count_of(page, OURS) == Count(requests, errors)
+    assert count_of(page, OURS.name) == Count(requests, errors)
 
 
 def test_a_pod_that_restarted_is_counted_from_zero_again() -> None:

@@ -125,15 +125,15 @@ def read_pod(cluster: Cluster, endpoint: Endpoint, pod: dict[str, Any]) -> Count
     """
     port = TRITON_PORT if endpoint.triton else HTTP_PORT
     page = cluster.proxy_get(name_of(pod), port, "metrics", namespace=endpoint.namespace)
-    return count_of(page.decode(errors="replace"), endpoint)
+    return count_of(page.decode(errors="replace"), endpoint.name)
 
 
-def count_of(text: str, endpoint: Endpoint) -> Count:
+def count_of(text: str, model: str) -> Count:
     """Return the count in a page of Prometheus' text format.
 
     Args:
         text: The page.
-        endpoint: Whose model is counted.
+        model: Name of the model, which Triton counts by.
     """
     total = Count()
     for found in _SAMPLE.finditer(text):
@@ -144,7 +144,7 @@ def count_of(text: str, endpoint: Endpoint) -> Count:
             continue
         if found["name"] == OUR_COUNTER:
             total += Count(value, value if labels.get("code") == "5xx" else 0)
-        elif labels.get("model") == endpoint.name:
+        elif labels.get("model") == model:
             if found["name"] == "nv_inference_request_success":
                 total += Count(value, 0)
             elif found["name"] == "nv_inference_request_failure":

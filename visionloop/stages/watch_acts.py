@@ -1,0 +1,192 @@
+"""What `watch` does to the lake and the endpoint: its decision, its acts, and a person's word."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from visionloop.errors import InputError, VisionloopError
+
+if TYPE_CHECKING:
+    from visionloop.config import LoopConfig
+    from visionloop.lake import Lake
+    from visionloop.monitoring.acting_state import Swap
+    from visionloop.monitoring.watching import Decision
+
+
+def record(lake: Lake, decision: Decision, run_id: str) -> str:
+    """Write a decision and its acts, all of it or nothing, unless somebody decided meanwhile.
+
+    Args:
+        lake: The lake.
+        decision: The decision.
+        run_id: The run that watches; run again, it replaces its own decision, but no act.
+
+    Returns:
+        The version with it.
+
+    Raises:
+        StaleRead: A decision was written since this one looked: it has to look again.
+    """
+    from visionloop.monitoring.watching import WAIT, plain
+
+    signed = run_id or "watch"
+    common = {
+        "decided_at": decision.sight.now,
+        # By its own name also when it was started by hand: the round's holder is another run, and
+        # this is no sign that it is alive.
+        "run_id": signed,
+        "round_id": decision.round_id,
+    }
+    row = {
+        "decision": "watch",
+        "subject": decision.round_id,
+        "outcome": decision.outcome or WAIT,
+        "reason": decision.reason,
+        "inputs": decision.inputs(),
+        **common,
+    }
+    acts = [
+        {
+            "decision": act.decision,
+            "subject": act.subject,
+            "outcome": act.outcome,
+            "reason": act.reason,
+            "inputs": plain({**act.inputs, "lake_version": decision.sight.version}),
+            **common,
+        }
+        for act in decision.acts
+    ]
+    outputs = {
+        "decision": decision.outcome,
+        "reason": decision.reason,
+        "acts": [act.reason for act in decision.acts],
+    }
+    base = decision.sight.version
+    with lake.run(
+        stage="watch", round_id=decision.round_id, run_id=signed, base_version=base
+    ) as run:
+        run.refuse_stale("decisions")
+        if run_id:
+            run.replace("decisions", _rows([row]), f"decision == 'watch' and run_id == '{run_id}'")
+        else:
+            run.append("decisions", _rows([row]))
+        run.append("decisions", _rows(acts))
+        return run.commit(outputs=outputs)
+
+
+def finish_rollback(loop: LoopConfig, lake: Lake, *, held_by: str, run_id: str) -> str:
+    """Do the rollback that was decided and is not done, also by a watch that was killed.
+
+    One that cannot be done is given up, and written down: the same model is not rolled back by rule
+    a second time.
+
+    Args:
+        loop: The configuration.
+        lake: The lake.
+        held_by: Which live run holds the open round: it may be publishing, and is waited for.
+        run_id: The run that watches.
+
+    Returns:
+        What became of it, one sentence; empty where there was nothing to do.
+    """
+    from visionloop.stages.rollback import roll_back_as_decided
+    from visionloop.stages.watch_service import acts_that_stand
+
+    swap = acts_that_stand(lake).called_for
+    if swap is None:
+        return ""
+    if held_by:
+        return f"The rollback to {swap.model_id} waits: a round is being run by {held_by}."
+    try:
+        roll_back_as_decided(loop, lake, swap, run_id=run_id or "watch")
+    except VisionloopError as error:
+        told = f"Model {swap.model_id} was not brought back: {error.what.rstrip('. ')}."
+        _write(lake, "rollback", swap.model_id, "failed", told, _of(swap), run_id)
+        return told
+    return f"Model {swap.model_id} is in service again, in the place of {swap.before}."
+
+
+def unblock(loop: LoopConfig, lake: Lake, because: str) -> str:
+    """Let models be published again, on a person's word.
+
+    What blocks now is excused for as long as it holds without a break; once it is gone and comes
+    again, it blocks again.
+
+    Args:
+        loop: The configuration.
+        lake: The lake.
+        because: The person's reason.
+
+    Returns:
+        The version with it.
+
+    Raises:
+        InputError: No reason was given, or nothing is blocked.
+    """
+    from visionloop.monitoring.acting_rules import block_rules
+    from visionloop.stages.watch_service import look_at_service
+
+    if not because.strip():
+        raise InputError(
+            "nobody said why models may be published again",
+            remedy='Say so: visionloop watch --unblock --because "the labels were corrected"',
+        )
+    version = lake.version()
+    service = look_at_service(loop, lake, version, n_comparisons=0)
+    if service.acts.block is None:
+        raise InputError(
+            "publication is not blocked",
+            where=f"endpoint {loop.endpoint} of {lake.place}",
+            remedy="Nothing needs to be done",
+        )
+    look = int(lake.rounds.current_or_next()) + 1
+    rules = block_rules(service, look, loop.watch, frozenset())
+    grounds = {ground for rule in rules for ground in rule.grounds}
+    # What cannot be told at this moment may hold all the same.
+    grounds |= service.acts.block.grounds
+    inputs = {
+        "by": "hand",
+        "excused": sorted(grounds),
+        "blocked_since": service.acts.block.since.isoformat(),
+        "lake_version": version,
+    }
+    reason = f"Models may be published again, since a person says so: {because.strip()}"
+    return _write(lake, "unblock", loop.endpoint, "by_hand", reason, inputs, "")
+
+
+def _of(swap: Swap) -> dict[str, Any]:
+    return {"by": "rule", "before": swap.before, "called_for": swap.at.isoformat()}
+
+
+def _write(
+    lake: Lake,
+    decision: str,
+    subject: str,
+    outcome: str,
+    reason: str,
+    inputs: dict[str, Any],
+    run_id: str,
+) -> str:
+    from visionloop.monitoring.watching import plain
+
+    row = {
+        "decision": decision,
+        "subject": subject,
+        "outcome": outcome,
+        "reason": reason,
+        "inputs": plain(inputs),
+        "decided_at": datetime.now(UTC),
+        "run_id": run_id or "watch",
+    }
+    with lake.run(stage="watch", run_id=run_id or "watch") as run:
+        run.append("decisions", _rows([{**row, "round_id": run.round_id}]))
+        return run.commit(outputs={"decision": decision, "reason": reason})
+
+
+def _rows(rows: list[dict[str, Any]]) -> Any:
+    import pyarrow as pa
+
+    from visionloop.lake.schemas import arrow_schema
+
+    return pa.Table.from_pylist(rows, schema=arrow_schema("decisions"))

@@ -1,0 +1,235 @@
+"""What the acts of `watch` are decided by: labels, flags, answers, and the model in service."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from visionloop.errors import VisionloopError
+
+if TYPE_CHECKING:
+    from visionloop.config import LoopConfig
+    from visionloop.lake import Lake
+    from visionloop.monitoring.acting_seen import (
+        Pairs,
+        Requests,
+        Service,
+        StandingFlags,
+        Suspects,
+    )
+    from visionloop.monitoring.acting_state import StandingActs
+
+_SECONDS = 5.0
+
+
+def look_at_service(loop: LoopConfig, lake: Lake, version: str, *, n_comparisons: int) -> Service:
+    """Look at what the rules of `visionloop.monitoring.acting_rules` ask about.
+
+    Counters of requests are read only where a rule asks for them.
+
+    Args:
+        loop: The loop's configuration.
+        lake: Its lake.
+        version: The version to read at.
+        n_comparisons: Comparisons of deployed answers since the last round that could be judged.
+    """
+    from visionloop.monitoring.acting_seen import Service
+    from visionloop.serving.pointer import pointer_uri, read_pointer
+
+    pointer = read_pointer(pointer_uri(lake, loop.endpoint))
+    in_service = pointer.model_id if pointer else ""
+    before = pointer.previous if pointer else ""
+    counts = loop.watch.block_publication.max_error_rate or (
+        loop.watch.roll_back.enabled and loop.watch.roll_back.max_error_rate
+    )
+    pairs = loop.watch.roll_back.enabled and loop.watch.roll_back.min_accuracy_drop
+    return Service(
+        endpoint=loop.endpoint,
+        in_service=in_service,
+        before=before,
+        before_uri=pointer.previous_uri if pointer else "",
+        random_share=loop.selection.random_share,
+        n_comparisons=n_comparisons,
+        flags=_flags(loop, lake, version, in_service),
+        suspects=_suspects(lake),
+        requests=_requests(loop, lake, in_service, version) if counts and in_service else None,
+        pairs=_pairs(loop, lake, in_service, before, version) if pairs and before else None,
+        acts=acts_with_excuses(lake, version),
+    )
+
+
+def acts_that_stand(lake: Lake, version: str | None = None) -> StandingActs:
+    """Return what the watch has done and not taken back.
+
+    Args:
+        lake: The lake.
+        version: The version to read at; None for the newest.
+    """
+    from visionloop.monitoring.acting_state import standing_acts
+
+    return standing_acts(_acts(lake, version))
+
+
+def acts_with_excuses(lake: Lake, version: str) -> StandingActs:
+    """Return the same, with what sets off no act because it was excused."""
+    from visionloop.monitoring.acting_state import BY_HAND, RESTORED, standing_acts
+
+    rows = _acts(lake, version)
+    since = [row["decided_at"] for row in rows if row["outcome"] in (BY_HAND, RESTORED)]
+    if since:
+        later = f"decision == 'watch' and decided_at >= '{min(since).isoformat()}'"
+        rows += lake.read("decisions", where=later, version=version).to_pylist()
+    return standing_acts(rows)
+
+
+def _acts(lake: Lake, version: str | None) -> list[dict[str, Any]]:
+    from pyiceberg.expressions import In
+
+    from visionloop.monitoring.acting_state import ACTS
+
+    where = In(term="decision", literals=list(ACTS))
+    rows: list[dict[str, Any]] = lake.read("decisions", where=where, version=version).to_pylist()
+    return rows
+
+
+def _flags(
+    loop: LoopConfig, lake: Lake, version: str, in_service: str
+) -> tuple[StandingFlags, ...]:
+    from pyiceberg.expressions import In
+
+    from visionloop.monitoring.acting_rules import DRIFT
+    from visionloop.monitoring.acting_seen import StandingFlags
+
+    wanted = DRIFT.union(loop.watch.raise_random_share.flags, loop.watch.block_publication.flags)
+    where = In(term="kind", literals=sorted(wanted))
+    found: Counter[tuple[str, str, str]] = Counter()
+    for row in lake.read("flags", where=where, version=version).to_pylist():
+        model = str(json.loads(row["evidence"] or "{}").get("model_id") or "")
+        if model and in_service and model != in_service:
+            continue  # of a model that is in service no more
+        many = row["subject_type"] in ("sample", "file", "label")
+        found[row["kind"], "" if many else row["subject"], model] += 1
+    return tuple(StandingFlags(*key, n) for key, n in sorted(found.items()))
+
+
+def _suspects(lake: Lake) -> Suspects | None:
+    """Return what the newest monitor counted, so that the same number is told everywhere."""
+    from visionloop.monitoring.acting_seen import Suspects
+
+    runs = lake.stage_runs(where="stage == 'monitor'").sort_by("sequence").to_pylist()
+    told = json.loads(runs[-1]["outputs"] or "{}").get("labels") if runs else None
+    if not told:
+        return None
+    return Suspects(int(told["ok"]) + int(told["flagged"]), int(told["flagged"]))
+
+
+def _requests(loop: LoopConfig, lake: Lake, in_service: str, version: str) -> Requests:
+    from visionloop.monitoring.acting_seen import Requests, read_again
+
+    held = _counted_before(lake, version)
+    try:
+        now = _pods(loop, lake, in_service) if loop.serving.kserve else _server(loop)
+    except (VisionloopError, OSError) as error:
+        problem = getattr(error, "what", None) or str(getattr(error, "reason", error))
+        return replace(held or Requests(), problem=problem)
+    return read_again(held, in_service, now, loop.watch.act_min_requests)
+
+
+def _counted_before(lake: Lake, version: str) -> Requests | None:
+    """Return what the watch before had counted."""
+    from visionloop.monitoring.acting_seen import Requests
+
+    mine = "decision == 'watch'"
+    times = lake.read("decisions", columns=["decided_at"], where=mine, version=version)
+    if not times.num_rows:
+        return None
+    newest = max(times["decided_at"].to_pylist())
+    where = f"{mine} and decided_at == '{newest.isoformat()}'"
+    row = lake.read("decisions", where=where, version=version).to_pylist()[0]
+    held = (json.loads(row["inputs"])["seen"].get("service") or {}).get("requests")
+    if not held:
+        return None
+    pairs = {name: tuple(held[name]) for name in ("total", "before")}
+    last = {server: tuple(counts) for server, counts in held["last"].items()}
+    return Requests(**{**held, **pairs, "last": last, "problem": ""})
+
+
+def _server(loop: LoopConfig) -> Mapping[str, tuple[int, int]]:
+    import urllib.request
+
+    from visionloop.serving.inference_service.metrics import count_of
+
+    url = loop.serving.url.rstrip("/")
+    if not url:
+        raise VisionloopError("neither `serving.url` nor `serving.kserve` is set")
+    with urllib.request.urlopen(f"{url}/metrics", timeout=_SECONDS) as reply:
+        count = count_of(reply.read().decode(errors="replace"), loop.endpoint)
+    return {url: (count.requests, count.errors)}
+
+
+def _pods(loop: LoopConfig, lake: Lake, in_service: str) -> Mapping[str, tuple[int, int]]:
+    """Read the counters of the pods of the model in service; each serves one model."""
+    from visionloop.serving.inference_service.metrics import read_pod
+    from visionloop.serving.inference_service.pods import is_ready, model_of, name_of, pods_of
+    from visionloop.stages.kserve_publish import open_rollouts
+
+    rollouts = open_rollouts(loop, lake)
+    found = {}
+    for pod in pods_of(rollouts.cluster, rollouts.endpoint):
+        if is_ready(pod) and model_of(pod) == in_service:
+            count = read_pod(rollouts.cluster, rollouts.endpoint, pod)
+            found[name_of(pod)] = (count.requests, count.errors)
+    if not found:
+        raise VisionloopError(f"no pod of model {in_service} is ready")
+    return found
+
+
+def _pairs(loop: LoopConfig, lake: Lake, in_service: str, before: str, version: str) -> Pairs:
+    """Compare two models on random picks whose labels came after both were trained.
+
+    Nobody chose these images for what a model says of them, and neither has learned from them.
+    """
+    from pyiceberg.expressions import In
+
+    from visionloop.labeling.answers import MODEL, latest_answers
+    from visionloop.lake.parts import rows_of
+    from visionloop.monitoring.acting_seen import Pairs
+
+    def read(table: str, columns: list[str], where: Any) -> list[dict[str, Any]]:
+        rows = lake.read(table, columns=columns, where=where, version=version).to_pylist()
+        return list(rows)
+
+    models = In(term="model_id", literals=[in_service, before])
+    trained = [row["round_id"] or "" for row in read("experiments", ["round_id"], models)]
+    if not trained:
+        return Pairs(0, 0, 0, 0)
+    picks = read("selections", ["sample_id"], "arm == 'random'")
+    drawn = {row["sample_id"] for row in picks}
+    rows = lake.read("labels", version=version).to_pylist()
+    people = latest_answers((row for row in rows if row["origin"] != MODEL), loop.task)
+    labels = {
+        sample: row
+        for sample, row in people.items()
+        if sample in drawn and row["label"] is not None and (row["round_id"] or "") > max(trained)
+    }
+    said: dict[str, dict[str, str]] = {in_service: {}, before: {}}
+    columns = ["sample_id", "model_id", "label"]
+    found = rows_of(lake, "predictions", labels, columns=columns, where=models, version=version)
+    for row in found.to_pylist():
+        if row["label"] is not None:
+            said[row["model_id"]][row["sample_id"]] = row["label"]
+    both = sorted(said[in_service].keys() & said[before].keys())
+    right = {
+        model: [answers[sample] == labels[sample]["label"] for sample in both]
+        for model, answers in said.items()
+    }
+    paired = list(zip(right[in_service], right[before], strict=True))
+    return Pairs(
+        len(both),
+        sum(now and not then for now, then in paired),
+        sum(then and not now for now, then in paired),
+        len({labels[sample]["round_id"] for sample in both}),
+    )
