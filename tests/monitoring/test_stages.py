@@ -135,7 +135,11 @@ def test_drift_of_an_endpoint_is_flagged_once_a_round(loop: Loop) -> None:
         (row,) = rows
         assert (row["subject"], row["kind"]) == ("digits", "confidence_drift")
         evidence = json.loads(row["evidence"])
-        assert (evidence["reference"], evidence["n_current"]) == ("round 0000", 300)
+        assert (
+            evidence["reference"] == "what the model said in the harvest of round 0000 (300 images)"
+        )
+        assert (evidence["images_now"], evidence["harvested_in_round"]) == (300, "0001")
+        assert evidence["now"] < evidence["before"] and evidence["look"] == 2
 
 
 def test_the_report_of_an_empty_lake_is_a_page(loop: Loop, tmp_path: Path) -> None:

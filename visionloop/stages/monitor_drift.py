@@ -1,82 +1,58 @@
-"""The monitor's look at what the deployed model says: drift, and the accuracy in production."""
+"""The monitor's look at drift, of what sources bring and of what the deployed model says of it."""
 
 from __future__ import annotations
 
-import json
-from datetime import datetime
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from visionloop.stages.artifacts import markdown_table
+from visionloop.stages.monitor_inputs import compare_inputs
+from visionloop.stages.monitor_page import escaped
 from visionloop.stages.monitor_part import Look, Part
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from visionloop.monitoring.deployed import Comparison
     from visionloop.monitoring.estimating import Estimated
+    from visionloop.monitoring.judged import Judged
 
 
 def check_drift(look: Look) -> Part:
-    """Compare the newest windows of deployed confidences, and estimate their accuracy.
+    """Compare what sources and endpoints brought last with their references.
+
+    A flag of drift states how things are: it stands, also in a round where nothing new came, until
+    the model learned from what drifted, another model serves, or a later window is back.
 
     Args:
         look: What the monitor looks at.
     """
+    from visionloop.monitoring.drift_kinds import DRIFT_KINDS
     from visionloop.monitoring.estimating import estimate_rows, same_estimates
+    from visionloop.monitoring.judged import drift_rows, judged_endpoint
+    from visionloop.monitoring.standing import write_standing
 
     run = look.run
     comparisons, estimated = _deployed(look)
-    drifted = drift_flags(comparisons, look.now)
-    mine = f"round_id == '{run.round_id}'"
-    of_endpoints = f"{mine} and subject_type == 'endpoint'"
-    if drifted.num_rows or run.read("flags", columns=["subject"], where=of_endpoints).num_rows:
-        # Endpoints are judged once a round, however often its monitor runs.
-        run.replace("flags", drifted, of_endpoints)
+    judged = [*compare_inputs(look), *map(judged_endpoint, comparisons)]
+    retired = _retired(look)
+    rows = drift_rows([one for one in judged if one.model_id not in retired], look.now)
+    new = write_standing(run, [kind.name for kind in DRIFT_KINDS], rows)
     estimates = estimate_rows(estimated, look.now)
+    mine = f"round_id == '{run.round_id}'"
     if not same_estimates(run.read("estimates", where=mine), estimates):
         run.replace("estimates", estimates, mine)
     return Part(
-        drifted.to_pylist(),
-        {"flag_drift": float(drifted.num_rows), **_estimate_metrics(estimated)},
-        _page(comparisons, estimated),
-        {"drift": drifted.num_rows},
+        new,
+        {"flag_drift": float(len(rows)), **_drift_metrics(judged), **_estimate_metrics(estimated)},
+        _drift_page(judged) + _estimates_page(estimated),
+        {"drift": len(rows), "comparisons": [one.plain() for one in judged]},
     )
 
 
-def drift_flags(comparisons: list[Comparison], now: datetime) -> pa.Table:
-    """Return the rows of ``flags`` for the comparisons that found drift.
-
-    Args:
-        comparisons: What was compared.
-        now: Written as ``flagged_at``.
-    """
-    from visionloop.monitoring.findings import rows_table
-
-    rows = [
-        {
-            "subject": c.window.endpoint,
-            "subject_type": "endpoint",
-            "stage": "monitor",
-            "kind": c.drift.kind,
-            "score": c.drift.score,
-            "threshold": c.drift.threshold,
-            "evidence": json.dumps(
-                {
-                    "model_id": c.window.model_id,
-                    "harvested_in_round": c.window.round_id,
-                    "reference": c.reference,
-                    "n_reference": c.drift.n_reference,
-                    "n_current": c.drift.n_current,
-                    "p_value": c.drift.p_value,
-                },
-                sort_keys=True,
-            ),
-            "flagged_at": now,
-        }
-        for c in comparisons
-        if c.drift.state == "drift"
-    ]
-    return rows_table("flags", rows)
+def _retired(look: Look) -> set[str]:
+    """Return the models that serve no more: what they said drifts away with them."""
+    rows = look.run.read("experiments", columns=["model_id", "state"]).to_pylist()
+    return {row["model_id"] for row in rows if row["state"] in ("retired", "rolled_back")}
 
 
 def _deployed(look: Look) -> tuple[list[Comparison], list[Estimated]]:
@@ -85,6 +61,7 @@ def _deployed(look: Look) -> tuple[list[Comparison], list[Estimated]]:
         compare_window,
         deployed_windows,
         holdout_references,
+        judged_windows,
         newest_windows,
     )
     from visionloop.monitoring.estimating import Evidence
@@ -101,11 +78,27 @@ def _deployed(look: Look) -> tuple[list[Comparison], list[Estimated]]:
     evidence = Evidence(look.lake, run, loop.task, loop.monitoring)
     comparisons: list[Comparison] = []
     estimated: list[Estimated] = []
-    for window in newest_windows(windows):
+    for window in judged_windows(windows, loop.monitoring):
         comparisons += compare_window(window, windows, references, loop.monitoring)
         comparisons += evidence.embedding_comparisons(window, windows)
+    for window in newest_windows(windows):
         estimated += [*evidence.from_confidences(window), evidence.from_random_picks(window)]
     return comparisons, estimated
+
+
+def _drift_metrics(judged: Sequence[Judged]) -> dict[str, float]:
+    """Return how many comparisons ended in each state, and each score that was judged."""
+    from visionloop.monitoring.drift import DRIFT, NOTHING_TO_COMPARE, STABLE, TOO_FEW
+
+    states = Counter(one.drift.state for one in judged)
+    values = {
+        f"n_comparisons_{state.replace(' ', '_')}": float(states[state])
+        for state in (DRIFT, STABLE, TOO_FEW, NOTHING_TO_COMPARE)
+    }
+    for one in judged:
+        if one.drift.state in (DRIFT, STABLE):
+            values[f"{one.drift.kind} {one.subject} {one.against}"] = one.drift.score
+    return values
 
 
 def _estimate_metrics(estimated: list[Estimated]) -> dict[str, float]:
@@ -126,31 +119,50 @@ def _estimate_metrics(estimated: list[Estimated]) -> dict[str, float]:
     return values
 
 
-def _page(comparisons: list[Comparison], estimated: list[Estimated]) -> str:
-    parts = ["## Deployed confidences\n"]
-    if comparisons:
-        rows = [
-            (
-                c.window.endpoint,
-                c.window.model_id,
-                c.drift.kind,
-                c.reference,
-                f"{c.drift.score:.3f}",
-                f"{c.drift.threshold:.3f}",
-                f"{c.drift.n_reference} / {c.drift.n_current}",
-                c.drift.state,
-            )
-            for c in comparisons
-        ]
-        header = ["endpoint", "model", "kind", "against", "score", "threshold", "n", "result"]
-        parts.append(markdown_table(header, rows))
-    else:
-        parts.append("No confidence has been harvested that could be compared.")
-    if estimated:
-        parts.append("\n## Accuracy in production\n")
-        header = ["endpoint", "model", "by", "answers", "right", "95% interval", "n", "note"]
-        parts.append(markdown_table(header, [_estimate_row(one) for one in estimated]))
-    return "\n".join(parts) + "\n"
+def _drift_page(judged: Sequence[Judged]) -> str:
+    from visionloop.monitoring.drift import DRIFT
+
+    if not judged:
+        return "## Drift\n\nNothing has come that could be compared.\n"
+    header = ["of", "what", "compared with", "score", "threshold", "moved", "images", "result"]
+    rows = [_drift_row(one) for one in sorted(judged, key=lambda one: one.drift.state != DRIFT)]
+    return f"## Drift\n\n{markdown_table(header, rows)}\n"
+
+
+def _drift_row(one: Judged) -> tuple[str, ...]:
+    from visionloop.monitoring.drift import DRIFT, NOTHING_TO_COMPARE, STABLE
+    from visionloop.monitoring.kinds import kind_of
+
+    d = one.drift
+    what = kind_of(d.kind).name.replace("_", " ")
+    if d.state == NOTHING_TO_COMPARE:
+        return (escaped(one.subject), what, "", "", "", "", "", f"{d.state}: {d.reason}")
+    moved = d.measure
+    if d.before is not None and d.after is not None:
+        moved += f" from {d.before:.3g} to {d.after:.3g}"
+    result = d.state
+    if d.state in (DRIFT, STABLE):
+        result += f" (p {d.p_value:.2g}, level {d.level:.2g} of look {d.look})"
+    elif d.reason:
+        result += f": {d.reason}"
+    return (
+        escaped(one.subject),
+        what,
+        escaped(one.reference),
+        f"{d.score:.3f} ({d.unit})",
+        f"{d.threshold:.3f}",
+        escaped(moved),
+        f"{d.n_reference:,} before, {d.n_current:,} now",
+        result,
+    )
+
+
+def _estimates_page(estimated: list[Estimated]) -> str:
+    if not estimated:
+        return ""
+    header = ["endpoint", "model", "by", "answers", "right", "95% interval", "n", "note"]
+    table = markdown_table(header, [_estimate_row(one) for one in estimated])
+    return f"\n## Accuracy in production\n\n{table}\n"
 
 
 def _estimate_row(one: Estimated) -> tuple[Any, ...]:

@@ -89,7 +89,7 @@ def _table(lake: Lake, version: str, shown: Sequence[dict[str, Any]]) -> str:
         )
         for row in shown
     ]
-    return markdown_table(["what", "of", "evidence"], [tuple(map(_escaped, row)) for row in rows])
+    return markdown_table(["what", "of", "evidence"], [tuple(map(escaped, row)) for row in rows])
 
 
 def _names(lake: Lake, version: str, shown: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -111,7 +111,7 @@ def _of(row: dict[str, Any], subject_type: str) -> bool:
     return bool(row["subject_type"] == subject_type)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Return data as Markdown that shows it literally: no markup, no HTML of its own."""
     for mark in "\\`*_[]<>#":
         text = text.replace(mark, f"&#{ord(mark)};")

@@ -260,13 +260,12 @@ class _Estimates:
         }
         self._moved: dict[tuple[str, str, str], dict[str, str]] = {}
         for row in flags.filter(pc.equal(flags["kind"], "embedding_drift")).to_pylist():
-            told = _json(row["evidence"])
-            key = (row["subject"], told.get("model_id"), told.get("harvested_in_round"))
-            # A window that several rounds' monitors judged is told of once.
-            self._moved.setdefault(key, {})[told.get("reference", "")] = (
-                f"Embedding drift against {told.get('reference')}: {row['score']:.2f}, "
-                f"threshold {row['threshold']:.2f}"
-            )
+            for told in _json(row["evidence"]).get("comparisons", []):
+                key = (row["subject"], told["model_id"], told["round_id"])
+                self._moved.setdefault(key, {})[told["against"]] = (
+                    f"Embedding drift against {told['against']}: {told['score']:.2f}, "
+                    f"threshold {told['threshold']:.2f}"
+                )
 
     def moved(self, window: Deployed) -> list[str]:
         key = (window.endpoint, window.model_id, window.round_id)
