@@ -1,0 +1,233 @@
+"""Prometheus gets the report's numbers, at once, and a lake that is away is a number too."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.monitoring.notifying.receiving import decision, flag, write
+from tests.monitoring.sample_report import full_report
+from visionloop.cli import main
+from visionloop.lake import Lake
+from visionloop.monitoring.acting_state import standing_acts
+from visionloop.monitoring.config import MonitoringConfig
+from visionloop.monitoring.kinds import KINDS
+from visionloop.monitoring.metrics.health import Health, StageTimes, read_health
+from visionloop.monitoring.metrics.reader import Reader
+from visionloop.monitoring.metrics.server import bind
+from visionloop.stages.ingest import ingest
+from visionloop.stages.monitor import monitor
+
+Key = tuple[str, frozenset[tuple[str, str]]]
+
+
+def parsed(text: str) -> dict[Key, float]:
+    """Return each sample's value by its name and labels, but for the loop's."""
+    return {
+        (one.name, frozenset((k, v) for k, v in one.labels.items() if k != "loop")): one.value
+        for family in text_string_to_metric_families(text)
+        for one in family.samples
+    }
+
+
+def value(told: dict[Key, float], name: str, **labels: str) -> float:
+    return told[f"visionloop_{name}", frozenset(labels.items())]
+
+
+def told_of(lake: Lake) -> dict[Key, float]:
+    health = read_health(lake, MonitoringConfig())
+    reader = Reader(lake.loop, lambda: health)
+    reader.refresh()
+    return parsed(reader.text().decode())
+
+
+def sample_health() -> Health:
+    """Return the health of a loop of which everything is known."""
+    data = full_report()
+    when = data.as_of or data.rounds[-1].opened_at
+    assert when is not None
+    rows = [
+        decision("block", "blocked", "why"),
+        decision("rollback", "published", "why", after=60),
+        decision("random_share", "raised", "why", after=90) | {"inputs": '{"to": 0.5}'},
+    ]
+    acts = standing_acts([row | {"round_id": "0001", "run_id": "r"} for row in rows])
+    decided = {(row["decision"], row["outcome"]): row["decided_at"] for row in rows}
+    return Health(data, {"train": StageTimes(when, 12.5)}, when, when, acts, decided, 2, 1e9)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a loop.yaml whose lake holds two files, one of them torn."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("metrics")
+    (folder / "images").mkdir()
+    (folder / "images" / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
+    Image.new("RGB", (64, 64), "red").save(folder / "images" / "whole.png")
+    config = {
+        "lake": str(folder / "lake"),
+        "name": "small",
+        "sources": [{"uri": str(folder / "images")}],
+    }
+    path = folder / "loop.yaml"
+    path.write_text(json.dumps(config))
+    ingest(config=path.read_text(), run_id="r", open_round=True)
+    monitor(config=path.read_text(), round_id="0000")
+    yield path
+
+
+def test_the_numbers_are_those_of_the_lake(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["metrics", "--config", str(small)]) == 0
+    told = parsed(capsys.readouterr().out)
+    assert value(told, "lake_readable") == 1
+    assert value(told, "flags", kind="unreadable", severity="warning") == 1
+    assert value(told, "flags", kind="label_suspect", severity="warning") == 0
+    assert value(told, "files", state="unreadable") == 1
+    assert value(told, "rounds", state="running") == 1
+    assert value(told, "samples") == 1
+    assert value(told, "publication_blocked") == 0
+    assert value(told, "stage_failed", stage="monitor") == 0
+    assert time.time() - value(told, "stage_last_success_timestamp_seconds", stage="monitor") >= 0
+    states = [v for (name, _), v in told.items() if name == "visionloop_verdict"]
+    assert sorted(states) == [0, 0, 0, 0, 1]
+
+
+def test_of_a_full_report_each_number_comes_with_its_interval() -> None:
+    health = sample_health()
+    reader = Reader("digits", lambda: health)
+    reader.refresh()
+    told = parsed(reader.text().decode())
+    accuracy = health.data.in_service_accuracy
+    assert accuracy is not None
+    assert value(told, "accuracy_ratio") == accuracy.value
+    assert value(told, "accuracy_low_ratio") == accuracy.low
+    assert value(told, "accuracy_high_ratio") == accuracy.high
+    assert value(told, "accuracy_answers") == accuracy.n
+    assert value(told, "publication_blocked") == 1
+    assert value(told, "random_share_ratio") == 0.5
+    assert value(told, "rollback_timestamp_seconds") > 1.7e9
+    assert value(told, "notifications_waiting") == 2
+
+
+def test_an_empty_lake_is_told_and_promises_nothing(lake: Lake) -> None:
+    write(lake, "flags", flag("unreadable", "x"))
+    told = told_of(Lake.open(lake.uri, loop="other"))
+    assert value(told, "rounds", state="done") == 0
+    assert not [name for name, _ in told if "accuracy" in name]
+    assert value(told, "verdict", state="nothing_yet") == 1
+
+
+def test_what_happened_once_is_a_time_so_that_an_alert_fires_the_first_time(lake: Lake) -> None:
+    lake.rounds.open("r")
+    write(lake, "decisions", decision("block", "blocked", "doubted labels"))
+    told = told_of(lake)
+    assert value(told, "publication_blocked") == 1
+    since = value(told, "publication_blocked_timestamp_seconds")
+    assert since == value(told, "decision_timestamp_seconds", decision="block", outcome="blocked")
+
+
+def test_names_units_and_help_are_as_prometheus_wants_them() -> None:
+    health = sample_health()
+    reader = Reader("digits", lambda: health)
+    reader.refresh()
+    text = reader.text().decode()
+    for family in text_string_to_metric_families(text):
+        assert re.fullmatch(r"visionloop_[a-z_]+", family.name)
+        assert family.type == "gauge" and family.documentation
+        assert not family.name.endswith("_total"), "a total is a counter"
+        for sample in family.samples:
+            assert not {"sample_id", "round_id", "run_id"} & set(sample.labels)
+    kinds = {dict(labels)["kind"] for name, labels in parsed(text) if name == "visionloop_flags"}
+    assert kinds >= set(KINDS)
+    if promtool := shutil.which("promtool"):
+        done = subprocess.run(
+            [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_lake_that_went_away_is_a_number_and_what_was_known_stays() -> None:
+    health, here = sample_health(), [True]
+
+    def read() -> Health:
+        if not here[0]:
+            raise OSError("the bucket does not answer")
+        return health
+
+    reader = Reader("digits", read)
+    assert (
+        set(parsed(reader.text().decode()))
+        == {("visionloop_build_info", frozenset({("version", "0.1.0")}))}
+        or "visionloop_lake_readable" not in reader.text().decode()
+    )
+    assert reader.refresh()
+    here[0] = False
+    assert not reader.refresh()
+    told = parsed(reader.text().decode())
+    assert value(told, "lake_readable") == 0 and value(told, "accuracy_ratio") > 0
+
+
+def test_a_scrape_does_not_wait_for_the_lake() -> None:
+    reading, go = threading.Event(), threading.Event()
+
+    def read() -> Health:
+        reading.set()
+        go.wait(30)
+        return sample_health()
+
+    reader = Reader("digits", read)
+    server = bind(reader, "127.0.0.1", 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    worker = threading.Thread(target=reader.refresh)
+    worker.start()
+    assert reading.wait(10)
+    url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        assert (
+            b"visionloop_build_info" in urllib.request.urlopen(f"{url}/metrics", timeout=5).read()
+        )
+        assert urllib.request.urlopen(f"{url}/healthz", timeout=5).status == 200
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{url}/other", timeout=5)
+    finally:
+        go.set()
+        worker.join()
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_command_serves_until_it_is_told_to_end(small: Path, tmp_path: Path) -> None:
+    port_file = tmp_path / "port"
+    command = ["metrics", "--serve", "--config", str(small), "--port=0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "visionloop", *command, f"--port-file={port_file}"]
+    )
+    try:
+        deadline, text = time.monotonic() + 60, ""
+        while "visionloop_lake_readable" not in text:
+            assert process.poll() is None and time.monotonic() < deadline
+            if port_file.exists():
+                port = json.loads(port_file.read_text())["http"]
+                answer: Any = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
+                assert answer.headers["content-type"].startswith("text/plain")
+                text = answer.read().decode()
+            time.sleep(0.05)
+        assert value(parsed(text), "lake_readable") == 1
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0

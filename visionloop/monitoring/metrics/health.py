@@ -1,0 +1,95 @@
+"""What is told to Prometheus: the report's numbers, and what stands beside the lake's versions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from visionloop.lake.rounds import DONE, WAITING
+from visionloop.monitoring.acting_state import StandingActs, standing_acts
+from visionloop.monitoring.notifying import outbox
+
+if TYPE_CHECKING:
+    from visionloop.lake import Lake
+    from visionloop.monitoring.config import MonitoringConfig
+    from visionloop.monitoring.report.data import ReportData
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """When a stage last succeeded, and how long it worked.
+
+    Attributes:
+        succeeded: Of its newest run that committed.
+        seconds: Of that run.
+    """
+
+    succeeded: datetime
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Health:
+    """A loop's health at one time.
+
+    Attributes:
+        data: What the report shows.
+        stages: By stage.
+        ended: When the newest round that is done ended; None where none is.
+        waiting: When the round that waits began to; None where none does.
+        acts: What the loop decided that holds now.
+        decided: When each decision was last taken, by decision and outcome.
+        outbox: Notifications that wait.
+        outbox_since: Since when the oldest does, seconds since 1970.
+    """
+
+    data: ReportData
+    stages: dict[str, StageTimes]
+    ended: datetime | None
+    waiting: datetime | None
+    acts: StandingActs
+    decided: dict[tuple[str, str], datetime]
+    outbox: int
+    outbox_since: float | None
+
+
+def read_health(lake: Lake, thresholds: MonitoringConfig) -> Health:
+    """Read a loop's health.
+
+    Args:
+        lake: The lake.
+        thresholds: The section ``monitoring`` of the configuration.
+
+    Raises:
+        VisionloopError: The lake cannot be read.
+    """
+    from visionloop.monitoring.report.load import load_report
+
+    data = load_report(lake, thresholds=thresholds)
+    rounds = lake.rounds.all()
+    done = [one.updated_at for one in rounds if one.state == DONE]
+    waiting = [one.updated_at for one in rounds if one.state == WAITING]
+    decisions = lake.read("decisions").to_pylist()
+    decided: dict[tuple[str, str], datetime] = {}
+    for row in sorted(decisions, key=lambda row: row["decided_at"]):
+        decided[row["decision"], row["outcome"] or ""] = row["decided_at"]
+    held = list(outbox.waiting(lake))
+    return Health(
+        data=data,
+        stages=_stages(lake.stage_runs().select(["stage", "started_at", "finished_at"])),
+        ended=max(done, default=None),
+        waiting=min(waiting, default=None),
+        acts=standing_acts(decisions),
+        decided=decided,
+        outbox=len(held),
+        outbox_since=held[0].since if held else None,
+    )
+
+
+def _stages(runs: Any) -> dict[str, StageTimes]:
+    found: dict[str, StageTimes] = {}
+    for row in sorted(runs.to_pylist(), key=lambda row: row["finished_at"]):
+        seconds = (row["finished_at"] - row["started_at"]).total_seconds()
+        found[row["stage"]] = StageTimes(row["finished_at"], seconds)
+    return found
