@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from visionloop.monitoring.report.data import ReportData, Round, Window
+from visionloop.monitoring.report.charts.reading import difference, duration, interval, percent
+from visionloop.monitoring.report.data import ReportData
+from visionloop.monitoring.report.data_drift import DRIFT, STABLE
+from visionloop.monitoring.report.data_models import AHEAD, UNDECIDED, ModelRow
 from visionloop.words import counted
 
 # An en dash, where a figure does not exist.
@@ -20,211 +24,152 @@ class Figure:
     note: str
 
 
-@dataclass(frozen=True)
-class Words:
-    """The sentences of one report, one attribute a place on the page."""
-
-    headline: str
-    lede: str
-    notices: tuple[str, ...]
-    figures: tuple[Figure, ...]
-    efficiency: str
-    funnel: str
-    selection: str
-    flags: str
-    confusion: str
-    production: str
-    harvest: str
+def figures(data: ReportData) -> tuple[Figure, ...]:
+    """Return the figures that a person looks for first."""
+    makers: tuple[Callable[[ReportData], Figure], ...] = (
+        _accuracy, _labels, _saved, _flagged, _drifted, _cost,
+    )  # fmt: skip
+    return tuple(make(data) for make in makers)
 
 
-def words(data: ReportData) -> Words:
-    """Return the sentences for a report's data."""
-    return Words(
-        headline=_headline(data),
-        lede=_lede(data),
-        notices=_notices(data),
-        figures=_figures(data),
-        efficiency=_efficiency(data),
-        funnel=_funnel(data),
-        selection=(
-            "The newest pictures that were chosen for labelling, with what spoke for each: its "
-            "place in the order and the value of each objective at the step that chose it."
-        ),
-        flags=_flags(data),
-        confusion=_confusion(data),
-        production=_production(data),
-        harvest=_harvest(data),
-    )
-
-
-def evaluated_rounds(data: ReportData) -> list[Round]:
-    """Return the rounds whose model has an accuracy, oldest first."""
-    return [r for r in data.rounds if r.accuracy is not None and r.labels is not None]
-
-
-def _headline(data: ReportData) -> str:
-    rate = data.in_service_accuracy
-    if data.in_service and rate is not None:
-        labels = next((r.labels for r in data.rounds if r.model_id == data.in_service), None)
-        said = f"{rate.value:.1%} accurate"
-        return f"{said} after {counted(labels, 'label')}." if labels else f"{said}."
-    if data.in_service:
-        return "A model is in service."
-    if data.rounds and data.rounds[-1].missing_labels:
-        return f"Waiting for {counted(data.rounds[-1].missing_labels, 'label')}."
-    if data.n_samples:
-        return "No model in service yet."
-    return "An empty lake."
-
-
-def _lede(data: ReportData) -> str:
-    what = (
-        "A closed loop: pictures come in, the few that teach most are chosen and labelled, a model "
-        "learns from them and goes into service, and what it was unsure of in production comes "
-        "back to the next choice."
-    )
-    if not data.rounds:
-        return what
-    covered = f" This page covers {counted(len(data.rounds), 'round')}"
-    return f"{what}{covered} and {counted(data.n_samples, 'picture')}."
-
-
-def _notices(data: ReportData) -> tuple[str, ...]:
-    notices = []
-    for held in data.rounds:
-        if held.missing_labels:
-            notices.append(
-                f"Round {held.round_id} waits for {counted(held.missing_labels, 'label')}. "
-                "Once they are there, run the round again: it goes on where it stopped."
-            )
-        elif held.state == "running":
-            reached = next(reversed(held.seconds), "")
-            after = (
-                f"; the last stage that ended was {reached.replace('_', ' ')}" if reached else ""
-            )
-            notices.append(f"Round {held.round_id} is not finished{after}.")
-        if not held.funnel.adds_up:
-            f = held.funnel
-            notices.append(
-                f"Round {held.round_id}: the states of its files add up to "
-                f"{f.ok + f.flagged + f.unreadable + f.unchecked:,}, not to the {f.found:,} found."
-            )
-    return tuple(notices)
-
-
-def _figures(data: ReportData) -> tuple[Figure, ...]:
-    rate = data.in_service_accuracy
-    accuracy = Figure("Accuracy", NONE, "no model in service")
+def _accuracy(data: ReportData) -> Figure:
+    rate, name = data.in_service_accuracy, "Accuracy in service"
     if rate is not None:
-        accuracy = Figure(
-            "Accuracy",
-            f"{rate.value:.1%}",
-            f"{100 * rate.low:.1f} to {100 * rate.high:.1f} on {rate.n:,} holdout pictures",
+        return Figure(
+            name, percent(rate.value), f"{interval(rate)} on {rate.n:,} pictures of the holdout"
         )
-    elif data.in_service:
-        accuracy = Figure("Accuracy", NONE, "the model in service was never evaluated here")
-    holdout = f"; {data.n_holdout:,} more pictures are the holdout" if data.n_holdout else ""
-    share = f"{data.n_labels / data.n_samples:.1%} of all pictures" if data.n_samples else ""
-    flagged = sum(r.funnel.flagged + r.funnel.unreadable for r in data.rounds)
-    found = sum(r.funnel.found for r in data.rounds)
-    inferences = sum(w.n for w in data.windows)
-    newest = data.windows[-1] if data.windows else None
-    return (
-        accuracy,
-        Figure("Labels used", f"{data.n_labels:,}", (share + holdout) if data.n_labels else ""),
-        Figure("Files with a finding", f"{flagged:,}", f"of {found:,} found" if found else ""),
-        Figure(
-            "Inferences in production",
-            f"{inferences:,}",
-            _promised(newest) if newest else "",
-        ),
+    if data.in_service:
+        return Figure(name, NONE, "the model in service was not evaluated here")
+    return Figure(name, NONE, "no model is in service")
+
+
+def _labels(data: ReportData) -> Figure:
+    notes = []
+    if data.n_samples:
+        notes.append(f"for {counted(data.n_samples, 'picture')}")
+    if data.cost.holdout_labels:
+        notes.append(f"{data.cost.holdout_labels:,} more for the holdout")
+    if data.cost.imported_labels:
+        notes.append(f"{data.cost.imported_labels:,} came with the pictures")
+    return Figure("Labels bought", f"{data.cost.labels:,}", "; ".join(notes))
+
+
+def _saved(data: ReportData) -> Figure:
+    found = data.efficiency.saved
+    name = "Labels saved"
+    if found is None:
+        return Figure(name, NONE, "no random arm to compare with")
+    if found.saved is None:
+        return Figure(name, "cannot tell", found.reason)
+    return Figure(
+        name,
+        f"{found.saved:,}",
+        f"to be {percent(found.target.value)} accurate; random choice took "
+        f"{counted(found.random_labels, 'label')}",
     )
 
 
-def _promised(window: Window) -> str:
-    if window.expected is not None:
-        return f"the newest promise {window.expected.value:.1%} accuracy"
-    return "no accuracy can be promised of the newest" if window.refused else ""
+def _flagged(data: ReportData) -> Figure:
+    standing = sum(data.flag_counts.values())
+    new = sum(data.new_flags.values())
+    note = f"{new:,} new in the newest round" if data.rounds else "nothing was checked yet"
+    return Figure("Flags", f"{standing:,}", note)
 
 
-def _efficiency(data: ReportData) -> str:
-    both = [r for r in evaluated_rounds(data) if r.random_accuracy is not None]
-    if not both:
-        return "There is no random arm to compare with in this lake."
-    last = both[-1]
-    assert last.accuracy is not None and last.random_accuracy is not None
-    ahead = 100 * (last.accuracy.value - last.random_accuracy.value)
-    said = (
-        f"At {counted(last.labels or 0, 'label')} the loop stands at {last.accuracy.value:.1%}, "
-        f"random choice at {last.random_accuracy.value:.1%}"
-    )
-    won = sum(
-        r.accuracy is not None
-        and r.random_accuracy is not None
-        and r.accuracy.value > r.random_accuracy.value
-        for r in both
-    )
-    told = f" It was ahead in {won} of {counted(len(both), 'round')}."
-    if last.accuracy.low > last.random_accuracy.high:
-        return f"{said}: {ahead:.1f} points ahead, and the intervals do not overlap.{told}"
-    if last.accuracy.high < last.random_accuracy.low:
-        return f"{said}: {-ahead:.1f} points behind, and the intervals do not overlap.{told}"
-    return f"{said}: {ahead:+.1f} points. The intervals overlap: this may be chance.{told}"
+def _drifted(data: ReportData) -> Figure:
+    states = [series.state for series in data.drift]
+    drifted, stable = states.count(DRIFT), states.count(STABLE)
+    rest = len(states) - drifted - stable
+    unsaid = f"; too little to say of {rest:,}" if rest else ""
+    if drifted:
+        return Figure(
+            "Drift", f"{drifted:,}", f"of {counted(len(states), 'comparison')} drifted{unsaid}"
+        )
+    if stable:
+        return Figure("Drift", "none seen", f"{counted(stable, 'comparison')} stable{unsaid}")
+    return Figure("Drift", "cannot tell", "nothing could be compared yet")
 
 
-def _funnel(data: ReportData) -> str:
-    if all(r.funnel.adds_up for r in data.rounds):
+def _cost(data: ReportData) -> Figure:
+    cost = data.cost
+    if not cost.seconds:
+        return Figure("Work", NONE, "no stage has run")
+    gpu = f"{cost.gpu_hours:.1f} GPU-hours" if cost.gpu_hours is not None else cost.gpu_note
+    return Figure("Work", duration(cost.seconds), gpu)
+
+
+def efficiency(data: ReportData) -> str:
+    """Return what the comparison with random choice says."""
+    found = data.efficiency
+    if not found.random:
         return (
-            "In every round ok, flagged, unreadable and unchecked add up to the files found. A "
-            "second copy of the same bytes is a flagged file, not a second sample."
+            "No model was trained on labels drawn at random, so there is nothing to compare with."
         )
-    return "The states do not add up in every round; see the notice at the head of the page."
-
-
-def _flags(data: ReportData) -> str:
+    both = [point for point in found.loop if point.round_id in found.differences]
+    if not both:
+        return "No round has both a model of the loop and one of the random arm."
+    last = both[-1]
+    newest = found.differences[last.round_id]
+    pairs = "on the same pictures, pair by pair" if newest.paired else "on unpaired groups"
     said = (
-        "A flag names the measure, the threshold and its evidence; the picture stays in the lake."
+        f"After {counted(last.labels, 'label')} the loop's model stands at "
+        f"{difference(newest)} against random choice, measured {pairs}."
     )
-    if any(f.planted is not None for f in data.flags):
+    if newest.says == UNDECIDED:
+        said += " The interval holds 0: this may be chance."
+    ahead = sum(one.says == AHEAD for one in found.differences.values())
+    said += f" It was significantly ahead in {ahead} of {counted(len(both), 'round')}."
+    saved = found.saved
+    if saved is not None and saved.loop_labels is not None and saved.saved is not None:
+        low = f"{saved.low:,.0f}" if saved.low is not None else "fewer"
+        high = f"{saved.high:,.0f}" if saved.high is not None else "more than were bought"
         said += (
-            " In this lake defects were put in on purpose: beside each count stands how many. Some "
-            "pictures look alike or dim by nature, so a count may be higher than what was put in."
+            f" The random arm's last accuracy, {percent(saved.target.value)} after "
+            f"{counted(saved.random_labels, 'label')}, the loop reached after about "
+            f"{saved.loop_labels:,.0f} ({low} to {high})."
         )
+    elif saved is not None and saved.reason:
+        said += f" Labels saved cannot be told: {saved.reason.rstrip('.')}."
     return said
 
 
-def _confusion(data: ReportData) -> str:
+def calibration(model: ModelRow) -> str:
+    """Return what is known of a model's calibration."""
+    if model.ece is None:
+        return f"The calibration of the {model.name} is not known."
+    span = f" ({interval(model.ece)})" if model.ece.low < model.ece.high else ""
+    return (
+        f"The {model.name} is off by {percent(model.ece.value)}{span} on average: how sure it is, "
+        "against how often it is right (expected calibration error)."
+    )
+
+
+def confusion(data: ReportData) -> str:
+    """Return the most frequent mistake in words."""
+    found = mistakes(data, 1)
     if data.confusion is None:
         return ""
-    worst = max(
-        (
-            (cell, i, j)
-            for i, row in enumerate(data.confusion.counts)
-            for j, cell in enumerate(row)
-            if i != j
-        ),
-        default=(0, 0, 0),
-    )
-    if not worst[0]:
+    if not found:
         return "It made no mistake there."
-    true, said = data.confusion.classes[worst[1]], data.confusion.classes[worst[2]]
-    return f"Its most frequent mistake: {true} taken for {said}, {counted(worst[0], 'time')}."
+    true, said, n = found[0]
+    return f"Its most frequent mistake: {true} taken for {said}, {counted(n, 'time')}."
 
 
-def _production(data: ReportData) -> str:
-    if not data.windows:
-        return "What the deployed model answered, and how sure it was."
-    drifted = [w for w in data.windows if w.flags]
-    said = (
-        "How sure the deployed model was, by round of harvest; the outline is the same model on "
-        "its own holdout. The accuracy that calibrated confidences promise needs no label; it is "
-        "told with a 95% interval, and refused where traffic lies elsewhere than the holdout. "
-        "Labels of random picks tell it whatever the confidences say."
-    )
-    return said + ("" if drifted else " No drift was found.")
+def mistakes(data: ReportData, most: int) -> list[tuple[str, str, int]]:
+    """Return the most frequent mistakes: true class, what was said, how often."""
+    if data.confusion is None:
+        return []
+    names = data.confusion.classes
+    wrong = [
+        (n, i, j)
+        for i, row in enumerate(data.confusion.counts)
+        for j, n in enumerate(row)
+        if i != j and n
+    ]
+    wrong.sort(key=lambda one: (-one[0], one[1], one[2]))
+    return [(names[i], names[j], n) for n, i, j in wrong[:most]]
 
 
-def _harvest(data: ReportData) -> str:
-    total = sum(row.count for row in data.harvest)
-    events = counted(total, "event")
-    return f"Every event that the logger delivered ends in one state: {events} in all."
+def shown(some: int, total: int, what: str) -> str:
+    """Return how many of how many are shown, "" where it is all."""
+    return "" if some >= total else f"The newest {some:,} of {total:,} {what} are shown."

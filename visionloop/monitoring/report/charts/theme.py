@@ -60,6 +60,21 @@ def category(index: int) -> str:
 
 
 @dataclass(frozen=True)
+class Key:
+    """One entry of a chart's legend, which the page writes: there it wraps and can be selected.
+
+    Attributes:
+        name: What the mark stands for.
+        colour: Name of its colour.
+        shape: ``circle``, ``square``, ``diamond``, ``line``, ``dashed`` or ``area``.
+    """
+
+    name: str
+    colour: str
+    shape: str = "circle"
+
+
+@dataclass(frozen=True)
 class Chart:
     """A chart as the page shows it.
 
@@ -68,12 +83,14 @@ class Chart:
         narrow: SVG set for a phone, "" where one serves both.
         head: Names of the columns of the same numbers as a table.
         rows: The numbers, as they are read.
+        keys: The legend.
     """
 
     wide: Markup
     narrow: Markup
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    keys: tuple[Key, ...] = ()
 
 
 def svg(chart: Any, *, name: str, words: str) -> Markup:
@@ -120,7 +137,7 @@ def values(rows: Sequence[Mapping[str, Any]]) -> Any:
 
 _TEXT = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
 CONFIG: dict[str, Any] = {
-    "background": None,
+    "background": "transparent",
     "font": "Liberation Sans",
     "padding": {"left": 2, "right": 12, "top": 6, "bottom": 2},
     "view": {"stroke": None},
@@ -137,18 +154,67 @@ CONFIG: dict[str, Any] = {
     },
     "axisY": {"domain": False, "ticks": False},
     "axisX": {"grid": False},
-    "legend": {
-        **_TEXT,
-        "labelColor": colour("ink"),
-        "titleColor": colour("soft"),
-        "orient": "top",
-        "title": None,
-        "symbolSize": 90,
-        "labelLimit": 260,
-        "columnPadding": 18,
-    },
     "text": {"color": colour("ink"), "fontSize": 12},
     "line": {"strokeWidth": 2.25, "strokeJoin": "round"},
     "point": {"filled": True, "size": 60, "opacity": 1},
     "header": {"labelColor": colour("ink"), "labelFontSize": 12, "title": None},
 }
+
+
+def both(
+    chart: Any,
+    *,
+    name: str,
+    words: str,
+    heights: tuple[int, int],
+    head: tuple[str, ...],
+    rows: tuple[tuple[str, ...], ...],
+    keys: tuple[Key, ...] = (),
+) -> Chart:
+    """Return a chart set for a desktop and for a phone; axes and legend are within the width.
+
+    Args:
+        chart: The Altair chart.
+        name: Name that is unique on the page.
+        words: What the chart says, with its numbers.
+        heights: Heights in CSS pixels, the desktop's first.
+        head: Names of the columns of the table beside it.
+        rows: The numbers, as they are read.
+        keys: The legend.
+    """
+    drawn = [
+        svg(_sized(chart, width, height), name=f"{name}-{width}", words=words)
+        for width, height in zip((WIDE, NARROW), heights, strict=True)
+    ]
+    return Chart(drawn[0], drawn[1], head, rows, keys)
+
+
+def one(
+    chart: Any,
+    *,
+    name: str,
+    words: str,
+    size: tuple[int, int],
+    head: tuple[str, ...],
+    rows: tuple[tuple[str, ...], ...],
+    keys: tuple[Key, ...] = (),
+) -> Chart:
+    """Return a chart that is small enough for every screen; see `both`.
+
+    Args:
+        chart: The Altair chart.
+        name: Name that is unique on the page.
+        words: What the chart says, with its numbers.
+        size: Width and height in CSS pixels; the width at most `NARROW`.
+        head: Names of the columns of the table beside it.
+        rows: The numbers, as they are read.
+        keys: The legend.
+    """
+    return Chart(svg(_sized(chart, *size), name=name, words=words), Markup(""), head, rows, keys)
+
+
+def _sized(chart: Any, width: int, height: int) -> Any:
+    import altair
+
+    fit = altair.AutoSizeParams(type="fit", contains="padding")
+    return chart.properties(width=width, height=height, autosize=fit)

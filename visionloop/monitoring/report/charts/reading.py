@@ -1,0 +1,57 @@
+"""How numbers are read beside a chart, in its table and in its description."""
+
+from __future__ import annotations
+
+from visionloop.monitoring.intervals import Rate
+from visionloop.monitoring.report.data_models import Difference
+
+
+def percent(value: float) -> str:
+    """Return a share as it is read: ``93.1%``."""
+    return f"{100 * value:.1f}%"
+
+
+def interval(rate: Rate) -> str:
+    """Return a rate's interval as it is read: ``90.8% to 94.9%``."""
+    return f"{percent(rate.low)} to {percent(rate.high)}"
+
+
+def told(rate: Rate) -> str:
+    """Return a rate with its interval and n, as it is read aloud."""
+    return f"{percent(rate.value)} ({interval(rate)}, n = {rate.n:,})"
+
+
+def points(value: float) -> str:
+    """Return a difference of shares in percentage points, with its sign."""
+    return f"{100 * value:+.1f}"
+
+
+def difference(value: Difference) -> str:
+    """Return a difference with its interval: ``+2.1 points (+0.4 to +3.9)``."""
+    return f"{points(value.value)} points ({points(value.low)} to {points(value.high)})"
+
+
+def figure(value: float) -> str:
+    """Return a measure with three digits that count, without an exponent where it can be read."""
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
+        text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        return text
+    return f"{value:.2e}"
+
+
+def measured(value: float | None, unit: str = "") -> str:
+    """Return a measure with its unit: ``31%`` for a share, ``82 km/h`` otherwise."""
+    if value is None:
+        return "\u2013"
+    if unit == "share":
+        return percent(value)
+    return f"{figure(value)} {unit}".strip()
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in the unit that it is read in: ``4.2 s``, ``12 min``, ``3.4 h``."""
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,75 @@
+"""The embedding map as a still picture, for where no script runs."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from visionloop.monitoring.report.charts.theme import WIDE, Key, colour, svg, values
+from visionloop.monitoring.report.data_map import EmbeddingMap
+from visionloop.words import counted
+
+# Classes with a colour of their own; the colours are told apart by eye up to about ten.
+NAMED = 9
+UNLABELLED, OTHER = "no label", "other labels"
+
+
+def groups(found: EmbeddingMap) -> list[tuple[str, str]]:
+    """Return the most frequent labels with their colours, then the rest, then no label."""
+    counts: dict[str, int] = {}
+    for point in found.points:
+        if point.label:
+            counts[point.label] = counts.get(point.label, 0) + 1
+    ordered = sorted(counts, key=lambda label: (-counts[label], label))
+    named = [(label, f"c{i}") for i, label in enumerate(ordered[:NAMED])]
+    if len(ordered) > NAMED:
+        named.append((OTHER, "c9"))
+    if any(not point.label for point in found.points):
+        named.append((UNLABELLED, "grey"))
+    return named
+
+
+def still(found: EmbeddingMap) -> tuple[Markup, tuple[Key, ...]]:
+    """Return the map as SVG, and its legend.
+
+    Args:
+        found: A map with at least one point.
+    """
+    import altair as alt
+
+    named = groups(found)
+    names = dict(named)
+    rows = []
+    for point in found.points:
+        label = point.label or UNLABELLED
+        rows.append(
+            {
+                "x": round(point.x, 4),
+                "y": round(point.y, 4),
+                "g": label if label in names else OTHER,
+            }
+        )
+    rows.sort(key=lambda row: row["g"] != UNLABELLED)  # what has a label lies on top
+    axis = {"axis": None, "scale": alt.Scale(domain=[-0.02, 1.02], nice=False)}
+    chart = (
+        alt.Chart(values(rows))
+        .mark_square(size=14, opacity=0.8)
+        .encode(
+            x=alt.X("x:Q", **axis),
+            y=alt.Y("y:Q", **axis),
+            color=alt.Color(
+                "g:N",
+                scale=alt.Scale(
+                    domain=[name for name, _ in named], range=[colour(mark) for _, mark in named]
+                ),
+                legend=None,
+            ),
+        )
+        .properties(
+            width=WIDE, height=520, autosize=alt.AutoSizeParams(type="fit", contains="padding")
+        )
+    )
+    words = (
+        f"Map of {counted(len(found.points), 'picture')} by likeness, coloured by label: "
+        + ", ".join(name for name, _ in named)
+    )
+    return svg(chart, name="map", words=words), tuple(Key(n, mark, "square") for n, mark in named)
