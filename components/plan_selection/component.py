@@ -30,8 +30,8 @@ def plan_selection(
     sample, which select selects from.
 
     Reads: embeddings, labels, label_requests, selections, samples, experiments, predictions,
-        confidences, relabels, annotations, training_sets, flags; of embeddings what is labelled,
-        queries and harvested images.
+        confidences, relabels, annotations, training_sets, flags, decisions; of embeddings what
+        is labelled, queries and harvested images.
     Writes: nothing; the plan that select_shard and select read.
 
     Args:

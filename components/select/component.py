@@ -26,8 +26,8 @@ def select(
     it selects among these. Asking again about labelled samples may take a part of the budget.
 
     Reads: samples, embeddings, predictions, confidences, labels, label_requests, selections,
-        flags, experiments, metadata, relabels, annotations, training_sets; the plan and the files
-        of the shards.
+        flags, experiments, metadata, relabels, annotations, training_sets, decisions; the plan and
+        the files of the shards.
     Writes: selections, relabels, rounds.
 
     Args:

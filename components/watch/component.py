@@ -30,10 +30,11 @@ def watch(
     """Decide whether a round starts, goes on, or waits, act otherwise by rule, and write down why.
 
     New images at the sources, drift or falling confidence of the model in service, and time start a
-    round; finished labels, or the death of the run that held it, let an open one go on. Besides, the
-    random share is raised while the model's scores cannot be trusted, publication is blocked while
-    labels or service are doubted, and, where that is enabled, a model that is worse than the one
-    before it is rolled back. The thresholds are those of the section `watch` of the configuration.
+    round; finished labels, or the death of the run that held it, let an open one go on. Besides,
+    the random share is raised while the model's scores cannot be trusted, publication is blocked
+    while labels or service are doubted, and, where that is enabled, a model that is worse than the
+    one before it is rolled back. The thresholds are those of the section `watch` of the
+    configuration.
 
     Reads: rounds, files, samples, labels, label_requests, selections, experiments, predictions,
         confidences, flags, decisions, erased; the listing of the sources, the answers to label

@@ -9,7 +9,7 @@ from visionloop.progress import log
 from visionloop.stages.artifacts import Artifact, markdown_table, write_page
 from visionloop.stages.memory import check_memory
 from visionloop.stages.opening import open_stage
-from visionloop.stages.select import configured, round_seed
+from visionloop.stages.select import configured, round_seed, with_raised_share
 from visionloop.task import stage
 
 if TYPE_CHECKING:
@@ -69,8 +69,9 @@ def plan_selection(
         write_page(page, "# Shards of the selection\n\nThe round has selected before.\n")
         return PlanSelectionOutputs("", 0, [])
     if version:
-        # `select` splits the budget likewise, at the same version.
+        # `select` splits the budget likewise, at the same version, and raises the same share.
         wanted, _ = budget_for_new(opened, loop, wanted, version, round_id)
+        wanted, _ = with_raised_share(opened, wanted, version)
     spread, why = _plan(loop, opened, wanted, version, round_id)
     if spread is None:
         write_page(page, f"# Shards of the selection\n\nOne task selects: {why}.\n")

@@ -97,6 +97,7 @@ def select(
         if not resumed:
             seed = round_seed(wanted.seed, run.round_id)
             wanted, again = budget_for_new(opened, loop, wanted, run.base, run.round_id)
+            wanted, raised = with_raised_share(opened, wanted, run.base)
             run.replace("relabels", again.rows, this_round)
             if plan:
                 material, selection, shards, text = _join(opened, plan)
@@ -108,6 +109,8 @@ def select(
             run.replace("selections", rows, this_round)
             outputs = _summary(selection) | shards | {"advice": advice.plain()}
             outputs |= {"relabels": again.told} if again.told else {}
+            outputs |= {"random_share": wanted.random_share, "raised": raised} if raised else {}
+            text = "\n\n".join(part for part in (raised, text) if part)
             run.set_round(counts={"selected": rows.num_rows, "selection": outputs})
         version = run.commit(
             outputs=outputs,
@@ -205,6 +208,25 @@ def configured(config: SelectionConfig, n_samples: int, strategy: str) -> Select
         if strategy != "custom":
             data.pop("strategies", None)
     return parse_selection_config(data, where="select")
+
+
+def with_raised_share(
+    lake: Lake, config: SelectionConfig, version: str
+) -> tuple[SelectionConfig, str]:
+    """Return a configuration with the random share that the watch has raised it to, and why.
+
+    Args:
+        lake: The lake.
+        config: The configuration.
+        version: The version to read at: the same where a selection is planned and where it is made.
+    """
+    from visionloop.stages.watch_service import acts_that_stand
+
+    share = acts_that_stand(lake, version).share if version else None
+    if share is None or share.value is None or share.value <= config.random_share:
+        return config, ""
+    told = f"{share.why} (decided {share.since:%Y-%m-%d %H:%M} UTC, by rule of the watch)"
+    return config.model_copy(update={"random_share": share.value}), told
 
 
 def _summary(selection: Selection) -> dict[str, Any]:
