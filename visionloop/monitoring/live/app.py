@@ -107,7 +107,7 @@ def live_app(following: Following, pictures: Pictures) -> FastAPI:
     def report_page() -> Response:
         held = following.shown.report
         if held is None:
-            raise _NotYet
+            return PlainTextResponse("the first report is being made\n", 404, _NEVER)
         return HTMLResponse(held.page, headers=_NEVER)
 
     @app.api_route("/images", methods=["GET", "HEAD"], include_in_schema=False)

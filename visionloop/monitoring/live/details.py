@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from visionloop.monitoring.kinds import KINDS
-from visionloop.monitoring.live.columns import told
+from visionloop.monitoring.live.columns import METADATA, told
 from visionloop.monitoring.live.index import Index
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _facts(
     found = []
     for name, column in index.columns.items():
         value = row[name]
-        if name.startswith("metadata.") is metadata and value not in (None, "", []):
+        if name.startswith(METADATA) is metadata:
             if isinstance(value, list):
                 text = ", ".join(KINDS[one].title if one in KINDS else one for one in value)
             else:
@@ -240,7 +240,7 @@ def flag_of(row: Mapping[str, Any]) -> Flag:
     if evidence.get("reference"):
         lines.append(f"compared with {evidence['reference']}")
     for name, value in evidence.items():
-        if name not in _TOLD and value not in (None, "", [], {}):
+        if name not in _TOLD and value is not None and value not in ("", [], {}):
             lines.append(f"{name.replace('_', ' ')}: {_words(value)}")
     return Flag(
         row["kind"],
@@ -330,7 +330,7 @@ def neighbours_of(lake: Lake, index: Index, sample_id: str) -> list[tuple[str, f
         sample_id: The image.
 
     Returns:
-        None where the image, or the lake, has no vector.
+        Nothing where the image, or the lake, has no vector.
     """
     import numpy as np
 

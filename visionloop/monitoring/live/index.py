@@ -86,9 +86,8 @@ class Index:
             if pa.types.is_dictionary(values.type):
                 values = _ranks(values)
             way = "descending" if descending else "ascending"
-            found = pc.sort_indices(
-                pa.table({"value": values}), sort_keys=[("value", way)], null_placement="at_end"
-            )
+            # Stable, and what has no value comes last either way.
+            found = pc.sort_indices(pa.table({"value": values}), sort_keys=[("value", way)])
             while len(self._orders) >= _ORDERS:
                 self._orders.pop(next(iter(self._orders)), None)
             self._orders[key] = found.to_numpy().astype(np.int32)

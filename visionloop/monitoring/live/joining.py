@@ -20,9 +20,13 @@ def latest(rows: pa.Table, key: str, order: list[str]) -> pa.Table:
     rows = rows.combine_chunks()
     if not rows.num_rows:
         return rows
-    places = pc.sort_indices(
-        rows, sort_keys=[(name, "ascending") for name in order], null_placement="at_start"
-    ).to_numpy()
+    keys = {}
+    for number, name in enumerate(order):
+        # What has no value comes first: the default puts it last.
+        keys[f"has {number}"] = pc.is_valid(rows[name])
+        keys[f"key {number}"] = rows[name]
+    ways = [(name, "ascending") for name in keys]
+    places = pc.sort_indices(pa.table(keys), sort_keys=ways).to_numpy()
     codes = pc.dictionary_encode(rows[key].combine_chunks()).indices.to_numpy()
     last = np.zeros(int(codes.max()) + 1, dtype=np.int64)
     # Of several values that go to one place the last one stays.

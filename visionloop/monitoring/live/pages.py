@@ -22,7 +22,7 @@ _FACETS = (
     "flags", "label", "prediction", "agrees", "split", "checks", "arm", "picked_in", "round",
     "label_origin", "source",
 )  # fmt: skip
-_FACET_TEXTS = 12
+_FACET_TEXTS = 10
 _FOLDER = Path(__file__).parent / "templates"
 
 
@@ -72,15 +72,13 @@ def waiting_words(shown: Shown, place: str) -> str:
     """
     if shown.lake is None:
         return f"There is no lake at {place} yet. This page waits for it."
-    if shown.index is None:
-        return "The lake is being read for the first time."
-    return "The first report is being made."
+    return "The lake is being read for the first time."
 
 
 def waiting(shown: Shown, place: str) -> str:
     """Return the page that waits; it asks again by itself."""
     words = waiting_words(shown, place)
-    return _drawn("waiting.html.j2", shown, words=words, framed=shown.index is not None)
+    return _drawn("waiting.html.j2", shown, words=words)
 
 
 def problem(shown: Shown, error: VisionloopError) -> str:
