@@ -223,16 +223,16 @@ def test_what_a_monitor_flagged_starts_a_round(loop: Loop) -> None:
     loop.deliver(8)
     loop.whole_round()
 
-    def flag(harvested_in: str) -> None:
+    def flag(came_in: str, **compared: Any) -> None:
+        one = {"model_id": "m1", "kind": "class_mix_drift", "against": "holdout", "subject": "test",
+               "score": 0.4, "threshold": 0.2, "round_id": came_in, **compared}  # fmt: skip
         row = {
-            "subject": "test",
+            "subject": one["subject"],
             "subject_type": "endpoint",
-            "kind": "class_mix_drift",
+            "kind": one["kind"],
             "score": 0.4,
             "threshold": 0.2,
-            "evidence": json.dumps(
-                {"harvested_in_round": harvested_in, "model_id": "m1", "reference": "holdout"}
-            ),
+            "evidence": json.dumps({"comparisons": [one]}),
         }
         with loop.lake.run(stage="monitor") as run:
             run.append("flags", pa.Table.from_pylist([row], schema=arrow_schema("flags")))
@@ -244,6 +244,9 @@ def test_what_a_monitor_flagged_starts_a_round(loop: Loop) -> None:
     found = loop.watch()
     assert found.decision == "start"
     assert "class mix drift of test against holdout (0.40, threshold 0.20)" in found.reason
+    flag("0001", kind="pixel_drift", subject="bucket", against="earlier images", model_id="")
+    reason = loop.watch().reason
+    assert "pixel drift of bucket against earlier images (0.40, threshold 0.20)" in reason
 
 
 def test_falling_confidence_starts_a_round(loop: Loop) -> None:

@@ -137,15 +137,17 @@ def _answers(
 def _deployed(
     loop: LoopConfig, lake: Lake, round_id: str, version: str
 ) -> tuple[tuple[Drifted, ...], tuple[Fall, ...], int]:
-    """Return the drift and the falls of what was harvested since the last round.
+    """Return the drift and the falls of what came since the last round.
 
-    Drift is what a monitor flagged, and what it would flag now: both are the same comparison.
+    Drift is what a monitor flagged, also of what sources brought, and what it would flag now of
+    what was harvested: both are the same comparison.
 
     Returns:
         The drift, the falls, and how many comparisons could be judged.
     """
     from visionloop.monitoring.deployed import WINDOW_COLUMNS, compare_window, deployed_windows
     from visionloop.monitoring.falling import confidence_falls
+    from visionloop.monitoring.judged import UNNAMED_ENDPOINT
     from visionloop.monitoring.watching import Drifted
 
     experiments = lake.read("experiments", columns=["model_id", "state"], version=version)
@@ -164,8 +166,9 @@ def _deployed(
         for window in recent:
             falls += confidence_falls(window, windows, references, loop.monitoring)
             for one in compare_window(window, windows, references, loop.monitoring):
-                n_judged += one.drift.state != "too few to say"
-                key = (window.endpoint, window.model_id, one.drift.kind, one.reference)
+                n_judged += one.drift.state in ("drift", "stable")
+                of = window.endpoint or UNNAMED_ENDPOINT
+                key = (of, window.model_id, one.drift.kind, one.reference)
                 if one.drift.state == "drift":
                     found[key] = Drifted(*key, one.drift.score, one.drift.threshold)
     return tuple(found[key] for key in sorted(found)), tuple(falls), n_judged
@@ -191,25 +194,28 @@ def _holdout(lake: Lake, recent: list[Deployed], version: str) -> Any:
 
 
 def _flagged(lake: Lake, round_id: str, version: str) -> list[Drifted]:
+    """Return the drift that stands, of what was harvested or came in since the last round."""
+    from pyiceberg.expressions import In
+
+    from visionloop.monitoring.drift_kinds import DRIFT_KINDS
     from visionloop.monitoring.watching import Drifted
 
-    mine = f"round_id == '{round_id}' and subject_type == 'endpoint'"
-    found = []
-    for row in lake.read("flags", where=mine, version=version).to_pylist():
-        evidence = json.loads(row["evidence"] or "{}")
-        # A harvest that brought nothing leaves an older window as the newest: that one was heard.
-        if evidence.get("harvested_in_round", round_id) == round_id:
-            found.append(
-                Drifted(
-                    row["subject"],
-                    str(evidence.get("model_id", "")),
-                    row["kind"],
-                    str(evidence.get("reference", "its reference")),
-                    row["score"],
-                    row["threshold"],
-                )
-            )
-    return found
+    kinds = In(term="kind", literals=[kind.name for kind in DRIFT_KINDS])
+    rows = lake.read("flags", columns=["evidence"], where=kinds, version=version).to_pylist()
+    found = [one for row in rows for one in json.loads(row["evidence"])["comparisons"]]
+    # Drift stands while nothing newer came; what an earlier round brought was heard by it.
+    return [
+        Drifted(
+            one["subject"],
+            one["model_id"],
+            one["kind"],
+            one["against"],
+            one["score"],
+            one["threshold"],
+        )
+        for one in found
+        if one["round_id"] == round_id
+    ]
 
 
 def _budget(loop: LoopConfig, n_samples: int, n_available: int) -> int:
