@@ -18,7 +18,7 @@ from visionloop.media.inspect import inspect
 from visionloop.media.likeness import grey
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.samples import Checked, check_samples
-from visionloop.monitoring.semantic_duplicates import ReadVectors
+from visionloop.monitoring.vector_parts import ReadVectors
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 CONFIG = MonitoringConfig()

@@ -46,6 +46,20 @@ class SampleThresholds(BaseModel):
         "absolute deviations) beyond which a sample is an outlier; 3.5 finds more and flags about "
         "5 in 1,000 sound ones.",
     )
+    outlier_share: float = Field(
+        default=0.001,
+        ge=0,
+        le=0.05,
+        description="Share of sound samples that may be taken for outliers (where only a few "
+        "hundred tell what is usual it can be several times that): how far from all others a "
+        "sample's embedding has to lie is learned from the samples themselves; 0: none is looked "
+        "for.",
+    )
+    outlier_min_reference: int = Field(
+        default=200,
+        ge=100,
+        description="Samples with an embedding needed before one can be far from all others.",
+    )
     blurred_below: float = Field(
         default=2e-3,
         ge=0,

@@ -69,6 +69,15 @@ SAMPLE_KINDS = (
         "Nothing: a model is never trained on what it is measured on.",
     ),
     Kind(
+        "outlier",
+        "Unlike all others",
+        "pictures",
+        "info",
+        False,
+        "A picture's embedding lies farther from all others than nearly all sound ones do.",
+        "Look at it: something that does not belong here, or something new worth labelling.",
+    ),
+    Kind(
         "blurred",
         "Blurred",
         "pictures",

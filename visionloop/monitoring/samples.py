@@ -18,6 +18,7 @@ from visionloop.media.listing import is_no_image
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.findings import Findings
 from visionloop.monitoring.metadata import metadata_problems
+from visionloop.monitoring.outliers import Outliers, flag_outliers
 from visionloop.monitoring.same_pixels import ReadPixels, flag_attached, flag_pixel_duplicates
 from visionloop.monitoring.sample_flags import (
     ReadGreys,
@@ -25,8 +26,9 @@ from visionloop.monitoring.sample_flags import (
     flag_quality,
     population_of,
 )
-from visionloop.monitoring.semantic_duplicates import ReadVectors, flag_semantic_duplicates
+from visionloop.monitoring.semantic_duplicates import flag_semantic_duplicates
 from visionloop.monitoring.subjects import AGAIN, CARRIER, COPY, UNKNOWN, subjects
+from visionloop.monitoring.vector_parts import ReadVectors
 
 STATES = ("ok", "flagged", "unreadable", "unchecked")
 
@@ -40,12 +42,14 @@ class Checked:
         flags: Rows of the table ``flags``.
         states: Number of files in each of the four states.
         kinds: Number of flags of each kind.
+        outliers: How the new samples were judged for lying far from all others, or why not.
     """
 
     checks: pa.Table
     flags: pa.Table
     states: dict[str, int]
     kinds: dict[str, int]
+    outliers: Outliers
 
     @property
     def n_in(self) -> int:
@@ -91,7 +95,7 @@ def check_samples(
     findings = Findings(now)
     new, unknown = _check_files(files, samples, done, findings)
     new.update(s for s in samples["sample_id"].to_pylist() if (s, "") not in done)
-    unmeasured = _check_new_samples(
+    unmeasured, outliers = _check_new_samples(
         samples, metadata, new, thresholds, read_greys, read_pixels, read_vectors, findings
     )
 
@@ -99,7 +103,9 @@ def check_samples(
     states.update(row["state"] for row in findings.checks)
     states["unchecked"] += unknown + unmeasured
     kinds = Counter(row["kind"] for row in findings.flags)
-    return Checked(findings.checks_table(), findings.flags_table(), dict(states), dict(kinds))
+    return Checked(
+        findings.checks_table(), findings.flags_table(), dict(states), dict(kinds), outliers
+    )
 
 
 def _check_files(
@@ -156,10 +162,10 @@ def _check_new_samples(
     read_pixels: ReadPixels,
     read_vectors: ReadVectors,
     findings: Findings,
-) -> int:
-    """Check the new samples; return how many lack a measure and stay unchecked."""
+) -> tuple[int, Outliers]:
+    """Check the new samples; return how many lack a measure and so stay unchecked."""
     if not new:
-        return 0
+        return 0, Outliers(why_not="no sample is new")
     population = population_of(samples, new)
     first = len(findings.flags)
     flag_quality(population, thresholds, findings)
@@ -167,6 +173,7 @@ def _check_new_samples(
     flag_pixel_duplicates(samples, new, read_pixels, findings)
     flag_near_duplicates(population, thresholds, read_greys, findings)
     flag_semantic_duplicates(population, thresholds, read_vectors, findings)
+    outliers = flag_outliers(new, thresholds, read_vectors, findings)
     for sample, problem in metadata_problems(metadata, samples, new, now=findings.now):
         findings.flag(sample, "bad_metadata", **problem)
     flagged = {flag["subject"] for flag in findings.flags[first:]}
@@ -179,4 +186,4 @@ def _check_new_samples(
             findings.check(sample, "", "ok")
         else:
             unmeasured += 1
-    return unmeasured
+    return unmeasured, outliers

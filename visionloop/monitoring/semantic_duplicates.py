@@ -9,24 +9,16 @@ flagged. Groups of semantic duplicates: Abbas et al., "SemDeDup", 2023.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
-from visionloop.lake.vector_files import not_finite
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.findings import Findings
 from visionloop.monitoring.sample_flags import Population
-from visionloop.vectors.exact import Floats, Rows, nearest_exactly
+from visionloop.monitoring.vector_parts import Part, ReadVectors, joined, parts_of
+from visionloop.vectors.exact import nearest_exactly
 from visionloop.vectors.knn import nearest_neighbours
 from visionloop.vectors.thinning import thinned
 
-# Reads a space's sample ids and vectors of length 1 a part at a time, in no order.
-ReadVectors = Callable[[], Iterable[tuple[pa.Array, Floats]]]
 # So many samples tell what is usual. Their ids are hashes: the smallest are any.
 _SAMPLE = 1024
 _SAME = {"near_duplicate", "pixel_duplicate"}
@@ -61,7 +53,7 @@ def flag_semantic_duplicates(
     fresh = fresh.take(np.array(sorted(range(len(fresh.names)), key=fresh.order(uris))))
     usual, earlier = _Nearest(sample), _Nearest(fresh)
     usual.squared = nearest_neighbours(sample.vectors, 1).distances[:, 0] ** 2
-    for part in _parts(read_vectors):
+    for part in parts_of(read_vectors):
         usual.look(part.without(usual.places))
         earlier.look(part.without(new))
     middle = float(np.median(usual.squared))
@@ -91,62 +83,15 @@ def _cosine(squared: float) -> float:
     return 1 - squared / 2
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Some samples with their vectors.
-
-    Attributes:
-        names: Ids, object [n].
-        vectors: float32 [n, d].
-    """
-
-    names: NDArray[Any]
-    vectors: Floats
-
-    def take(self, rows: Rows) -> _Part:
-        """Return these rows, in this order."""
-        return _Part(self.names[rows], self.vectors[rows])
-
-    def among(self, wanted: Container[str]) -> _Part:
-        """Return the rows of these samples."""
-        return self.take(np.flatnonzero([name in wanted for name in self.names]))
-
-    def without(self, others: Container[str]) -> _Part:
-        """Return the rows of all samples but these."""
-        return self.take(np.flatnonzero([name not in others for name in self.names]))
-
-    def order(self, uris: Mapping[str, str]) -> Callable[[int], tuple[str, str]]:
-        """Return a key that sorts rows as new samples are held to have come: by URI."""
-        return lambda row: (uris[self.names[row]], self.names[row])
-
-
-def _parts(read_vectors: ReadVectors) -> Iterator[_Part]:
-    """Yield what is finite, each part in ascending order of its ids."""
-    for ids, vectors in read_vectors():
-        part = _Part(np.array(ids.to_pylist(), dtype=object), vectors)
-        sound = np.setdiff1d(np.arange(len(part.names)), not_finite(vectors))
-        yield part.take(sound[np.argsort(part.names[sound], kind="stable")])
-
-
-def _joined(parts: list[_Part]) -> _Part:
-    held = [part for part in parts if len(part.names)]
-    if not held:
-        return _Part(np.zeros(0, dtype=object), np.zeros((0, 0), dtype=np.float32))
-    return _Part(
-        np.concatenate([part.names for part in held]),
-        np.concatenate([part.vectors for part in held]),
-    )
-
-
-def _first_pass(read_vectors: ReadVectors, wanted: set[str]) -> tuple[int, _Part, _Part]:
+def _first_pass(read_vectors: ReadVectors, wanted: set[str]) -> tuple[int, Part, Part]:
     """Return how many vectors there are, a sample of them, and those of some samples."""
-    sample, fresh, n = _joined([]), [], 0
-    for part in _parts(read_vectors):
+    sample, fresh, n = joined([]), [], 0
+    for part in parts_of(read_vectors):
         n += len(part.names)
         fresh.append(part.among(wanted))
-        sample = _joined([sample, part])
+        sample = joined([sample, part])
         sample = sample.take(np.argsort(sample.names, kind="stable")[:_SAMPLE])
-    return n, sample, _joined(fresh)
+    return n, sample, joined(fresh)
 
 
 class _Nearest:
@@ -158,13 +103,13 @@ class _Nearest:
         places: The ids of those samples.
     """
 
-    def __init__(self, held: _Part) -> None:
+    def __init__(self, held: Part) -> None:
         self._held = held
         self.places = frozenset(held.names)
         self.names = np.full(len(held.names), "", dtype=object)
         self.squared = np.full(len(held.names), np.inf, dtype=np.float32)
 
-    def look(self, others: _Part) -> None:
+    def look(self, others: Part) -> None:
         """Compare with others, none of which is one of these samples."""
         if not len(others.names):
             return
