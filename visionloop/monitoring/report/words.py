@@ -103,7 +103,7 @@ def efficiency(data: ReportData) -> str:
     found = data.efficiency
     if not found.random:
         return (
-            "No model was trained on labels drawn at random, so there is nothing to compare with."
+            "No model was trained on labels drawn at random: there is nothing to compare with."
         )
     both = [point for point in found.loop if point.round_id in found.differences]
     if not both:

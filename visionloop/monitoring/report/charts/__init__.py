@@ -1,1 +1,1 @@
-"""The report's charts: Altair describes them, Vega-Lite lays them out, the page holds static SVG."""
+"""The report's charts: Altair describes them, Vega-Lite draws them, the page holds the SVG."""

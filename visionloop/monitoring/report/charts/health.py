@@ -162,7 +162,7 @@ def confidences(window: Window, *, highest: float, name: str) -> Chart:
     layers = [
         alt.Chart(values(rows))
         .mark_bar(color=colour("accent"), binSpacing=1)
-        .encode(x=x, x2="high:Q", y=tall("share"))
+        .encode(x=x, x2="high:Q", y=tall("share"), y2=alt.datum(0))
     ]
     if window.reference:
         ends = [*window.reference, window.reference[-1]]
@@ -221,7 +221,7 @@ def funnel(account: Account, *, events: bool = False) -> Chart | None:
     def across(field: str) -> Any:
         # Room at the right for the number of the longest bar.
         most = max(row["came"] for row in rows)
-        return alt.X(f"{field}:Q", title=None, axis=None, scale=alt.Scale(domain=[0, most * 1.12]))
+        return alt.X(f"{field}:Q", title=None, axis=None, scale=alt.Scale(domain=[0, most * 1.2]))
 
     bars = [
         base.mark_bar(color=colour("rule"), height=14).encode(x=across("came")),

@@ -244,7 +244,7 @@ def slices(
             f"{field}:Q",
             title=None,
             scale=alt.Scale(domain=[floor, 1], nice=False, zero=False),
-            axis=alt.Axis(format=".0%", tickCount=5, grid=True),
+            axis=alt.Axis(format=".0%", tickCount=4, grid=True, labelOverlap=True),
         )
 
     base = alt.Chart(values(data)).encode(

@@ -9,7 +9,7 @@ from visionloop.monitoring.report.data_map import EmbeddingMap
 from visionloop.words import counted
 
 # Classes with a colour of their own; the colours are told apart by eye up to about ten.
-NAMED = 9
+NAMED = 10
 UNLABELLED, OTHER = "no label", "other labels"
 
 
@@ -20,9 +20,10 @@ def groups(found: EmbeddingMap) -> list[tuple[str, str]]:
         if point.label:
             counts[point.label] = counts.get(point.label, 0) + 1
     ordered = sorted(counts, key=lambda label: (-counts[label], label))
-    named = [(label, f"c{i}") for i, label in enumerate(ordered[:NAMED])]
-    if len(ordered) > NAMED:
-        named.append((OTHER, "c9"))
+    shown = NAMED if len(ordered) <= NAMED else NAMED - 1
+    named = [(label, f"c{i}") for i, label in enumerate(ordered[:shown])]
+    if len(ordered) > shown:
+        named.append((OTHER, f"c{NAMED - 1}"))
     if any(not point.label for point in found.points):
         named.append((UNLABELLED, "grey"))
     return named

@@ -54,11 +54,6 @@ def colour(name: str) -> str:
     return _PLACEHOLDER[name]
 
 
-def category(index: int) -> str:
-    """Return the colour of one of several series, the same index always the same colour."""
-    return colour(f"c{index % 10}")
-
-
 @dataclass(frozen=True)
 class Key:
     """One entry of a chart's legend, which the page writes: there it wraps and can be selected.

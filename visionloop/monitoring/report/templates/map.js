@@ -12,7 +12,7 @@
   const brush = canvas.getContext("2d");
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const n = data.x.length;
-  const UNIT = 10000, NAMED = 9, RADIUS = 3;
+  const UNIT = 10000, NAMED = 10, RADIUS = 3;
   let view = { scale: 1, x: 0, y: 0 };
   let groups = [], group = new Int32Array(n), current = -1, hidden = new Set();
 
@@ -53,12 +53,13 @@
     for (const name of names) counts.set(name, (counts.get(name) || 0) + 1);
     const loud = [...counts.keys()].filter((name) => !QUIET.has(name));
     loud.sort((a, b) => counts.get(b) - counts.get(a) || (a < b ? -1 : 1));
-    groups = loud.slice(0, NAMED).map((name, k) => ({ name, colour: `--c${k}`, n: counts.get(name) }));
+    const shown = loud.length > NAMED ? NAMED - 1 : NAMED;
+    groups = loud.slice(0, shown).map((name, k) => ({ name, colour: `--c${k}`, n: counts.get(name) }));
     const place = new Map(groups.map((one, k) => [one.name, k]));
     if (loud.length > NAMED) {
-      const rest = loud.slice(NAMED);
+      const rest = loud.slice(shown);
       groups.push({ name: `${rest.length} others`, colour: "--c9", n: rest.reduce((s, r) => s + counts.get(r), 0) });
-      for (const name of rest) place.set(name, NAMED);
+      for (const name of rest) place.set(name, shown);
     }
     for (const name of counts.keys()) {
       if (QUIET.has(name)) {
