@@ -198,7 +198,7 @@ def test_a_comparison_names_what_moved_and_from_where_to_where() -> None:
     assert (sure.measure, sure.unit) == ("mean confidence", "Kolmogorov-Smirnov distance")
     assert (sure.before, sure.after) == pytest.approx((0.9, 0.6))
     mix = class_mix_drift(["a"] * 50 + ["b"] * 50, ["a"] * 95 + ["b"] * 5, THRESHOLDS)
-    assert (mix.measure, mix.before, mix.after) == ("share of the class b", 0.5, 0.05)
+    assert (mix.measure, mix.before, mix.after) == ("share of the class a", 0.5, 0.95)
 
 
 def test_the_farthest_rows_are_those_that_lie_farthest_out() -> None:

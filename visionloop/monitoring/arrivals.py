@@ -11,6 +11,21 @@ from numpy.typing import NDArray
 from visionloop.words import counted
 
 UNNAMED = "images without a source"
+# So many of the latest rounds that a model learned from are looked at one by one.
+_PARTS = 8
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a reference that is enough by itself.
+
+    Attributes:
+        rows: Rows of ``samples``.
+        reference: What they are, in words.
+    """
+
+    rows: NDArray[np.intp]
+    reference: str
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,8 @@ class Arrivals:
         look: Which look at this reference it is, from 1 on.
         new: Whether the model in service learned from other sources only.
         reason: Why nothing can be compared; empty where something can.
+        parts: What the model learned one by one, rounds of the source or other sources: images
+            that are like any of these are not new to it, though they differ from all together.
     """
 
     source: str
@@ -38,6 +55,7 @@ class Arrivals:
     look: int = 1
     new: bool = False
     reason: str = ""
+    parts: tuple[Part, ...] = ()
 
 
 def arrivals(
@@ -53,9 +71,10 @@ def arrivals(
     """Split what each source brought into its newest images and their reference.
 
     The reference is fixed while a model serves: all that the source had brought when the model in
-    service learned from it. So what a model has been trained on is no drift any more, and slow
-    change adds up. Before the first model it is all that came earlier. The newest are the latest
-    rounds behind the reference, as many as are needed for `least` images.
+    service learned from it. So slow change adds up, and what a model has been trained on is no
+    drift any more: neither that window, nor another that is like one of the rounds that it learned
+    from (`Arrivals.parts`). Before the first model it is all that came earlier. The newest are the
+    latest rounds behind the reference, as many as are needed for `least` images.
 
     A source from which the model in service never learned is new. It is compared with all that the
     other sources had brought when the model learned from them.
@@ -79,30 +98,42 @@ def arrivals(
     rank[order] = np.arange(len(rounds))
     ids = [rounds[i] for i in order]
     when = rank[of_round]
-    parts = {s: np.flatnonzero(of_source == s) for s in range(len(sources))}
+    rows_of = {s: np.flatnonzero(of_source == s) for s in range(len(sources))}
+    learned_rows = np.zeros(len(when), bool) if learned is None else learned
     # The last round of each source from which the model in service learned.
     ends = {
-        s: int(when[rows[learned[rows]]].max())
-        for s, rows in parts.items()
-        if learned is not None and learned[rows].any()
+        s: int(when[rows[learned_rows[rows]]].max())
+        for s, rows in rows_of.items()
+        if learned_rows[rows].any()
     }
-    known = [rows[when[rows] <= ends[s]] for s, rows in parts.items() if s in ends]
+    known = {s: rows[when[rows] <= ends[s]] for s, rows in rows_of.items() if s in ends}
     found = []
-    for s, rows in parts.items():
+    for s, rows in rows_of.items():
         if not len(rows):
             continue
         end = ends.get(s, -1)
         came = np.unique(when[rows[when[rows] > end]])
         # Before the first model something has to be left to compare with.
         newest = _newest(when[rows], came if ends else came[1:], least)
+        parts: list[Part] = []
         if not ends:
             before = rows[when[rows] < newest.min()] if len(newest) else rows[:0]
             told = "all that came before"
         elif s in ends:
             before = rows[when[rows] <= end]
+            parts = [
+                Part(part, f"{counted(len(part), 'image')} of {names[s]} from round {ids[number]}")
+                for number in reversed(np.unique(when[rows[learned_rows[rows]]]))
+                if len(part := rows[when[rows] == number]) >= least
+            ]
             told = "all that had come when the model in service learned from it"
         else:
-            before = np.concatenate(known)
+            before = np.concatenate(list(known.values()))
+            parts = [
+                Part(part, f"{counted(len(part), 'image')} of {names[other]}")
+                for other, part in known.items()
+                if len(part) >= least
+            ]
             told = ""
         new = bool(ends) and s not in ends
         if new:
@@ -126,6 +157,7 @@ def arrivals(
                 max(1, len(np.unique(np.stack([when[after], of_run[after]]), axis=1).T)),
                 new,
                 _reason(len(newest), bool(ends)),
+                tuple(parts[:_PARTS]),
             )
         )
     return sorted(found, key=lambda one: one.name)

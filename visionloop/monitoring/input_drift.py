@@ -85,6 +85,9 @@ def compare_arrivals(
         predicted: What a model said of the samples; None where none has.
         thresholds: When a difference counts.
 
+    What differs from all that the model learned, but not from one part of it, is stable, and is
+    told as compared with that part.
+
     Returns:
         Of a source that the model learned from, its pixels, embeddings and predictions; of a new
         one a single comparison, of what differs most.
@@ -92,6 +95,31 @@ def compare_arrivals(
     if one.reason:
         kinds = (SOURCE_DRIFT,) if one.new else (PIXEL_DRIFT, EMBEDDING_DRIFT, PREDICTION_DRIFT)
         return [_nothing(one, kind, one.reason, thresholds) for kind in kinds]
+    found = _compare(one, pixels, vectors, predicted, thresholds)
+    for part in one.parts:
+        if all(c.drift.state != DRIFT for c in found):
+            break
+        near = replace(one, before=part.rows, reference=part.reference)
+        again = _compare(near, pixels, vectors, predicted, thresholds)
+        found = [
+            alike if c.drift.state == DRIFT and _is_alike(alike.drift) else c
+            for c, alike in zip(found, again, strict=True)
+        ]
+    return found
+
+
+def _is_alike(drift: Drift) -> bool:
+    """Return whether a difference is small, whatever chance may say of it."""
+    return drift.state == STABLE and drift.score <= drift.threshold
+
+
+def _compare(
+    one: Arrivals,
+    pixels: Mapping[str, NDArray[np.floating]],
+    vectors: Vectors,
+    predicted: Predicted | None,
+    thresholds: MonitoringConfig,
+) -> list[InputComparison]:
     measures = [_pixels(one, name, pixels[name], thresholds) for name in PIXELS]
     apart = _embeddings(one, vectors, thresholds)
     if one.new:

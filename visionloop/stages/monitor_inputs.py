@@ -97,6 +97,7 @@ class _Vectors:
         most = max(ROWS, look.loop.monitoring.drift_min_events)
         compared = [one for one in found if not one.reason]
         windows = [part for one in compared for part in (one.before, one.newest)]
+        windows += [part.rows for one in compared for part in one.parts]
         rows = np.unique(np.concatenate([drawn(part, most) for part in windows] or [[]]))
         wanted = ids.take(pa.array(rows.astype(np.int64))).to_pylist()
         names, vectors = (
