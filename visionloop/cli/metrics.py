@@ -1,6 +1,7 @@
 """Print a lake's health as Prometheus reads it, or serve it: /metrics and /healthz.
 
-Printed to a file in the folder of node_exporter's textfile collector, it needs no server:
+With --lake alone it tells of every loop in the lake. Printed to a file in the folder of
+node_exporter's textfile collector, it needs no server:
 visionloop metrics --config loop.yaml > visionloop.prom
 """
 
@@ -10,11 +11,10 @@ import argparse
 from typing import TYPE_CHECKING
 
 from visionloop import environment
-from visionloop.cli.configuration import add_lake_options, lake_config, open_existing
+from visionloop.cli.configuration import absolute, add_lake_options, lake_config, open_existing
 from visionloop.errors import InputError
 
 if TYPE_CHECKING:
-    from visionloop.config import LoopConfig
     from visionloop.monitoring.metrics.health import Health
 
 
@@ -50,19 +50,34 @@ def run(args: argparse.Namespace) -> int:
     from visionloop.monitoring.metrics.reader import Reader
     from visionloop.monitoring.metrics.server import serve
 
-    config = lake_config(args)
-    reader = Reader(config.name, lambda: _read(config))
+    reader = Reader(lambda: _read(args))
     if not args.serve:
         reader.refresh(strict=True)
         print(reader.text().decode(), end="")
         return 0
+    if args.config:
+        lake_config(args)  # what is wrong with it is told now, and not by each reading
     serve(reader, host=args.host, port=args.port, port_file=args.port_file, every=args.every)
     return 0
 
 
-def _read(config: LoopConfig) -> Health:
+def _read(args: argparse.Namespace) -> dict[str, Health]:
+    """Read the health of the loop that was named, or of all in the lake.
+
+    The lake is opened anew each time: one that was restored meanwhile is another.
+    """
+    from visionloop.lake import Lake
     from visionloop.monitoring.metrics.health import read_health
 
-    # Opened anew each time: a lake that was restored meanwhile is another.
-    lake = open_existing(config.lake, config.catalog, config.name)
-    return read_health(lake, config.monitoring)
+    if args.lake and not args.config and not args.loop:
+        root = absolute(args.lake)
+        named = Lake.loops(root, catalog=args.catalog or "")
+        configs = [lake_config(argparse.Namespace(**{**vars(args), "loop": n})) for n in named]
+        if not configs:
+            raise InputError("there is no lake here", where=root, remedy="Check the path or URI")
+    else:
+        configs = [lake_config(args)]
+    return {
+        one.name: read_health(open_existing(one.lake, one.catalog, one.name), one.monitoring)
+        for one in configs
+    }

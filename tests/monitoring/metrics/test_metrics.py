@@ -50,7 +50,7 @@ def value(told: dict[Key, float], name: str, **labels: str) -> float:
 
 def told_of(lake: Lake) -> dict[Key, float]:
     health = read_health(lake, MonitoringConfig())
-    reader = Reader(lake.loop, lambda: health)
+    reader = Reader(lambda: {lake.loop: health})
     reader.refresh()
     return parsed(reader.text().decode())
 
@@ -107,9 +107,27 @@ def test_the_numbers_are_those_of_the_lake(small: Path, capsys: pytest.CaptureFi
     assert sorted(states) == [0, 0, 0, 0, 1]
 
 
+def test_every_loop_of_a_lake_is_told_where_none_is_named(
+    lake: Lake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(lake, "flags", flag("unreadable", "x"))
+    write(Lake.open(lake.uri, loop="other"), "flags", flag("unreadable", "x"))
+    assert main(["metrics", "--lake", lake.uri]) == 0
+    text = capsys.readouterr().out
+    found = {
+        sample.labels["loop"]
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "visionloop_flags"
+    }
+    assert found == {"test", "other"}
+    assert text.count("# HELP visionloop_flags ") == 1
+    assert main(["metrics", "--lake", f"{lake.uri}-gone"]) == 2
+
+
 def test_of_a_full_report_each_number_comes_with_its_interval() -> None:
     health = sample_health()
-    reader = Reader("digits", lambda: health)
+    reader = Reader(lambda: {"digits": health})
     reader.refresh()
     told = parsed(reader.text().decode())
     accuracy = health.data.in_service_accuracy
@@ -143,7 +161,7 @@ def test_what_happened_once_is_a_time_so_that_an_alert_fires_the_first_time(lake
 
 def test_names_units_and_help_are_as_prometheus_wants_them() -> None:
     health = sample_health()
-    reader = Reader("digits", lambda: health)
+    reader = Reader(lambda: {"digits": health})
     reader.refresh()
     text = reader.text().decode()
     for family in text_string_to_metric_families(text):
@@ -164,12 +182,12 @@ def test_names_units_and_help_are_as_prometheus_wants_them() -> None:
 def test_a_lake_that_went_away_is_a_number_and_what_was_known_stays() -> None:
     health, here = sample_health(), [True]
 
-    def read() -> Health:
+    def read() -> dict[str, Health]:
         if not here[0]:
             raise OSError("the bucket does not answer")
-        return health
+        return {"digits": health}
 
-    reader = Reader("digits", read)
+    reader = Reader(read)
     assert (
         set(parsed(reader.text().decode()))
         == {("visionloop_build_info", frozenset({("version", "0.1.0")}))}
@@ -185,12 +203,12 @@ def test_a_lake_that_went_away_is_a_number_and_what_was_known_stays() -> None:
 def test_a_scrape_does_not_wait_for_the_lake() -> None:
     reading, go = threading.Event(), threading.Event()
 
-    def read() -> Health:
+    def read() -> dict[str, Health]:
         reading.set()
         go.wait(30)
-        return sample_health()
+        return {"digits": sample_health()}
 
-    reader = Reader("digits", read)
+    reader = Reader(read)
     server = bind(reader, "127.0.0.1", 0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     worker = threading.Thread(target=reader.refresh)

@@ -8,6 +8,7 @@ counter that begins at 1 would not. No label holds a sample's id, a round or a r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -35,47 +36,56 @@ _EVENTS = ("harvested", "duplicate", "rejected", "orphan", "pending", "ignored")
 Sample = tuple[Mapping[str, str], float | int | bool | None]
 
 
-def families(health: Health, loop: str) -> Iterator[GaugeMetricFamily]:
-    """Yield the metrics of a loop.
+def families(healths: Mapping[str, Health]) -> Iterator[GaugeMetricFamily]:
+    """Yield the metrics of the loops of a lake, each name once.
 
     Args:
-        health: What was read.
-        loop: Its name, the label of each.
+        healths: What was read, by the loop's name, the label of each.
     """
-    for name, about, samples in (
-        *_verdict(health.data),
-        *_flags(health.data),
-        *_rounds(health),
-        *_models(health.data),
-        *_counts(health.data),
-        *_stages(health),
-        *_drift(health.data),
-        *_acts(health),
-        *_outbox(health),
-    ):
-        yield gauge(name, about, samples, loop=loop)
+    helps: dict[str, str] = {}
+    held: dict[str, list[Sample]] = {}
+    for loop, health in healths.items():
+        for name, about, samples in _told(health):
+            helps[name] = about
+            named = [({"loop": loop, **labels}, value) for labels, value in samples]
+            held.setdefault(name, []).extend(named)
+    for name, about in helps.items():
+        yield gauge(name, about, held[name])
 
 
-def gauge(name: str, about: str, samples: Iterable[Sample], **common: str) -> GaugeMetricFamily:
+def gauge(name: str, about: str, samples: Iterable[Sample]) -> GaugeMetricFamily:
     """Return a gauge with its samples.
 
     Args:
         name: Without the prefix ``visionloop_``.
         about: Its help text.
-        samples: Labels and value; a value of None is left out: it is not known.
-        common: Labels of every sample.
+        samples: Labels and value; a value of None or NaN is left out: it is not known.
     """
-    kept = [(labels, value) for labels, value in samples if value is not None]
-    names = [*common, *(kept[0][0] if kept else ())]
+    kept = [
+        (labels, float(value))
+        for labels, value in samples
+        if value is not None and not math.isnan(value)
+    ]
+    names = list(kept[0][0]) if kept else []
     family = GaugeMetricFamily(f"visionloop_{name}", about, labels=names)
     for labels, value in kept:
-        if value == value:
-            values = {**common, **labels}
-            family.add_metric([values[key] for key in names], float(value))
+        family.add_metric([labels[key] for key in names], value)
     return family
 
 
 _Told = Iterator[tuple[str, str, list[Sample]]]
+
+
+def _told(health: Health) -> _Told:
+    yield from _verdict(health.data)
+    yield from _flags(health.data)
+    yield from _rounds(health)
+    yield from _models(health.data)
+    yield from _counts(health.data)
+    yield from _stages(health)
+    yield from _drift(health.data)
+    yield from _acts(health)
+    yield from _outbox(health)
 
 
 def _verdict(data: ReportData) -> _Told:

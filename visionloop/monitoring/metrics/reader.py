@@ -1,4 +1,4 @@
-"""Keeps a loop's health as it was last read, for whoever scrapes it."""
+"""Keeps the health of a lake's loops as it was last read, for whoever scrapes it."""
 
 from __future__ import annotations
 
@@ -21,34 +21,32 @@ if TYPE_CHECKING:
 
 
 class Reader(Collector):
-    """Reads a loop's health, and tells it as metrics.
+    """Reads the health of loops, and tells it as metrics.
 
     A scrape never waits for the lake. Before the first reading it finds `visionloop_build_info`
     alone; while the lake cannot be read, what was read last, with ``visionloop_lake_readable 0``.
 
     Args:
-        loop: Name of the loop.
-        read: Reads it.
+        read: Reads it, by the loop's name.
     """
 
-    def __init__(self, loop: str, read: Callable[[], Health]) -> None:
-        self._loop = loop
+    def __init__(self, read: Callable[[], dict[str, Health]]) -> None:
         self._read = read
-        self._health: Health | None = None
+        self._healths: dict[str, Health] | None = None
         self._readable: bool | None = None
         self._read_at = 0.0
         self._seconds = 0.0
         self._lock = threading.Lock()
 
     def refresh(self, *, strict: bool = False) -> bool:
-        """Read the loop's health, and return whether it could be read.
+        """Read the loops' health, and return whether it could be read.
 
         Args:
             strict: Raise what went wrong, which is logged otherwise.
         """
         began = time.time()
         try:
-            health = self._read()
+            healths = self._read()
         except Exception as error:
             if strict:
                 raise
@@ -57,7 +55,7 @@ class Reader(Collector):
             log(f"metrics: the lake cannot be read: {explain(error)}", level="error")
             return False
         with self._lock:
-            self._health, self._readable = health, True
+            self._healths, self._readable = healths, True
             self._read_at, self._seconds = time.time(), time.time() - began
         return True
 
@@ -70,18 +68,19 @@ class Reader(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
         with self._lock:
-            health, readable = self._health, self._readable
+            healths, readable = self._healths, self._readable
             read_at, seconds = self._read_at, self._seconds
         built = [({"version": __version__}, 1)]
         yield gauge("build_info", "The visionloop that reads the lake", built)
         if readable is not None:
             told = "1 where the lake could be read at the last try"
-            yield self._own("lake_readable", told, float(readable))
-        if health is not None:
+            yield _own("lake_readable", told, float(readable))
+        if healths is not None:
             told = "When the lake was last read"
-            yield self._own("lake_read_timestamp_seconds", told, read_at)
-            yield self._own("lake_read_duration_seconds", "How long that took", seconds)
-            yield from families(health, self._loop)
+            yield _own("lake_read_timestamp_seconds", told, read_at)
+            yield _own("lake_read_duration_seconds", "How long that took", seconds)
+            yield from families(healths)
 
-    def _own(self, name: str, about: str, value: float) -> GaugeMetricFamily:
-        return gauge(name, about, [({}, value)], loop=self._loop)
+
+def _own(name: str, about: str, value: float) -> GaugeMetricFamily:
+    return gauge(name, about, [({}, value)])
