@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from benchmarks._injected import Pool, described_photographs, embedded_digits
 from benchmarks._label_noise import KINDS as NOISES
 from benchmarks._label_noise import available, draw, with_errors
 from benchmarks._monitoring_peers_run import Peers
 from benchmarks._rows import Row
 from visionloop.labeling.trust.out_of_sample import cross_validate
 from visionloop.labeling.trust.suspects import find_suspects
+from visionloop.monitoring.config import MonitoringConfig
+from visionloop.monitoring.outliers import find_outliers
 
 Mask = NDArray[np.bool_]
 SEEDS, QUICK_SEEDS = 5, 2
@@ -61,6 +67,48 @@ def compared(case: str, ours: Found, others: Mapping[str, Found]) -> list[Row]:
             Row(f"{told}: F1", ours.f1, who, other.f1, "", 1.0, False),
         ]
     return rows
+
+
+def outlier_rows(peers: Peers, quick: bool) -> list[Row]:
+    """Put what does not belong among embeddings, and look for it."""
+    seeds = range(QUICK_SEEDS if quick else 2 * SEEDS)
+    rows: list[Row] = []
+    for case, put_in in OUTLIERS.items():
+        pools = [put_in(seed) for seed in seeds]
+        found = peers.found({f"outliers:{i}": pool.vectors for i, pool in enumerate(pools)})
+        ours, theirs, factor = Found(), Found(), Found()
+        for i, pool in enumerate(pools):
+            ours.add(_our_outliers(pool), pool.odd)
+            factor.add(_local_outlier_factor(pool), pool.odd)
+            if found:
+                theirs.add(_mask(found[f"outliers:{i}"], len(pool.odd)), pool.odd)
+        others = {f"Datalab {peers.versions.get('cleanlab', '')}": theirs} if found else {}
+        others[f"scikit-learn {version('scikit-learn')}, LOF, contamination .05"] = factor
+        rows += compared(f"outlier: {case}", ours, others)
+    return rows
+
+
+OUTLIERS: dict[str, Callable[[int], Pool]] = {
+    "photographs among digits, network": lambda seed: embedded_digits(seed, "pictures"),
+    "two new classes of digits, network": lambda seed: embedded_digits(seed, "classes"),
+    "blood cells among clothes, pixels": described_photographs,
+}
+
+
+def _our_outliers(pool: Pool) -> Mask:
+    names = [f"{i:064d}" for i in np.random.default_rng(0).permutation(len(pool.odd))]
+    place = {name: i for i, name in enumerate(names)}
+    found = find_outliers(set(names), lambda: [(pa.array(names), pool.vectors)], MonitoringConfig())
+    if found.why_not:
+        print(f"outlier: not judged: {found.why_not}", file=sys.stderr)
+    return _mask([place[one.sample_id] for one in found.found], len(pool.odd))
+
+
+def _local_outlier_factor(pool: Pool) -> Mask:
+    from sklearn.neighbors import LocalOutlierFactor
+
+    said = LocalOutlierFactor(contamination=0.05).fit_predict(pool.vectors)
+    return np.asarray(said == -1)
 
 
 def label_rows(peers: Peers, quick: bool) -> list[Row]:
