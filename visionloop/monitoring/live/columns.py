@@ -107,6 +107,11 @@ def told(value: Any) -> str:
     return str(value)
 
 
+def moment(value: datetime | None) -> str:
+    """Return when something happened, to the second."""
+    return "" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
 def plain(value: Any) -> Any:
     """Return a value as JSON has it: times in ISO 8601, a number that is none as null.
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from visionloop.monitoring.kinds import KINDS
-from visionloop.monitoring.live.columns import METADATA, told
+from visionloop.monitoring.live.columns import METADATA, moment, told
 from visionloop.monitoring.live.index import Index
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _label(row: Mapping[str, Any]) -> dict[str, Any]:
         "boxes": boxes,
         "origin": _ORIGINS.get(row["origin"] or "", row["origin"] or "somebody"),
         "round": row["round_id"] or "",
-        "at": told(row["created_at"]),
+        "at": moment(row["created_at"]),
         "answers": row["n_annotations"],
         "quality": told(row["quality"]),
     }
@@ -219,7 +219,7 @@ def _prediction(row: Mapping[str, Any], models: Mapping[str, _Model]) -> dict[st
         "confidence": f"{row['confidence']:.2%}" if row["confidence"] is not None else "",
         "classes": [(name, f"{value:.2%}") for name, value in pairs[:5]],
         "more": max(0, len(pairs) - 5),
-        "at": told(row["predicted_at"]),
+        "at": moment(row["predicted_at"]),
     }
 
 

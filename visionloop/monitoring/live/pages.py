@@ -10,7 +10,7 @@ from typing import Any
 from visionloop.errors import VisionloopError
 from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.live.asking import SIZES, Asked, Found, facets
-from visionloop.monitoring.live.columns import told
+from visionloop.monitoring.live.columns import moment, told
 from visionloop.monitoring.live.details import Details
 from visionloop.monitoring.live.filters import OPERATORS
 from visionloop.monitoring.live.following import Shown
@@ -37,7 +37,7 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"told": told, "file_name": file_name}
+    made.filters["moment"] = moment
     return made
 
 
