@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionloop.stages.artifacts import markdown_table
 from visionloop.stages.monitor_part import Look, Part
+from visionloop.words import counted
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
@@ -23,8 +24,8 @@ def check_labels(look: Look) -> Part:
 
     Returns:
         What was found. The run's outputs hold under ``labels``: in = ok + flagged + unchecked, why
-        what is unchecked, what judged, the estimated share of wrong labels, and of which state of
-        the tables it is.
+        what is unchecked, what judged and how far it can be believed, and of which state of the
+        tables it is.
     """
     from visionloop.labeling.trust.suspect_flags import KIND, judge_labels
     from visionloop.monitoring.standing import write_standing
@@ -35,14 +36,14 @@ def check_labels(look: Look) -> Part:
     )  # fmt: skip
     of = [*(lake.snapshot(name, version=run.base) for name in tables), loop.classes]
     told, new = _judged_before(lake), []
-    if told.get("of") != of:
+    if told.get("of") != of or "doubt" not in told:
         checks = judge_labels(lake, loop, look.space, run.base, look.now)
         new = write_standing(run, [KIND], checks.flags.to_pylist())
         told = {
             **checks.counts(),
             "why_unchecked": checks.unchecked,
             "told_by": checks.told_by,
-            "wrong": checks.wrong,
+            "doubt": checks.doubt,
             "of": of,
         }
     return Part(new, label_metrics(told), label_page(told), {"labels": told})
@@ -69,9 +70,27 @@ def label_page(told: dict[str, Any]) -> str:
     if told["why_unchecked"]:
         why = ", ".join(f"{n} {reason}" for reason, n in sorted(told["why_unchecked"].items()))
         parts.append(f"\nUnchecked: {why}.")
-    if told["wrong"] is not None:
-        parts.append(
-            f"\nAbout {told['wrong']:.1%} of the labels that were judged are wrong, as models that "
-            "did not train on them tell; the flags `label_suspect` name the likeliest."
-        )
+    parts += _doubt(told)
     return "\n".join(parts) + "\n"
+
+
+def _doubt(told: dict[str, Any]) -> list[str]:
+    """Return what the models are worth against the labels, and how many of these are wrong."""
+    held = told["doubt"]
+    if held is None:
+        return []
+    agree = (
+        f"Models that did not train on them agree with {held['agreement']:.0%} of "
+        f"{counted(held['n'], 'label')} (95% interval {held['agreement_low']:.0%} to "
+        f"{held['agreement_high']:.0%}; {held['chance']:.0%} by always naming the commonest class)"
+    )
+    if held["skill"] < held["least_skill"]:
+        return [
+            f"\n{agree}. That is too little to doubt a label: how many are wrong cannot be told."
+        ]
+    doubted = counted(told["flagged"], "label is", "labels are")
+    return [
+        f"\n{agree}. {doubted} doubted (`label_suspect`, the likeliest first); between "
+        f"{held['wrong_low']:.1%} and {held['wrong_high']:.1%} of all are wrong, as these models "
+        "tell."
+    ]

@@ -164,4 +164,40 @@ def test_the_page_of_the_monitor_shows_the_labels(tmp_path: Path, made: Blobs) -
     page: Any = SimpleNamespace(path=str(tmp_path / "page.md"), uri="", metadata={})
     monitor(config=loop.text(), lake=loop.lake, page=page)
     text = (tmp_path / "page.md").read_text()
-    assert "## Labels" in text and "of the labels that were judged are wrong" in text
+    assert "## Labels" in text and "labels are doubted" in text
+    assert "of all are wrong, as these models tell" in text
+
+
+def test_models_that_know_too_little_doubt_no_label_and_say_so(tmp_path: Path) -> None:
+    # Pictures that tell nothing of the class: two labels in three are contradicted, by chance.
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 8)).astype(np.float32)
+    truth = rng.integers(0, 3, 200)
+    noise = Blobs([f"{i:064x}" for i in range(200)], x, truth, truth.copy())
+    lake = lake_of(tmp_path, noise)
+    found = judge_labels(lake, loop_of(tmp_path), "base", lake.version(), NOW)
+    assert found.flags.num_rows == 0
+    assert found.counts() == {"in": 200, "ok": 0, "flagged": 0, "unchecked": 200}
+    page: Any = SimpleNamespace(path=str(tmp_path / "page.md"), uri="", metadata={})
+    monitor(config=loop_of(tmp_path).text(), lake=loop_of(tmp_path).lake, page=page)
+    assert "how many are wrong cannot be told" in (tmp_path / "page.md").read_text()
+
+
+def test_a_doubt_that_stands_keeps_its_time_and_one_count_is_told_everywhere(
+    tmp_path: Path, made: Blobs
+) -> None:
+    lake = lake_of(tmp_path, made)
+    loop = loop_of(tmp_path)
+    page: Any = SimpleNamespace(path=str(tmp_path / "page.md"), uri="", metadata={})
+    monitor(config=loop.text(), lake=loop.lake, page=page)
+    first = flags_of(lake)
+    told = json.loads(lake.stage_runs(where="stage == 'monitor'")["outputs"][0].as_py())["labels"]
+    assert told["flagged"] == len(first)
+    text = (tmp_path / "page.md").read_text()
+    assert f"| flagged | {len(first)} |" in text and f"{len(first)} labels are doubted" in text
+    assert f"| Labels in doubt | {len(first)} |" in text
+    label(lake, made, range(195, 200), round_id="0001")  # the same labels again
+    monitor(config=loop.text(), lake=loop.lake)
+    for subject, row in flags_of(lake).items():
+        if subject in first:
+            assert row["flagged_at"] == first[subject]["flagged_at"]

@@ -1,4 +1,4 @@
-"""Likely label errors as flags: the state of all labels at one version of the lake."""
+"""Labels in doubt as flags: the state of all labels at one version of the lake."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from visionloop.lake import Lake
 
 KIND = "label_suspect"
-# All of them: a label that is not suspect any more has no flag any more.
-WHERE = f"kind == '{KIND}'"
+TOO_WEAK = "judged by models that know too little to doubt a label"
 # Rival classes that a flag's evidence names.
 _SHOWN = 3
 
@@ -32,9 +31,10 @@ class LabelChecks:
         ok: Labels that nothing speaks against.
         flagged: Labels that another class is likelier than.
         unchecked: How many could not be judged, by reason.
-        flags: Rows of `flags`.
+        flags: Rows of `flags`, the worst first.
         told_by: What judged, for a person.
-        wrong: Share of the judged labels that are wrong, as estimated; null where none is judged.
+        doubt: How far it can be believed and between which shares of the labels are wrong, see
+            `visionloop.labeling.trust.doubting`; null where nothing judged.
     """
 
     ok: int
@@ -42,7 +42,7 @@ class LabelChecks:
     unchecked: dict[str, int]
     flags: pa.Table
     told_by: dict[str, Any] = field(default_factory=dict)
-    wrong: float | None = None
+    doubt: dict[str, Any] | None = None
 
     def counts(self) -> dict[str, int]:
         """Return what adds up: in = ok + flagged + unchecked."""
@@ -56,6 +56,8 @@ def judge_labels(
 ) -> LabelChecks:
     """Judge every label of a lake; see `visionloop.labeling.trust.labelled` for by what.
 
+    Where the models know too little, no label is doubted: all are unchecked.
+
     Args:
         lake: The lake.
         loop: The loop's configuration.
@@ -66,32 +68,25 @@ def judge_labels(
     labelled = read_labelled(lake, loop, space, version)
     if not len(labelled):
         return LabelChecks(0, 0, labelled.unchecked, rows_table("flags", []))
+    from visionloop.labeling.trust.doubting import doubt
     from visionloop.labeling.trust.suspects import find_suspects
 
     found = find_suspects(labelled.labels, labelled.probabilities, labelled.counts())
-    rows = [_flag(labelled, found, i, now) for i in range(len(labelled)) if bool(found.flagged[i])]
+    believed = doubt(labelled.labels, labelled.probabilities, found)
+    told = believed.plain()
+    if not believed.enough:
+        unchecked = {**labelled.unchecked, TOO_WEAK: len(labelled)}
+        return LabelChecks(0, 0, unchecked, rows_table("flags", []), labelled.told_by, told)
+    doubted = [int(i) for i in found.quality.argsort(kind="stable") if found.flagged[i]]
+    rows = [_flag(labelled, found, i, now) for i in doubted]
     return LabelChecks(
         ok=len(labelled) - len(rows),
         flagged=len(rows),
         unchecked=labelled.unchecked,
         flags=rows_table("flags", rows),
         told_by=labelled.told_by,
-        wrong=float(1 - found.quality.mean()),
+        doubt=told,
     )
-
-
-def same_flags(held: pa.Table, found: pa.Table) -> bool:
-    """Return whether flags say the same of the same samples, whenever they were written."""
-
-    def what(table: pa.Table) -> list[tuple[Any, ...]]:
-        rows = []
-        for row in table.to_pylist():
-            evidence = json.loads(row["evidence"])
-            said = (row["subject"], evidence["label"], evidence["suggested"])
-            rows.append((*said, round(row["score"], 3)))
-        return sorted(rows)
-
-    return what(held) == what(found)
 
 
 def _flag(labelled: Labelled, found: Suspects, i: int, now: datetime) -> dict[str, Any]:
@@ -100,6 +95,10 @@ def _flag(labelled: Labelled, found: Suspects, i: int, now: datetime) -> dict[st
     given = int(labelled.labels[i])
     named = dict.fromkeys([*likeliest, given])
     evidence = {
+        "reference": f"{len(labelled)} labels, by models that did not train on this sample",
+        "unit": "probability",
+        "measure": "probability of the label",
+        "images": [labelled.sample_ids[i]],
         "label": labelled.classes[given],
         "suggested": labelled.classes[int(found.suggested[i])],
         "probabilities": {labelled.classes[k]: round(float(p[k]), 4) for k in named},
