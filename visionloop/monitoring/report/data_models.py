@@ -8,6 +8,8 @@ from datetime import datetime
 from visionloop.monitoring.intervals import Rate
 
 AHEAD, BEHIND, UNDECIDED = "ahead", "behind", "cannot tell"
+# Of the 95% intervals.
+SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,13 @@ class Difference:
 
     @property
     def says(self) -> str:
-        """``ahead``, ``behind``, or ``cannot tell`` where the interval holds 0."""
+        """``ahead``, ``behind``, or ``cannot tell`` where the interval holds 0.
+
+        An exact test that sees nothing has the last word: with few pictures that tell two models
+        apart the score interval is a little too narrow.
+        """
+        if self.p is not None and self.p >= SIGNIFICANCE:
+            return UNDECIDED
         if self.low > 0:
             return AHEAD
         return BEHIND if self.high < 0 else UNDECIDED

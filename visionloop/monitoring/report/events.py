@@ -19,13 +19,19 @@ _EVENT_STATES = {
 }
 
 
-def events(reader: Reader) -> tuple[Step, ...]:
-    """Return what became of the logged events, and of the inferences that they told of."""
+def event_states(reader: Reader) -> Counter[tuple[str, str]]:
+    """Return how many logged events ended in each state, by state and reason."""
     states: Counter[tuple[str, str]] = Counter()
     for batch in reader.batches("harvest_events", "state", "reason"):
         table = pa.Table.from_batches([batch]).group_by(["state", "reason"])
         for row in table.aggregate([([], "count_all")]).to_pylist():
             states[row["state"] or "", row["reason"] or ""] += row["count_all"]
+    return states
+
+
+def events(reader: Reader) -> tuple[Step, ...]:
+    """Return what became of the logged events, and of the inferences that they told of."""
+    states = event_states(reader)
     logged = sum(states.values())
     if not logged:
         return ()

@@ -1,90 +1,161 @@
-"""The pictures that the report shows: what was chosen, what was flagged."""
+"""The pictures that the report shows: what was chosen, what was flagged, where the model erred."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.report.data import FlagKind, Gallery, Picture
-from visionloop.monitoring.report.thumbnails import thumbnails
+from visionloop.monitoring.report.pictures import Pictures, lookup
+from visionloop.monitoring.report.reading import Reader, array, round_name
+from visionloop.monitoring.standing import current_flags
+from visionloop.monitoring.telling import evidence_lines, evidence_of, file_name
 
-if TYPE_CHECKING:
-    from visionloop.lake import Lake
-
-# Newest rounds shown, pictures of each, and examples of each kind of flag.
-ROUNDS, SELECTED, EXAMPLES = 2, 24, 6
-
-_HEADINGS = {
-    "exact_duplicate": "The same bytes again",
-    "near_duplicate": "Nearly the same picture again",
-    "semantic_duplicate": "Nearly the same to the encoder",
-    "holdout_copy": "A picture of the holdout again",
-    "unreadable": "Not readable",
-    "blurred": "Blurred",
-    "dark": "Dark",
-    "bright": "Overexposed",
-    "low_contrast": "Without contrast",
-    "low_information": "Nearly empty",
-    "odd_aspect": "Long strips",
-    "grey": "Grey among coloured ones",
-    "tiny": "Tiny",
-    "pixel_duplicate": "The same pixels in another file",
-    "attached_data": "With something else behind the picture",
-    "bad_metadata": "Metadata that cannot be true",
-    "label_suspect": "Labels that are likely wrong",
-    "label_conflict": "Labels that people disagree about",
-}
+# Newest rounds shown, pictures of each, examples of each kind of flag, and of errors.
+ROUNDS, SELECTED, EXAMPLES, ERRORS = 2, 24, 6, 24
+# What is said of one picture: of itself, of its file, of its label.
+OF_PICTURES = ["sample", "file", "label"]
+_SEVERITIES = {"error": 0, "warning": 1, "info": 2}
+# An error that the model is less sure of than this is no confident one.
+CONFIDENT = 0.5
 
 
-def selection_galleries(
-    lake: Lake, selections: pa.Table, samples: pa.Table, labels: Mapping[str, str | None]
-) -> tuple[Gallery, ...]:
-    """Return what the newest rounds chose, newest first.
+@dataclass
+class Chosen:
+    """What the galleries will show, before any picture was read.
+
+    Attributes:
+        picks: Rows of ``selections`` of the newest rounds, by round, newest first.
+        totals: Picks of those rounds.
+        flags: Examples of each kind, worst first.
+        flag_table: All flags of samples and files that count now.
+        errors: The most confident errors.
+        n_errors: All errors.
+        disagreements: Flags of confident disagreement, worst first.
+    """
+
+    picks: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    totals: dict[str, int] = field(default_factory=dict)
+    flags: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    flag_table: pa.Table | None = None
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    n_errors: int = 0
+    disagreements: list[dict[str, Any]] = field(default_factory=list)
+
+    def samples(self) -> set[str]:
+        """Return the samples whose pictures are needed."""
+        found = {row["sample_id"] for rows in self.picks.values() for row in rows}
+        found |= {row["sample_id"] for row in self.errors}
+        for rows in (*self.flags.values(), self.disagreements):
+            found |= {sample for row in rows if (sample := shown_sample(row))}
+        return found
+
+
+def choose(reader: Reader, flags: pa.Table) -> Chosen:
+    """Decide what the galleries show.
 
     Args:
-        lake: The lake, for thumbnails.
-        selections: Table ``selections``.
-        samples: Table ``samples`` (sample_id, uri).
-        labels: Known labels.
+        reader: The lake.
+        flags: Flags that count now.
     """
-    uris = _uris(samples)
-    rows = selections.to_pylist()
-    shown: dict[str, list[dict[str, Any]]] = {}
-    for round_id in sorted({row["round_id"] for row in rows}, reverse=True)[:ROUNDS]:
-        own = [row for row in rows if row["round_id"] == round_id]
-        shown[round_id] = sorted(own, key=lambda row: (row["rank"], row["sample_id"]))
-    pictures = thumbnails(
-        lake,
-        {
-            uris.get(row["sample_id"], ""): row["sample_id"]
-            for own in shown.values()
-            for row in own[:SELECTED]
-        },
-    )
-    galleries = []
-    for round_id, own in shown.items():
-        made = []
-        for row in own[:SELECTED]:
-            uri = uris.get(row["sample_id"], "")
-            thumb = pictures.get(uri)
-            label = labels.get(row["sample_id"])
-            made.append(
-                Picture(
-                    file_name(uri) or row["sample_id"][:12],
-                    thumb.uri if thumb else "",
-                    label if label is not None else "not labelled yet",
-                    why(row),
-                    thumb.small if thumb else False,
-                )
-            )
-        galleries.append(
-            Gallery(f"Round {round_id}", len(own), tuple(made), _shown(len(made), len(own)))
+    chosen = Chosen()
+    picks = reader.selections
+    rounds = sorted(pc.unique(picks["round_id"]).to_pylist(), reverse=True)[:ROUNDS]
+    for round_id in rounds:
+        own = picks.filter(pc.equal(picks["round_id"], round_id))
+        chosen.totals[round_id] = own.num_rows
+        keys = [("rank", "ascending"), ("sample_id", "ascending")]
+        chosen.picks[round_id] = own.sort_by(keys).slice(0, SELECTED).to_pylist()
+    shown = pc.is_in(flags["subject_type"], value_set=pa.array(OF_PICTURES))
+    chosen.flag_table = flags.filter(shown)
+    for kind in sorted(pc.unique(chosen.flag_table["kind"]).to_pylist()):
+        rows = worst(chosen.flag_table.filter(pc.equal(chosen.flag_table["kind"], kind)))
+        chosen.flags[kind] = rows.slice(0, EXAMPLES).to_pylist()
+        if kind == "confident_disagreement":
+            chosen.disagreements = rows.slice(0, ERRORS).to_pylist()
+    chosen.errors, chosen.n_errors = confident_errors(reader)
+    return chosen
+
+
+def current(reader: Reader) -> pa.Table:
+    """Return the flags that count now."""
+    files = reader.read("files", "uri", "state")
+    return current_flags(reader.flags, samples=reader.samples, files=files)
+
+
+def worst(flags: pa.Table) -> pa.Table:
+    """Return flags with the worst first: the score that is farthest from its threshold.
+
+    Args:
+        flags: Flags of one kind.
+    """
+    far = pc.abs(pc.subtract(flags["score"], flags["threshold"]))
+    # What has no score is as bad as any other; the newest comes first.
+    keyed = flags.append_column("far", pc.fill_null(far, 0.0))
+    order = [("far", "descending"), ("round_id", "descending"), ("subject", "ascending")]
+    return keyed.sort_by(order).drop_columns(["far"])
+
+
+def shown_sample(row: Mapping[str, Any]) -> str:
+    """Return the sample whose picture shows a flag best, "" where none does."""
+    if row["subject_type"] in ("sample", "label"):
+        return str(row["subject"])
+    images = evidence_of(row).get("images")
+    return str(images[0]) if isinstance(images, list) and images else ""
+
+
+def confident_errors(reader: Reader) -> tuple[list[dict[str, Any]], int]:
+    """Return the errors on labelled pictures that the model is surest of, and how many there are.
+
+    They are of the newest model that predicted more than the holdout. A picture that it learned
+    from is an error no less: a label that a model cannot learn is worth a look.
+    """
+    rows, answers = reader.predictions, reader.answers
+    known = answers.filter(
+        pc.and_(
+            pc.is_valid(answers["label"]),
+            pc.not_equal(pc.fill_null(answers["origin"], ""), "model"),
         )
+    )
+    if not rows.num_rows or not known.num_rows:
+        return [], 0
+    at = pc.index_in(array(rows["sample_id"]), value_set=array(known["sample_id"]))
+    rows = rows.append_column("at", at).filter(pc.is_valid(at)).combine_chunks()
+    truth = array(known["label"]).take(array_of(rows["at"]))
+    rows = rows.append_column("truth", truth)
+    wrong = pc.not_equal(rows["label"], rows["truth"])
+    rows = rows.filter(pc.fill_null(wrong, False))
+    sure = rows.filter(pc.greater_equal(pc.fill_null(rows["confidence"], 0.0), CONFIDENT))
+    order = [("confidence", "descending"), ("sample_id", "ascending")]
+    return sure.sort_by(order).slice(0, ERRORS).to_pylist(), rows.num_rows
+
+
+def array_of(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array."""
+    return column.combine_chunks()
+
+
+def selection_galleries(reader: Reader, chosen: Chosen, pictures: Pictures) -> tuple[Gallery, ...]:
+    """Return what the newest rounds chose, newest first."""
+    ids = {row["sample_id"] for rows in chosen.picks.values() for row in rows}
+    labels = lookup(reader.answers, ids, "label")
+    galleries = []
+    for round_id, rows in chosen.picks.items():
+        made = []
+        for row in rows:
+            label = labels.get(row["sample_id"], (None,))[0]
+            title = str(label) if label is not None else "not labelled yet"
+            made.append(_picture(pictures, row["sample_id"], title, why(row)))
+        total = chosen.totals[round_id]
+        heading = round_name(round_id).capitalize()
+        galleries.append(Gallery(heading, total, tuple(made), _shown(len(made), total)))
     return tuple(galleries)
 
 
@@ -108,128 +179,107 @@ def _is_number(value: Any) -> bool:
 
 
 def flag_kinds(
-    lake: Lake,
-    flags: pa.Table,
-    samples: pa.Table,
-    planted: Mapping[str, Mapping[str, int]] | None,
+    chosen: Chosen, pictures: Pictures, planted: Mapping[str, Mapping[str, int]] | None
 ) -> tuple[FlagKind, ...]:
-    """Return the flags of files and samples by kind, the most frequent first.
+    """Return the flags of files and samples by kind: the severest first, then the most frequent.
 
     Args:
-        lake: The lake, for thumbnails.
-        flags: Table ``flags``.
-        samples: Table ``samples`` (sample_id, uri).
+        chosen: What to show.
+        pictures: Their pictures.
         planted: Defects that were put in on purpose, ``{round id: {kind: n}}``.
     """
-    uris = _uris(samples)
-    by_kind: dict[str, list[dict[str, Any]]] = {}
-    for row in flags.to_pylist():
-        if row["subject_type"] in ("sample", "file"):
-            by_kind.setdefault(row["kind"], []).append(row)
-    for counts in (planted or {}).values():
-        for kind in counts:
-            by_kind.setdefault(kind, [])
-    examples = {
-        kind: sorted(rows, key=lambda row: (row["round_id"], row["subject"]))[-EXAMPLES:]
-        for kind, rows in by_kind.items()
+    found: dict[str, dict[str, int]] = {
+        kind: {} for counts in (planted or {}).values() for kind in counts
     }
-    pictures = thumbnails(
-        lake,
-        {
-            _place(row, uris): "" if row["subject_type"] == "file" else row["subject"]
-            for kind, rows in examples.items()
-            for row in rows
-            if kind != "unreadable"
-        },
-    )
+    if chosen.flag_table is not None:
+        counts = chosen.flag_table.group_by(["kind", "round_id"]).aggregate([([], "count_all")])
+        for row in sorted(counts.to_pylist(), key=lambda row: str(row["round_id"])):
+            of = found.setdefault(row["kind"], {})
+            of[row["round_id"] or ""] = row["count_all"]
     kinds = []
-    for kind, rows in sorted(by_kind.items(), key=lambda item: (-len(item[1]), item[0])):
-        found: dict[str, int] = {}
-        for row in rows:
-            found[row["round_id"]] = found.get(row["round_id"], 0) + 1
+    for kind, by_round in found.items():
         made = []
-        for row in examples[kind]:
-            uri = _place(row, uris)
-            thumb = pictures.get(uri)
-            title, *lines = _evidence(row)
-            made.append(
-                Picture(
-                    file_name(uri) or row["subject"][:12],
-                    thumb.uri if thumb else "",
-                    title,
-                    tuple(lines),
-                    thumb.small if thumb else False,
-                )
-            )
-        heading = _HEADINGS.get(kind, kind.replace("_", " ").capitalize())
+        for row in chosen.flags.get(kind, ()):
+            title, *lines = evidence_lines(row) or [kind.replace("_", " ")]
+            sample = shown_sample(row)
+            name = file_name(row["subject"]) if row["subject_type"] == "file" else ""
+            made.append(_picture(pictures, sample, title, tuple(lines), name))
         put_in = None
         if planted is not None:
             put_in = {round_id: counts.get(kind, 0) for round_id, counts in planted.items()}
-        gallery = Gallery(heading, len(rows), tuple(made), _shown(len(made), len(rows)))
-        kinds.append(FlagKind(kind, found, put_in, gallery))
-    return tuple(kinds)
+        about = KINDS.get(kind)
+        title = about.title if about else kind.replace("_", " ").capitalize()
+        total = sum(by_round.values())
+        kinds.append(
+            FlagKind(
+                kind,
+                by_round,
+                put_in,
+                Gallery(title, total, tuple(made), _shown(len(made), total)),
+                title,
+                about.severity if about else "warning",
+                about.meaning if about else "",
+                about.remedy if about else "",
+            )
+        )
+    return tuple(sorted(kinds, key=lambda k: (_SEVERITIES[k.severity], -k.total, k.kind)))
 
 
-def file_name(uri: str) -> str:
-    """Return the last part of a URI, as a person reads it."""
-    return unquote(uri.rstrip("/").rpartition("/")[2])
+def error_gallery(reader: Reader, chosen: Chosen, pictures: Pictures) -> Gallery | None:
+    """Return the most confident errors, None where no model has predicted a labelled picture."""
+    if not reader.predicting:
+        return None
+    held = set(reader.holdout.to_pylist())
+    made = []
+    for row in chosen.errors:
+        title = f"{row['truth']}, taken for {row['label']}"
+        where = "of the holdout" if row["sample_id"] in held else "of the pool, labelled"
+        lines = (f"{row['confidence']:.0%} sure", where)
+        made.append(_picture(pictures, row["sample_id"], title, lines))
+    name = reader.model_names.get(reader.predicting, reader.predicting)
+    note = (
+        f"Of the {name}. {len(made):,} of {chosen.n_errors:,} errors are shown, the surest first."
+    )
+    return Gallery("Most confident errors", chosen.n_errors, tuple(made), note)
 
 
-def _evidence(row: Mapping[str, Any]) -> list[str]:
-    evidence = json.loads(row["evidence"]) if row["evidence"] else {}
-    kind = row["kind"]
-    if kind == "unreadable":
-        return [str(evidence.get("reason") or "unreadable").replace("_", " ")]
-    if kind == "exact_duplicate":
-        return ["same bytes as", file_name(str(evidence.get("original", "")))]
-    if kind == "near_duplicate":
-        lines = ["same picture as", file_name(str(evidence.get("original_uri", "")))]
-        if "unconfirmed" not in evidence:
-            lines.append(f"likeness {row['score']:.3f}, threshold {row['threshold']:.3f}")
-        return [*lines, f"{evidence.get('bits')} of 256 bits differ"]
-    if kind == "semantic_duplicate":
-        lines = ["alike to", file_name(str(evidence.get("original_uri", "")))]
-        return [*lines, f"cosine {row['score']:.3f}, threshold {row['threshold']:.3f}"]
-    if kind == "pixel_duplicate":
-        return ["same pixels as", file_name(str(evidence.get("original_uri", "")))]
-    if kind == "attached_data":
-        return [f"{evidence.get('attached')} behind the picture"]
-    if kind == "label_suspect":
-        return [
-            f"labelled {evidence.get('label')}, likelier {evidence.get('suggested')}",
-            f"probability {row['score']:.2g} against {row['threshold']:.2g}",
-        ]
-    if kind == "label_conflict" and "votes" in evidence:
-        # Without the names: this page is handed around, and `visionloop labels status` has them.
-        said = Counter(str(one) for one in evidence["votes"].values())
-        return [f"{one}: {n}" for one, n in said.most_common()]
-    if kind == "bad_metadata":
-        return [str(evidence.get("problem", "")), *_rest(evidence)]
-    if row["score"] is None:
-        return [kind.replace("_", " ")]
-    measure = str(evidence.get("measure") or "score")
-    lines = [f"{measure} {row['score']:.2g}"]
-    if row["threshold"] is not None:
-        lines.append(f"threshold {row['threshold']:.2g}")
-    if evidence.get("median") is not None:
-        lines.append(f"median {evidence['median']:.2g}")
-    return lines
+def disagreement_gallery(chosen: Chosen, pictures: Pictures) -> Gallery | None:
+    """Return labels that a deployed model confidently contradicts, None where there are none."""
+    if not chosen.disagreements:
+        return None
+    made = []
+    for row in chosen.disagreements:
+        title, *lines = evidence_lines(row) or ["confident disagreement"]
+        made.append(_picture(pictures, shown_sample(row), title, tuple(lines)))
+    total = 0
+    if chosen.flag_table is not None:
+        same = pc.equal(chosen.flag_table["kind"], "confident_disagreement")
+        total = int(pc.sum(same).as_py() or 0)
+    about = KINDS["confident_disagreement"]
+    return Gallery(about.title, total, tuple(made), _shown(len(made), total))
 
 
-def _rest(evidence: Mapping[str, Any]) -> list[str]:
-    return [f"{name} {value}"[:80] for name, value in evidence.items() if name != "problem"]
-
-
-def _place(row: Mapping[str, Any], uris: Mapping[str, str]) -> str:
-    return row["subject"] if row["subject_type"] == "file" else uris.get(row["subject"], "")
-
-
-def _uris(samples: pa.Table) -> dict[str, str]:
-    ids, uris = samples["sample_id"].to_pylist(), samples["uri"].to_pylist()
-    return {sample: uri or "" for sample, uri in zip(ids, uris, strict=True)}
+def _picture(
+    pictures: Pictures, sample: str, title: str, lines: Sequence[str], name: str = ""
+) -> Picture:
+    thumb = pictures.thumbnail(sample) if sample else None
+    return Picture(
+        name or pictures.name(sample),
+        thumb.uri if thumb else "",
+        title,
+        tuple(lines),
+        thumb.small if thumb else False,
+        sample,
+    )
 
 
 def _shown(shown: int, total: int) -> str:
     if shown == total:
         return f"{total:,} in all."
-    return f"{shown:,} of {total:,} are shown."
+    return f"{shown:,} of {total:,} are shown, the worst first."
+
+
+def mark(ids: pa.Array, some: Collection[str]) -> np.ndarray:
+    """Return bool [ids], whether each is among some."""
+    among = pa.array(sorted(some), pa.string())
+    return np.asarray(pc.is_in(ids, value_set=among).to_numpy(zero_copy_only=False), np.bool_)

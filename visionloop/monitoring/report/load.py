@@ -2,44 +2,55 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from visionloop.labeling.answers import MODEL, latest_labels
+from visionloop.monitoring.acting_state import standing_acts
 from visionloop.monitoring.config import MonitoringConfig
-from visionloop.monitoring.deployed import (
-    WINDOW_COLUMNS,
-    Deployed,
-    compare_window,
-    deployed_windows,
-    holdout_references,
+from visionloop.monitoring.report.accounts import Counts
+from visionloop.monitoring.report.annotators import annotators
+from visionloop.monitoring.report.cost import cost, stage_seconds
+from visionloop.monitoring.report.data import Confusion, Funnel, ReportData, Round, Slice
+from visionloop.monitoring.report.data_health import ERROR, INFO, WARNING
+from visionloop.monitoring.report.data_map import EmbeddingMap
+from visionloop.monitoring.report.data_models import ModelRow
+from visionloop.monitoring.report.drift import drift_note, drift_series
+from visionloop.monitoring.report.efficiency import efficiency, newest_of_rounds
+from visionloop.monitoring.report.galleries import (
+    choose,
+    current,
+    disagreement_gallery,
+    error_gallery,
+    flag_kinds,
+    selection_galleries,
 )
-from visionloop.monitoring.intervals import Rate, wilson
-from visionloop.monitoring.report.counts import file_states, funnels
-from visionloop.monitoring.report.data import (
-    Confusion,
-    Funnel,
-    HarvestCount,
-    ReportData,
-    Round,
-    Slice,
-    Window,
+from visionloop.monitoring.report.health import (
+    acts,
+    failed_stages,
+    flag_counts,
+    new_flags,
+    standing_flags,
 )
-from visionloop.monitoring.report.galleries import flag_kinds, selection_galleries
+from visionloop.monitoring.report.lineage import (
+    decision_lines,
+    lineage,
+    model_in_service,
+    with_names,
+)
+from visionloop.monitoring.report.map import MapSample, embedding_map
+from visionloop.monitoring.report.models import Compared, model_rows
+from visionloop.monitoring.report.pictures import Pictures
+from visionloop.monitoring.report.reading import Reader, array, content, named_model
+from visionloop.monitoring.report.verdict import Limits, verdict
+from visionloop.monitoring.report.windows import harvest_counts, windows
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
-
-BINS = 20
-# Opening and letting go of a round is bookkeeping, not a stage of the loop.
-_BOOKKEEPING = frozenset({"open_round", "release_round", "watch"})
 
 Planted = Mapping[str, Mapping[str, int]]
 
@@ -50,6 +61,7 @@ def load_report(
     version: str | None = None,
     planted: Planted | None = None,
     thresholds: MonitoringConfig | None = None,
+    pictures: bool = True,
 ) -> ReportData:
     """Read all that the report shows.
 
@@ -57,272 +69,221 @@ def load_report(
         lake: The lake.
         version: Lake version to describe, the newest by default.
         planted: Defects that were put in on purpose, ``{round id: {kind: n}}``.
-        thresholds: When drift counts, and which slices are small.
+        thresholds: Which slices are small.
+        pictures: Whether pictures and the embedding map are made too: what numbers alone are
+            wanted for goes without, in a fraction of the time.
     """
-    version = version or lake.version()
+    newest = lake.version()
+    reader = Reader(lake, version or newest)
     thresholds = thresholds or MonitoringConfig()
-
-    def read(table: str, *columns: str) -> pa.Table:
-        return lake.read(table, columns=list(columns) or None, version=version or None)
-
-    runs = _stage_runs(lake, version)
-    samples = read("samples", "sample_id", "uri", "split")
-    selections = read("selections")
-    experiments = sorted(
-        read("experiments").to_pylist(), key=lambda row: (row["round_id"], str(row["trained_at"]))
-    )
-    decisions = sorted(
-        read("decisions").to_pylist(), key=lambda row: (row["round_id"], str(row["decided_at"]))
-    )
-    splits = dict(zip(samples["sample_id"].to_pylist(), samples["split"].to_pylist(), strict=True))
-    holdout = {sample for sample, split in splits.items() if split == "holdout"}
-    # Labels that people gave: a model's cost nothing.
-    answers = read("labels").to_pylist()
-    known_labels = latest_labels(row for row in answers if row["origin"] != MODEL)
-    loop_models = [row for row in experiments if row["arm"] != "random"]
-    n_holdout = len(holdout & set(known_labels))
-
-    states = file_states(
-        read("files", "uri", "generation", "state", "sample_id", "round_id", "found_at"),
-        samples,
-        read("checks", "subject", "generation", "state"),
-    )
-    found = funnels(
-        states,
-        selections,
-        set(known_labels),
-        {row["round_id"]: row["n_labels"] for row in loop_models if row["n_labels"]},
-        runs,
-    )
-    rounds = _rounds(
-        read("rounds").to_pylist(), found, experiments, decisions, runs, n_holdout or len(holdout)
-    )
-    in_service = _in_service(decisions, loop_models)
-    evaluated = next((row for row in reversed(loop_models) if row["confusion"]), None)
-    flags = read("flags")
-    return ReportData(
+    counts = Counts(reader)
+    labelled = array(reader.answers["sample_id"].filter(pc.is_valid(reader.answers["label"])))
+    in_holdout = pc.is_in(labelled, value_set=reader.holdout)
+    n_holdout = int(pc.sum(in_holdout).as_py() or 0)
+    models = model_rows(reader, n_holdout or len(reader.holdout), thresholds)
+    rounds = _rounds(reader, counts, models)
+    in_service = model_in_service(reader)
+    served = next((row for row in models if row.model_id == in_service), None)
+    flags = current(reader)
+    as_of = max((row["finished_at"] for row in reader.runs if row["finished_at"]), default=None)
+    newest_round = max((row["round_id"] or "" for row in reader.runs), default="")
+    costs = cost(reader, models, [one.round_id for one in rounds])
+    evaluated = next((row for row in reversed(reader.experiments) if _has_confusion(row)), None)
+    series = drift_series(reader, _standing_pairs(flags))
+    data = ReportData(
         loop=lake.loop,
         lake=lake.uri,
-        version=version,
-        as_of=max((row["finished_at"] for row in runs if row["finished_at"]), default=None),
+        version=reader.version,
+        as_of=as_of,
         rounds=rounds,
         in_service=in_service,
-        in_service_accuracy=next(
-            (r.accuracy for r in rounds if in_service and r.model_id == in_service), None
-        ),
-        n_samples=samples.num_rows,
-        n_holdout=len(holdout),
-        n_labels=len(set(known_labels) - holdout),
-        selections=selection_galleries(lake, selections, samples, known_labels),
-        flags=flag_kinds(lake, flags, samples, planted),
+        in_service_accuracy=served.accuracy if served else None,
+        in_service_name=named_model(reader.model_names, in_service),
+        n_samples=reader.samples.num_rows,
+        n_holdout=len(reader.holdout),
+        n_labels=costs.labels + costs.imported_labels - _imported_holdout(reader),
         confusion=_confusion(evaluated),
-        slices=_slices(evaluated, thresholds),
+        slices=_slices(models, evaluated),
         evaluated=evaluated["model_id"] if evaluated else "",
-        windows=_windows(
-            read("confidences", *WINDOW_COLUMNS),
-            read("predictions", "sample_id", "model_id", "label", "confidence"),
-            holdout,
-            thresholds,
-            _Estimates(read("estimates"), flags),
-        ),
-        harvest=_harvest(read("harvest_events", "state", "reason")),
+        windows=windows(reader),
+        harvest=harvest_counts(reader),
+        total=counts.total(),
+        accounts=tuple(counts.account(one.round_id) for one in rounds),
+        efficiency=efficiency(reader, models),
+        models=models,
+        drift=series,
+        drift_note=drift_note(series, any(row["stage"] == "monitor" for row in reader.runs)),
+        annotators=annotators(reader),
+        cost=costs,
+        lineage=lineage(reader, models, n_holdout),
+        decisions=decision_lines(reader),
+        standing=standing_flags(reader, flags),
+        acts=acts(reader),
+        failed=failed_stages(lake, as_of if reader.version != newest else None),
+        flag_counts=flag_counts(flags),
+        new_flags=new_flags(flags, newest_round),
+    )
+    if pictures:
+        data = _with_pictures(reader, data, flags, counts, planted)
+    else:
+        data = replace(
+            data,
+            flags=flag_kinds(choose(reader, flags), Pictures(reader, ()), planted),
+            map=EmbeddingMap(reason="Pictures were not asked for."),
+        )
+    return replace(data, verdict=verdict(data, _limits(reader, models, served)))
+
+
+def _with_pictures(
+    reader: Reader, data: ReportData, flags: pa.Table, counts: Counts, planted: Planted | None
+) -> ReportData:
+    chosen = choose(reader, flags)
+    sample = MapSample(reader, flags, counts.embedded)
+    shown = chosen.samples()
+    pictures = Pictures(reader, shown | set(sample.ids))
+    pictures.read_media(shown)
+    return replace(
+        data,
+        selections=selection_galleries(reader, chosen, pictures),
+        flags=flag_kinds(chosen, pictures, planted),
+        errors=error_gallery(reader, chosen, pictures),
+        disagreements=disagreement_gallery(chosen, pictures),
+        map=embedding_map(reader, sample, flags, pictures),
     )
 
 
-def _stage_runs(lake: Lake, version: str) -> list[dict[str, Any]]:
-    rows = sorted(lake.stage_runs().to_pylist(), key=lambda row: row["sequence"])
-    # A report of an older version does not know what came after it.
-    last = max((row["sequence"] for row in rows if row["version"] == version), default=None)
-    return rows if last is None else [row for row in rows if row["sequence"] <= last]
+def _standing_pairs(flags: pa.Table) -> set[tuple[str, str]]:
+    """Return kind and subject of the flags of endpoints and sources."""
+    mine = flags.filter(pc.is_in(flags["subject_type"], value_set=pa.array(["endpoint", "source"])))
+    return set(zip(mine["kind"].to_pylist(), mine["subject"].to_pylist(), strict=True))
 
 
-def _json(text: str | None) -> Any:
-    return json.loads(text) if text else {}
-
-
-def _rate(metrics: Mapping[str, Any], n_holdout: int) -> Rate | None:
-    value = metrics.get("accuracy")
-    if value is None:
-        return None
-    n = int(metrics.get("n", n_holdout))
-    return wilson(min(n, max(0, round(value * n))), n) if n else None
-
-
-def _rounds(
-    held: list[dict[str, Any]],
-    found: Mapping[str, Funnel],
-    experiments: list[dict[str, Any]],
-    decisions: list[dict[str, Any]],
-    runs: list[dict[str, Any]],
-    n_holdout: int,
-) -> tuple[Round, ...]:
-    by_id = {row["round_id"]: row for row in held}
-    # What came in between two rounds is told of; a harvest alone does not make a round.
-    brought = {round_id for round_id, funnel in found.items() if funnel != Funnel()}
+def _rounds(reader: Reader, counts: Counts, models: Sequence[ModelRow]) -> tuple[Round, ...]:
+    held = {row["round_id"]: row for row in reader.rounds}
+    loop, random = newest_of_rounds(models, "loop"), newest_of_rounds(models, "random")
     rounds = []
-    for round_id in sorted(set(by_id) | brought):
-        row = by_id.get(round_id, {})
-        counts = _json(row.get("counts"))
-        own = [e for e in experiments if e["round_id"] == round_id]
-        loop = next((e for e in reversed(own) if e["arm"] != "random"), None)
-        random = next((e for e in reversed(own) if e["arm"] == "random"), None)
-        gate = next(
-            (
-                d
-                for d in reversed(decisions)
-                if d["decision"] == "gate" and loop and d["subject"] == loop["model_id"]
-            ),
-            None,
-        )
+    for round_id in counts.rounds:
+        funnel = counts.funnel(round_id)
+        # What came in between two rounds is told of; a harvest alone does not make a round.
+        if round_id not in held and funnel == Funnel():
+            continue
+        row = held.get(round_id, {})
+        model, other = loop.get(round_id), random.get(round_id)
         waiting = row.get("state") == "waiting"
+        missing = int(content(row.get("counts")).get("labels_missing", 0)) if waiting else 0
         rounds.append(
             Round(
                 round_id,
                 state=row.get("state") or "",
                 outcome=row.get("outcome") or "",
-                funnel=found.get(round_id, Funnel()),
-                labels=loop["n_labels"] if loop else None,
-                accuracy=_rate(_json(loop["metrics"]), n_holdout) if loop else None,
-                random_accuracy=_rate(_json(random["metrics"]), n_holdout) if random else None,
-                model_id=loop["model_id"] if loop else "",
-                gate=gate["outcome"] if gate else "",
-                gate_reason=(gate["reason"] or "") if gate else "",
-                missing_labels=int(counts.get("labels_missing", 0)) if waiting else 0,
-                spaces=_spaces(runs, round_id),
-                seconds=_seconds(runs, round_id),
+                funnel=funnel,
+                labels=model.labels if model else None,
+                accuracy=model.accuracy if model else None,
+                random_accuracy=other.accuracy if other else None,
+                model_id=model.model_id if model else "",
+                gate=model.gate if model else "",
+                gate_reason=with_names(reader, model.gate_reason) if model else "",
+                missing_labels=missing,
+                spaces=_spaces(reader, round_id),
+                seconds=stage_seconds(reader.runs, round_id),
                 opened_at=row.get("opened_at"),
             )
         )
     return tuple(rounds)
 
 
-def _seconds(runs: list[dict[str, Any]], round_id: str) -> dict[str, float]:
-    seconds: dict[str, float] = {}
-    for row in runs:
-        if row["round_id"] != round_id or row["stage"] in _BOOKKEEPING:
-            continue
-        began: datetime | None = row["started_at"]
-        ended: datetime | None = row["finished_at"]
-        if began and ended:
-            # A clock that was set back must not give negative work.
-            spent = max(0.0, (ended - began).total_seconds())
-            seconds[row["stage"]] = seconds.get(row["stage"], 0.0) + spent
-    return seconds
-
-
-def _spaces(runs: list[dict[str, Any]], round_id: str) -> tuple[tuple[str, str], ...]:
-    for row in reversed(runs):
-        outputs = _json(row["outputs"])
-        if row["round_id"] == round_id and row["stage"] == "infer" and outputs.get("space"):
+def _spaces(reader: Reader, round_id: str) -> tuple[tuple[str, str], ...]:
+    for row in reversed(reader.runs):
+        outputs = content(row["outputs"]) if row["stage"] == "infer" else {}
+        if row["round_id"] == round_id and outputs.get("space"):
             found = [(str(outputs["space"]), str(outputs.get("source") or ""))]
             if outputs.get("model_space"):
-                found.append((str(outputs["model_space"]), f"model {outputs.get('model_id')}"))
+                name = named_model(reader.model_names, str(outputs.get("model_id") or ""))
+                found.append((str(outputs["model_space"]), name))
             return tuple(found)
     return ()
 
 
-def _in_service(decisions: list[dict[str, Any]], models: list[dict[str, Any]]) -> str:
-    for row in reversed(decisions):
-        if row["decision"] in ("publish", "rollback") and row["outcome"] == "published":
-            return str(row["subject"])
-    return next((str(m["model_id"]) for m in reversed(models) if m["state"] == "in_service"), "")
+def _imported_holdout(reader: Reader) -> int:
+    """Return labels of the holdout that were not bought: imports."""
+    rows = reader.answers.filter(
+        pc.and_(
+            pc.and_(
+                pc.is_valid(reader.answers["label"]), pc.is_null(reader.answers["n_annotations"])
+            ),
+            pc.not_equal(pc.fill_null(reader.answers["origin"], ""), "model"),
+        )
+    )
+    return int(pc.sum(pc.is_in(array(rows["sample_id"]), value_set=reader.holdout)).as_py() or 0)
+
+
+def _has_confusion(row: Mapping[str, Any]) -> bool:
+    return row["arm"] != "random" and bool(row["confusion"])
 
 
 def _confusion(model: Mapping[str, Any] | None) -> Confusion | None:
-    content = _json(model["confusion"]) if model else {}
-    if not content.get("classes"):
+    told = content(model["confusion"]) if model else {}
+    if not told.get("classes"):
         return None
     return Confusion(
-        tuple(str(name) for name in content["classes"]),
-        tuple(tuple(int(n) for n in row) for row in content["counts"]),
+        tuple(str(name) for name in told["classes"]),
+        tuple(tuple(int(n) for n in row) for row in told["counts"]),
     )
 
 
-def _slices(model: Mapping[str, Any] | None, thresholds: MonitoringConfig) -> tuple[Slice, ...]:
-    rows = _json(model["slices"]) if model and model["slices"] else []
+def _slices(models: Sequence[ModelRow], model: Mapping[str, Any] | None) -> tuple[Slice, ...]:
+    wanted = model["model_id"] if model else ""
+    own = next((row for row in models if wanted and row.model_id == wanted), None)
+    rows = own.slices if own else ()
+    return tuple(Slice(row.column, row.value, row.accuracy, row.small) for row in rows)
+
+
+def _limits(reader: Reader, models: Sequence[ModelRow], served: ModelRow | None) -> Limits:
+    """Return what the verdict holds the loop against."""
+    gate = next((row for row in reversed(reader.decisions) if row["decision"] == "gate"), None)
+    least = content(gate["inputs"]).get("min_accuracy") if gate else None
+    best, behind = None, None
+    published = {
+        row["subject"]
+        for row in reader.decisions
+        if row["decision"] in ("publish", "rollback") and row["outcome"] == "published"
+    }
+    others = [
+        row for row in models if row.accuracy and row.model_id in published and row is not served
+    ]
+    if others and served is not None and served.accuracy is not None:
+        best = max(others, key=lambda row: row.accuracy.value if row.accuracy else 0.0)
+        behind = Compared(reader).difference(served.model_id, served.accuracy, best)
+    return Limits(
+        float(least) if least else None, best, behind, _deadline(reader), _rollbacks(reader, served)
+    )
+
+
+def _deadline(reader: Reader) -> datetime | None:
+    for row in reversed(reader.runs):
+        if row["stage"] == "collect_labels":
+            told = content(row["outputs"]).get("deadline")
+            return datetime.fromisoformat(told) if isinstance(told, str) and told else None
+    return None
+
+
+def _rollbacks(reader: Reader, served: ModelRow | None) -> tuple[tuple[str, str], ...]:
+    held = standing_acts(reader.decisions)
+    names = reader.model_names
     found = []
-    for row in rows:
-        n = int(row["n"])
-        rate = wilson(min(n, max(0, round(row["accuracy"] * n))), n)
-        small = n < thresholds.small_slice_below
-        found.append(Slice(str(row["column"]), str(row["value"]), rate, small))
-    return tuple(found)
-
-
-class _Estimates:
-    """What monitors estimated of each window, the newest counting, and which moved elsewhere."""
-
-    def __init__(self, estimates: pa.Table, flags: pa.Table) -> None:
-        rows = [row for row in estimates.to_pylist() if row["label"] is None]
-        rows.sort(key=lambda row: (row["round_id"], str(row["estimated_at"])))
-        self._rows = {
-            (row["endpoint"], row["model_id"], row["harvested_in_round"]): row for row in rows
-        }
-        self._moved: dict[tuple[str, str, str], dict[str, str]] = {}
-        for row in flags.filter(pc.equal(flags["kind"], "embedding_drift")).to_pylist():
-            for told in _json(row["evidence"]).get("comparisons", []):
-                key = (row["subject"], told["model_id"], told["round_id"])
-                self._moved.setdefault(key, {})[told["against"]] = (
-                    f"Embedding drift against {told['against']}: {told['score']:.2f}, "
-                    f"threshold {told['threshold']:.2f}"
-                )
-
-    def moved(self, window: Deployed) -> list[str]:
-        key = (window.endpoint, window.model_id, window.round_id)
-        return list(self._moved.get(key, {}).values())
-
-    def rate(self, window: Deployed, harvested_in_round: str) -> Rate | None:
-        row = self._rows.get((window.endpoint, window.model_id, harvested_in_round))
-        if row is None or row["value"] is None:
-            return None
-        return Rate(row["value"], row["low"], row["high"], row["n"])
-
-    def refused(self, window: Deployed) -> str:
-        row = self._rows.get((window.endpoint, window.model_id, window.round_id))
-        return str(row["reason"] or "") if row else ""
-
-
-def _windows(
-    confidences: pa.Table,
-    predictions: pa.Table,
-    holdout: set[str],
-    thresholds: MonitoringConfig,
-    estimates: _Estimates,
-) -> tuple[Window, ...]:
-    deployed = deployed_windows(confidences)
-    references = holdout_references(predictions, holdout)
-    windows = []
-    for window in deployed:
-        drifted = [
-            f"{c.drift.kind.replace('_', ' ').capitalize()} against {c.reference}: "
-            f"{c.drift.score:.2f}, threshold {c.drift.threshold:.2f}"
-            for c in compare_window(window, deployed, references, thresholds)
-            if c.drift.state == "drift"
-        ]
-        reference = references.get(window.model_id)
-        windows.append(
-            Window(
-                window.round_id,
-                window.endpoint,
-                window.model_id,
-                len(window.confidences),
-                estimates.rate(window, window.round_id),
-                _shares(window.confidences),
-                _shares(reference[0]) if reference else (),
-                (*drifted, *estimates.moved(window)),
-                estimates.refused(window),
-                estimates.rate(window, ""),
+    if held.called_for is not None:
+        swap = held.called_for
+        before = named_model(names, swap.before)
+        text = f"The {before} is to be rolled back and was not yet: {swap.why}"
+        found.append((ERROR, with_names(reader, text)))
+    for model_id in sorted(held.tried):
+        text = f"Rolling back the {named_model(names, model_id)} failed."
+        found.append((ERROR if served and served.model_id == model_id else INFO, text))
+    for model_id, swap in sorted(held.rolled_back.items()):
+        if served is not None and swap.model_id == served.model_id:
+            text = (
+                f"The {named_model(names, model_id)} was rolled back; the {served.name} serves "
+                f"again: {swap.why}"
             )
-        )
-    return tuple(windows)
-
-
-def _shares(values: Any) -> tuple[float, ...]:
-    counts, _ = np.histogram(values, bins=BINS, range=(0.0, 1.0))
-    return tuple(float(share) for share in counts / max(1, counts.sum()))
-
-
-def _harvest(events: pa.Table) -> tuple[HarvestCount, ...]:
-    counted = Counter(zip(events["state"].to_pylist(), events["reason"].to_pylist(), strict=True))
-    rows = [HarvestCount(state or "", reason or "", n) for (state, reason), n in counted.items()]
-    return tuple(sorted(rows, key=lambda row: (-row.count, row.state, row.reason)))
+            found.append((WARNING, with_names(reader, text)))
+    return tuple(found)

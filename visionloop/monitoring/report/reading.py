@@ -100,10 +100,10 @@ class Reader:
     def answers(self) -> pa.Table:
         """The answer that counts of each labelled or skipped sample; people's before a model's.
 
-        Columns sample_id, label, origin, round_id, created_at and model_id; one row a sample.
+        Columns sample_id, label, origin, round_id, created_at and n_annotations; one row a sample.
         """
-        columns = ["sample_id", "label", "origin", "round_id", "created_at", "model_id"]
-        every = self.read("labels", *columns, "task", "annotator", "n_annotations")
+        columns = ["sample_id", "label", "origin", "round_id", "created_at", "n_annotations"]
+        every = self.read("labels", *columns, "task", "annotator")
         if not every.num_rows:
             return every.select(columns)
         counts = every.group_by("sample_id").aggregate([("sample_id", "count")])

@@ -1,0 +1,126 @@
+"""Drift over rounds, as the monitors of those rounds judged it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from visionloop.monitoring.drift_kinds import DRIFT_KINDS
+from visionloop.monitoring.kinds import KINDS
+from visionloop.monitoring.report.data_drift import (
+    DRIFT,
+    NOTHING_TO_COMPARE,
+    STABLE,
+    TOO_FEW,
+    DriftPoint,
+    DriftSeries,
+)
+from visionloop.monitoring.report.reading import Reader, content
+from visionloop.words import counted
+
+_GRAVITY = {DRIFT: 0, STABLE: 1, TOO_FEW: 2, NOTHING_TO_COMPARE: 3}
+
+
+def comparisons(reader: Reader) -> list[dict[str, Any]]:
+    """Return every comparison that monitors made, each window's newest verdict, oldest first."""
+    newest: dict[tuple[str, ...], dict[str, Any]] = {}
+    for run in reader.runs:
+        if run["stage"] != "monitor":
+            continue
+        for one in content(run["outputs"]).get("comparisons") or ():
+            names = ("subject_type", "subject", "kind", "round_id", "against", "model_id")
+            newest[tuple(str(one.get(name) or "") for name in names)] = one
+    return list(newest.values())
+
+
+def drift_series(reader: Reader, standing: set[tuple[str, str]]) -> tuple[DriftSeries, ...]:
+    """Return each measure of each subject over the rounds, what drifts first.
+
+    A window may be compared with several references; the point of a round is the gravest of them.
+
+    Args:
+        reader: The lake.
+        standing: Kind and subject of the flags that stand.
+    """
+    held: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = {}
+    for one in comparisons(reader):
+        key = (str(one["subject_type"]), str(one["subject"]), str(one["kind"]))
+        of = held.setdefault(key, {})
+        before = of.get(one["round_id"])
+        if before is None or _gravity(one) < _gravity(before):
+            of[one["round_id"]] = one
+    series = []
+    for (subject_type, subject, kind), rounds in held.items():
+        rows = [rounds[round_id] for round_id in sorted(rounds)]
+        about = KINDS.get(kind)
+        series.append(
+            DriftSeries(
+                subject,
+                subject_type,
+                kind,
+                about.title if about else kind.replace("_", " ").capitalize(),
+                str(rows[-1].get("unit") or ""),
+                tuple(_point(row) for row in rows),
+                reader.model_names.get(rows[-1].get("model_id") or "", ""),
+                (kind, subject) in standing,
+            )
+        )
+    order = {kind.name: i for i, kind in enumerate(DRIFT_KINDS)}
+    return tuple(
+        sorted(
+            series,
+            key=lambda s: (
+                not s.standing,
+                _GRAVITY.get(s.state, 3),
+                s.subject_type,
+                s.subject,
+                order.get(s.kind, len(order)),
+            ),
+        )
+    )
+
+
+def _gravity(one: dict[str, Any]) -> tuple[int, float]:
+    score, threshold = one.get("score"), one.get("threshold")
+    size = score / threshold if score is not None and threshold else 0.0
+    return _GRAVITY.get(str(one["state"]), 3), -size
+
+
+def _point(row: dict[str, Any]) -> DriftPoint:
+    said = row["state"] in (DRIFT, STABLE)
+    return DriftPoint(
+        str(row["round_id"]),
+        str(row["state"]),
+        row.get("score") if said else None,
+        row.get("threshold") if said else None,
+        str(row.get("reference") or ""),
+        int(row.get("n_current") or 0),
+        int(row.get("n_reference") or 0),
+        row.get("p_value"),
+        str(row.get("reason") or ""),
+    )
+
+
+def drift_note(series: tuple[DriftSeries, ...], looked: bool) -> str:
+    """Return in words what was not compared, "" where everything was.
+
+    Args:
+        series: From `drift_series`.
+        looked: Whether a monitor has run.
+    """
+    if not series:
+        if not looked:
+            return "No monitor has run yet: whether anything drifts cannot be told."
+        return (
+            "Nothing was compared yet, neither what sources brought nor what a deployed model "
+            "said: whether anything drifts cannot be told."
+        )
+    states = Counter(one.state for one in series)
+    untold = states[TOO_FEW] + states[NOTHING_TO_COMPARE]
+    if not untold:
+        return ""
+    told = (
+        f"Of {counted(len(series), 'measure')}, {untold:,} cannot be told: {states[TOO_FEW]:,} of "
+        f"too few pictures, {states[NOTHING_TO_COMPARE]:,} without anything to compare with."
+    )
+    return told

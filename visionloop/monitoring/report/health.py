@@ -1,0 +1,138 @@
+"""What stands now: flags on what is no picture, acts of the loop, stages that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from visionloop.monitoring.acting_state import standing_acts
+from visionloop.monitoring.failed_stages import failures
+from visionloop.monitoring.kinds import KINDS, SEVERITIES
+from visionloop.monitoring.report.data_health import FailedStage, StandingAct, StandingFlag
+from visionloop.monitoring.report.galleries import OF_PICTURES, worst
+from visionloop.monitoring.report.lineage import with_names
+from visionloop.monitoring.report.reading import Reader, round_name
+from visionloop.monitoring.telling import evidence_lines, evidence_of, file_name, measured
+
+if TYPE_CHECKING:
+    from visionloop.lake import Lake
+
+# Flags of one kind that the page lists; the count tells of all.
+LISTED = 50
+
+
+def severity_of(kind: str) -> str:
+    """Return a kind's severity; a kind that this visionloop does not know is worth a look."""
+    about = KINDS.get(kind)
+    return about.severity if about else "warning"
+
+
+def standing_flags(reader: Reader, flags: pa.Table) -> tuple[StandingFlag, ...]:
+    """Return the flags that count now on what is no picture, the severest kinds first.
+
+    Args:
+        reader: The lake.
+        flags: Flags that count now.
+    """
+    others = flags.filter(
+        pc.invert(pc.is_in(flags["subject_type"], value_set=pa.array(OF_PICTURES)))
+    )
+    found: list[StandingFlag] = []
+    for kind in sorted(pc.unique(others["kind"]).to_pylist()):
+        rows = worst(others.filter(pc.equal(others["kind"], kind))).slice(0, LISTED)
+        found += [_standing(reader, row) for row in rows.to_pylist()]
+    return tuple(sorted(found, key=lambda flag: -SEVERITIES.index(_severity(flag))))
+
+
+def _severity(flag: StandingFlag) -> Any:
+    return flag.severity
+
+
+def _standing(reader: Reader, row: Mapping[str, Any]) -> StandingFlag:
+    evidence = evidence_of(row)
+    about = KINDS.get(row["kind"])
+    lines = [
+        with_names(reader, line)
+        for line in evidence_lines(row)
+        if ", threshold " not in line and not line.startswith("compared with ")
+    ]
+    images = evidence.get("images")
+    return StandingFlag(
+        row["kind"],
+        about.title if about else row["kind"].replace("_", " ").capitalize(),
+        severity_of(row["kind"]),
+        _subject(reader, row),
+        row["subject_type"] or "",
+        row["score"],
+        row["threshold"],
+        str(evidence.get("unit") or ""),
+        with_names(reader, str(evidence.get("reference") or "")),
+        tuple(lines),
+        row["flagged_at"],
+        about.remedy if about else "",
+        tuple(str(one) for one in images) if isinstance(images, list) else (),
+    )
+
+
+def _subject(reader: Reader, row: Mapping[str, Any]) -> str:
+    subject = str(row["subject"] or "")
+    if row["subject_type"] == "model":
+        return reader.model_names.get(subject, subject)
+    if row["subject_type"] == "round":
+        return round_name(subject)
+    if "://" in subject:
+        return file_name(subject) or subject
+    return subject
+
+
+def told_flag(flag: StandingFlag) -> str:
+    """Return a standing flag as a clause: its subject, and by how much."""
+    said = flag.subject
+    if flag.score is not None and flag.threshold is not None:
+        score, limit = measured(flag.score, flag.unit), measured(flag.threshold, flag.unit)
+        said += f" ({score}, threshold {limit})"
+    return said
+
+
+def acts(reader: Reader) -> tuple[StandingAct, ...]:
+    """Return what the loop decided that holds now."""
+    held = standing_acts(reader.decisions)
+    found = []
+    if held.block is not None:
+        why = with_names(reader, held.block.why.rstrip("."))
+        found.append(StandingAct("block", f"Nothing is published: {why}.", held.block.since))
+    if held.share is not None:
+        why = with_names(reader, held.share.why.rstrip("."))
+        share = held.share.value
+        # Shares are a number of picks of each batch, told as a percentage.
+        said = f"The random share is raised to {share:.0%}: {why}." if share is not None else why
+        found.append(StandingAct("random_share", said, held.share.since, share))
+    return tuple(found)
+
+
+def failed_stages(lake: Lake, until: datetime | None) -> tuple[FailedStage, ...]:
+    """Return the stages that failed and have not succeeded since, newest first.
+
+    Args:
+        lake: The lake.
+        until: What failed later is not told of: for the report of an older version.
+    """
+    return tuple(
+        FailedStage(one.stage, one.round_id, one.when, one.what, one.where, one.remedy)
+        for one in failures(lake, now=until)
+    )
+
+
+def flag_counts(flags: pa.Table) -> dict[str, int]:
+    """Return how many flags count now, by kind."""
+    counts = pc.value_counts(flags["kind"].combine_chunks()).to_pylist()
+    return {row["values"]: row["counts"] for row in sorted(counts, key=lambda r: str(r["values"]))}
+
+
+def new_flags(flags: pa.Table, round_id: str) -> dict[str, int]:
+    """Return how many of them the newest round brought, by kind."""
+    return flag_counts(flags.filter(pc.equal(pc.fill_null(flags["round_id"], ""), round_id)))

@@ -1,0 +1,345 @@
+"""Whether the loop is healthy, from what the report shows, in sentences with a severity each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from visionloop.monitoring.intervals import Rate, wilson
+from visionloop.monitoring.kinds import KINDS
+from visionloop.monitoring.report.data import ReportData, Round
+from visionloop.monitoring.report.data_health import (
+    ACT,
+    CANNOT_TELL,
+    ERROR,
+    HEALTHY,
+    INFO,
+    LOOK,
+    WARNING,
+    Finding,
+    Verdict,
+)
+from visionloop.monitoring.report.data_models import BEHIND, Difference, ModelRow
+from visionloop.monitoring.report.health import severity_of, told_flag
+from visionloop.monitoring.report.reading import round_name
+from visionloop.words import counted
+
+# Share of unreadable files of the newest round, and of events lost, that are worth a look or an
+# act: judged by the lower end of the interval, so that few files never raise an alarm.
+UNREADABLE_LOOK, UNREADABLE_ACT, LOST_LOOK = 0.02, 0.2, 0.01
+# Without a deadline a round may wait so long for people.
+WAITS = timedelta(days=7)
+# Labelled holdout samples below which an accuracy says little.
+FEW = 50
+# Told of by findings of their own.
+_TOLD_APART = {"unreadable", "failed_stage"}
+_ORDER = {ERROR: 0, WARNING: 1, INFO: 2}
+_SUBJECTS = 3
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the verdict holds the loop against, beside what the report shows.
+
+    Attributes:
+        min_accuracy: The gate's least accuracy when it last judged; None where it never did.
+        best: The most accurate model of the loop that was ever in service.
+        behind_best: Accuracy of the model in service less that of the best.
+        deadline: When the labels of the waiting round are due; None without a deadline.
+        rolled_back: Sentences about rollbacks that were not done, or that brought the model in
+            service back.
+    """
+
+    min_accuracy: float | None = None
+    best: ModelRow | None = None
+    behind_best: Difference | None = None
+    deadline: datetime | None = None
+    rolled_back: tuple[tuple[str, str], ...] = ()
+
+
+def verdict(data: ReportData, limits: Limits) -> Verdict:
+    """Return the verdict.
+
+    It is ``act`` with an error among the findings, ``look`` with a warning, ``cannot tell`` where
+    no model serves whose accuracy is known, and ``healthy`` otherwise.
+
+    Args:
+        data: What the report shows.
+        limits: What it is held against.
+    """
+    if not data.rounds and not data.n_samples and not data.failed:
+        return Verdict()
+    found = [
+        *_acts(data),
+        *_stages(data),
+        *_accuracy(data, limits),
+        *_gate(data),
+        *_flags(data),
+        *_files(data),
+        *_waiting(data, limits),
+        *_events(data),
+        *_sums(data),
+        *_drift(data),
+    ]
+    found.sort(key=lambda one: (_ORDER[one.severity], one.unknown))
+    findings = tuple(found)
+    worst = findings[0].severity if findings else INFO
+    untold = [one for one in findings if one.unknown]
+    if worst == ERROR:
+        n = sum(one.severity == ERROR for one in findings)
+        return Verdict(ACT, "Act now", _because(findings, n, "needs", "need", "action"), findings)
+    if worst == WARNING:
+        n = sum(one.severity == WARNING for one in findings)
+        return Verdict(LOOK, "Have a look", _because(findings, n, "is", "are", "odd"), findings)
+    if data.in_service_accuracy is None:
+        because = untold[0].text if untold else "No model is in service yet."
+        return Verdict(CANNOT_TELL, "Cannot tell yet", because, findings)
+    rate = data.in_service_accuracy
+    said = f"The model in service is {_told(rate)}, and nothing is odd"
+    if untold:
+        said += f", as far as can be told: {_lower(untold[0].text)}"
+    return Verdict(HEALTHY, "Healthy", f"{said.rstrip('.')}.", findings)
+
+
+def _because(findings: tuple[Finding, ...], n: int, one: str, many: str, what: str) -> str:
+    said = f"{counted(n, 'thing')} {one if n == 1 else many} {what}"
+    return f"{said}. The first: {findings[0].text}"
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _told(rate: Rate) -> str:
+    return (
+        f"{rate.value:.1%} accurate ({100 * rate.low:.1f} to {100 * rate.high:.1f} on "
+        f"{counted(rate.n, 'holdout picture')})"
+    )
+
+
+def _acts(data: ReportData) -> Iterator[Finding]:
+    for one in data.acts:
+        if one.act == "block":
+            yield Finding(
+                ERROR,
+                one.text,
+                "lineage",
+                "Look at the reason; `visionloop watch --unblock` lifts the block.",
+                "publication_blocked",
+            )
+        else:
+            yield Finding(
+                WARNING,
+                one.text,
+                "selection",
+                "It is lowered again by itself once its reason is gone.",
+                "random_share_raised",
+            )
+    watched = next((one for one in data.decisions if one.decision == "watch"), None)
+    if watched is not None and watched.outcome not in ("", "wait"):
+        said = f"The last watch decided: {watched.outcome.replace('_', ' ')}."
+        yield Finding(INFO, f"{said} {watched.reason}".strip(), "lineage", key="watch")
+
+
+def _stages(data: ReportData) -> Iterator[Finding]:
+    for one in data.failed:
+        where = f" of {round_name(one.round_id)}" if one.round_id else ""
+        when = f" on {one.at:%Y-%m-%d %H:%M} UTC" if one.at else ""
+        name = one.stage.replace("_", " ")
+        yield Finding(
+            ERROR,
+            f"The stage {name}{where} failed{when} and has not succeeded since: {one.what}",
+            "rounds",
+            one.remedy,
+            "failed_stage",
+        )
+
+
+def _accuracy(data: ReportData, limits: Limits) -> Iterator[Finding]:
+    for severity, text in limits.rolled_back:
+        yield Finding(severity, text, "lineage", key="rolled_back")
+    if not data.in_service:
+        if any(one.model_id for one in data.rounds):
+            text = "A model was trained, and none is in service."
+            yield Finding(INFO, text, "models", key="no_model_in_service", unknown=True)
+        return
+    rate = data.in_service_accuracy
+    if rate is None:
+        yield Finding(
+            WARNING,
+            "How accurate the model in service is cannot be told: it was never measured on "
+            "labelled pictures of the holdout here.",
+            "models",
+            "Label the holdout; `evaluate` measures the next model.",
+            "accuracy_unknown",
+            unknown=True,
+        )
+        return
+    if limits.min_accuracy is not None and rate.value < limits.min_accuracy:
+        sure = rate.high < limits.min_accuracy
+        yield Finding(
+            ERROR if sure else WARNING,
+            f"The model in service is {_told(rate)}, below its gate of {limits.min_accuracy:.1%}"
+            f"{'' if sure else '; that may be chance'}.",
+            "models",
+            "Roll back with `visionloop rollback`, or label more pictures and train.",
+            "accuracy_below_gate",
+        )
+    if limits.best is not None and limits.behind_best is not None:
+        apart = limits.behind_best
+        if apart.says == BEHIND:
+            yield Finding(
+                WARNING,
+                f"The model in service is {-100 * apart.value:.1f} points less accurate than the "
+                f"{limits.best.name}, which was in service before "
+                f"({-100 * apart.high:.1f} to {-100 * apart.low:.1f} points).",
+                "models",
+                "Roll back with `visionloop rollback`, or find out what the newer labels taught.",
+                "accuracy_below_best",
+            )
+    if rate.n < FEW:
+        yield Finding(
+            INFO,
+            f"The holdout has {counted(rate.n, 'labelled picture')}: an accuracy measured on so "
+            "few says little.",
+            "models",
+            "Let the holdout grow: `holdout.min_samples`.",
+            "small_holdout",
+            unknown=True,
+        )
+
+
+def _gate(data: ReportData) -> Iterator[Finding]:
+    newest = next((one for one in reversed(data.rounds) if one.model_id), None)
+    if newest is None or newest.gate != "rejected":
+        return
+    model = next((one.name for one in data.models if one.model_id == newest.model_id), "model")
+    why = next((one.gate_reason for one in data.models if one.model_id == newest.model_id), "")
+    yield Finding(
+        WARNING,
+        f"The {model} did not pass its gate: {why or newest.gate_reason}",
+        "rounds",
+        "The model before stays in service; see which classes and slices got worse.",
+        "gate_failed",
+    )
+
+
+def _flags(data: ReportData) -> Iterator[Finding]:
+    of_others: dict[str, list[str]] = {}
+    for flag in data.standing:
+        of_others.setdefault(flag.kind, []).append(told_flag(flag))
+    for kind in sorted({*data.flag_counts}):
+        severity = severity_of(kind)
+        if kind in _TOLD_APART or severity == INFO:
+            continue
+        about = KINDS.get(kind)
+        title = about.title if about else kind.replace("_", " ").capitalize()
+        stands = about.standing if about else False
+        n = data.flag_counts[kind] if stands else data.new_flags.get(kind, 0)
+        if not n:
+            continue
+        if kind in of_others:
+            named = of_others[kind]
+            more = n - len(named[:_SUBJECTS])
+            said = ", ".join(named[:_SUBJECTS]) + (f" and {more:,} more" if more > 0 else "")
+        elif stands:
+            said = f"{n:,} now"
+        else:
+            said = f"{n:,} in {round_name(data.rounds[-1].round_id)}"
+        yield Finding(
+            severity,
+            f"{title}: {said}.",
+            "drift" if about and about.about == "drift" else "flags",
+            about.remedy if about else "",
+            f"flags.{kind}",
+        )
+
+
+def _files(data: ReportData) -> Iterator[Finding]:
+    brought = [one for one in data.rounds if one.funnel.found]
+    if not brought:
+        return
+    newest = brought[-1]
+    rate = wilson(newest.funnel.unreadable, newest.funnel.found)
+    if rate.low <= UNREADABLE_LOOK:
+        return
+    yield Finding(
+        ERROR if rate.low > UNREADABLE_ACT else WARNING,
+        f"{rate.value:.1%} of the files that {round_name(newest.round_id)} found cannot be read "
+        f"({newest.funnel.unreadable:,} of {newest.funnel.found:,}).",
+        "funnel",
+        "See what writes them; the gallery of what is not readable names them.",
+        "unreadable_share",
+    )
+
+
+def _waiting(data: ReportData, limits: Limits) -> Iterator[Finding]:
+    for held in data.rounds:
+        if held.state == "waiting":
+            since = held.opened_at
+            overdue = bool(data.as_of and limits.deadline and limits.deadline < data.as_of)
+            if limits.deadline is None and since is not None and data.as_of is not None:
+                overdue = data.as_of - since > WAITS
+            text = f"{round_name(held.round_id).capitalize()} waits for "
+            text += counted(held.missing_labels, "label") if held.missing_labels else "labels"
+            if overdue and limits.deadline:
+                text += f", which were due on {limits.deadline:%Y-%m-%d %H:%M} UTC"
+            elif overdue and since:
+                text += f" since {since:%Y-%m-%d}"
+            yield Finding(
+                WARNING if overdue else INFO,
+                f"{text}.",
+                "rounds",
+                "Label them (`visionloop labels status` tells where), then run the round again: "
+                "it goes on where it stopped.",
+                "labels_overdue" if overdue else "labels_awaited",
+            )
+        elif held.state == "running":
+            yield _running(held, failed=bool(data.failed))
+
+
+def _running(held: Round, *, failed: bool) -> Finding:
+    reached = next(reversed(held.seconds), "").replace("_", " ")
+    after = f"; the last stage that ended was {reached}" if reached else ""
+    text = f"{round_name(held.round_id).capitalize()} is not finished{after}."
+    remedy = "" if failed else "Where no run is at work any more, run the round again: it goes on."
+    return Finding(INFO, text, "rounds", remedy, "round_not_finished")
+
+
+def _events(data: ReportData) -> Iterator[Finding]:
+    logged = data.total.step("logged")
+    if logged is None or not logged.n:
+        return
+    lost = sum(row.count for row in data.harvest if row.state in ("orphan", "rejected"))
+    rate = wilson(lost, logged.n)
+    if rate.low > LOST_LOOK:
+        yield Finding(
+            WARNING,
+            f"{rate.value:.1%} of the logged events are lost to the loop: {lost:,} of "
+            f"{logged.n:,} are refused, or lack their other half.",
+            "events",
+            "The list of events names the reasons; look at the logger of the endpoint.",
+            "events_lost",
+        )
+
+
+def _sums(data: ReportData) -> Iterator[Finding]:
+    for account in (data.total, *data.accounts):
+        for step in (*account.steps, *account.events):
+            if not step.adds_up:
+                where = round_name(account.round_id) if account.round_id else "all rounds"
+                text = f"The counts of {where} do not add up at the step {step.title.lower()}: "
+                text += f"{abs(step.missing):,} {step.unit} are unaccounted for."
+                yield Finding(
+                    ERROR,
+                    text,
+                    "funnel",
+                    "Run `visionloop lake check`; if it finds nothing, this is an error of ours.",
+                    "counts_do_not_add_up",
+                )
+
+
+def _drift(data: ReportData) -> Iterator[Finding]:
+    if data.drift_note and data.rounds:
+        yield Finding(INFO, data.drift_note, "drift", key="drift_unknown", unknown=True)
