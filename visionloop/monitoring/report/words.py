@@ -102,9 +102,7 @@ def efficiency(data: ReportData) -> str:
     """Return what the comparison with random choice says."""
     found = data.efficiency
     if not found.random:
-        return (
-            "No model was trained on labels drawn at random: there is nothing to compare with."
-        )
+        return "No model was trained on labels drawn at random: there is nothing to compare with."
     both = [point for point in found.loop if point.round_id in found.differences]
     if not both:
         return "No round has both a model of the loop and one of the random arm."
