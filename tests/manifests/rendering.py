@@ -25,11 +25,17 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "gke": ("gke", []),
     "gke with everything": (
         "gke",
-        ["label-studio", "label-media", "submitter", "kueue", "collector-token"],
+        [
+            "label-studio", "label-media", "submitter", "kueue", "collector-token", "monitoring",
+            "monitoring-operator",
+        ],
     ),
     "local": ("local", []),
-    "local with everything": ("local", ["postgres", "label-studio", "label-media"]),
-}
+    "local with everything": (
+        "local",
+        ["postgres", "label-studio", "label-media", "monitoring", "monitoring-operator"],
+    ),
+}  # fmt: skip
 
 
 def renderers() -> list[list[str]]:

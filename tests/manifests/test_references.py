@@ -31,7 +31,7 @@ SECRETS_OF_THE_PERSON = {
     "visionloop-label-media",
     "visionloop-collector-token",
 }
-# What tasks mount where it is there.
+# What tasks mount where it is there; others mount some of its keys.
 SECRET_OF_THE_TASKS = {"secretName": SECRET, "optional": True}
 
 
@@ -50,7 +50,7 @@ def named_things(value: Any) -> Iterator[tuple[str, str]]:
                 yield "Secret", inner["name"]
             elif key in ("configMapKeyRef", "configMapRef"):
                 yield "ConfigMap", inner["name"]
-            elif key == "secret" and inner != SECRET_OF_THE_TASKS:
+            elif key == "secret" and not inner.items() >= SECRET_OF_THE_TASKS.items():
                 yield "Secret", inner["secretName"]
             elif key == "persistentVolumeClaim":
                 yield "PersistentVolumeClaim", inner["claimName"]

@@ -1,0 +1,289 @@
+"""The alerts fire when they should and the dashboard asks for metrics that there are."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.manifests.rendering import MANIFESTS, Document, named, of_kind, render, variant
+from tests.manifests.test_commands import container, parsed
+from tests.monitoring.metrics.test_metrics import sample_health
+from visionloop.monitoring.kinds import KINDS
+from visionloop.monitoring.metrics.reader import Reader
+from visionloop.serving import collector_metrics, kserve_model, request_counts
+
+EVERYTHING = "gke with everything"
+RULES = MANIFESTS / "components" / "monitoring-operator" / "rules.yaml"
+DASHBOARD = MANIFESTS / "components" / "monitoring" / "dashboard.json"
+METRIC = re.compile(r"\bvisionloop_[a-z_]+")
+DAY = 86400
+# Of each alert: series that set it off, and series of a loop that is well.
+CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "VisionloopLakeUnreadable": ({"lake_readable": "0"}, {"lake_readable": "1"}),
+    "VisionloopHealthStale": (
+        {"lake_read_timestamp_seconds": "0"},
+        {"lake_read_timestamp_seconds": f"{2 * DAY}"},
+    ),
+    "VisionloopActNow": (
+        {'verdict{loop="a",state="act"}': "1"},
+        {'verdict{loop="a",state="act"}': "0", 'verdict{loop="a",state="look"}': "1"},
+    ),
+    "VisionloopPublicationBlocked": (
+        {'publication_blocked{loop="a"}': "1"},
+        {'publication_blocked{loop="a"}': "0"},
+    ),
+    "VisionloopRolledBack": (
+        {'rollback_timestamp_seconds{loop="a"}': f"{2 * DAY - 60}"},
+        {'rollback_timestamp_seconds{loop="a"}': f"{DAY // 2}"},
+    ),
+    "VisionloopStageFailed": (
+        {'stage_failed{loop="a",stage="train"}': "1"},
+        {'stage_failed{loop="a",stage="train"}': "0"},
+    ),
+    "VisionloopSlowStage": (
+        {'flagged{loop="a",kind="slow_stage",subject="train"}': "1"},
+        {'flagged{loop="a",kind="camera_silent",subject="north"}': "1"},
+    ),
+    "VisionloopDrift": (
+        {'flagged{loop="a",kind="source_drift",subject="roof",subject_type="source"}': "1"},
+        {'flagged{loop="a",kind="slow_stage",subject="train"}': "1"},
+    ),
+    "VisionloopCameraSilent": (
+        {'flagged{loop="a",kind="camera_silent",subject="north"}': "1"},
+        {'flagged{loop="a",kind="slow_stage",subject="train"}': "1"},
+    ),
+    "VisionloopRoundWaits": (
+        {'round_waiting_timestamp_seconds{loop="a"}': f"{-8 * DAY}"},
+        {'round_waiting_timestamp_seconds{loop="a"}': f"{-4 * DAY}"},
+    ),
+    "VisionloopNoRound": (
+        {
+            'last_round_timestamp_seconds{loop="a"}': f"{-50 * DAY}",
+            'rounds{loop="a",state="running"}': "0",
+            'rounds{loop="a",state="waiting"}': "0",
+        },
+        {
+            'last_round_timestamp_seconds{loop="a"}': f"{-50 * DAY}",
+            'rounds{loop="a",state="running"}': "1",
+            'rounds{loop="a",state="waiting"}': "0",
+        },
+    ),
+    "VisionloopHarvestStopped": (
+        {'stage_last_success_timestamp_seconds{loop="a",stage="harvest"}': f"{-3 * DAY}"},
+        {'stage_last_success_timestamp_seconds{loop="a",stage="harvest"}': f"{DAY}"},
+    ),
+    "VisionloopUnreadableFiles": (
+        {
+            'round_files{loop="a",state="unreadable"}': "10",
+            'round_files{loop="a",state="ok"}': "90",
+        },
+        {'round_files{loop="a",state="unreadable"}': "1", 'round_files{loop="a",state="ok"}': "1"},
+    ),
+    # The first that is ever rejected sets it off.
+    "VisionloopEventsRejected": (
+        {'events{loop="a",state="rejected"}': "0x1500 1x1500"},
+        {'events{loop="a",state="rejected"}': "7"},
+    ),
+    "VisionloopPoolExhausted": (
+        {'flags{loop="a",kind="pool_exhausted",severity="warning"}': "1"},
+        {'flags{loop="a",kind="pool_exhausted",severity="warning"}': "0"},
+    ),
+    "VisionloopLabelsDoubted": (
+        {'flags{loop="a",kind="label_suspect",severity="warning"}': "3"},
+        {'flags{loop="a",kind="label_suspect",severity="warning"}': "0"},
+    ),
+    "VisionloopErrorFlag": (
+        {'flags{loop="a",kind="bad",severity="error"}': "1"},
+        {'flags{loop="a",kind="bad",severity="warning"}': "1"},
+    ),
+    "VisionloopAccuracyFell": (
+        {
+            'production_accuracy_high_ratio{loop="a",endpoint="e"}': "0.8",
+            'accuracy_low_ratio{loop="a"}': "0.9",
+        },
+        {
+            'production_accuracy_high_ratio{loop="a",endpoint="e"}': "0.95",
+            'accuracy_low_ratio{loop="a"}': "0.9",
+        },
+    ),
+    "VisionloopNotificationsWait": (
+        {'notifications_waiting_timestamp_seconds{loop="a"}': "0"},
+        {'notifications_waiting_timestamp_seconds{loop="a"}': f"{2 * DAY - 60}"},
+    ),
+    "VisionloopEventsRefused": (
+        {'collector_refused_total{reason="full"}': "0x2870 1+1x20"},
+        {'collector_refused_total{reason="full"}': "9"},
+    ),
+    "VisionloopEventsDropped": (
+        {'events_dropped_total{reason="full"}': "0x2870 1+1x20"},
+        {'events_dropped_total{reason="full"}': "9"},
+    ),
+    "VisionloopCollectorDiskFull": (
+        {"collector_free_bytes": "1000"},
+        {"collector_free_bytes": "9000000000"},
+    ),
+    "VisionloopUploadsWait": (
+        {"collector_waiting_uploads": "101"},
+        {"collector_waiting_uploads": "3"},
+    ),
+    "VisionloopPredictorErrors": (
+        {
+            'inference_requests_total{namespace="n",code="5xx"}': "0+10x3000",
+            'inference_requests_total{namespace="n",code="2xx"}': "0+90x3000",
+        },
+        {
+            'inference_requests_total{namespace="n",code="5xx"}': "0+1x3000",
+            'inference_requests_total{namespace="n",code="2xx"}': "0+99x3000",
+        },
+    ),
+}
+
+
+def rules() -> list[Document]:
+    """Return the alert rules."""
+    document = yaml.safe_load(RULES.read_text())
+    return [rule for group in document["spec"]["groups"] for rule in group["rules"]]
+
+
+def exposed() -> set[str]:
+    """Return the name of every metric that we expose."""
+    reader = Reader(lambda: {"a": sample_health()})
+    reader.refresh()
+    found = {one.name for one in text_string_to_metric_families(reader.text().decode())}
+    # Of the servers: their modules list them.
+    for module in (collector_metrics, request_counts, kserve_model):
+        for name in METRIC.findall(Path(str(module.__file__)).read_text()):
+            found |= {name, f"{name}_total"}
+    return found
+
+
+def promtool() -> str:
+    """Return Prometheus's own checker."""
+    found = shutil.which("promtool")
+    if not found:
+        pytest.skip("promtool is not installed here (Debian: apt-get install prometheus)")
+    return found
+
+
+def test_each_alert_says_how_grave_it_is_what_happened_and_what_to_do() -> None:
+    for rule in rules():
+        assert rule["labels"]["severity"] in ("critical", "warning", "info"), rule["alert"]
+        assert set(rule["annotations"]) == {"summary", "runbook"}, rule["alert"]
+        assert len(rule["annotations"]["runbook"]) > 40, rule["alert"]
+
+
+def test_rules_and_dashboard_ask_for_metrics_and_kinds_that_there_are() -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    asked = [(rule["alert"], rule["expr"]) for rule in rules()]
+    for panel in dashboard["panels"]:
+        asked += [(panel["title"], target["expr"]) for target in panel["targets"]]
+    asked += [("annotations", one["expr"]) for one in dashboard["annotations"]["list"]]
+    asked += [("loop", dashboard["templating"]["list"][1]["query"]["query"])]
+    there = exposed()
+    for where, expression in asked:
+        for name in METRIC.findall(expression):
+            assert name in there, (where, name)
+        for kinds in re.findall(r'kind!?="([^"]+)"', expression):
+            assert kinds in KINDS, (where, kinds)
+    assert len(asked) > 40
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    assert all(panel["description"] for panel in dashboard["panels"])
+
+
+def test_prometheus_reads_the_rules(tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(RULES.read_text())["spec"]))
+    done = subprocess.run(
+        [promtool(), "check", "rules", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_each_alert_fires_where_it_should_and_keeps_quiet_where_all_is_well(tmp_path: Path) -> None:
+    document = yaml.safe_load(RULES.read_text())["spec"]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(document))
+    assert set(CASES) == {rule["alert"] for rule in rules()}
+    tests = []
+    for alert, (bad, good) in CASES.items():
+        rule = next(one for one in rules() if one["alert"] == alert)
+        for series, fires in ((bad, True), (good, False)):
+            tests.append(_case(rule, series, fires))
+    (tmp_path / "tests.yaml").write_text(
+        yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests})
+    )
+    done = subprocess.run(
+        [promtool(), "test", "rules", str(tmp_path / "tests.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _case(rule: Document, series: dict[str, str], fires: bool) -> dict[str, Any]:
+    """Return a test of promtool's: two days a minute apart, and what is true at their end."""
+    held = [
+        {
+            "series": f"visionloop_{name}",
+            "values": value if "x" in value else f"{value}x{2 * DAY // 60}",
+        }
+        for name, value in series.items()
+    ]
+    # Whether it fires is asked of the alert's own series: texts and values are not compared here.
+    found = f'count(ALERTS{{alertname="{rule["alert"]}", alertstate="firing"}})'
+    samples = [{"labels": "{}", "value": 1}] if fires else []
+    return {
+        "interval": "1m",
+        "name": f"{rule['alert']} {'fires' if fires else 'keeps quiet'}",
+        "input_series": held,
+        "promql_expr_test": [{"expr": found, "eval_time": "2d", "exp_samples": samples}],
+    }
+
+
+def test_the_pod_tells_of_every_loop_and_reads_the_catalog_where_its_secret_is() -> None:
+    held = container(EVERYTHING, "Deployment visionloop-monitoring")
+    args = parsed(held["args"])
+    assert args.serve and (args.host, args.port, args.loop) == ("0.0.0.0", 9109, None)
+    assert held["ports"][0]["containerPort"] == args.port
+    documents = variant(EVERYTHING)
+    service = named(documents, "Service", "visionloop-monitoring")
+    told = service["metadata"]["annotations"]
+    assert told["prometheus.io/port"] == str(args.port) == str(service["spec"]["ports"][0]["port"])
+
+
+def test_the_monitor_selects_services_that_have_its_port() -> None:
+    documents = variant(EVERYTHING)
+    [monitor] = of_kind(documents, "ServiceMonitor")
+    [endpoint] = monitor["spec"]["endpoints"]
+    [rule] = monitor["spec"]["selector"]["matchExpressions"]
+    for component in rule["values"]:
+        services = [
+            one
+            for one in of_kind(documents, "Service")
+            if one["metadata"]["labels"].get("app.kubernetes.io/component") == component
+        ]
+        assert services, component
+        for service in services:
+            ports = {port["name"] for port in service["spec"]["ports"]}
+            assert endpoint["port"] in ports, service["metadata"]["name"]
+
+
+def test_grafanas_sidecar_finds_the_dashboard() -> None:
+    dashboard = named(variant(EVERYTHING), "ConfigMap", "visionloop-dashboard")
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert json.loads(dashboard["data"]["dashboard.json"])["uid"] == "visionloop"
+
+
+def test_the_local_overlay_gives_it_the_lakes_volume() -> None:
+    pod = named(variant("local with everything"), "Deployment", "visionloop-monitoring")
+    mounts = pod["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
+    assert {"name": "lake", "mountPath": "/mnt/visionloop"} in mounts
+    assert render(MANIFESTS / "overlays" / "local")
