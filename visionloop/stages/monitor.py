@@ -13,6 +13,7 @@ from visionloop.stages.artifacts import (
     write_dataset,
     write_page,
 )
+from visionloop.stages.monitor_answers import check_answers
 from visionloop.stages.monitor_drift import check_drift
 from visionloop.stages.monitor_labels import check_labels
 from visionloop.stages.monitor_loop import check_loop
@@ -70,7 +71,13 @@ def monitor(
         space = space_of_inference(opened, run.base)
         look = Look(opened, run, loop, space, datetime.now(UTC))
         checked, samples = check_new_samples(look)
-        parts = [samples, check_drift(look), check_labels(look), check_loop(look)]
+        parts = [
+            samples,
+            check_drift(look),
+            check_labels(look),
+            check_answers(look),
+            check_loop(look),
+        ]
         version = run.commit(
             counts={"in": checked.n_in, **checked.states},
             outputs={name: value for part in parts for name, value in part.outputs.items()},

@@ -1,0 +1,96 @@
+"""Labels that time has overtaken: old ones, and ones from before a class existed.
+
+Age alone makes no label wrong. It is told where the model in service, which learned what holds now,
+answers another class than the label, and is rather right than wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from visionloop.monitoring.disagreement import LEAST_CONFIDENCE, Contradicted, Said, told
+
+KIND = "stale_label"
+_DAY = timedelta(days=1)
+
+
+def added_classes(models: Sequence[Mapping[str, Any]]) -> dict[str, datetime]:
+    """Return the classes that were added to the list later, and when at the earliest.
+
+    That is when the last model was trained that did not know the class: labels from before were
+    given under a list without it.
+
+    Args:
+        models: Rows of ``experiments`` (classes, trained_at) of the loop's own arm.
+    """
+    known: set[str] = set()
+    added: dict[str, datetime] = {}
+    before: datetime | None = None
+    for row in sorted(models, key=lambda row: row["trained_at"]):
+        new = set(row["classes"] or ()) - known
+        if before is not None:
+            added |= dict.fromkeys(new, before)
+        known |= new
+        before = row["trained_at"]
+    return added
+
+
+def stale_rows(
+    said: Said,
+    found: Contradicted,
+    added: Mapping[str, datetime],
+    stale_after_days: int,
+    now: datetime,
+) -> list[dict[str, Any]]:
+    """Return the rows of ``flags`` for labels that are stale, the oldest first.
+
+    A label that a person gave again is as old as that. Where the model's confidences cannot be
+    judged, none is stale.
+
+    Args:
+        said: What the model in service answered.
+        found: How surely, from `visionloop.monitoring.disagreement.contradicted`.
+        added: From `added_classes`.
+        stale_after_days: Age from which on a label is old; 0: age alone makes none old.
+        now: Written as ``flagged_at``.
+    """
+    if found.why:
+        return []
+    rows = []
+    for i in np.flatnonzero(found.contradicts & (found.confidences >= LEAST_CONFIDENCE)):
+        age = (now - said.labelled_at[i]) / _DAY
+        answered = said.classes[int(said.probabilities[i].argmax())]
+        since = added.get(answered)
+        if since is not None and said.labelled_at[i] < since:
+            limit, why = (now - since) / _DAY, f"labelled before the class {answered} was added"
+        elif stale_after_days and age > stale_after_days:
+            limit, why = float(stale_after_days), "labelled long ago"
+        else:
+            continue
+        evidence = {
+            "reference": f"what {said.model} answers",
+            "unit": "days",
+            "measure": "age",
+            "images": [said.sample_ids[i]],
+            "why": why,
+            "confidence": round(float(found.confidences[i]), 4),
+            **told(said, int(i)),
+        }
+        rows.append(
+            {
+                "subject": said.sample_ids[i],
+                "subject_type": "sample",
+                "stage": "monitor",
+                "kind": KIND,
+                "score": age,
+                "threshold": limit,
+                "evidence": json.dumps(evidence, sort_keys=True, ensure_ascii=False),
+                "flagged_at": now,
+            }
+        )
+    return sorted(rows, key=lambda row: (-row["score"], row["subject"]))
