@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+import pyarrow as pa
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
@@ -65,9 +66,7 @@ def live_app(following: Following, pictures: Pictures) -> FastAPI:
         lake, index = ready()
         try:
             return work(lake, index), index
-        except InputError:
-            raise
-        except (VisionloopError, OSError):
+        except (VisionloopError, OSError, pa.ArrowException):
             newer = following.refresh(index)
             return work(lake, newer), newer
 

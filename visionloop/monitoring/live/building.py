@@ -86,9 +86,9 @@ def _packed(name: str, values: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _labels(lake: Lake, version: str, ids: pa.ChunkedArray) -> dict[str, Any]:
     from visionloop.labeling.answers import latest_boxes
-    from visionloop.monitoring.live.labels import current_labels
+    from visionloop.monitoring.live.labels import LABEL_COLUMNS, current_labels
 
-    columns = ["sample_id", "task", "label", "annotator", "origin", "created_at", "round_id"]
+    columns = [*LABEL_COLUMNS]
     rows = lake.read("labels", columns=columns, version=version)
     found = joined(
         ids, current_labels(rows), "sample_id", {"label": "label", "origin": "label_origin"}

@@ -162,8 +162,8 @@ def _mask(index: Index, one: Filter, column: Column) -> Mask:
         return _numpy(empty if one.op == "empty" else pc.invert(empty))
     told = _READERS[column.kind](one.value, "")
     answer = pc.fill_null(_compared(values, one.op, told, column), False)
-    if one.op == "ne":
-        answer = pc.or_(answer, empty)
+    # What is missing differs from everything, and is neither less nor more than anything.
+    answer = pc.or_(answer, empty) if one.op == "ne" else pc.and_not(answer, empty)
     return _numpy(answer)
 
 

@@ -13,6 +13,10 @@ import pyarrow.compute as pc
 from visionloop.labeling.answers import CONFLICT, MODEL, SKIPPED, WITHDRAWN, latest_answers
 from visionloop.monitoring.live.joining import latest
 
+# What of ``labels`` decides which row counts.
+LABEL_COLUMNS = (
+    "sample_id", "task", "label", "annotator", "origin", "created_at", "n_annotations", "round_id",
+)  # fmt: skip
 _SCHEMA = pa.schema([("sample_id", pa.string()), ("label", pa.string()), ("origin", pa.string())])
 
 
@@ -20,7 +24,7 @@ def current_labels(rows: pa.Table) -> pa.Table:
     """Return sample_id, label and origin of each image that is labelled or was skipped.
 
     Args:
-        rows: Table ``labels``: sample_id, task, label, annotator, origin, created_at, round_id.
+        rows: Table ``labels``, with `LABEL_COLUMNS`.
     """
     if not rows.num_rows:
         return _SCHEMA.empty_table()
