@@ -10,95 +10,92 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
 
 from benchmarks._photographs import photographs
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 KNOWN_CLASSES = 8
+LEARNED, BEFORE, BATCH, ODD = 400, 500, 150, 14
 START = datetime(2026, 3, 1, tzinfo=UTC)
 FUTURE, NOWHERE, OUTSIDE, JUMP = "in the future", "at 0, 0", "beyond the pole", "far away"
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Embeddings, a few of them of what does not belong there.
+    """Embeddings of samples known before and of a batch of new ones, a few of them odd.
 
     Attributes:
         vectors: float32 [n, d], each of length 1.
-        odd: Which were put in, bool [n].
+        new: Which are of the batch, bool [n].
+        odd: Which of the batch were put in, bool [n].
     """
 
     vectors: Floats
+    new: Mask
     odd: Mask
 
 
-@cache
-def _digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def new_digits(seed: int) -> Pool:
+    """Embed digits by a network that learned eight of the ten classes; put the others in."""
     from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    return pixels / 16, labels
-
-
-def embedded_digits(seed: int, odd: str, number: int = 14) -> Pool:
-    """Embed digits by a network that learned eight of the ten classes.
-
-    Args:
-        seed: Of network and choice.
-        odd: What is put in: ``classes`` (digits of the two others) or ``pictures`` (photographs, as
-            small and grey as the digits).
-        number: How many are put in, among 600.
-    """
     from sklearn.neural_network import MLPClassifier
 
     rng = np.random.Generator(np.random.PCG64(seed))
-    pixels, labels = _digits()
-    known, strange = rng.permutation(10)[:KNOWN_CLASSES], []
+    pixels, labels = load_digits(return_X_y=True)
+    known = rng.permutation(10)[:KNOWN_CLASSES]
     mine = rng.permutation(np.flatnonzero(np.isin(labels, known)))
-    learned, pool = mine[:600], mine[600:1200]
+    others = rng.permutation(np.flatnonzero(~np.isin(labels, known)))[:ODD]
+    learned, pool = mine[:LEARNED], mine[LEARNED : LEARNED + BEFORE + BATCH]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # of steps that were not enough
         network = MLPClassifier((64,), max_iter=60, random_state=seed)
-        network.fit(pixels[learned], labels[learned])
-    if odd == "classes":
-        others = rng.permutation(np.flatnonzero(~np.isin(labels, known)))[:number]
-        strange = list(pixels[others])
-    else:
-        for picture in _some(photographs("clothing", 300), number, rng):
-            small = np.asarray(picture.convert("L").resize((8, 8)), dtype=np.float64) / 255
-            strange.append(small.ravel())
-    inputs = np.concatenate([pixels[pool], np.array(strange)])
-    hidden = np.maximum(inputs @ network.coefs_[0] + network.intercepts_[0], 0)
-    return _pool(hidden, len(pool))
+        network.fit(pixels[learned] / 16, labels[learned])
+    inputs = pixels[np.concatenate([pool, others])] / 16
+    return _pool(np.maximum(inputs @ network.coefs_[0] + network.intercepts_[0], 0), BEFORE)
 
 
-def described_photographs(seed: int, number: int = 14) -> Pool:
-    """Describe photographs of clothes and, among them, of blood cells, by their pixels alone."""
-    from visionloop.inference.descriptor import fit_descriptor, pixel_features
+def among_digits(kind: str, seed: int) -> Pool:
+    """Describe digits by their pixels alone, and photographs of a kind among them."""
+    return _described(_digits(), _photographs(kind), BEFORE, BATCH, seed)
+
+
+def among_clothes(kind: str, seed: int) -> Pool:
+    """Describe photographs of clothes by their pixels alone, and those of a kind among them."""
+    return _described(_photographs("clothing"), _photographs(kind), 240, 60, seed)
+
+
+def _described(sound: Floats, strange: Floats, before: int, batch: int, seed: int) -> Pool:
+    from visionloop.inference.descriptor import fit_descriptor
 
     rng = np.random.Generator(np.random.PCG64(seed))
-    clothes = _some(photographs("clothing", 341), 300, rng)
-    cells = _some(photographs("bccd", 200), number, rng)
-    features = np.stack([pixel_features(_small(one)) for one in [*clothes, *cells]])
-    return _pool(
-        fit_descriptor(features[: len(clothes)], dimensions=64).embed(features), len(clothes)
-    )
+    mine = sound[rng.permutation(len(sound))[: before + batch]]
+    others = strange[rng.permutation(len(strange))[:ODD]]
+    descriptor = fit_descriptor(mine[:before], dimensions=64)
+    return _pool(descriptor.embed(np.concatenate([mine, others])), before)
 
 
-def _some(pictures: list[Image.Image], number: int, rng: np.random.Generator) -> list[Image.Image]:
-    return [pictures[int(i)] for i in rng.permutation(len(pictures))[:number]]
-
-
-def _small(picture: Image.Image) -> Image.Image:
-    return picture.resize((64, 64), Image.Resampling.BILINEAR)
-
-
-def _pool(vectors: NDArray[np.floating], sound: int) -> Pool:
+def _pool(vectors: NDArray[np.floating], before: int) -> Pool:
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    odd = np.arange(len(vectors)) >= sound
-    return Pool(np.float32(vectors / np.maximum(length, 1e-9)), odd)
+    rows = np.arange(len(vectors))
+    unit = np.float32(vectors / np.maximum(length, 1e-9))
+    return Pool(unit, rows >= before, rows >= len(rows) - ODD)
+
+
+@cache
+def _digits() -> Floats:
+    """Return the features of the demo's digits, as its cameras would have taken them."""
+    from benchmarks._label_noise import digit_features
+
+    return np.stack(digit_features()[0])
+
+
+@cache
+def _photographs(kind: str) -> Floats:
+    from visionloop.inference.descriptor import pixel_features
+
+    size = (64, 64)
+    return np.stack([pixel_features(one.resize(size)) for one in photographs(kind, 341)])
 
 
 @dataclass(frozen=True)

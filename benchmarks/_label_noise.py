@@ -36,7 +36,8 @@ def available() -> list[str]:
 @cache
 def pictures(name: str) -> tuple[Floats, Ints]:
     """Return the embeddings of a set, float32 [n, 64], and its labels, int64 [n]."""
-    features, labels = {"digits": _digits, "clothing": _clothing, "blood cells": _cells}[name]()
+    made = {"digits": digit_features, "clothing": _clothing, "blood cells": _cells}[name]
+    features, labels = made()
     stacked = np.stack(features)
     names = sorted(set(labels))
     y = np.array([names.index(label) for label in labels], dtype=np.int64)
@@ -77,7 +78,7 @@ def mistaken(y: Ints, classes: int, kind: str, rng: np.random.Generator) -> Ints
     return np.where(rng.random(len(y)) < _TO_ONE, partner[y], other)
 
 
-def _digits() -> tuple[list[Floats], list[str]]:
+def digit_features() -> tuple[list[Floats], list[str]]:
     pixels, targets = load_digits()
     rng = np.random.default_rng(0)
     features = []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from benchmarks._injected import Pool, described_photographs, embedded_digits
+from benchmarks._injected import Pool, among_clothes, among_digits, new_digits
 from benchmarks._label_noise import KINDS as NOISES
 from benchmarks._label_noise import available, draw, with_errors
 from benchmarks._monitoring_peers_run import Peers
@@ -70,7 +71,10 @@ def compared(case: str, ours: Found, others: Mapping[str, Found]) -> list[Row]:
 
 
 def outlier_rows(peers: Peers, quick: bool) -> list[Row]:
-    """Put what does not belong among embeddings, and look for it."""
+    """Put what does not belong into a batch that comes to known samples, and look for it.
+
+    Datalab sees both at once; the local outlier factor learns from the known ones alone.
+    """
     seeds = range(QUICK_SEEDS if quick else 2 * SEEDS)
     rows: list[Row] = []
     for case, put_in in OUTLIERS.items():
@@ -81,34 +85,38 @@ def outlier_rows(peers: Peers, quick: bool) -> list[Row]:
             ours.add(_our_outliers(pool), pool.odd)
             factor.add(_local_outlier_factor(pool), pool.odd)
             if found:
-                theirs.add(_mask(found[f"outliers:{i}"], len(pool.odd)), pool.odd)
+                flagged = _mask(found[f"outliers:{i}"], len(pool.odd)) & pool.new
+                theirs.add(flagged, pool.odd)
         others = {f"Datalab {peers.versions.get('cleanlab', '')}": theirs} if found else {}
-        others[f"scikit-learn {version('scikit-learn')}, LOF, contamination .05"] = factor
+        others[f"scikit-learn {version('scikit-learn')}, LOF, novelty"] = factor
         rows += compared(f"outlier: {case}", ours, others)
     return rows
 
 
 OUTLIERS: dict[str, Callable[[int], Pool]] = {
-    "photographs among digits, network": lambda seed: embedded_digits(seed, "pictures"),
-    "two new classes of digits, network": lambda seed: embedded_digits(seed, "classes"),
-    "blood cells among clothes, pixels": described_photographs,
+    "clothes among digits, pixels": partial(among_digits, "clothing"),
+    "blood cells among digits, pixels": partial(among_digits, "bccd"),
+    "two new classes of digits, network": new_digits,
+    "blood cells among clothes, pixels": partial(among_clothes, "bccd"),
 }
 
 
 def _our_outliers(pool: Pool) -> Mask:
-    names = [f"{i:064d}" for i in np.random.default_rng(0).permutation(len(pool.odd))]
-    place = {name: i for i, name in enumerate(names)}
-    found = find_outliers(set(names), lambda: [(pa.array(names), pool.vectors)], MonitoringConfig())
+    names = [f"{i:064d}" for i in range(len(pool.odd))]
+    new = {names[i] for i in np.flatnonzero(pool.new)}
+    found = find_outliers(new, lambda: [(pa.array(names), pool.vectors)], MonitoringConfig())
     if found.why_not:
         print(f"outlier: not judged: {found.why_not}", file=sys.stderr)
-    return _mask([place[one.sample_id] for one in found.found], len(pool.odd))
+    return _mask([int(one.sample_id) for one in found.found], len(pool.odd))
 
 
 def _local_outlier_factor(pool: Pool) -> Mask:
     from sklearn.neighbors import LocalOutlierFactor
 
-    said = LocalOutlierFactor(contamination=0.05).fit_predict(pool.vectors)
-    return np.asarray(said == -1)
+    known = LocalOutlierFactor(novelty=True).fit(pool.vectors[~pool.new])
+    flagged = np.zeros(len(pool.odd), dtype=np.bool_)
+    flagged[pool.new] = known.predict(pool.vectors[pool.new]) == -1
+    return flagged
 
 
 def label_rows(peers: Peers, quick: bool) -> list[Row]:
