@@ -176,6 +176,8 @@ def _stay(service: Service, config: ActingConfig, now: datetime, held_by: str) -
                 f"a model was rolled back {max(hours, 0.0):.1f} hours ago, and "
                 f"`min_hours` is {back.min_hours:g}"
             )
+    if acts.called_for is not None:
+        reasons.append("a rollback is under way")
     if held_by:
         reasons.append(f"a round is being run by {held_by}")
     told = "; ".join(reasons) or "nothing keeps it"

@@ -95,8 +95,8 @@ def _drift(service: Service, *, on: bool) -> Rule:
         return rule(OFF, f"{told}, and `on_drift` is off")
     if found:
         return rule(YES, told)
-    if not service.n_comparisons:
-        return rule(UNKNOWN, f"{told}; no answers since the last round could be compared")
+    if not service.n_comparisons and not service.n_judged:
+        return rule(UNKNOWN, f"{told}, and nothing could be compared")
     return rule(NO, told)
 
 

@@ -135,6 +135,7 @@ class Service:
         before_uri: Its bundle.
         random_share: Share of a batch that is drawn at random by the configuration.
         n_comparisons: Comparisons of deployed answers since the last round that could be judged.
+        n_judged: Comparisons of the newest monitor, of answers and inputs, that could be judged.
         flags: Flags that stand, of drift and of the kinds that the configuration names.
         suspects: Doubted labels; None where no monitor has judged labels.
         requests: Counted requests; None where they were not looked at.
@@ -148,6 +149,7 @@ class Service:
     before_uri: str = ""
     random_share: float = 0.0
     n_comparisons: int = 0
+    n_judged: int = 0
     flags: tuple[StandingFlags, ...] = ()
     suspects: Suspects | None = None
     requests: Requests | None = None

@@ -46,6 +46,7 @@ def look_at_service(loop: LoopConfig, lake: Lake, version: str, *, n_comparisons
         loop.watch.roll_back.enabled and loop.watch.roll_back.max_error_rate
     )
     pairs = loop.watch.roll_back.enabled and loop.watch.roll_back.min_accuracy_drop
+    monitored = _newest_monitor(lake)
     return Service(
         endpoint=loop.endpoint,
         in_service=in_service,
@@ -53,8 +54,9 @@ def look_at_service(loop: LoopConfig, lake: Lake, version: str, *, n_comparisons
         before_uri=pointer.previous_uri if pointer else "",
         random_share=loop.selection.random_share,
         n_comparisons=n_comparisons,
+        n_judged=_n_judged(monitored),
         flags=_flags(loop, lake, version, in_service),
-        suspects=_suspects(lake),
+        suspects=_suspects(monitored),
         requests=_requests(loop, lake, in_service, version) if counts and in_service else None,
         pairs=_pairs(loop, lake, in_service, before, version) if pairs and before else None,
         acts=acts_with_excuses(lake, version),
@@ -107,20 +109,34 @@ def _flags(
     where = In(term="kind", literals=sorted(wanted))
     found: Counter[tuple[str, str, str]] = Counter()
     for row in lake.read("flags", where=where, version=version).to_pylist():
-        model = str(json.loads(row["evidence"] or "{}").get("model_id") or "")
-        if model and in_service and model != in_service:
+        evidence = json.loads(row["evidence"] or "{}")
+        models = {one.get("model_id") for one in evidence.get("comparisons") or [evidence]}
+        if in_service and not models & {in_service, "", None}:
             continue  # of a model that is in service no more
+        model = in_service if in_service in models else ""
         many = row["subject_type"] in ("sample", "file", "label")
         found[row["kind"], "" if many else row["subject"], model] += 1
     return tuple(StandingFlags(*key, n) for key, n in sorted(found.items()))
 
 
-def _suspects(lake: Lake) -> Suspects | None:
-    """Return what the newest monitor counted, so that the same number is told everywhere."""
+def _newest_monitor(lake: Lake) -> dict[str, Any]:
+    """Return what the newest monitor told, so that the same numbers are told everywhere."""
+    runs = lake.stage_runs(where="stage == 'monitor'").sort_by([("sequence", "descending")])
+    told = runs["outputs"][0].as_py() if runs.num_rows else None
+    outputs: dict[str, Any] = json.loads(told or "{}")
+    return outputs
+
+
+def _n_judged(monitored: dict[str, Any]) -> int:
+    from visionloop.monitoring.drift import DRIFT, STABLE
+
+    return sum(one["state"] in (DRIFT, STABLE) for one in monitored.get("comparisons", ()))
+
+
+def _suspects(monitored: dict[str, Any]) -> Suspects | None:
     from visionloop.monitoring.acting_seen import Suspects
 
-    runs = lake.stage_runs(where="stage == 'monitor'").sort_by("sequence").to_pylist()
-    told = json.loads(runs[-1]["outputs"] or "{}").get("labels") if runs else None
+    told = monitored.get("labels")
     if not told:
         return None
     return Suspects(int(told["ok"]) + int(told["flagged"]), int(told["flagged"]))

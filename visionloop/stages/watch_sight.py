@@ -202,7 +202,8 @@ def _flagged(lake: Lake, round_id: str, version: str) -> list[Drifted]:
 
     kinds = In(term="kind", literals=[kind.name for kind in DRIFT_KINDS])
     rows = lake.read("flags", columns=["evidence"], where=kinds, version=version).to_pylist()
-    found = [one for row in rows for one in json.loads(row["evidence"])["comparisons"]]
+    evidence = [json.loads(row["evidence"] or "{}") for row in rows]
+    found = [one for held in evidence for one in held.get("comparisons", ())]
     # Drift stands while nothing newer came; what an earlier round brought was heard by it.
     return [
         Drifted(
