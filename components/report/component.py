@@ -11,25 +11,30 @@ from visionloop.components.image import IMAGE
 def report(
     config: str,
     lake: str,
+    metrics: dsl.Output[dsl.Metrics],
     page: dsl.Output[dsl.HTML],
     round_id: str = "",
     run_id: str = "",
-) -> NamedTuple("Outputs", [("n_rounds", int)]):
+) -> NamedTuple("Outputs", [("n_rounds", int), ("verdict", str)]):
     """Write the report over all rounds, also when the run failed.
 
-    Reads: files, samples, labels, predictions, selections, experiments, confidences,
-        harvest_events, checks, flags, estimates, decisions; some images, for thumbnails.
+    Reads: files, samples, thumbnails, labels, annotations, label_requests, predictions, embeddings,
+        selections, experiments, training_sets, confidences, harvest_events, checks, flags,
+        estimates, decisions; some images, where the lake has no thumbnail of them.
     Writes: report.html, beside the tables.
 
     Args:
         config: Text of loop.yaml, or the URI of one.
         lake: URI of the lake; empty takes the configuration's.
+        metrics: The report's numbers: accuracy in service with its interval, counts through the
+            funnel, flags by kind, findings by severity, cost.
         page: The report, one self-contained page.
         round_id: The round that this belongs to; empty takes the current one.
         run_id: The run, written on every row; empty outside a pipeline.
 
     Returns:
         n_rounds: Rounds that the report covers.
+        verdict: healthy, look, act, cannot tell or nothing yet.
     """
     from visionloop.stages.report import report as run_stage
 
@@ -38,5 +43,6 @@ def report(
         lake=lake,
         round_id=round_id,
         run_id=run_id,
+        metrics=metrics,
         page=page,
     )

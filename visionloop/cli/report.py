@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from visionloop.cli.configuration import add_lake_options, lake_config, open_existing
 from visionloop.cli.parser import show
 from visionloop.cli.report_serving import add_serving_options, serve
+from visionloop.errors import VisionloopError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +20,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", default="report.html", metavar="FILE", help="default: %(default)s"
     )
     parser.add_argument("--version", default=None, metavar="ID", help="lake version to describe")
-    parser.add_argument("--json", action="store_true", help="print the path as one JSON object")
+    parser.add_argument(
+        "--json", action="store_true", help="print the report's numbers as one JSON object"
+    )
+    parser.add_argument(
+        "--fail-on",
+        action="append",
+        default=[],
+        metavar="WHAT",
+        help="exit with 1 on flags of a kind (dark, camera_silent, ...), on findings of a severity "
+        "(error, warning, info) or on a verdict (act, look, cannot-tell) or worse; again for more",
+    )
     add_serving_options(parser)
 
 
@@ -24,11 +38,29 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     if args.serve:
         return serve(args)
+    from visionloop.monitoring.report.build import read_planted, save_page
+    from visionloop.monitoring.report.failing import check_wanted, reasons_to_fail
+    from visionloop.monitoring.report.load import load_report
+    from visionloop.monitoring.report.page import render
+    from visionloop.monitoring.report.summary import summary
+
+    check_wanted(args.fail_on)
     config = lake_config(args)
-
-    from visionloop.monitoring.report import write_report
-
     lake = open_existing(config.lake, config.catalog, config.name)
-    path = write_report(lake, args.output, version=args.version, thresholds=config.monitoring)
-    show({"report": str(path), "lake": lake.uri}, as_json=args.json, text=str(path))
+    data = load_report(
+        lake, version=args.version, planted=read_planted(lake), thresholds=config.monitoring
+    )
+    path = save_page(render(data), args.output)
+    told = summary(data)
+    show({"report": str(path), **told}, as_json=args.json, text=_text(path, told))
+    reasons = reasons_to_fail(told, args.fail_on)
+    if reasons:
+        raise VisionloopError(
+            "; ".join(reasons), where=str(path), remedy="See the report; --fail-on asked for this"
+        )
     return 0
+
+
+def _text(path: Path, told: Mapping[str, Any]) -> str:
+    """Return the page's path, and the verdict in a line."""
+    return f"{path}\n{told['verdict']}: {told['because']}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from visionloop.stages.artifacts import Artifact, write_page
+from visionloop.stages.artifacts import Artifact, MetricsArtifact, log_metrics, write_page
 from visionloop.stages.opening import open_stage
 from visionloop.task import stage
 
@@ -14,9 +14,11 @@ class ReportOutputs(NamedTuple):
 
     Attributes:
         n_rounds: Rounds that the report covers.
+        verdict: ``healthy``, ``look``, ``act``, ``cannot tell`` or ``nothing yet``.
     """
 
     n_rounds: int
+    verdict: str
 
 
 @stage
@@ -26,6 +28,7 @@ def report(
     lake: str = "",
     round_id: str = "",
     run_id: str = "",
+    metrics: MetricsArtifact | None = None,
     page: Artifact | None = None,
 ) -> ReportOutputs:
     """Write the report over all rounds, to the page and to ``report.html`` in the lake.
@@ -39,19 +42,22 @@ def report(
         round_id: For the record; every round is covered.
         run_id: The run that ends: a round that it did not finish is let go of, so that the next
             run need not wait for its lease.
+        metrics: Receives the numbers of `visionloop.monitoring.report.summary.numbers`.
         page: Receives the page as HTML.
     """
     from visionloop.monitoring.report.build import read_planted
     from visionloop.monitoring.report.load import load_report
     from visionloop.monitoring.report.page import render
+    from visionloop.monitoring.report.summary import numbers, summary
 
     loop, opened = open_stage(config, lake)
     data = load_report(opened, planted=read_planted(opened), thresholds=loop.monitoring)
     html = render(data)
     write_page(page, html)
+    log_metrics(metrics, numbers(summary(data)))
     if opened.exists():
         opened.storage.write(opened.path("report.html"), html.encode())
         if run_id:
             # The last task of a run, also of one that failed: the next run need not wait.
             opened.rounds.release(run_id)
-    return ReportOutputs(len(data.rounds))
+    return ReportOutputs(len(data.rounds), data.verdict.state)

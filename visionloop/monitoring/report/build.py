@@ -54,7 +54,19 @@ def write_report(
     Raises:
         InputError: The file cannot be written.
     """
-    page = build_report(lake, version=version, thresholds=thresholds)
+    return save_page(build_report(lake, version=version, thresholds=thresholds), output)
+
+
+def save_page(page: str, output: str | Path) -> Path:
+    """Write a page to a file and return its path.
+
+    Args:
+        page: The page.
+        output: Path of the file; its folder is made where it is missing.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
     path = Path(output)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ POINTS = 5_000
 # what the pool looks like.
 SHARE = 0.25
 # Bytes of the map's pictures, base64 among them; the page stays below 15 MB.
-BYTES = 6_000_000
+BYTES = 5_000_000
 SEED = 0
 _FLAGS_OF_ONE = 4
 
