@@ -40,7 +40,7 @@ MAY_LOAD = {
     "train": {"torch", "onnx"},
     "evaluate": {"onnxruntime"},
     "export": {"onnxruntime", "onnx"},
-    "report": {"jinja2", "scipy", "sklearn"},
+    "report": {"jinja2", "pandas", "scipy", "sklearn"},
 }
 # Opening a stage reads the round; that is said once, on every page.
 READ_BY_ALL = {"rounds", "stage_runs"}

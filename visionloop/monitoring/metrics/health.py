@@ -66,7 +66,7 @@ def read_health(lake: Lake, thresholds: MonitoringConfig) -> Health:
     """
     from visionloop.monitoring.report.load import load_report
 
-    data = load_report(lake, thresholds=thresholds)
+    data = load_report(lake, thresholds=thresholds, pictures=False)
     rounds = lake.rounds.all()
     done = [one.updated_at for one in rounds if one.state == DONE]
     waiting = [one.updated_at for one in rounds if one.state == WAITING]
