@@ -14,7 +14,17 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.manifests.rendering import MANIFESTS, Document, named, of_kind, render, variant
-from tests.manifests.test_commands import container, parsed
+from tests.manifests.test_commands import container, parsed, running, status
+from tests.manifests.test_network_policies import (
+    MANAGED_PROMETHEUS,
+    PREDICTOR,
+    PROMETHEUS,
+    STRANGER,
+    TASK,
+    may_enter,
+    may_leave,
+    ours,
+)
 from tests.monitoring.metrics.test_metrics import sample_health
 from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.metrics.reader import Reader
@@ -25,6 +35,8 @@ RULES = MANIFESTS / "components" / "monitoring-operator" / "rules.yaml"
 DASHBOARD = MANIFESTS / "components" / "monitoring" / "dashboard.json"
 METRIC = re.compile(r"\bvisionloop_[a-z_]+")
 DAY = 86400
+# Seconds between two samples.
+STEP = 300
 # Of each alert: series that set it off, and series of a loop that is well.
 CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "VisionloopLakeUnreadable": ({"lake_readable": "0"}, {"lake_readable": "1"}),
@@ -89,7 +101,7 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     ),
     # The first that is ever rejected sets it off.
     "VisionloopEventsRejected": (
-        {'events{loop="a",state="rejected"}': "0x1500 1x1500"},
+        {'events{loop="a",state="rejected"}': "0x300 1x300"},
         {'events{loop="a",state="rejected"}': "7"},
     ),
     "VisionloopPoolExhausted": (
@@ -119,11 +131,11 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {'notifications_waiting_timestamp_seconds{loop="a"}': f"{2 * DAY - 60}"},
     ),
     "VisionloopEventsRefused": (
-        {'collector_refused_total{reason="full"}': "0x2870 1+1x20"},
+        {'collector_refused_total{reason="full"}': "0x562 1+1x20"},
         {'collector_refused_total{reason="full"}': "9"},
     ),
     "VisionloopEventsDropped": (
-        {'events_dropped_total{reason="full"}': "0x2870 1+1x20"},
+        {'events_dropped_total{reason="full"}': "0x562 1+1x20"},
         {'events_dropped_total{reason="full"}': "9"},
     ),
     "VisionloopCollectorDiskFull": (
@@ -136,12 +148,12 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     ),
     "VisionloopPredictorErrors": (
         {
-            'inference_requests_total{namespace="n",code="5xx"}': "0+10x3000",
-            'inference_requests_total{namespace="n",code="2xx"}': "0+90x3000",
+            'inference_requests_total{namespace="n",code="5xx"}': "0+10x600",
+            'inference_requests_total{namespace="n",code="2xx"}': "0+90x600",
         },
         {
-            'inference_requests_total{namespace="n",code="5xx"}': "0+1x3000",
-            'inference_requests_total{namespace="n",code="2xx"}': "0+99x3000",
+            'inference_requests_total{namespace="n",code="5xx"}': "0+1x600",
+            'inference_requests_total{namespace="n",code="2xx"}': "0+99x600",
         },
     ),
 }
@@ -208,32 +220,33 @@ def test_prometheus_reads_the_rules(tmp_path: Path) -> None:
 
 
 def test_each_alert_fires_where_it_should_and_keeps_quiet_where_all_is_well(tmp_path: Path) -> None:
-    document = yaml.safe_load(RULES.read_text())["spec"]
-    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(document))
     assert set(CASES) == {rule["alert"] for rule in rules()}
-    tests = []
-    for alert, (bad, good) in CASES.items():
-        rule = next(one for one in rules() if one["alert"] == alert)
-        for series, fires in ((bad, True), (good, False)):
-            tests.append(_case(rule, series, fires))
-    (tmp_path / "tests.yaml").write_text(
-        yaml.safe_dump({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests})
-    )
+    files = []
+    for rule in rules():
+        alert = rule["alert"]
+        bad, good = CASES[alert]
+        # A file each: promtool evaluates all rules of a file in each of its tests.
+        held = {"groups": [{"name": "one", "rules": [rule]}]}
+        (tmp_path / f"{alert}.rules").write_text(yaml.safe_dump(held))
+        tests = {
+            "rule_files": [f"{alert}.rules"],
+            "evaluation_interval": f"{STEP}s",
+            "tests": [_case(rule, bad, True), _case(rule, good, False)],
+        }
+        files.append(tmp_path / f"{alert}.yaml")
+        files[-1].write_text(yaml.safe_dump(tests))
     done = subprocess.run(
-        [promtool(), "test", "rules", str(tmp_path / "tests.yaml")],
-        capture_output=True,
-        text=True,
-        check=False,
+        [promtool(), "test", "rules", *files], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _case(rule: Document, series: dict[str, str], fires: bool) -> dict[str, Any]:
-    """Return a test of promtool's: two days a minute apart, and what is true at their end."""
+    """Return a test of promtool's: two days of samples, and what is true at their end."""
     held = [
         {
             "series": f"visionloop_{name}",
-            "values": value if "x" in value else f"{value}x{2 * DAY // 60}",
+            "values": value if "x" in value else f"{value}x{2 * DAY // STEP}",
         }
         for name, value in series.items()
     ]
@@ -241,7 +254,7 @@ def _case(rule: Document, series: dict[str, str], fires: bool) -> dict[str, Any]
     found = f'count(ALERTS{{alertname="{rule["alert"]}", alertstate="firing"}})'
     samples = [{"labels": "{}", "value": 1}] if fires else []
     return {
-        "interval": "1m",
+        "interval": f"{STEP}s",
         "name": f"{rule['alert']} {'fires' if fires else 'keeps quiet'}",
         "input_series": held,
         "promql_expr_test": [{"expr": found, "eval_time": "2d", "exp_samples": samples}],
@@ -282,8 +295,34 @@ def test_grafanas_sidecar_finds_the_dashboard() -> None:
     assert json.loads(dashboard["data"]["dashboard.json"])["uid"] == "visionloop"
 
 
-def test_the_local_overlay_gives_it_the_lakes_volume() -> None:
-    pod = named(variant("local with everything"), "Deployment", "visionloop-monitoring")
+def test_the_local_overlay_gives_it_the_lakes_volume(tmp_path: Path) -> None:
+    copy = tmp_path / "manifests"
+    shutil.copytree(MANIFESTS, copy)
+    file = copy / "overlays" / "local" / "kustomization.yaml"
+    line = "- ../../components/monitoring\n"
+    assert f"# {line}" in file.read_text()
+    file.write_text(file.read_text().replace(f"# {line}", line))
+    pod = named(tuple(render(file.parent)), "Deployment", "visionloop-monitoring")
     mounts = pod["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
     assert {"name": "lake", "mountPath": "/mnt/visionloop"} in mounts
-    assert render(MANIFESTS / "overlays" / "local")
+
+
+def test_only_prometheus_reaches_it_and_it_reaches_catalog_and_bucket() -> None:
+    on_gke, locally = variant(EVERYTHING), variant("local with everything")
+    pod = ours(on_gke, "monitoring")
+    assert may_leave(on_gke, pod, "142.250.0.1", 443)
+    assert may_leave(on_gke, pod, "10.8.0.4", 5432)
+    assert not may_leave(on_gke, pod, "10.8.0.4", 443)
+    assert not may_leave(locally, ours(locally, "monitoring"), "142.250.0.1", 443)
+    assert may_enter(on_gke, PROMETHEUS, pod, 9109)
+    assert may_enter(on_gke, MANAGED_PROMETHEUS, pod, 9109)
+    for stranger in (STRANGER, TASK, PREDICTOR):
+        assert not may_enter(on_gke, stranger, pod, 9109)
+
+
+def test_it_answers_its_probes_where_there_is_no_lake(tmp_path: Path) -> None:
+    held = container(EVERYTHING, "Deployment visionloop-monitoring")
+    command = ["metrics", "--serve", f"--lake={tmp_path / 'lake'}", "--port=0"]
+    with running(command, tmp_path) as port:
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            assert status(port, held[probe]) == 200, probe
