@@ -160,7 +160,8 @@ def test_an_exact_copy_is_a_flagged_file_that_names_its_original() -> None:
     checked = intake.check()
     (flag,) = flags(checked, "exact_duplicate")
     assert (flag["subject"], flag["subject_type"]) == ("a.png", "file")
-    assert flag["evidence"] == {"original": "b.png", "sample_id": sample}
+    assert flag["evidence"]["original"] == "b.png"
+    assert flag["evidence"]["images"] == [sample]
     assert checked.states["flagged"] == 1
 
 
@@ -240,22 +241,60 @@ def test_without_pixels_the_fingerprint_decides_and_the_flag_says_so() -> None:
     assert "unconfirmed" in flag["evidence"]
 
 
-def test_metadata_that_cannot_be_true_is_flagged() -> None:
+def test_metadata_that_cannot_be_true_is_flagged_by_what_is_wrong_with_it() -> None:
     intake = Intake()
-    ids = [intake.add(f"{i}.png", png(i)) for i in range(4)]
+    ids = [intake.add(f"{i}.png", png(i)) for i in range(6)]
     intake.samples[ids[0]]["captured_at"] = NOW + timedelta(days=400)
+    intake.samples[ids[4]]["captured_at"] = datetime(1980, 1, 1, tzinfo=UTC)
     intake.metadata = [
-        {"sample_id": ids[1], "raw": "{}", "latitude": 91.0},
-        {"sample_id": ids[2], "raw": "[1, 2]", "latitude": 45.0},
-        {"sample_id": ids[3], "raw": '{"a": 1}', "latitude": None},
+        {"sample_id": ids[1], "raw": "{}", "latitude": 91.0, "longitude": 8.0},
+        {"sample_id": ids[2], "raw": "[1, 2]", "latitude": 45.0, "longitude": 8.0},
+        {"sample_id": ids[3], "raw": '{"a": 1}', "latitude": None, "longitude": None},
+        {"sample_id": ids[5], "raw": "{}", "latitude": 0.0, "longitude": 0.0},
     ]
     checked = intake.check()
-    problems = {
-        flag["subject"]: flag["evidence"]["problem"] for flag in flags(checked, "bad_metadata")
+    found = {
+        (flag["subject"], flag["kind"]): flag["evidence"]["problem"]
+        for flag in map(with_evidence, checked.flags.to_pylist())
     }
-    assert problems == {
-        ids[0]: "captured in the future",
-        ids[1]: "latitude lies off the globe",
-        ids[2]: "the sidecar is not a JSON object",
+    assert found == {
+        (ids[0], "future_time"): "captured in the future",
+        (ids[1], "impossible_place"): "latitude lies off the globe",
+        (ids[2], "bad_metadata"): "the sidecar is not a JSON object",
+        (ids[4], "implausible_time"): "captured before there was a camera",
+        (ids[5], "impossible_place"): "latitude and longitude are exactly 0",
     }
     assert checked.states["ok"] == 1
+
+
+def with_evidence(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "evidence": json.loads(row["evidence"])}
+
+
+def test_every_flag_says_what_it_was_held_against_in_which_unit_and_shows_pictures(
+    world: World,
+) -> None:
+    intake = Intake()
+    for picture in world._batch(0).files:
+        intake.add(picture.name, picture.data)
+    for row in map(with_evidence, intake.check().flags.to_pylist()):
+        assert row["evidence"]["reference"], row
+        assert isinstance(row["evidence"]["unit"], str), row
+        if row["subject_type"] == "sample":
+            assert row["evidence"]["images"][0] == row["subject"], row
+
+
+def test_black_pictures_are_copies_by_their_fingerprints_and_the_flag_says_so() -> None:
+    import io
+
+    from PIL import Image
+
+    intake = Intake()
+    for name, side in (("a.png", 48), ("b.png", 64)):
+        out = io.BytesIO()
+        Image.new("RGB", (side, side)).save(out, "PNG")
+        intake.add(name, out.getvalue())
+    (flag,) = flags(intake.check(), "near_duplicate")
+    assert (flag["score"], flag["threshold"]) == (0.0, 0.0)
+    assert "fingerprints differ" in flag["evidence"]["unit"]
+    assert "flat" in flag["evidence"]["unconfirmed"]

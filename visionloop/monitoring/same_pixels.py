@@ -30,7 +30,14 @@ def flag_attached(samples: pa.Table, new: set[str], findings: Findings) -> None:
         return
     for sample, attached in sorted(_pairs(samples, "sample_id", "attached")):
         if sample in new and attached in _SUSPICIOUS:
-            findings.flag(sample, "attached_data", attached=attached)
+            findings.flag(
+                sample,
+                "attached_data",
+                unit="",
+                reference="a file that ends where its picture ends",
+                images=[sample],
+                attached=attached,
+            )
 
 
 def flag_pixel_duplicates(
@@ -59,7 +66,13 @@ def flag_pixel_duplicates(
         for is_new, uri, sample in others:
             if not is_new:
                 continue
-            evidence: dict[str, Any] = {"original": original, "original_uri": original_uri}
+            evidence: dict[str, Any] = {
+                "original": original,
+                "original_uri": original_uri,
+                "unit": "",
+                "reference": "the pixels of the earlier picture, one by one",
+                "images": [sample, original],
+            }
             found = [pixels for _, pixels in read_pixels([original_uri, uri])]
             if len(found) < 2:
                 evidence["unconfirmed"] = "the pictures' bytes could not be read"

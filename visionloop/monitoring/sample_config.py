@@ -60,6 +60,48 @@ class SampleThresholds(BaseModel):
         ge=100,
         description="Samples with an embedding needed before one can be far from all others.",
     )
+    camera_columns: tuple[str, ...] = Field(
+        default=("camera", "camera_id", "camera_name", "device", "device_id", "exif_camera_serial"),
+        description="Columns of the metadata that may name a sample's camera: the first that there "
+        "is counts; without any, each source counts as a camera.",
+    )
+    silence_significance: float = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="Probability that any camera is ever called silent although it only kept its "
+        "own pace; 0: none is looked for.",
+    )
+    silence_min_gaps: int = Field(
+        default=10,
+        ge=5,
+        description="Gaps between a camera's arrivals needed to tell its pace; of one that arrives "
+        "five times a day or more, days.",
+    )
+    gps_speed_above: float = Field(
+        default=1200.0,
+        gt=0,
+        description="Speed in km/h that two pictures of one camera may ask for, over the great "
+        "circle between their places; a faster one means that a place or a time is wrong.",
+    )
+    gps_jump_above: float = Field(
+        default=1.0,
+        gt=0,
+        description="Distance in km below which two places count as one: receivers scatter, and "
+        "clocks that count whole seconds make any scatter fast.",
+    )
+    clock_tolerance_hours: float = Field(
+        default=24.0,
+        ge=0,
+        description="Hours by which a capture may lie ahead of its ingest: clocks of cameras in "
+        "other time zones do.",
+    )
+    captured_after: str = Field(
+        default="1990-01-01",
+        pattern=r"^\d{4}-\d\d-\d\d$",
+        description="Date before which no picture of this loop was captured; a camera that lost "
+        "its clock often says 1970-01-01 or 1980-01-01.",
+    )
     blurred_below: float = Field(
         default=2e-3,
         ge=0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +16,21 @@ from visionloop.media.near_duplicates import nearest_earlier
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.findings import Findings
 from visionloop.monitoring.quality import Limit, limits, net_sharpness, oddities, telling
+from visionloop.words import counted
 
 # Takes URIs by sample id; returns what `visionloop.media.likeness` compares, of those there are.
 ReadGreys = Callable[[Mapping[str, str]], Mapping[str, Floats]]
 # So many candidates are compared at a time: each picture has 16 KiB.
 _PAIRS = 2000
+_UNITS = {
+    "sharpness": "variance of the Laplacian over that of the grey values",
+    "brightness": "mean grey value, 0 black to 1 white",
+    "contrast": "standard deviation of the grey values, of full scale",
+    "entropy": "bits",
+    "aspect": "shorter over longer side",
+    "saturation": "distance of strongest and weakest channel, 0 to 1",
+    "side": "pixels",
+}
 
 
 @dataclass(frozen=True)
@@ -95,10 +106,13 @@ def flag_quality(population: Population, thresholds: MonitoringConfig, findings:
     measures, ids = population.measures, population.ids
     names = np.array(population.sources, dtype=object)
     found: dict[int, list[tuple[Limit, float]]] = {}
+    alone: dict[str, str] = {}
     for source in sorted(set(names)):
         own = names == source
         # A source too small to be a population of its own is judged among all samples.
-        among = own if own.sum() >= thresholds.min_population else np.ones_like(own)
+        enough = own.sum() >= thresholds.min_population
+        among = own if enough else np.ones_like(own)
+        alone[source] = source if enough else ""
         theirs = {name: values[among] for name, values in measures.items()}
         of_quality = limits(
             theirs["sharpness"], theirs["brightness"], theirs["contrast"], thresholds
@@ -117,11 +131,25 @@ def flag_quality(population: Population, thresholds: MonitoringConfig, findings:
                 limit.kind,
                 score=value,
                 threshold=limit.value,
+                unit=_UNITS[limit.measure],
+                reference=_reference(limit, alone[population.sources[row]], thresholds),
+                images=[ids[row]],
                 measure=limit.measure,
                 median=limit.median,
                 population=limit.population,
                 rule=limit.rule,
             )
+
+
+def _reference(limit: Limit, source: str, thresholds: MonitoringConfig) -> str:
+    """Return in words what set a limit."""
+    if limit.rule == "absolute":
+        return "a limit that holds for any picture, whatever the others look like"
+    of = counted(limit.population, "sample")
+    of += f" of the source {source}" if source else " of all sources"
+    if limit.rule == "outlier":
+        return f"{of}: {thresholds.outlier_deviations:g} robust deviations from their median"
+    return f"{of}: half their median"
 
 
 def flag_near_duplicates(
@@ -167,20 +195,36 @@ def flag_near_duplicates(
         )
         scores = dict(zip(shown, likenesses.tolist(), strict=True))
         for row, other, bits in some:
-            evidence = {"original": ids[other], "original_uri": uris[other], "bits": bits}
+            evidence: dict[str, Any] = {
+                "original": ids[other],
+                "original_uri": uris[other],
+                "bits": bits,
+            }
+            evidence["images"] = [ids[row], ids[other]]
             score = scores.get((row, other, bits))
-            if score is not None:
-                threshold = thresholds.near_duplicate_likeness
-                same = score >= threshold
-                # Flat pictures have nothing to compare; equal fingerprints are all they can show.
-                flat = min(float(greys[ids[r]].std()) for r in (row, other)) < 1
-                same |= bits == 0 and flat
-            else:
+            if score is None:
                 # Without the pixels only what the fingerprint alone is good for can be said.
+                evidence |= _by_fingerprint("the pictures' bytes could not be read")
                 score, threshold = float(bits), float(NEAR_DUPLICATE_BITS)
                 same = bits <= NEAR_DUPLICATE_BITS
-                evidence["unconfirmed"] = "the pictures' bytes could not be read"
+            elif min(float(greys[ids[r]].std()) for r in (row, other)) < 1:
+                # Flat pictures have nothing to compare; equal fingerprints are all they can show.
+                evidence |= _by_fingerprint("the pictures are flat: they have no pixels to compare")
+                score, threshold, same = float(bits), 0.0, bits == 0
+            else:
+                evidence["unit"] = "likeness of the pixels, 0 to 1"
+                evidence["reference"] = "the earlier picture, laid over this one"
+                threshold = thresholds.near_duplicate_likeness
+                same = score >= threshold
             if same:
                 findings.flag(
                     ids[row], "near_duplicate", score=score, threshold=threshold, **evidence
                 )
+
+
+def _by_fingerprint(why: str) -> dict[str, str]:
+    return {
+        "unit": "bits of 256 in which the fingerprints differ",
+        "reference": "the fingerprint of the earlier picture",
+        "unconfirmed": why,
+    }

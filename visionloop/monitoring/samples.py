@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from visionloop.media.listing import is_no_image
 from visionloop.monitoring.config import MonitoringConfig
+from visionloop.monitoring.contradictions import flag_contradictions
 from visionloop.monitoring.findings import Findings
-from visionloop.monitoring.metadata import metadata_problems
+from visionloop.monitoring.metadata import flag_sidecars
 from visionloop.monitoring.outliers import Outliers, flag_outliers
 from visionloop.monitoring.same_pixels import ReadPixels, flag_attached, flag_pixel_duplicates
 from visionloop.monitoring.sample_flags import (
@@ -135,6 +136,9 @@ def _check_files(
                 found.subject,
                 "exact_duplicate",
                 subject_type="file",
+                unit="",
+                reference="the bytes of the file that came first",
+                images=[sample],
                 sample_id=sample,
                 original=originals[sample],
             )
@@ -147,6 +151,8 @@ def _check_files(
                 found.subject,
                 "unreadable",
                 subject_type="file",
+                unit="",
+                reference="a file that can be decoded to its last pixel",
                 reason=said["reason"],
                 detail=said["detail"],
             )
@@ -174,8 +180,8 @@ def _check_new_samples(
     flag_near_duplicates(population, thresholds, read_greys, findings)
     flag_semantic_duplicates(population, thresholds, read_vectors, findings)
     outliers = flag_outliers(new, thresholds, read_vectors, findings)
-    for sample, problem in metadata_problems(metadata, samples, new, now=findings.now):
-        findings.flag(sample, "bad_metadata", **problem)
+    flag_sidecars(metadata, new, findings)
+    flag_contradictions(metadata, samples, new, thresholds, findings)
     flagged = {flag["subject"] for flag in findings.flags[first:]}
     unmeasured = 0
     for row in np.flatnonzero(population.is_new).tolist():

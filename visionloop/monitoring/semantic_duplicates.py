@@ -72,6 +72,10 @@ def flag_semantic_duplicates(
             "semantic_duplicate",
             score=_cosine(float(earlier.squared[row])),
             threshold=_cosine(limit),
+            unit="cosine of the two embeddings",
+            reference=f"the median cosine of {len(sample.names):,} samples to their nearest: the "
+            f"limit lies at {share:.0%} of that distance",
+            images=[fresh.names[row], original],
             original=original,
             original_uri=uris.get(original, ""),
             usual=_cosine(middle),

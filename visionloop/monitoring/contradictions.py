@@ -1,0 +1,226 @@
+"""Metadata that contradict the picture, each other, or what is possible."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from visionloop.monitoring.cameras import camera_column, camera_names, place_columns
+from visionloop.monitoring.findings import Findings
+from visionloop.monitoring.jumps import jumps
+from visionloop.monitoring.sample_config import SampleThresholds
+
+_SIZES = (("width", "height"), ("image_width", "image_height"))
+_HOUR = 3600.0
+
+
+def flag_contradictions(
+    metadata: pa.Table | None,
+    samples: pa.Table,
+    new: set[str],
+    thresholds: SampleThresholds,
+    findings: Findings,
+) -> None:
+    """Flag new samples whose time, place or size cannot be true.
+
+    Args:
+        metadata: Table ``metadata`` (sample_id, typed columns), or None.
+        samples: Table ``samples`` (sample_id, captured_at, ingested_at, width, height).
+        new: Samples to look at; places are compared with those of earlier samples, too.
+        thresholds: Speed, distance, tolerance of clocks, earliest date, columns of cameras.
+        findings: Receives the flags.
+    """
+    _flag_times(samples, new, thresholds, findings)
+    if metadata is None:
+        return
+    off = _flag_places(metadata, new, findings)
+    _flag_sizes(metadata, samples, new, findings)
+    _flag_jumps(metadata, samples, new, off, thresholds, findings)
+
+
+def _flag_times(
+    samples: pa.Table, new: set[str], thresholds: SampleThresholds, findings: Findings
+) -> None:
+    earliest = datetime.fromisoformat(thresholds.captured_after).replace(tzinfo=UTC)
+    names = ("sample_id", "captured_at", "ingested_at")
+    for sample, captured, ingested in zip(*(samples[n].to_pylist() for n in names), strict=True):
+        if sample not in new or captured is None:
+            continue
+        come = ingested or findings.now
+        ahead = (captured - come).total_seconds() / _HOUR
+        told = {"captured_at": captured.isoformat(), "images": [sample]}
+        if ahead > thresholds.clock_tolerance_hours:
+            findings.flag(
+                sample,
+                "future_time",
+                score=ahead,
+                threshold=thresholds.clock_tolerance_hours,
+                unit="hours",
+                reference="the time at which it was ingested, by this machine's clock",
+                problem="captured in the future",
+                ingested_at=come.isoformat(),
+                **told,
+            )
+        elif captured < earliest:
+            findings.flag(
+                sample,
+                "implausible_time",
+                score=(earliest - captured).total_seconds() / _HOUR / 24,
+                threshold=0.0,
+                unit="days",
+                reference=f"the date {thresholds.captured_after}, before which nothing was "
+                "captured (`captured_after`)",
+                problem="captured before there was a camera",
+                **told,
+            )
+
+
+def _flag_places(metadata: pa.Table, new: set[str], findings: Findings) -> set[str]:
+    """Flag coordinates off the globe, and the place 0, 0 of a receiver without a fix."""
+    off: set[str] = set()
+    ids = metadata["sample_id"].to_pylist()
+    for latitude, longitude in place_columns(metadata):
+        pairs = zip(
+            ids, metadata[latitude].to_pylist(), metadata[longitude].to_pylist(), strict=True
+        )
+        for sample, north, east in pairs:
+            if sample not in new:
+                continue
+            for name, value, reach in ((latitude, north, 90.0), (longitude, east, 180.0)):
+                if value is None or abs(value) <= reach:
+                    continue
+                off.add(sample)
+                finite = math.isfinite(value)
+                findings.flag(
+                    sample,
+                    "impossible_place",
+                    score=abs(value) if finite else None,
+                    threshold=reach,
+                    unit="degrees",
+                    reference="the globe: latitudes up to 90 and longitudes up to 180 degrees",
+                    problem=f"{name} lies off the globe",
+                    images=[sample],
+                    **{name: value if finite else str(value)},
+                )
+            if north == 0 and east == 0:
+                off.add(sample)
+                findings.flag(
+                    sample,
+                    "impossible_place",
+                    unit="degrees",
+                    reference="the place 0, 0, which receivers write before they know where they "
+                    "are",
+                    problem=f"{latitude} and {longitude} are exactly 0",
+                    images=[sample],
+                )
+    return off
+
+
+def _flag_sizes(metadata: pa.Table, samples: pa.Table, new: set[str], findings: Findings) -> None:
+    for pair in _SIZES:
+        if not set(pair) <= set(metadata.column_names):
+            continue
+        if not all(pa.types.is_primitive(metadata.schema.field(name).type) for name in pair):
+            continue
+        told = metadata.select(["sample_id", *pair]).rename_columns(["sample_id", "w", "h"])
+        both = samples.select(["sample_id", "width", "height"]).join(
+            told, "sample_id", join_type="inner"
+        )
+        for row in sorted(both.to_pylist(), key=lambda row: row["sample_id"]):
+            sizes = (row["w"], row["h"], row["width"], row["height"])
+            if row["sample_id"] not in new or not all(_is_size(one) for one in sizes):
+                continue
+            w, h, width, height = sizes
+            # A picture that is stored lying and shown upright is no contradiction.
+            if {(w, h), (h, w)} & {(width, height)}:
+                continue
+            findings.flag(
+                row["sample_id"],
+                "size_conflict",
+                score=max(abs(w / width - 1), abs(h / height - 1)),
+                threshold=0.0,
+                unit="share of the side",
+                reference="the picture's own pixels",
+                problem=f"metadata say {w:g} x {h:g} pixels, the picture has {width} x {height}",
+                images=[row["sample_id"]],
+            )
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value > 0
+
+
+def _flag_jumps(
+    metadata: pa.Table,
+    samples: pa.Table,
+    new: set[str],
+    off: set[str],
+    thresholds: SampleThresholds,
+    findings: Findings,
+) -> None:
+    for ids, captured, latitude, longitude, camera in _ways(metadata, samples, new, thresholds):
+        sound = np.array([one not in off for one in ids]) & (np.abs(latitude) <= 90)
+        sound &= (np.abs(longitude) <= 180) & ((latitude != 0) | (longitude != 0))
+        rows = np.flatnonzero(sound)
+        found = jumps(
+            captured[rows],
+            latitude[rows],
+            longitude[rows],
+            speed=thresholds.gps_speed_above,
+            apart=thresholds.gps_jump_above,
+        )
+        for jump in found:
+            sample, other = ids[rows[jump.row]], ids[rows[jump.other]]
+            if sample not in new:
+                continue
+            findings.flag(
+                sample,
+                "gps_jump",
+                score=jump.speed,
+                threshold=thresholds.gps_speed_above,
+                unit="km/h",
+                reference=f"the camera's picture nearest in time, of {len(rows)} with a place",
+                images=[sample, other],
+                camera=camera,
+                other=other,
+                km=jump.km,
+                hours=jump.hours,
+            )
+
+
+def _ways(
+    metadata: pa.Table, samples: pa.Table, new: set[str], thresholds: SampleThresholds
+) -> Iterator[tuple[list[str], np.ndarray, np.ndarray, np.ndarray, str]]:
+    """Yield ids, capture times in hours, latitudes, longitudes and name of each camera with new."""
+    column = camera_column(metadata, thresholds.camera_columns)
+    pairs = place_columns(metadata)
+    if not column or not pairs:
+        return
+    latitude, longitude = pairs[0]
+    told = pa.table(
+        {
+            "sample_id": metadata["sample_id"],
+            "camera": camera_names(metadata, column),
+            "lat": metadata[latitude].cast(pa.float64()),
+            "lon": metadata[longitude].cast(pa.float64()),
+        }
+    ).join(samples.select(["sample_id", "captured_at"]), "sample_id", join_type="inner")
+    told = told.drop_null().sort_by([("captured_at", "ascending"), ("sample_id", "ascending")])
+    fresh = pc.is_in(told["sample_id"], value_set=pa.array(sorted(new), pa.string()))
+    for camera in sorted(set(told.filter(fresh)["camera"].to_pylist())):
+        own = told.filter(pc.equal(told["camera"], camera))
+        hours = own["captured_at"].cast(pa.int64()).to_numpy() / 3.6e9
+        finite = np.isfinite(own["lat"].to_numpy()) & np.isfinite(own["lon"].to_numpy())
+        own, hours = own.filter(pa.array(finite)), hours[finite]
+        yield (
+            own["sample_id"].to_pylist(),
+            hours,
+            own["lat"].to_numpy(),
+            own["lon"].to_numpy(),
+            camera,
+        )
