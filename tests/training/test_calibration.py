@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from visionloop.training.calibration import MIN_LABELS, fit_temperature, held_out_rows
-from visionloop.training.evaluation import calibration_error
+from visionloop.training.reliability import calibration_error
 
 
 def drawn(temperature: float, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -38,6 +38,8 @@ class MetricsArtifact(Protocol):
 class ClassificationMetricsArtifact(Protocol):
     """KFP's ClassificationMetrics: a square confusion matrix."""
 
+    metadata: dict[str, Any]
+
     def log_confusion_matrix(self, categories: list[str], matrix: list[list[int]]) -> None:
         """Record a confusion matrix, rows true and columns predicted."""
 
@@ -62,6 +64,8 @@ def log_confusion(
     artifact: ClassificationMetricsArtifact | None,
     classes: Sequence[str],
     counts: Sequence[Sequence[int]],
+    *,
+    title: str = "",
 ) -> None:
     """Record a confusion matrix of plain integers.
 
@@ -69,8 +73,11 @@ def log_confusion(
         artifact: Takes it; None where there is no pipeline.
         classes: Names of the classes.
         counts: One row a true class, one column a predicted one: as many of either as classes.
+        title: What the KFP UI writes above it; empty for the output's name.
     """
     if artifact is not None and classes:
+        if title:
+            artifact.metadata["display_name"] = title
         artifact.log_confusion_matrix(
             [str(name) for name in classes], [[int(n) for n in row] for row in counts]
         )
@@ -104,6 +111,11 @@ def write_dataset(artifact: Artifact | None, rows: pa.Table) -> None:
         pq.write_table(rows, path)
         artifact.metadata["rows"] = rows.num_rows
         artifact.metadata["columns"] = ", ".join(rows.column_names)
+
+
+def markdown_text(text: str) -> str:
+    """Return data as Markdown that shows it literally: no markup, no HTML of its own."""
+    return text.translate({ord(mark): f"&#{ord(mark)};" for mark in "&\\`*_[]<>#"})
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

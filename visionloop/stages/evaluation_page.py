@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 from visionloop.inference.images import Loaded
-from visionloop.stages.artifacts import markdown_table
+from visionloop.stages.artifacts import markdown_table, markdown_text
 from visionloop.training.evaluation import Measured
 from visionloop.training.gate import Verdict
+from visionloop.words import counted
 
 
 def evaluation_page(
@@ -51,14 +52,16 @@ def evaluation_page(
                 f"{e.accuracy:.3f}",
                 interval,
                 f"{e.macro_f1:.3f}",
-                f"{e.ece:.3f}",
+                f"{e.calibration.value:.3f} ({e.calibration.low:.3f} to {e.calibration.high:.3f})",
+                f"{e.brier.value:.3f} ({e.brier.low:.3f} to {e.brier.high:.3f})",
             ]
         )
-    header = ["", "model", "labels", "accuracy", "95% interval", "macro F1", "calibration error"]
+    header = ["", "model", "labels", "accuracy", "95% interval", "macro F1", "calibration error",
+              "Brier score"]  # fmt: skip
     lines += [f"On {own.evaluation.n} holdout samples:", "", markdown_table(header, rows), ""]
     per_class = [
         [
-            row["class"],
+            markdown_text(row["class"]),
             row["n"],
             f"{row['precision']:.3f}",
             f"{row['recall']:.3f}",
@@ -69,16 +72,36 @@ def evaluation_page(
     header = ["class", "samples", "precision", "recall", "F1"]
     lines += ["## By class", "", markdown_table(header, per_class), ""]
     if own.slices:
-        by_slice = [
-            [
-                s["column"],
-                s["value"],
-                s["n"],
-                f"{s['accuracy']:.3f}",
-                f"{s['low']:.3f} to {s['high']:.3f}",
-            ]
-            for s in own.slices
-        ]
-        header = ["column", "value", "samples", "accuracy", "95% interval"]
-        lines += ["## By metadata", "", markdown_table(header, by_slice), ""]
+        lines += ["## By metadata", "", *_slices(own.slices), ""]
     return "\n".join(lines)
+
+
+def _slices(slices: list[dict[str, Any]]) -> list[str]:
+    """Return what is worse than the rest first, then all slices."""
+    told = []
+    worse = sorted((s for s in slices if s["worse"]), key=lambda s: float(s["p"]))
+    for s in worse:
+        told.append(
+            f"- **{markdown_text(s['column'])} {markdown_text(s['value'])}** is worse than the "
+            f"rest: {s['accuracy']:.3f} of {s['n']} samples (p {s['p']:.2g}, corrected for all "
+            "slices)."
+        )
+    if not worse:
+        told.append("No slice is worse than the rest by more than chance would make it.")
+    small = sum(s["worse"] is None for s in slices)
+    if small:
+        told += ["", f"Too few samples to say: {counted(small, 'slice')} of {len(slices)}."]
+    told += ["", f"The intervals of all {len(slices)} slices hold together at 95%.", ""]
+    rows = [
+        [
+            markdown_text(s["column"]),
+            markdown_text(s["value"]),
+            s["n"],
+            f"{s['accuracy']:.3f}",
+            f"{s['low']:.3f} to {s['high']:.3f}",
+            "too few to say" if s["worse"] is None else "worse" if s["worse"] else "",
+        ]
+        for s in slices
+    ]
+    header = ["column", "value", "samples", "accuracy", "95% interval", "beside the rest"]
+    return [*told, markdown_table(header, rows)]

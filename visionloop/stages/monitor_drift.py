@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from visionloop.stages.artifacts import markdown_table
+from visionloop.stages.artifacts import markdown_table, markdown_text
 from visionloop.stages.monitor_inputs import compare_inputs
-from visionloop.stages.monitor_page import escaped
 from visionloop.stages.monitor_part import Look, Part
 
 if TYPE_CHECKING:
@@ -136,7 +135,7 @@ def _drift_row(one: Judged) -> tuple[str, ...]:
     d = one.drift
     what = kind_of(d.kind).name.replace("_", " ")
     if d.state == NOTHING_TO_COMPARE:
-        return (escaped(one.subject), what, "", "", "", "", "", f"{d.state}: {d.reason}")
+        return (markdown_text(one.subject), what, "", "", "", "", "", f"{d.state}: {d.reason}")
     moved = d.measure
     if d.before is not None and d.after is not None:
         moved += f" from {d.before:.3g} to {d.after:.3g}"
@@ -146,12 +145,12 @@ def _drift_row(one: Judged) -> tuple[str, ...]:
     elif d.reason:
         result += f": {d.reason}"
     return (
-        escaped(one.subject),
+        markdown_text(one.subject),
         what,
-        escaped(one.reference),
+        markdown_text(one.reference),
         f"{d.score:.3f} ({d.unit})",
         f"{d.threshold:.3f}",
-        escaped(moved),
+        markdown_text(moved),
         f"{d.n_reference:,} before, {d.n_current:,} now",
         result,
     )

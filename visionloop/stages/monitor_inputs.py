@@ -98,8 +98,9 @@ class _Vectors:
         compared = [one for one in found if not one.reason]
         windows = [part for one in compared for part in (one.before, one.newest)]
         windows += [part.rows for one in compared for part in one.parts]
-        rows = np.unique(np.concatenate([drawn(part, most) for part in windows] or [[]]))
-        wanted = ids.take(pa.array(rows.astype(np.int64))).to_pylist()
+        none = np.zeros(0, np.intp)
+        rows = np.unique(np.concatenate([none, *(drawn(part, most) for part in windows)]))
+        wanted = ids.take(pa.array(rows)).to_pylist()
         names, vectors = (
             look.lake.embeddings(look.space, wanted, version=look.run.base)
             if look.space and wanted

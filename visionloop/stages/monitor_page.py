@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from visionloop.stages.artifacts import markdown_table
+from visionloop.stages.artifacts import markdown_table, markdown_text
 from visionloop.words import counted
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ def _table(lake: Lake, version: str, shown: Sequence[dict[str, Any]]) -> str:
         )
         for row in shown
     ]
-    return markdown_table(["what", "of", "evidence"], [tuple(map(escaped, row)) for row in rows])
+    return markdown_table(
+        ["what", "of", "evidence"], [tuple(map(markdown_text, row)) for row in rows]
+    )
 
 
 def _names(lake: Lake, version: str, shown: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -109,10 +111,3 @@ def _names(lake: Lake, version: str, shown: Sequence[dict[str, Any]]) -> dict[st
 
 def _of(row: dict[str, Any], subject_type: str) -> bool:
     return bool(row["subject_type"] == subject_type)
-
-
-def escaped(text: str) -> str:
-    """Return data as Markdown that shows it literally: no markup, no HTML of its own."""
-    for mark in "\\`*_[]<>#":
-        text = text.replace(mark, f"&#{ord(mark)};")
-    return text

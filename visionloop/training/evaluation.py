@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from visionloop.monitoring.corrections import holm, simultaneous_level
+from visionloop.monitoring.differences import Interval
 from visionloop.monitoring.intervals import wilson
+from visionloop.training.reliability import brier_score, calibration_interval, reliability_table
 
-# Equal-width bins of confidence for the expected calibration error.
-BINS = 15
 # A text column with more values than this is an identifier, not a slice.
 MAX_VALUES = 20
 # Numbers are cut into quarters where each quarter has so many samples, else into halves.
@@ -32,7 +33,9 @@ class Evaluation:
         low: See accuracy.
         high: See accuracy.
         macro_f1: Mean over the classes that occur in the truth of their F1.
-        ece: Expected calibration error of the confidence, 15 bins of equal width.
+        calibration: Expected calibration error of the confidence, with its 95% interval.
+        brier: Brier score of the probabilities, with its 95% interval.
+        reliability: Share right in each tenth of confidence, from `reliability_table`.
         classes: Their names, in the order of `confusion` and `per_class`.
         per_class: ``{class, n, predicted, precision, recall, f1}`` each; a precision or recall of
             nothing is 0.
@@ -44,7 +47,9 @@ class Evaluation:
     low: float
     high: float
     macro_f1: float
-    ece: float
+    calibration: Interval
+    brier: Interval
+    reliability: list[dict[str, Any]]
     classes: list[str]
     per_class: list[dict[str, Any]]
     confusion: list[list[int]]
@@ -57,7 +62,13 @@ class Evaluation:
             "accuracy_low": self.low,
             "accuracy_high": self.high,
             "macro_f1": self.macro_f1,
-            "ece": self.ece,
+            "ece": self.calibration.value,
+            "ece_low": self.calibration.low,
+            "ece_high": self.calibration.high,
+            "brier": self.brier.value,
+            "brier_low": self.brier.low,
+            "brier_high": self.brier.high,
+            "reliability": self.reliability,
             "per_class": self.per_class,
         }
 
@@ -101,7 +112,7 @@ def evaluate_predictions(
     to_all = np.array([number[name] for name in model_classes], dtype=np.intp)
     true = np.array([number[label] for label in truth], dtype=np.intp)
     predicted = to_all[probabilities.argmax(axis=1)]
-    right = predicted == true
+    right, sure = predicted == true, probabilities.max(axis=1)
     counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(counts, (true, predicted), 1)
     rate = wilson(int(right.sum()), n)
@@ -124,41 +135,36 @@ def evaluate_predictions(
         rate.low,
         rate.high,
         float(np.mean([row["f1"] for row in per_class if row["n"]])),
-        calibration_error(probabilities.max(axis=1), right),
+        calibration_interval(sure, right),
+        brier_score(probabilities, truth, model_classes),
+        reliability_table(sure, right),
         list(classes),
         per_class,
         counts.tolist(),
     )
 
 
-def calibration_error(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> float:
-    """Return the expected calibration error: mean gap between confidence and accuracy, in [0, 1].
-
-    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017; 15 bins of equal width,
-    weighted by their number of samples.
-    """
-    if not len(confidence):
-        return 0.0
-    bins = np.minimum((confidence.astype(np.float64) * BINS).astype(np.intp), BINS - 1)
-    gap = np.bincount(bins, weights=confidence.astype(np.float64) - right, minlength=BINS)
-    return float(np.abs(gap).sum() / len(confidence))
-
-
 def slice_rates(
-    columns: Mapping[str, Sequence[Any]], right: NDArray[np.bool_]
+    columns: Mapping[str, Sequence[Any]], right: NDArray[np.bool_], *, small_below: int = 30
 ) -> list[dict[str, Any]]:
-    """Return accuracy by slice of each column, with 95% Wilson intervals.
+    """Return accuracy by slice of each column, with intervals and tests for as many as there are.
 
     Text and truth values make a slice each, where there are at most 20; numbers are cut at their
     quartiles, or at the median where a quarter would have fewer than 20 samples. A column with a
     single slice, of times, or of too many texts is left out.
 
+    The Wilson intervals hold together at 95% (Sidak). A slice is worse than the rest of its column
+    where Fisher's exact test says so at 5% after Holm's correction for all slices that are tested;
+    smaller ones are not tested, which is no statement that they are as good.
+
     Args:
         columns: The n values of each metadata column; None where a sample has none.
         right: bool [n], whether each sample was predicted rightly.
+        small_below: Samples below which a slice is too small to say.
 
     Returns:
-        ``{column, value, n, accuracy, low, high}`` each, in the order of columns and values.
+        ``{column, value, n, accuracy, low, high, p, worse}`` each, in the order of columns and
+        values; p (corrected) and worse are None where the slice is too small.
     """
     found: list[dict[str, Any]] = []
     for column in sorted(columns):
@@ -168,18 +174,35 @@ def slice_rates(
         array = np.array(names, dtype=object)
         for name in dict.fromkeys(sorted(names, key=_slice_order)):
             rows = array == name
-            rate = wilson(int(right[rows].sum()), int(rows.sum()))
-            found.append(
-                {
-                    "column": column,
-                    "value": name,
-                    "n": rate.n,
-                    "accuracy": rate.value,
-                    "low": rate.low,
-                    "high": rate.high,
-                }
-            )
-    return found
+            found.append({"column": column, "value": name, "n": int(rows.sum()),
+                          "right": int(right[rows].sum())})  # fmt: skip
+    level = simultaneous_level(0.95, len(found))
+    tested = [row for row in found if row["n"] >= small_below and row["n"] < len(right)]
+    p_values = holm([_as_bad_by_chance(row["right"], row["n"], right) for row in tested])
+    corrected = {id(row): p for row, p in zip(tested, p_values, strict=True)}
+    told = []
+    for row in found:
+        rate, p = wilson(row["right"], row["n"], level=level), corrected.get(id(row))
+        told.append(
+            {
+                "column": row["column"],
+                "value": row["value"],
+                "n": rate.n,
+                "accuracy": rate.value,
+                "low": rate.low,
+                "high": rate.high,
+                "p": p,
+                "worse": None if p is None else p < 0.05,
+            }
+        )
+    return told
+
+
+def _as_bad_by_chance(hits: int, n: int, right: NDArray[np.bool_]) -> float:
+    """Return the probability of as few hits among n of the samples: Fisher's test, one-sided."""
+    from scipy.stats import hypergeom
+
+    return float(min(1.0, hypergeom.cdf(hits, len(right), int(right.sum()), n)))
 
 
 def slice_names(values: Sequence[Any]) -> list[str] | None:
