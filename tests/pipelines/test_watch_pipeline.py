@@ -79,8 +79,11 @@ def test_a_watch_explains_in_a_dry_run_then_starts_a_round_and_then_waits_for_it
     assert held is not None and (held.round_id, held.state) == ("0000", "waiting")
     assert loop.lake.read("label_requests").num_rows == 3
 
+    with loop.lake.run(stage="monitor") as run:
+        run.commit(outputs={"labels": {"ok": 200, "flagged": 100}})
     again = loop.watch()
     assert names(again) == ["harvest", "watch"]
+    assert again.tasks[1].outputs["acts"].startswith("No model is published: 100 of 300 checked")
     assert "0 of 3 requests are answered" in again.tasks[1].outputs["reason"]
     assert loop.decisions() == [("start", "0000"), ("wait", "0000")]
 
@@ -92,7 +95,8 @@ def test_the_command_explains_without_starting_or_writing_anything(
     assert main(command) == 0
     told = capsys.readouterr().out
     assert told.startswith("start: Round 0000 starts: 10 new images of 10")
-    assert "drift               start  not met" in told
+    assert "drift               start     cannot be told no answers" in told
+    assert "stay in service     stay      off" in told
     assert "nothing was harvested, written or started" in told
 
     assert main([*command, "--json", "--set", "watch.min_new_samples=11"]) == 0
