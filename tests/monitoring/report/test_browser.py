@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -26,11 +25,15 @@ TAB, ENTER, RIGHT = ("Tab", 9), ("Enter", 13), ("ArrowRight", 39)
 # control that is switched off does not count.
 CONTRAST = """
 (() => {
+  const probe = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const known = new Map();
   const parse = (text) => {
-    const probe = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+    if (known.has(text)) return known.get(text);
+    probe.clearRect(0, 0, 1, 1);
     probe.fillStyle = text; probe.fillRect(0, 0, 1, 1);
     const [r, g, b, a] = probe.getImageData(0, 0, 1, 1).data;
-    return [r, g, b, a / 255];
+    known.set(text, [r, g, b, a / 255]);
+    return known.get(text);
   };
   const light = ([r, g, b]) => {
     const [x, y, z] = [r, g, b].map((v) => v / 255).map(
@@ -95,12 +98,14 @@ def colours(page: Browser, path: Path) -> int:
     """Take a screenshot and return how many colours it has."""
     page.screenshot(path)
     with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
-    return len(np.unique(pixels, axis=0))
+        found = image.convert("RGB").getcolors(image.width * image.height)
+    assert found is not None
+    return len(found)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 768, 1280])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(360, "light"), (360, "dark"), (768, "dark"), (1280, "light")]
+)
 def test_it_shows_without_complaint_or_scrolling_sideways(
     chromium: Browser, file: Path, width: int, scheme: str, tmp_path: Path
 ) -> None:

@@ -77,7 +77,8 @@ def _environment() -> Environment:
     for read in (
         reading.percent,
         reading.interval,
-        reading.points,
+        reading.chance,
+        reading.turn,
         reading.difference,
         reading.figure,
         reading.measured,

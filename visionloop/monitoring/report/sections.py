@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from visionloop.monitoring.report import words
 from visionloop.monitoring.report.charts import health, learning, scatter
+from visionloop.monitoring.report.charts.reading import turn
 from visionloop.monitoring.report.charts.theme import Chart, Key
 from visionloop.monitoring.report.data import FlagKind, ReportData, Window
 from visionloop.monitoring.report.data_drift import DriftSeries
@@ -243,6 +244,11 @@ def _windows(found: Sequence[Window]) -> list[Drawn]:
     ]
 
 
+def _span(rounds: Sequence[str]) -> str:
+    first, last = turn(rounds[0]), turn(rounds[-1])
+    return first if first == last else f"{first} to {last}"
+
+
 @dataclass(frozen=True)
 class SpaceRow:
     """An embedding space, and the rounds that used it."""
@@ -257,7 +263,4 @@ def _spaces(data: ReportData) -> list[SpaceRow]:
     for held in data.rounds:
         for space in held.spaces:
             used.setdefault(space, []).append(held.round_id)
-    return [
-        SpaceRow(rounds[0] if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}", name, source)
-        for (name, source), rounds in used.items()
-    ]
+    return [SpaceRow(_span(rounds), name, source) for (name, source), rounds in used.items()]

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from visionloop.monitoring.report.charts.reading import difference, duration, interval, percent
+from visionloop.monitoring.report.charts.reading import (
+    chance,
+    difference,
+    duration,
+    figure,
+    interval,
+    percent,
+)
 from visionloop.monitoring.report.data import ReportData
 from visionloop.monitoring.report.data_drift import DRIFT, STABLE
 from visionloop.monitoring.report.data_models import AHEAD, UNDECIDED, ModelRow
@@ -94,7 +101,7 @@ def _cost(data: ReportData) -> Figure:
     cost = data.cost
     if not cost.seconds:
         return Figure("Work", NONE, "no stage has run")
-    gpu = f"{cost.gpu_hours:.1f} GPU-hours" if cost.gpu_hours is not None else cost.gpu_note
+    gpu = f"{figure(cost.gpu_hours)} GPU-hours on record" if cost.gpu_hours else cost.gpu_note
     return Figure("Work", duration(cost.seconds), gpu)
 
 
@@ -114,7 +121,7 @@ def efficiency(data: ReportData) -> str:
         f"{difference(newest)} against random choice, measured {pairs}."
     )
     if newest.says == UNDECIDED:
-        said += " The interval holds 0: this may be chance."
+        said += f" This {chance(newest)}."
     ahead = sum(one.says == AHEAD for one in found.differences.values())
     said += f" It was significantly ahead in {ahead} of {counted(len(both), 'round')}."
     saved = found.saved

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from visionloop.monitoring.report.charts.reading import duration, figure, measured, percent
+from visionloop.monitoring.report.charts.reading import duration, figure, measured, percent, turn
 from visionloop.monitoring.report.charts.theme import (
     Chart,
     Key,
@@ -48,7 +48,7 @@ def drift(series: DriftSeries, *, name: str) -> Chart | None:
         return None
     rows = [
         {
-            "round": p.round_id,
+            "round": turn(p.round_id),
             "score": score,
             "threshold": p.threshold,
             "series": _DRIFT.get(p.state, _DRIFT[TOO_FEW])[0],
@@ -101,7 +101,7 @@ def drift(series: DriftSeries, *, name: str) -> Chart | None:
         name=name,
         words=f"{series.title} of {series.subject}. "
         + " ".join(
-            f"Round {p.round_id}: {measured(p.score, series.unit)}, threshold "
+            f"Round {turn(p.round_id)}: {measured(p.score, series.unit)}, threshold "
             f"{measured(p.threshold, series.unit)}, {p.state}."
             for p, _ in held
         ),
@@ -109,7 +109,7 @@ def drift(series: DriftSeries, *, name: str) -> Chart | None:
         head=("Round", "Measured", "Threshold", "n", "State"),
         rows=tuple(
             (
-                p.round_id,
+                turn(p.round_id),
                 measured(p.score, series.unit),
                 measured(p.threshold, series.unit),
                 f"{p.n:,}" if p.n else "\u2013",
@@ -177,7 +177,7 @@ def confidences(window: Window, *, highest: float, name: str) -> Chart:
     return one(
         alt.layer(*layers),
         name=name,
-        words=f"Confidences of {window.endpoint} in round {window.round_id}: "
+        words=f"Confidences of {window.endpoint} in round {turn(window.round_id)}: "
         f"{percent(sure)} of {counted(window.n, 'inference')} are at least 90% sure.",
         size=SMALL,
         head=("Confidence", "In production", "On the holdout"),
@@ -208,7 +208,14 @@ def funnel(account: Account, *, events: bool = False) -> Chart | None:
     rows = []
     for step in steps:
         came = (step.of or 0) + sum(part.n for part in step.entered) if step.of else step.n
-        rows.append({"step": step.title, "n": step.n, "came": came, "told": f"{step.n:,}"})
+        rows.append(
+            {
+                "step": step.title,
+                "n": step.n,
+                "came": came,
+                "told": f"{step.n:,}" if came <= step.n else f"{step.n:,} of {came:,}",
+            }
+        )
     base = alt.Chart(values(rows)).encode(
         y=alt.Y(
             "step:N",
@@ -221,7 +228,7 @@ def funnel(account: Account, *, events: bool = False) -> Chart | None:
     def across(field: str) -> Any:
         # Room at the right for the number of the longest bar.
         most = max(row["came"] for row in rows)
-        return alt.X(f"{field}:Q", title=None, axis=None, scale=alt.Scale(domain=[0, most * 1.2]))
+        return alt.X(f"{field}:Q", title=None, axis=None, scale=alt.Scale(domain=[0, most * 1.3]))
 
     bars = [
         base.mark_bar(color=colour("rule"), height=14).encode(x=across("came")),
@@ -282,7 +289,7 @@ def cost(rounds: Sequence[RoundCost]) -> Chart | None:
             key = stage if stage in largest else rest
             grouped[key] = grouped.get(key, 0.0) + seconds
         rows += [
-            {"round": spent.round_id, "stage": n, "s": grouped[n], "order": i}
+            {"round": turn(spent.round_id), "stage": n, "s": grouped[n], "order": i}
             for i, n in enumerate(names)
             if n in grouped
         ]
@@ -308,9 +315,9 @@ def cost(rounds: Sequence[RoundCost]) -> Chart | None:
         chart,
         name="cost",
         words="Work of each round. "
-        + " ".join(f"Round {spent.round_id}: {duration(spent.total_seconds)}." for spent in held),
+        + " ".join(f"Round {turn(one.round_id)}: {duration(one.total_seconds)}." for one in held),
         heights=(50 + 26 * len(held),) * 2,
-        head=("Stage", *(f"Round {spent.round_id}" for spent in held), "All"),
+        head=("Stage", *(f"Round {turn(spent.round_id)}" for spent in held), "All"),
         rows=tuple(
             (
                 stage.replace("_", " "),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from visionloop.monitoring.intervals import Rate
-from visionloop.monitoring.report.charts.reading import interval, percent, told
+from visionloop.monitoring.report.charts.reading import interval, percent, told, turn
 from visionloop.monitoring.report.charts.theme import Chart, Key, both, colour, one, values
 from visionloop.monitoring.report.data_models import ArmPoint, Efficiency, ModelRow, SliceRow
 from visionloop.words import counted
@@ -76,7 +76,7 @@ def efficiency(found: Efficiency, *, words: str) -> Chart | None:
     names = [name for name, held in arms if held]
     floor = floor_of([p.accuracy for _, p in drawn])
     rows = [
-        {"series": name, "labels": p.labels, "round": p.round_id, **_ends(p.accuracy)}
+        {"series": name, "labels": p.labels, "round": turn(p.round_id), **_ends(p.accuracy)}
         for name, p in drawn
     ]
     title = "accuracy on the holdout"
@@ -106,7 +106,9 @@ def efficiency(found: Efficiency, *, words: str) -> Chart | None:
         ),
         heights=(300, 250),
         head=("Model of labels", "Round", "Labels", "Accuracy", "95% interval", "n"),
-        rows=tuple((name, p.round_id, f"{p.labels:,}", *_read(p.accuracy)) for name, p in drawn),
+        rows=tuple(
+            (name, turn(p.round_id), f"{p.labels:,}", *_read(p.accuracy)) for name, p in drawn
+        ),
         keys=tuple(
             Key(name, "accent" if name == LOOP else "grey", "circle" if name == LOOP else "square")
             for name in names
@@ -129,7 +131,9 @@ def over_rounds(models: Sequence[ModelRow]) -> Chart | None:
     held = [(m, m.accuracy) for m in models if m.arm != "random" and m.accuracy is not None]
     if not held:
         return None
-    rows = [{"round": m.round_id, "series": _GATES[m.gate][0], **_ends(rate)} for m, rate in held]
+    rows = [
+        {"round": turn(m.round_id), "series": _GATES[m.gate][0], **_ends(rate)} for m, rate in held
+    ]
     used = [g for g in _GATES.values() if g[0] in {row["series"] for row in rows}]
     names = [g[0] for g in used]
     floor, title = floor_of([rate for _, rate in held]), "accuracy on the holdout"
@@ -150,10 +154,12 @@ def over_rounds(models: Sequence[ModelRow]) -> Chart | None:
         alt.layer(line, whisker, dots),
         name="rounds",
         words="Accuracy of each round's model. "
-        + " ".join(f"Round {m.round_id}: {told(rate)}, {_GATES[m.gate][0]}." for m, rate in held),
+        + " ".join(
+            f"Round {turn(m.round_id)}: {told(rate)}, {_GATES[m.gate][0]}." for m, rate in held
+        ),
         heights=(240, 220),
         head=("Round", "Accuracy", "95% interval", "n", "Gate"),
-        rows=tuple((m.round_id, *_read(rate), _GATES[m.gate][0]) for m, rate in held),
+        rows=tuple((turn(m.round_id), *_read(rate), _GATES[m.gate][0]) for m, rate in held),
         keys=tuple(Key(held[0], held[2], held[1]) for held in used),
     )
 

@@ -31,6 +31,16 @@ def difference(value: Difference) -> str:
     return f"{points(value.value)} points ({points(value.low)} to {points(value.high)})"
 
 
+def chance(value: Difference) -> str:
+    """Return why a difference proves nothing: ``may be chance (p = 0.07)``."""
+    return "may be chance" if value.p is None else f"may be chance (p = {value.p:.2g})"
+
+
+def turn(round_id: str) -> str:
+    """Return a round's number as it is read: ``3`` for ``0003``."""
+    return str(int(round_id)) if round_id.isdigit() else round_id
+
+
 def figure(value: float) -> str:
     """Return a measure with three digits that count, without an exponent where it can be read."""
     if value == 0 or 1e-4 <= abs(value) < 1e6:
