@@ -96,7 +96,7 @@ def webhook_secret() -> str:
 
 
 def notify_url(receiver: str) -> str:
-    """Address of a receiver of notifications: ``VISIONLOOP_NOTIFY_URL_<NAME>``.
+    """Return the address of a receiver of notifications: ``VISIONLOOP_NOTIFY_URL_<NAME>``.
 
     Args:
         receiver: Its name in ``notify.to``; in the variable in capitals, with ``_`` for ``-``.
@@ -105,12 +105,12 @@ def notify_url(receiver: str) -> str:
 
 
 def notify_token(receiver: str) -> str:
-    """Bearer token for a receiver of notifications: ``VISIONLOOP_NOTIFY_TOKEN_<NAME>``."""
+    """Return the bearer token of a receiver: ``VISIONLOOP_NOTIFY_TOKEN_<NAME>``."""
     return _given_or_mounted(_of_receiver("TOKEN", receiver))
 
 
 def notify_secret(receiver: str) -> str:
-    """Key that a receiver's notifications are signed with: ``VISIONLOOP_NOTIFY_SECRET_<NAME>``."""
+    """Return the key that signs for a receiver: ``VISIONLOOP_NOTIFY_SECRET_<NAME>``."""
     return _given_or_mounted(_of_receiver("SECRET", receiver))
 
 

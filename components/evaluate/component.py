@@ -17,6 +17,12 @@ def evaluate(
     model: dsl.Input[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
     confusion: dsl.Output[dsl.ClassificationMetrics],
+    slice_1: dsl.Output[dsl.ClassificationMetrics],
+    slice_2: dsl.Output[dsl.ClassificationMetrics],
+    slice_3: dsl.Output[dsl.ClassificationMetrics],
+    slice_4: dsl.Output[dsl.ClassificationMetrics],
+    slice_5: dsl.Output[dsl.ClassificationMetrics],
+    slice_6: dsl.Output[dsl.ClassificationMetrics],
     page: dsl.Output[dsl.Markdown],
 ) -> NamedTuple("Outputs", [("lake_version", str), ("passed", bool), ("accuracy", float)]):
     """Evaluate a model overall and by metadata slice, and apply the gates.
@@ -33,6 +39,12 @@ def evaluate(
         model: The trained model's folder.
         metrics: Accuracy overall and by slice, as fractions of 1.
         confusion: Confusion matrix on the holdout.
+        slice_1: That of the slice that the model is worst at; empty where there is none.
+        slice_2: That of the second worst slice; empty where there is none.
+        slice_3: That of the third worst slice; empty where there is none.
+        slice_4: That of the fourth worst slice; empty where there is none.
+        slice_5: That of the fifth worst slice; empty where there is none.
+        slice_6: That of the sixth worst slice; empty where there is none.
         page: Slices, gates, and the comparison with the model in service.
 
     Returns:
@@ -51,5 +63,11 @@ def evaluate(
         model=model,
         metrics=metrics,
         confusion=confusion,
+        slice_1=slice_1,
+        slice_2=slice_2,
+        slice_3=slice_3,
+        slice_4=slice_4,
+        slice_5=slice_5,
+        slice_6=slice_6,
         page=page,
     )

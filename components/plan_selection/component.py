@@ -13,6 +13,7 @@ def plan_selection(
     lake: str,
     lake_version: str,
     round_id: str,
+    metrics: dsl.Output[dsl.Metrics],
     page: dsl.Output[dsl.Markdown],
     n_samples: int = 0,
     strategy: str = "",
@@ -39,6 +40,7 @@ def plan_selection(
         lake: URI of the lake; empty takes the configuration's.
         lake_version: Version of the lake that is read.
         round_id: The round that this belongs to.
+        metrics: Number of shards that are left to do.
         page: Into how many shards, or why into none.
         n_samples: Budget in samples; 0 takes the configuration's.
         strategy: Name of the strategy; empty takes the configuration's.
@@ -57,5 +59,6 @@ def plan_selection(
         round_id=round_id,
         n_samples=n_samples,
         strategy=strategy,
+        metrics=metrics,
         page=page,
     )

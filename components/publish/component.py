@@ -16,6 +16,7 @@ def publish(
     model_id: str,
     model_uri: str,
     passed: bool,
+    metrics: dsl.Output[dsl.Metrics],
     page: dsl.Output[dsl.Markdown],
     run_id: str = "",
 ) -> NamedTuple("Outputs", [("lake_version", str), ("published", bool), ("in_service", str)]):
@@ -38,6 +39,7 @@ def publish(
         model_id: The trained model's id.
         model_uri: URI of the serving bundle.
         passed: Whether every gate was passed.
+        metrics: Whether it was published, and what a canary measured.
         page: What serves now, and why.
         run_id: The run, written on every row; empty outside a pipeline.
 
@@ -57,5 +59,6 @@ def publish(
         model_uri=model_uri,
         passed=passed,
         run_id=run_id,
+        metrics=metrics,
         page=page,
     )

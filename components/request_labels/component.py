@@ -13,6 +13,7 @@ def request_labels(
     lake: str,
     lake_version: str,
     round_id: str,
+    metrics: dsl.Output[dsl.Metrics],
     run_id: str = "",
 ) -> NamedTuple("Outputs", [("lake_version", str), ("n_requested", int)]):
     """Ask people for the labels of what was selected, of relabels, and of the holdout.
@@ -29,6 +30,7 @@ def request_labels(
         lake: URI of the lake; empty takes the configuration's.
         lake_version: Version of the lake that is read.
         round_id: The round that this belongs to.
+        metrics: Number of requests, by what for.
         run_id: The run, written on every row; empty outside a pipeline.
 
     Returns:
@@ -43,4 +45,5 @@ def request_labels(
         lake_version=lake_version,
         round_id=round_id,
         run_id=run_id,
+        metrics=metrics,
     )

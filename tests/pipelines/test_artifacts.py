@@ -169,17 +169,23 @@ def test_metrics_are_plain_numbers_with_names_that_a_column_can_carry(turn: Turn
         assert not one["path"].exists(), "the numbers are the artifact; it has no file"
 
 
-def test_the_confusion_matrix_is_square_and_adds_up(turn: Turn) -> None:
-    [(name, one)] = of_type(turn, "ClassificationMetrics")
-    matrix = one["metadata"]["confusionMatrix"]
-    classes = [entry["displayName"] for entry in matrix["annotationSpecs"]]
-    rows = [row["row"] for row in matrix["rows"]]
-    assert classes == [str(digit) for digit in range(10)]
-    assert [len(row) for row in rows] == [len(classes)] * len(classes)
-    assert all(count >= 0 and count == int(count) for row in rows for count in row)
-    assert sum(map(sum, rows)) == left(turn, name)["metrics"]["metadata"]["n"] > 0
+def test_confusion_matrices_are_square_and_add_up_and_a_slices_says_which_it_is(turn: Turn) -> None:
+    (name, overall), *slices = of_type(turn, "ClassificationMetrics")
+    n = left(turn, name)["metrics"]["metadata"]["n"]
+    assert len(slices) == 6 and n > 0
+    used = [one for _, one in slices if one["metadata"]]
     # A curve's first threshold is infinite, which the server refuses: none is left.
-    assert set(one["metadata"]) == {"confusionMatrix"}
+    assert set(overall["metadata"]) == {"confusionMatrix"}
+    assert all(set(one["metadata"]) == {"confusionMatrix", "display_name"} for one in used)
+    for one in (overall, *used):
+        matrix = one["metadata"]["confusionMatrix"]
+        classes = [entry["displayName"] for entry in matrix["annotationSpecs"]]
+        rows = [row["row"] for row in matrix["rows"]]
+        assert classes == [str(digit) for digit in range(10)]
+        assert [len(row) for row in rows] == [len(classes)] * len(classes)
+        assert all(count >= 0 and count == int(count) for row in rows for count in row)
+        total = sum(map(sum, rows))
+        assert total == n if one is overall else 0 < total < n
 
 
 def test_markdown_is_short_enough_and_draws_as_it_was_meant(turn: Turn) -> None:

@@ -137,6 +137,13 @@ def test_a_component_leaves_at_most_one_page(name: str) -> None:
     assert len(pages) <= 1
 
 
+@pytest.mark.parametrize("name", registry.NAMES)
+def test_every_component_leaves_numbers_for_the_list_of_runs(name: str) -> None:
+    outputs = registry.load(name).component_spec.outputs or {}
+    held = [key for key, value in outputs.items() if value.type.startswith("system.Metrics@")]
+    assert held == ["metrics"]
+
+
 def test_there_is_a_component_for_every_stage() -> None:
     folders = {path.parent.name for path in (ROOT / "components").glob("*/component.py")}
     assert folders == set(registry.NAMES)

@@ -32,6 +32,7 @@ from visionloop.training.experiments import (
 )
 from visionloop.training.gate import Verdict, judge
 from visionloop.training.holdout import Holdout, measured_before
+from visionloop.training.slice_confusion import worst_slices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,6 +69,12 @@ def evaluate(
     model: Artifact | None = None,
     metrics: MetricsArtifact | None = None,
     confusion: ClassificationMetricsArtifact | None = None,
+    slice_1: ClassificationMetricsArtifact | None = None,
+    slice_2: ClassificationMetricsArtifact | None = None,
+    slice_3: ClassificationMetricsArtifact | None = None,
+    slice_4: ClassificationMetricsArtifact | None = None,
+    slice_5: ClassificationMetricsArtifact | None = None,
+    slice_6: ClassificationMetricsArtifact | None = None,
     page: Artifact | None = None,
 ) -> EvaluateOutputs:
     """Evaluate a model, the one in service and the control arm's on the same holdout; apply gates.
@@ -88,6 +95,12 @@ def evaluate(
         model: Its bundle; None for the lake's copy.
         metrics: Receives accuracy overall and by slice, macro F1, calibration error.
         confusion: Receives the confusion matrix.
+        slice_1: Receives the confusion matrix of the slice that the model is worst at.
+        slice_2: Receives that of the slice that is the second worst.
+        slice_3: Receives that of the slice that is the third worst.
+        slice_4: Receives that of the slice that is the fourth worst.
+        slice_5: Receives that of the slice that is the fifth worst.
+        slice_6: Receives that of the slice that is the sixth worst.
         page: Receives a Markdown page.
 
     Raises:
@@ -111,6 +124,8 @@ def evaluate(
             opened, run, [candidate, *shown], holdout, model.path if model is not None else None
         )
         own = measured[0]
+        columns = _metadata(run, list(own.sample_ids))
+        worst = worst_slices(own, holdout.labels, columns, most=6)
         before = next((m for m in measured[1:] if m.row["arm"] == LOOP), None)
         # Of equals the one in service, else the newest.
         current = before.row["model_id"] if before else ""
@@ -156,6 +171,9 @@ def evaluate(
             counts={"in": n + len(unreadable), "ok": n, "unreadable": len(unreadable)},
         )
     _report(measured, before, verdict, unreadable, metrics, confusion, page)
+    places = [slice_1, slice_2, slice_3, slice_4, slice_5, slice_6]
+    for place, one in zip(places, worst, strict=False):
+        log_confusion(place, one.classes, one.counts, title=one.title)
     accuracy = own.evaluation.accuracy if own.evaluation else 0.0
     return EvaluateOutputs(version, verdict.passed, accuracy)
 

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from visionloop.errors import InputError
 from visionloop.progress import log
-from visionloop.stages.artifacts import Artifact, markdown_table, write_page
+from visionloop.stages.artifacts import (
+    Artifact,
+    MetricsArtifact,
+    log_metrics,
+    markdown_table,
+    write_page,
+)
 from visionloop.stages.memory import check_memory
 from visionloop.stages.opening import open_stage
 from visionloop.stages.select import configured, round_seed, with_raised_share
@@ -42,6 +48,7 @@ def plan_selection(
     round_id: str = "",
     n_samples: int = 0,
     strategy: str = "",
+    metrics: MetricsArtifact | None = None,
     page: Artifact | None = None,
 ) -> PlanSelectionOutputs:
     """List the shards of a selection; none where the embeddings are few, or it was made before.
@@ -53,6 +60,7 @@ def plan_selection(
         round_id: The round; empty for the open one.
         n_samples: Budget in samples; 0 takes the configuration's.
         strategy: Name of a strategy; empty takes the configuration's.
+        metrics: Receives the number of shards that are left to do.
         page: Receives a Markdown page: into how many shards, or why into none.
 
     Raises:
@@ -67,6 +75,7 @@ def plan_selection(
     version = lake_version or opened.version()
     if opened.read("selections", where=f"round_id == '{round_id}'").num_rows:
         write_page(page, "# Shards of the selection\n\nThe round has selected before.\n")
+        log_metrics(metrics, {"n_shards": 0})
         return PlanSelectionOutputs("", 0, [])
     if version:
         # `select` splits the budget likewise, at the same version, and raises the same share.
@@ -75,6 +84,7 @@ def plan_selection(
     spread, why = _plan(loop, opened, wanted, version, round_id)
     if spread is None:
         write_page(page, f"# Shards of the selection\n\nOne task selects: {why}.\n")
+        log_metrics(metrics, {"n_shards": 0})
         return PlanSelectionOutputs("", 0, [])
     from visionloop.selection.proposals import finished
     from visionloop.selection.sampled import SLACK
@@ -95,6 +105,7 @@ def plan_selection(
             f"{len(spread.harvested.sample_ids):,}, the first by sample id.\n"
         )
     write_page(page, text)
+    log_metrics(metrics, {"n_shards": len(left)})
     return PlanSelectionOutputs(spread.name, len(left), left)
 
 

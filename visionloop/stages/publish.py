@@ -7,7 +7,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from visionloop.stages.artifacts import Artifact, markdown_table, write_page
+from visionloop.stages.artifacts import (
+    Artifact,
+    MetricsArtifact,
+    log_metrics,
+    markdown_table,
+    write_page,
+)
 from visionloop.stages.opening import open_stage
 from visionloop.stages.service_records import (
     ROLLED_BACK,
@@ -59,6 +65,7 @@ def publish(
     model_uri: str = "",
     passed: bool = False,
     run_id: str = "",
+    metrics: MetricsArtifact | None = None,
     page: Artifact | None = None,
 ) -> PublishOutputs:
     """Bring a model that passed its gate into service, and close the round.
@@ -81,6 +88,7 @@ def publish(
         model_uri: Its serving bundle.
         passed: Whether it passed its gate.
         run_id: The run that publishes.
+        metrics: Receives whether it was published, and what a canary measured.
         page: Receives a Markdown page.
 
     Raises:
@@ -145,6 +153,7 @@ def publish(
         ["in service now", f"`{in_service}`" if in_service else "none"],
         *_told(loop, figures),
     ]
+    log_metrics(metrics, {"published": published, "blocked": outcome == BLOCKED, **figures})
     write_page(page, f"# Publish\n\n{markdown_table(['', ''], rows)}\n")
     return PublishOutputs(version, published, in_service)
 

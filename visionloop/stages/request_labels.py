@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visionloop.errors import VisionloopError
+from visionloop.stages.artifacts import MetricsArtifact, log_metrics
 from visionloop.stages.opening import open_stage
 from visionloop.task import stage
 
@@ -32,7 +34,13 @@ class RequestLabelsOutputs(NamedTuple):
 
 @stage
 def request_labels(
-    *, config: str, lake: str = "", lake_version: str = "", round_id: str = "", run_id: str = ""
+    *,
+    config: str,
+    lake: str = "",
+    lake_version: str = "",
+    round_id: str = "",
+    run_id: str = "",
+    metrics: MetricsArtifact | None = None,
 ) -> RequestLabelsOutputs:
     """Request labels for the round's picks, for relabels, and for holdout samples that have none.
 
@@ -50,6 +58,7 @@ def request_labels(
         lake_version: Version to read at; empty for the newest.
         round_id: The round; empty for the open one.
         run_id: The run that asks.
+        metrics: Receives the number of requests, by what for.
 
     Raises:
         InputError: The provider is not there, or refuses what the configuration says.
@@ -110,6 +119,8 @@ def request_labels(
             table = pa.Table.from_pylist(rows, schema=arrow_schema("label_requests"))
             run.replace("label_requests", table, f"round_id == '{run.round_id}'")
         version = run.commit(counts={"requested": len(open_rows), **automatic.counts})
+    purposes = Counter(f"n_{row['purpose']}" for row in open_rows)
+    log_metrics(metrics, {"n_requested": len(open_rows), **purposes, **automatic.counts})
     return RequestLabelsOutputs(version, len(open_rows))
 
 
