@@ -160,7 +160,8 @@ def _learn(lake: Lake, ids: list[str]) -> None:
             "flags",
             pa.table(
                 {"subject": ids, "subject_type": ["sample"] * n, "kind": ["near_duplicate"] * n,
-                 "evidence": [json.dumps({"of": one}) for one in [*ids[1:], ids[0]]]}
+                 "evidence": [json.dumps({"of": other, "images": [one, other]})
+                              for one, other in zip(ids, [*ids[1:], ids[0]], strict=True)]}
             ),
         )  # fmt: skip
         run.commit()
@@ -230,6 +231,9 @@ def _leave(lake: Lake, ids: list[str], uris: list[str]) -> None:
         f"label_requests/{lake.loop}-0000.csv": "sample_id,file,purpose,label\n" + rows,
         "report.html": f"<img alt='{ids[0]}'>",
         f"training/{lake.loop}/m1/plan.json": "{}",
+        f"failures/{lake.loop}/20260501T000000.000000Z-infer-0.json": json.dumps(
+            {"stage": "infer", "what": f"{uris[0]} cannot be read"}
+        ),
         f"label_requests/.{lake.loop}-0000.csv.abcdefgh": ids[0],
         f"outbox/{lake.loop}/1-default-{'0' * 32}.json": json.dumps({"subject": ids[0]}),
     }.items():

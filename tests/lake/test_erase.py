@@ -124,7 +124,9 @@ def test_every_row_of_other_samples_stays_as_it_was(erased: Erased) -> None:
 def test_rows_that_named_the_sample_name_it_no_more(erased: Erased) -> None:
     after = erasable.content(erased.lake)
     assert {r["nearest_chosen"] for r in after["selections"]} == {*map(identity, LEFT[1:]), None}
-    evidence = [json.loads(row["evidence"])["of"] for row in after["flags"]]
+    flags = [(row["subject"], json.loads(row["evidence"])) for row in after["flags"]]
+    evidence = [told["of"] for _, told in flags]
+    assert all(told["images"] == [subject, told["of"]] for subject, told in flags)
     (stone,) = Tombstones.of(erased.lake).names.values()
     assert sorted(evidence) == sorted([*map(identity, LEFT[1:]), stone])
     told = json.loads(after["decisions"][0]["inputs"])

@@ -146,7 +146,14 @@ def unreadable_flags(unreadable: Iterable[Loaded[Any]], *, stage: str) -> pa.Tab
             "score": 1.0,
             "threshold": 1.0,
             "evidence": json.dumps(
-                {"uri": loaded.uri, "reason": loaded.reason, "detail": loaded.detail}
+                {
+                    "uri": loaded.uri,
+                    "reason": loaded.reason,
+                    "detail": loaded.detail,
+                    "reference": "the bytes that lay there when the stage needed them",
+                    "unit": "",
+                    "images": [loaded.sample_id],
+                }
             ),
             "flagged_at": now,
         }

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from visionloop.lake.run import Run
 
 STAGE, FLAG = "collect_labels", "label_conflict"
+_REFERENCE = "how well people's answers agree; the least that makes a label is configured"
 Row = Mapping[str, Any]
 
 
@@ -163,6 +164,7 @@ def _flags(
             score = decision.quality
         else:
             continue
+        evidence |= {"reference": _REFERENCE, "unit": "quality, 0 to 1", "images": [sample]}
         told = json.dumps(evidence, ensure_ascii=False, sort_keys=True)
         if sample in flags and flags[sample]["evidence"] == told:
             continue

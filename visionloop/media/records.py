@@ -91,6 +91,8 @@ def file_rows(part: pa.Table, roots: Sequence[str], now: datetime) -> pa.Table:
     )
 
 
+# What a problem was found by comparing.
+_OF = "the file, what lies beside it, and what the lake held of the sample"
 _SAME = ("uri", "generation", "size", "state", "reason", "detail", "offset", "sidecar")
 
 
@@ -257,7 +259,10 @@ def flag_rows(problems: Iterable[Problem], now: datetime) -> pa.Table:
                 "subject_type": "sample",
                 "stage": "ingest",
                 "kind": kind,
-                "evidence": json.dumps({"problems": told}, ensure_ascii=False),
+                "evidence": json.dumps(
+                    {"problems": told, "reference": _OF, "unit": "", "images": [sample_id]},
+                    ensure_ascii=False,
+                ),
                 "flagged_at": now,
             }
             for (sample_id, kind), told in sorted(details.items())

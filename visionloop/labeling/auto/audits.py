@@ -120,7 +120,10 @@ def audited(requests: Sequence[Row], labels: Sequence[Row], task: str) -> dict[s
 def _flag(
     model: str, found: Audited, precision: float, withdrawn: int, now: datetime
 ) -> dict[str, Any]:
-    evidence = {
+    evidence: dict[str, Any] = {
+        "reference": "people's answers to a random share of its automatic labels",
+        "unit": "share",
+        "images": [],
         "audited": found.n,
         "right": found.right,
         "at_most": round(found.high, 6),
