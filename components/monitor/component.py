@@ -1,4 +1,4 @@
-"""Check every new sample: quality, duplicates, outliers and drift."""
+"""Check what came in, what the deployed model says, the labels and the loop itself."""
 
 from typing import NamedTuple
 
@@ -16,17 +16,24 @@ def monitor(
     flags: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     page: dsl.Output[dsl.Markdown],
-) -> NamedTuple("Outputs", [("lake_version", str), ("n_checked", int), ("n_flagged", int)]):
+) -> NamedTuple(
+    "Outputs",
+    [("lake_version", str), ("n_checked", int), ("n_flagged", int), ("n_new_flags", int)],
+):
     """Flag what is wrong with the samples that are not checked yet.
 
     Each sample ends as ok, flagged, unreadable or unchecked, and the four add up to the input.
-    Labels that models which did not train on them take for something else are flagged as suspect.
+    Labels that models which did not train on them take for something else are doubted, where these
+    models know enough; so are labels that the model in service contradicts surely, or that time
+    has overtaken.
 
     Also compares what the deployed model said with its holdout and with the harvest before, and
-    estimates its accuracy, or says why it cannot be told.
+    estimates its accuracy, or says why it cannot be told. And tells which stages failed or are
+    slow, and for how many rounds the pool lasts.
 
     Reads: files, samples, metadata, checks, flags, labels, annotations, predictions, embeddings,
-    selections, experiments, training_sets, confidences, estimates, thumbnails; the images.
+    selections, experiments, training_sets, confidences, estimates, thumbnails, label_requests,
+    stage_runs; the images.
     Writes: checks, flags, estimates.
 
     Args:
@@ -40,8 +47,9 @@ def monitor(
 
     Returns:
         lake_version: Version of the lake after this stage; the one read if nothing was written.
-        n_checked: Samples newly checked.
-        n_flagged: Samples newly flagged.
+        n_checked: Files newly checked.
+        n_flagged: Files newly flagged, those that cannot be read not counted.
+        n_new_flags: New flags of all kinds: of files, labels, drift and the loop.
     """
     from visionloop.stages.monitor import monitor as run_stage
 

@@ -31,11 +31,13 @@ class MonitorOutputs(NamedTuple):
         lake_version: Lake version with the checks; the one read if there was nothing to write.
         n_checked: Files newly checked.
         n_flagged: Files newly flagged, those that cannot be read not counted.
+        n_new_flags: New flags of all kinds: of files, labels, drift and the loop.
     """
 
     lake_version: str
     n_checked: int
     n_flagged: int
+    n_new_flags: int
 
 
 @stage
@@ -94,6 +96,5 @@ def monitor(
     )
     if page is not None:
         write_page(page, monitor_page(opened, version, new, [part.page for part in parts]))
-    return MonitorOutputs(
-        version, checked.n_in - checked.states["unchecked"], checked.states["flagged"]
-    )
+    n_checked = checked.n_in - checked.states["unchecked"]
+    return MonitorOutputs(version, n_checked, checked.states["flagged"], len(new))
