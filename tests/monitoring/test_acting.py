@@ -174,7 +174,7 @@ def test_a_block_is_lifted_when_labels_are_good_again_and_not_before_that_can_be
     watch.look(service(suspects=Suspects(400, 140)))
     why = watch.acts.blocked
     assert why is not None
-    assert why.startswith("blocked since 2026-03-01 13:00 UTC: No model is published: 140 of 400")
+    assert why.startswith("blocked since 2026-03-01 13:00 UTC: 140 of 400 checked labels are")
     assert watch.did(service(suspects=None)) == []
     assert watch.did(service(suspects=Suspects(400, 84))) == []  # 21%: it may be chance
     assert watch.did(service(suspects=Suspects(400, 40))) == [("unblock", "lifted")]

@@ -83,7 +83,7 @@ def test_a_watch_explains_in_a_dry_run_then_starts_a_round_and_then_waits_for_it
         run.commit(outputs={"labels": {"ok": 200, "flagged": 100}})
     again = loop.watch()
     assert names(again) == ["harvest", "watch"]
-    assert again.tasks[1].outputs["acts"].startswith("No model is published: 100 of 300 checked")
+    assert again.tasks[1].outputs["acts"].startswith("Publication is blocked: 100 of 300 checked")
     assert "0 of 3 requests are answered" in again.tasks[1].outputs["reason"]
     assert loop.decisions() == [("start", "0000"), ("wait", "0000")]
 

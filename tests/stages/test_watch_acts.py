@@ -20,6 +20,8 @@ import pytest
 from tests.selection.small_lake import CLASSES, deploy, fill, label, put
 from tests.stages.acting_loop import ActingLoop
 from visionloop.cli import main
+from visionloop.cli.run import _published
+from visionloop.config import load_config
 from visionloop.lake import Lake
 from visionloop.stages.publish import publish
 from visionloop.stages.rollback import rollback
@@ -66,11 +68,15 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def said_of_the_publication(loop: ActingLoop) -> str:
+    return _published(load_config(loop.config), loop.lake.uri)
+
+
 def test_doubted_labels_block_publication_until_they_are_good_again(loop: ActingLoop) -> None:
     loop.publish("m1")
     loop.labels_judged(ok=200, flagged=100)
     found = loop.watch()
-    assert "No model is published: 100 of 300 checked labels are doubted" in found.acts
+    assert "Publication is blocked: 100 of 300 checked labels are doubted" in found.acts
     assert loop.watch().acts == ""
     assert loop.decisions("block", "unblock") == [("block", "blocked", "test")]
 
@@ -79,13 +85,18 @@ def test_doubted_labels_block_publication_until_they_are_good_again(loop: Acting
     assert loop.states() == {"m1": "in_service", "m2": "passed"}
     (row,) = loop.lake.read("decisions", where="subject == 'm2'").to_pylist()
     assert row["outcome"] == "blocked"
-    assert "passed its gate, and is not published: blocked since 20" in row["reason"]
+    assert row["reason"].startswith("blocked since 20")
+    assert row["reason"].endswith("; it passed its gate")
+    told = said_of_the_publication(loop)
+    assert told.startswith("model m2 is not published: blocked since 20")
+    assert " UTC: 100 of 300 checked labels are doubted" in told
     ended = loop.lake.rounds.get("0001")
     assert ended is not None and (ended.state, ended.outcome) == ("done", "kept")
 
     loop.labels_judged(ok=290, flagged=10)
     assert "Models may be published again: 10 of 300" in loop.watch().acts
     assert loop.publish("m3")[1:] == (True, "m3")
+    assert said_of_the_publication(loop).startswith("model m3 is published: passed its gate")
     # What was blocked may be put into service by hand.
     assert rollback(config=loop.config, model_id="m2").in_service == "m2"
 
@@ -248,7 +259,7 @@ def test_a_dry_run_explains_every_act_and_changes_no_byte(
     assert main(["watch", "--config", str(file), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "would be done: The random share is raised from 0.1 to 0.3" in said
-    assert "would be done: No model is published" in said
+    assert "would be done: Publication is blocked" in said
     assert "would be done: Model m1 comes back in the place of m2" in said
     assert content(worse.folder) == before
     assert len(worse.watch().acts.splitlines()) == 4

@@ -117,7 +117,7 @@ def _block_act(service: Service, rules: Sequence[Rule]) -> Act | None:
         found = _new(rules, service.acts.excused.get(BLOCK, frozenset()))
         if not found:
             return None
-        reason = f"No model is published: {_told(found)}."
+        reason = f"Publication is blocked: {_told(found)}."
         return Act(BLOCK, BLOCKED, service.endpoint, reason, _inputs(service, rules, found))
     gone = _gone(stands, rules)
     if gone is None:
@@ -202,6 +202,7 @@ def _back_act(service: Service, rules: Sequence[Rule]) -> Act | None:
 def _inputs(service: Service, rules: Sequence[Rule], found: Sequence[Rule]) -> dict[str, Any]:
     return {
         "by": "rule",
+        "because": _told(found),
         "causes": [rule.name for rule in found],
         "grounds": sorted({ground for rule in found for ground in rule.grounds}),
         "model_id": service.in_service,

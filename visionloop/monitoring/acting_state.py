@@ -37,6 +37,7 @@ class Standing:
         since: When it was decided, UTC.
         round_id: The round in which it was.
         why: One sentence.
+        because: What it is for, without what is done; fit for the end of a sentence.
         causes: The rules that were met, by name.
         grounds: What met them, see `visionloop.monitoring.rule.Rule`.
         model_id: The model that was in service.
@@ -46,6 +47,7 @@ class Standing:
     since: datetime
     round_id: str
     why: str
+    because: str = ""
     causes: frozenset[str] = frozenset()
     grounds: frozenset[str] = frozenset()
     model_id: str = ""
@@ -104,7 +106,7 @@ class StandingActs:
         """Why nothing is published, with the time since; None where publication is free."""
         if self.block is None:
             return None
-        return f"blocked since {self.block.since:%Y-%m-%d %H:%M} UTC: {self.block.why.rstrip('.')}"
+        return f"blocked since {self.block.since:%Y-%m-%d %H:%M} UTC: {self.block.because}"
 
 
 def standing_acts(decisions: Iterable[Mapping[str, Any]]) -> StandingActs:
@@ -161,6 +163,7 @@ def _standing(row: Mapping[str, Any]) -> Standing:
         row["decided_at"],
         row["round_id"] or "",
         row["reason"] or "",
+        str(inputs.get("because") or row["reason"] or "").rstrip("."),
         frozenset(inputs.get("causes") or ()),
         frozenset(inputs.get("grounds") or ()),
         str(inputs.get("model_id") or ""),

@@ -188,7 +188,7 @@ def _rolled_out(
         _attempt(rollouts, loop, model, current, claim, tried, harvest)
     why = blocked() if record.state == PROMOTING and current is not None else ""
     if why:
-        record.state, record.reason = ROLLING_BACK, f"not published: {why}"
+        record.state, record.reason = ROLLING_BACK, why
         claim.save()
     if record.state == PROMOTING:
         percent = rollouts.endpoint.settings.canary.percent if record.tried_since else 0

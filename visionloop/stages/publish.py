@@ -125,7 +125,7 @@ def publish(
                 reason = f"passed its gate; in service {seconds:.1f} s after the pointer moved"
         except _Refused as refused:
             published, outcome = False, refused.outcome
-            reason = f"passed its gate, and is not published: {refused}"
+            reason = f"{refused}; it passed its gate"
         inputs = {"before": served, "url": loop.serving.url, **figures}
         if not told:
             record_decision(run, "publish", model_id, outcome, reason, inputs)

@@ -71,7 +71,8 @@ def watch(
         InputError: A source does not exist, or the answers cannot be understood.
         StorageError: A source or the answers cannot be read.
     """
-    from visionloop.monitoring.watching import WAIT, decide
+    from visionloop.monitoring.rule import WAIT
+    from visionloop.monitoring.watching import decide
     from visionloop.progress import progress
     from visionloop.stages.watch_acts import finish_rollback, record
     from visionloop.stages.watch_sight import look

@@ -28,7 +28,7 @@ def record(lake: Lake, decision: Decision, run_id: str) -> str:
     Raises:
         StaleRead: A decision was written since this one looked: it has to look again.
     """
-    from visionloop.monitoring.watching import WAIT, plain
+    from visionloop.monitoring.watching import plain
 
     signed = run_id or "watch"
     common = {
@@ -41,7 +41,7 @@ def record(lake: Lake, decision: Decision, run_id: str) -> str:
     row = {
         "decision": "watch",
         "subject": decision.round_id,
-        "outcome": decision.outcome or WAIT,
+        "outcome": decision.outcome,
         "reason": decision.reason,
         "inputs": decision.inputs(),
         **common,
