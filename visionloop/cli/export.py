@@ -13,7 +13,18 @@ from visionloop.errors import InputError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("target", metavar="TARGET", help="an empty folder, path or gs://")
-    parser.add_argument("--format", required=True, metavar="NAME", help=formats())
+    kind = parser.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--format", default="", metavar="NAME", help=formats())
+    kind.add_argument(
+        "--to",
+        default="",
+        choices=("fiftyone", "lightly-studio"),
+        help="for a viewer: labels and predictions, flags and splits as tags, every column as a "
+        "field, and the lines of Python that open it there",
+    )
+    parser.add_argument(
+        "--launch", action="store_true", help="with --to, open the viewer, where it is installed"
+    )
     add_lake_options(parser)
     parser.add_argument(
         "--what",
@@ -62,14 +73,16 @@ def run(args: argparse.Namespace) -> int:
     from visionloop.interchange.formats import WriteOptions, module_of
     from visionloop.stages.export_set import Wanted, export_set
 
+    if args.to:
+        from visionloop.cli.export_viewer import run_viewer
+
+        return run_viewer(args)
+    if args.launch:
+        raise InputError("--launch opens a viewer", remedy="Name it with --to, without --format")
     module_of(args.format)
     config = lake_config(args)
-    if args.round and args.what != "all":
-        raise InputError("--round and --what both name the samples", remedy="Give one of them")
+    what = asked_for(args)
     lake = open_existing(config.lake, config.catalog, config.name)
-    what = f"requests:{args.round}" if args.round else args.what
-    if what.startswith("file:"):
-        what = "file:" + absolute(what.removeprefix("file:"))
     with problems_of(args.problems) as problems:
         made = export_set(
             lake,
@@ -101,3 +114,13 @@ def run(args: argparse.Namespace) -> int:
     if not args.json:
         tell(problems)
     return 0
+
+
+def asked_for(args: argparse.Namespace) -> str:
+    """Return which samples are asked for, as `visionloop.stages.export_set.Wanted` has it."""
+    if args.round and args.what != "all":
+        raise InputError("--round and --what both name the samples", remedy="Give one of them")
+    what = str(f"requests:{args.round}" if args.round else args.what)
+    if what.startswith("file:"):
+        what = "file:" + absolute(what.removeprefix("file:"))
+    return what

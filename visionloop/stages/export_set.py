@@ -89,7 +89,7 @@ def export_set(
     holds = module_of(name).HOLDS
     version = wanted.version or lake.version()
     wanted = replace(wanted, version=version)
-    samples, asked = _samples(lake, wanted)
+    samples, asked = wanted_samples(lake, wanted)
     options = options or WriteOptions()
     metadata = lake.read("metadata", version=version)
     own = [f for f in metadata.schema if f.name not in ("sample_id", "raw", "round_id", "run_id")]
@@ -118,7 +118,7 @@ def export_set(
     )
 
 
-def _samples(lake: Lake, wanted: Wanted) -> tuple[pa.Table, int]:
+def wanted_samples(lake: Lake, wanted: Wanted) -> tuple[pa.Table, int]:
     """Return the wanted samples in the order of their ids, and how many were asked for."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -308,7 +308,7 @@ class _Export:
                 labels=(said["label"],) if said.get("label") else (),
                 score=said.get("confidence"),
                 probabilities=tuple(said.get("probabilities") or ()),
-                boxes=_boxes(said.get("boxes")) if self._looked(said) else None,
+                boxes=boxes_of(said.get("boxes")) if self._looked(said) else None,
                 origin=self._wanted.model if rows else "",
             )
         if self._fixed is not None:
@@ -321,7 +321,7 @@ class _Export:
         return replace(
             record,
             labels=(answer["label"],) if answer.get("label") else (),
-            boxes=_boxes(objects.get("boxes")),
+            boxes=boxes_of(objects.get("boxes")),
             origin=answer.get("annotator") or objects.get("annotator") or "",
             seconds=answer.get("seconds"),
         )
@@ -362,7 +362,8 @@ def file_name(sample: Mapping[str, Any]) -> str:
     return f"{name}.{'jpg' if kind == 'jpeg' else kind}"
 
 
-def _boxes(rows: list[dict[str, Any]] | None) -> tuple[Box, ...] | None:
+def boxes_of(rows: list[dict[str, Any]] | None) -> tuple[Box, ...] | None:
+    """Return the boxes of a row of `labels` or `predictions`, None where nobody looked for any."""
     from visionloop.interchange.records import Box
 
     if rows is None:
