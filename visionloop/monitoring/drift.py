@@ -257,7 +257,9 @@ def embedding_drift(
     """
     n, m = len(reference), len(current)
     threshold = thresholds.embedding_drift_above
-    found = Drift(kind, 0.0, threshold, math.nan, n, m, TOO_FEW, ENERGY, look=look)
+    found = Drift(
+        kind, 0.0, threshold, math.nan, n, m, TOO_FEW, ENERGY, look=look, measure="embeddings"
+    )
     if min(n, m) < thresholds.drift_min_events:
         return _too_few(found, thresholds)
     level = level_of_look(look, thresholds.drift_significance) / tests

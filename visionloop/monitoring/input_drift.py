@@ -161,12 +161,7 @@ def _embeddings(one: Arrivals, vectors: Vectors, thresholds: MonitoringConfig) -
         before, newest, thresholds, kind=EMBEDDING_DRIFT, look=one.look, tests=INPUT_TESTS
     )
     if drift.state != TOO_FEW:
-        drift = replace(
-            drift,
-            measure="embeddings",
-            n_reference=len(one.before),
-            n_current=len(one.newest),
-        )
+        drift = replace(drift, n_reference=len(one.before), n_current=len(one.newest))
     far = farthest(before, newest, IMAGES)
     return InputComparison(one, drift, tuple(int(rows[place]) for place in far))
 
