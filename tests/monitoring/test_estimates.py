@@ -143,7 +143,7 @@ def test_a_window_elsewhere_gets_no_number_anywhere(deployed: Deployed, tmp_path
     assert not any(name.startswith("accuracy_by_confidences") for name in metrics.values)
     (window,) = load_report(deployed.lake).windows
     assert window.expected is None and window.refused == said["reason"]
-    assert "Embedding drift against holdout" in " ".join(window.flags)
+    assert "look different, against the holdout" in " ".join(window.flags)
     flags = deployed.lake.read("flags", where="subject_type == 'endpoint'")
     kinds = set(flags["kind"].to_pylist())
     assert kinds == {"embedding_drift"}

@@ -205,7 +205,7 @@ def funnel(account: Account, *, events: bool = False) -> Chart | None:
     steps = account.events if events else account.steps
     if not any(step.n or step.of for step in steps):
         return None
-    rows = []
+    rows: list[dict[str, Any]] = []
     for step in steps:
         came = (step.of or 0) + sum(part.n for part in step.entered) if step.of else step.n
         rows.append(
@@ -282,7 +282,7 @@ def cost(rounds: Sequence[RoundCost]) -> Chart | None:
     largest = sorted(totals, key=lambda stage: (-totals[stage], stage))[:STAGES]
     rest = "all other stages"
     names = [*largest, *([rest] if len(totals) > len(largest) else [])]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for spent in held:
         grouped: dict[str, float] = {}
         for stage, seconds in spent.seconds.items():
@@ -296,7 +296,7 @@ def cost(rounds: Sequence[RoundCost]) -> Chart | None:
     marks = [*(f"c{i}" for i in range(len(largest))), "grey"][: len(names)]
     unit, scale = ("hours", 3600.0) if max(h.total_seconds for h in held) > 5400 else ("seconds", 1)
     for row in rows:
-        row["s"] = float(row["s"]) / scale
+        row["s"] /= scale
     chart = (
         alt.Chart(values(rows))
         .mark_bar(height={"band": 0.7}, stroke=colour("paper"), strokeWidth=0.75)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from markupsafe import Markup
 
 from visionloop.monitoring.report.charts.theme import WIDE, Key, colour, svg, values
@@ -50,7 +52,7 @@ def still(found: EmbeddingMap) -> tuple[Markup, tuple[Key, ...]]:
             }
         )
     rows.sort(key=lambda row: row["g"] != UNLABELLED)  # what has a label lies on top
-    axis = {"axis": None, "scale": alt.Scale(domain=[-0.02, 1.02], nice=False)}
+    axis: dict[str, Any] = {"axis": None, "scale": alt.Scale(domain=[-0.02, 1.02], nice=False)}
     chart = (
         alt.Chart(values(rows))
         .mark_square(size=14, opacity=0.8)

@@ -125,9 +125,7 @@ def dressed(drawn: str, *, name: str, words: str) -> Markup:
 
 def values(rows: Sequence[Mapping[str, Any]]) -> Any:
     """Return rows as a chart's data, written into the chart itself."""
-    import altair
-
-    return altair.Data(values=[dict(row) for row in rows])
+    return {"values": [dict(row) for row in rows]}
 
 
 _TEXT = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}
