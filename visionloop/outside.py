@@ -119,16 +119,18 @@ def _trace(
 ) -> None:
     known = explain(error) if error is not None else None
     attributes = {name: value for name, value in outputs.items() if name != "round_id"}
-    about = {"place": redacted(lake.uri), "loop": lake.loop, "round_id": round_id}
+    place = redacted(lake.uri)
     span = telemetry.StageSpan(
         name=stage,
+        place=place,
+        loop=lake.loop,
+        round_id=round_id,
         run_id=run_id,
         started=started,
         ended=ended,
         attributes=attributes,
         error=str(known) if known else "",
         error_type=type(error).__name__ if error is not None else "",
-        **about,
     )
     if not telemetry.send(span) or stage != _LAST or not lake.exists():
         return
@@ -136,12 +138,14 @@ def _trace(
     if held is not None and held.state == "done":
         whole = telemetry.StageSpan(
             name=f"round {round_id}",
+            place=place,
+            loop=lake.loop,
+            round_id=round_id,
             run_id=run_id,
             started=held.opened_at.timestamp(),
             ended=ended,
             attributes={"outcome": held.outcome, "counts": json.dumps(held.counts)},
             whole=True,
-            **about,
         )
         telemetry.send(whole)
 
@@ -163,6 +167,11 @@ def _notify(
         told = {"what": known.what, "where": known.where, "remedy": known.remedy}
         sent = tell_failure(lake, config.notify, stage, told, round_id=round_id, run_id=run_id)
     if sent.taken or sent.left or sent.refused or sent.expired:
-        counts = {"taken": sent.taken, "left": sent.left, "refused": sent.refused}
         said = f"{sent.taken} taken, {sent.left} waiting, {sent.refused} refused"
-        log(f"{stage}: notifications: {said}", **counts, expired=sent.expired)
+        log(
+            f"{stage}: notifications: {said}",
+            taken=sent.taken,
+            waiting=sent.left,
+            refused=sent.refused,
+            expired=sent.expired,
+        )

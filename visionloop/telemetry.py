@@ -111,7 +111,7 @@ def _export(span: StageSpan) -> str:
     try:
         result = exporter.export([readable(span)])
     finally:
-        exporter.shutdown()
+        exporter.shutdown()  # type: ignore[no-untyped-call]
     return "" if result is SpanExportResult.SUCCESS else "the collector did not take it"
 
 

@@ -38,7 +38,9 @@ HEAVY |= {"sklearn", "scipy", "cv2", "pandas", "label_studio_sdk"}
 MAY_LOAD = {
     "infer": {"onnxruntime"},
     "train": {"torch", "onnx"},
-    "evaluate": {"onnxruntime"},
+    # Exact tests and intervals.
+    "monitor": {"scipy"},
+    "evaluate": {"onnxruntime", "scipy"},
     "export": {"onnxruntime", "onnx"},
     "report": {"jinja2", "pandas", "scipy", "sklearn"},
 }

@@ -20,10 +20,16 @@ DISTRIBUTIONS = {
     "google.cloud": "google-cloud-storage",
     "google.protobuf": "protobuf",
     "grpc": "grpcio",
+    "opentelemetry.exporter": "opentelemetry-exporter-otlp-proto-http",
+    "opentelemetry.sdk": "opentelemetry-sdk",
+    "opentelemetry.trace": "opentelemetry-sdk",  # which brings the API
     "simdjson": "pysimdjson",
     "sklearn": "scikit-learn",
+    "vl_convert": "vl-convert-python",
     "yaml": "pyyaml",
 }
+# Modules that several distributions share.
+SPLIT = ("google", "opentelemetry")
 # What each extra runs: everything that these modules reach, also from within functions. The base
 # install runs its own rooms, whose functions begin what needs an extra.
 ENGINE = (
@@ -32,12 +38,16 @@ ENGINE = (
     "visionloop.cli.erase",
     "visionloop.cli.lake",
     "visionloop.cli.init",
+    "visionloop.cli.metrics",
+    "visionloop.cli.report",
     "visionloop.labeling.csv_file",  # a provider's class is named by a person's word
     "visionloop.lean",
     "visionloop.interchange.",  # its formats are named by a person's word
     "visionloop.lake.file_io",  # named to pyiceberg by its path
 )
 SERVING = ("visionloop.serving.predictor", "visionloop.serving.collector")
+# Traces, for whoever named a collector of them: without the extra a stage says so in its log.
+TELEMETRY = "visionloop.telemetry"
 # The second one is what torchrun starts.
 TRAINING = (*ENGINE, "visionloop.training.launch")
 STARTS = {
@@ -47,6 +57,7 @@ STARTS = {
     "gpu": (*TRAINING, *SERVING),
     "labelstudio": ("visionloop.labeling.label_studio.", "visionloop.cli.labels"),
     "demo": ("visionloop.demo.",),
+    "otel": (TELEMETRY,),
 }
 # Where PyTorch begins: one task, the export of PyTorch weights that a loop names, the names of
 # torchvision's networks, which are looked at only where it is installed, and selection on a GPU.
@@ -55,13 +66,17 @@ LABEL_STUDIO = "visionloop.labeling.label_studio"
 BEYOND = {
     "lake": (
         LABEL_STUDIO,
+        TELEMETRY,
         "visionloop.stages.train",
         "visionloop.training.embedding_export",
         "visionloop.training.architectures",
         "visionloop.selection.accelerated",
     ),
-    "engine": (LABEL_STUDIO,),
-    "gpu": (LABEL_STUDIO,),
+    "engine": (LABEL_STUDIO, TELEMETRY),
+    "gpu": (LABEL_STUDIO, TELEMETRY),
+    "serve": (TELEMETRY,),
+    "labelstudio": (TELEMETRY,),
+    "demo": (TELEMETRY,),
 }
 BESIDE = {
     **dict.fromkeys(["", *STARTS], ()),
@@ -139,7 +154,7 @@ def third_party(path: Path) -> set[str]:
     found = set()
     for name in imported(path):
         parts = name.split(".")
-        top = ".".join(parts[:2]) if parts[0] == "google" else parts[0]
+        top = ".".join(parts[:2]) if parts[0] in SPLIT else parts[0]
         if top not in sys.stdlib_module_names and top != "visionloop":
             found.add(DISTRIBUTIONS.get(top, top).lower().replace("_", "-"))
     return found
@@ -171,7 +186,7 @@ def test_what_an_extra_runs_imports_only_what_it_declares(extra: str) -> None:
     if extra:
         names = run_by(extra, modules)
     else:
-        other = ("visionloop.lean", "visionloop.cli.select", "visionloop.cli.picks")
+        other = (TELEMETRY, "visionloop.lean", "visionloop.cli.select", "visionloop.cli.picks")
         names = {
             name
             for name in modules

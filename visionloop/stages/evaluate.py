@@ -172,8 +172,8 @@ def evaluate(
         )
     _report(measured, before, verdict, unreadable, metrics, confusion, page)
     places = [slice_1, slice_2, slice_3, slice_4, slice_5, slice_6]
-    for place, one in zip(places, worst, strict=False):
-        log_confusion(place, one.classes, one.counts, title=one.title)
+    for place, found in zip(places, worst, strict=False):
+        log_confusion(place, found.classes, found.counts, title=found.title)
     accuracy = own.evaluation.accuracy if own.evaluation else 0.0
     return EvaluateOutputs(version, verdict.passed, accuracy)
 
@@ -358,7 +358,7 @@ def _write_predictions(run: Run, own: Measured) -> None:
     rows = predicted_rows(
         sample_ids, own.probabilities, model_id, list(own.row["classes"]), datetime.now(UTC)
     )
-    mine = And(EqualTo(term="model_id", literal=model_id), In("sample_id", sample_ids))
+    mine = And(EqualTo(term="model_id", value=model_id), In(term="sample_id", literals=sample_ids))
     run.replace("predictions", rows, mine)
 
 

@@ -39,10 +39,13 @@ class Reader(Collector):
         self._lock = threading.Lock()
 
     def refresh(self, *, strict: bool = False) -> bool:
-        """Read the loops' health, and return whether it could be read.
+        """Read the loops' health.
 
         Args:
             strict: Raise what went wrong, which is logged otherwise.
+
+        Returns:
+            Whether it could be read.
         """
         began = time.time()
         try:

@@ -62,6 +62,11 @@ def wants_flag(kind: str, receiver: Receiver) -> bool:
 def put(lake: Lake, receiver: Receiver, event: Event) -> None:
     """Put an event into the outbox, unless it waits there already.
 
+    Args:
+        lake: The lake that holds the outbox.
+        receiver: Whom the event is for.
+        event: The event.
+
     Raises:
         StorageError: It cannot be written.
     """
