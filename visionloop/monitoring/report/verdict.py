@@ -93,13 +93,19 @@ def verdict(data: ReportData, limits: Limits) -> Verdict:
         n = sum(one.severity == WARNING for one in findings)
         return Verdict(LOOK, "Have a look", _because(findings, n, "is", "are", "odd"), findings)
     if data.in_service_accuracy is None:
-        because = untold[0].text if untold else "No model is in service yet."
-        return Verdict(CANNOT_TELL, "Cannot tell yet", because, findings)
+        return Verdict(CANNOT_TELL, "Cannot tell yet", _not_yet(findings), findings)
     rate = data.in_service_accuracy
     said = f"The model in service is {_told(rate)}, and nothing is odd"
     if untold:
         said += f", as far as can be told: {_lower(untold[0].text)}"
     return Verdict(HEALTHY, "Healthy", f"{said.rstrip('.')}.", findings)
+
+
+def _not_yet(findings: tuple[Finding, ...]) -> str:
+    """Return why a loop without a model in service cannot be judged, and what it waits for."""
+    said = "No model is in service yet, so how good the loop is cannot be told."
+    waits = [one.text for one in findings if one.section == "rounds"]
+    return " ".join([said, *waits[:1]])
 
 
 def _because(findings: tuple[Finding, ...], n: int, one: str, many: str, what: str) -> str:
