@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,13 @@ import pytest
 
 from tests.monitoring.test_estimation import drawn, rng
 from visionloop.monitoring.config import MonitoringConfig
-from visionloop.monitoring.deployed import Deployed, asked_images, compare_window
+from visionloop.monitoring.deployed import (
+    Deployed,
+    asked_images,
+    compare_window,
+    judged_windows,
+    look_of,
+)
 from visionloop.monitoring.estimation import Answers, estimate_accuracy
 from visionloop.monitoring.falling import confidence_falls
 from visionloop.monitoring.region import place_embeddings
@@ -60,6 +67,50 @@ def test_windows_alike_raise_no_alarm_though_each_image_is_asked_ten_times() -> 
     # Where nothing tells the images they do.
     drifts, falls = flagged(known=False)
     assert drifts >= 10 and falls >= 1
+
+
+def test_a_model_that_is_harvested_again_and_again_is_seldom_wrongly_accused() -> None:
+    """60 lives of a model, each of ten harvests beside one holdout, at a level of .15."""
+    small = {"confidence_drift_above": 1e-9, "class_mix_drift_above": 1e-9}
+    lax = THRESHOLDS.model_copy(update={**small, "drift_significance": 0.15})
+    accused = 0
+    for seed in range(60):
+        draw = rng(seed)
+        windows = [window(f"{i:04d}", draw, known=True) for i in range(10)]
+        answers = draw.beta(4, 1, 150), list(draw.integers(0, 10, 150).astype(str))
+        found = [
+            one
+            for current in windows
+            for one in compare_window(current, windows, {"m": answers}, lax)
+            if one.reference == "holdout"
+        ]
+        assert [one.drift.look for one in found[::2]] == list(range(1, 11))
+        accused += any(one.drift.state == "drift" for one in found)
+    # 9 are meant at most; 16 or more come with a probability of 0.014.
+    assert accused <= 15
+
+
+def test_each_harvest_of_a_round_is_a_look_of_its_own() -> None:
+    draw = rng(0)
+    windows = [replace(window(f"000{i}", draw, known=True), looks=3) for i in range(2)]
+    other = replace(windows[0], model_id="m2")
+    assert look_of(windows[1], [*windows, other]) == 6
+    assert look_of(other, [*windows, other]) == 3
+
+
+def test_a_harvest_too_small_to_judge_takes_nothing_back() -> None:
+    draw = rng(0)
+    first, full = (window(f"000{i}", draw, known=True) for i in range(2))
+    small = replace(
+        full,
+        round_id="0002",
+        confidences=full.confidences[:5],
+        labels=full.labels[:5],
+        images=full.images[:5],
+    )
+    assert judged_windows([first, full, small], THRESHOLDS) == [small, full]
+    assert judged_windows([first, full], THRESHOLDS) == [full]
+    assert judged_windows([small], THRESHOLDS) == [small]
 
 
 def test_the_interval_holds_what_comes_true_though_each_image_is_asked_ten_times() -> None:

@@ -92,18 +92,19 @@ def judged_endpoint(found: Comparison) -> Judged:
     )
 
 
-def judged_source(found: InputComparison, images: Sequence[str]) -> Judged:
+def judged_source(found: InputComparison, images: Sequence[str], round_id: str) -> Judged:
     """Return a comparison of what a source brought.
 
     Args:
         found: The comparison.
         images: Ids of the samples of its rows.
+        round_id: The monitor's round, told where nothing has come that could be compared.
     """
     one = found.arrivals
     return Judged(
         one.name,
         SOURCE,
-        one.rounds[-1] if one.rounds else "",
+        one.rounds[-1] if one.rounds else round_id,
         "earlier images" if not one.new else "other sources",
         one.reference,
         found.drift,

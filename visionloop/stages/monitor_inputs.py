@@ -59,7 +59,7 @@ def compare_inputs(look: Look) -> list[Judged]:
     for one in found:
         for compared in compare_arrivals(one, pixels, vectors.of, predicted, thresholds):
             shown = [ids[row].as_py() for row in compared.rows]
-            judged.append(judged_source(compared, shown))
+            judged.append(judged_source(compared, shown, look.run.round_id))
     return judged
 
 
