@@ -239,7 +239,7 @@ def test_a_stage_tells_after_its_commit_what_it_found(tmp_path: Path, hook: Rece
     # The picture of one colour is only good to know.
     grave = [row["kind"] for row in flags if KINDS[row["kind"]].severity != "info"]
     assert told["data"]["n"] == len(grave) == 1 < len(flags)
-    assert "torn.png" in told["data"]["text"]
+    assert "Not readable (warning): 1: torn.png" in told["data"]["text"]
 
 
 def test_a_stage_that_fails_is_told_with_its_remedy_and_its_error_stays_the_first(

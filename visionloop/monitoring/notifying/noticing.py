@@ -135,7 +135,7 @@ def _events(
 
 
 def _names(lake: Lake, flags: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the file name of each sample that is an example."""
+    """Return the file name of each sample and file that is an example."""
     from pyiceberg.expressions import In
 
     by_kind: dict[str, list[Mapping[str, Any]]] = {}
@@ -143,9 +143,11 @@ def _names(lake: Lake, flags: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         by_kind.setdefault(row["kind"], []).append(row)
     shown = [row for rows in by_kind.values() for row in worst(rows)]
     ids = sorted({row["subject"] for row in shown if row["subject_type"] in ("sample", "label")})
+    files = {row["subject"]: name_of(row["subject"]) for row in shown
+             if row["subject_type"] == "file"}  # fmt: skip
     if not ids:
-        return {}
+        return files
     where = In(term="sample_id", literals=ids)
     rows = lake.read("samples", columns=["sample_id", "uri"], where=where)
     uris = zip(rows["sample_id"].to_pylist(), rows["uri"].to_pylist(), strict=True)
-    return {sample_id: name_of(uri) for sample_id, uri in uris}
+    return files | {sample_id: name_of(uri) for sample_id, uri in uris}
