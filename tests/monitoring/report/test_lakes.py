@@ -1,0 +1,333 @@
+"""What the report makes of lakes in which something is out of the ordinary."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.monitoring.report.lakes import START, Rows, sample_id
+from visionloop.lake import Lake
+from visionloop.monitoring.failed_stages import record_failure
+from visionloop.monitoring.report import map as report_map
+from visionloop.monitoring.report.layout import lay_out
+from visionloop.monitoring.report.load import load_report
+from visionloop.monitoring.report.summary import summary
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Rows:
+    return Rows(tmp_path)
+
+
+def test_an_empty_lake_has_a_report_that_says_so(tmp_path: Path) -> None:
+    data = load_report(Lake.open(str(tmp_path / "lake"), loop="test"))
+    assert (data.verdict.state, data.rounds, data.n_samples) == ("nothing yet", (), 0)
+    assert data.map.reason == "No picture has an embedding yet: `infer` has not run."
+    assert data.total.adds_up
+    json.dumps(summary(data), allow_nan=False)
+
+
+def test_another_loop_of_the_same_lake_is_not_told_of(rows: Rows, tmp_path: Path) -> None:
+    rows.pictures(range(5))
+    other = Lake.open(str(tmp_path / "lake"), loop="other")
+    assert load_report(other).n_samples == 0
+    assert load_report(rows.lake).n_samples == 5
+
+
+def test_pictures_whose_file_is_gone_or_lies_elsewhere_still_add_up(rows: Rows) -> None:
+    rows.pictures(range(10))
+    with rows.lake.run(stage="ingest", round_id="0001", run_id="run") as run:
+        files = run.read("files").to_pylist()
+        gone = [{**row, "state": "removed"} for row in files[:3]]
+        # One of them was found again at another place, by the next round.
+        moved = {**files[0], "uri": "gs://bucket/moved.jpg", "round_id": "0001"}
+        table = run.read("files").schema
+        run.replace(
+            "files", pa.Table.from_pylist([*files[3:], *gone, moved], schema=table), "uri != ''"
+        )
+        run.commit()
+    data = load_report(rows.lake, pictures=False)
+    assert data.total.adds_up
+    first, second = data.accounts
+    assert first.adds_up
+    assert second.adds_up
+    step = first.step("samples")
+    assert step is not None
+    assert {part.name: part.n for part in step.entered} == {
+        "pictures whose file is gone from its source": 2,
+        "pictures whose file another round found": 1,
+    }
+
+
+def test_flags_are_shown_worst_first_in_words_with_what_counts_now(rows: Rows) -> None:
+    rows.pictures(range(12))
+    dark = [
+        {
+            "subject": sample_id(n),
+            "kind": "dark",
+            "score": 0.2 - n / 100,
+            "threshold": 0.3,
+            "evidence": {"measure": "brightness", "unit": "", "reference": "all pictures"},
+        }
+        for n in range(9)
+    ]
+    gone = {"subject": sample_id(99), "kind": "dark", "score": 0.0, "threshold": 0.3}
+    camera = {
+        "subject": "gate-<north>",
+        "subject_type": "camera",
+        "kind": "camera_silent",
+        "score": 30.0,
+        "threshold": 6.0,
+        "evidence": {"unit": "hours", "reference": "its own pace", "usual_gap": 2.0},
+    }
+    rows.flags([*dark, gone, camera])
+    data = load_report(rows.lake)
+    (kind,) = data.flags
+    assert (kind.kind, kind.total, len(kind.gallery.pictures)) == ("dark", 9, 6)
+    assert kind.gallery.pictures[0].title == "brightness 0.12, threshold 0.3"
+    assert all(picture.thumbnail for picture in kind.gallery.pictures)
+    assert data.flag_counts == {"camera_silent": 1, "dark": 9}
+    (silent,) = data.standing
+    assert (silent.subject, silent.unit, silent.reference) == (
+        "gate-<north>",
+        "hours",
+        "its own pace",
+    )
+    assert silent.lines == ("usual gap: 2",)
+
+
+def test_a_label_that_a_model_contradicts_has_a_gallery_of_its_own(rows: Rows) -> None:
+    rows.pictures(range(3))
+    rows.flags(
+        [
+            {
+                "subject": sample_id(1),
+                "kind": "confident_disagreement",
+                "score": 0.98,
+                "threshold": 0.9,
+                "evidence": {"unit": "probability", "label": "cat", "predicted": "dog"},
+            }
+        ]
+    )
+    gallery = load_report(rows.lake).disagreements
+    assert gallery is not None
+    (picture,) = gallery.pictures
+    assert picture.sample_id == sample_id(1)
+
+
+def test_a_large_lake_is_sampled_with_what_is_worth_a_look_first(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_map, "POINTS", 100)
+    monkeypatch.setattr(report_map, "BYTES", 60_000)
+    rows.pictures(range(400))
+    rows.embeddings(range(400))
+    rows.flags(
+        [{"subject": sample_id(n), "kind": "dark", "score": 0.1, "threshold": 0.3} for n in (7, 9)]
+    )
+    rows.write(
+        "select",
+        selections=[
+            {
+                "sample_id": sample_id(n),
+                "rank": n,
+                "objectives": "{}",
+                "arm": "selected",
+                "selected_at": START + timedelta(minutes=n),
+            }
+            for n in range(100, 160)
+        ],
+    )
+    found = load_report(rows.lake).map
+    assert (len(found.points), found.n_total, found.method) == (100, 400, "t-SNE")
+    assert found.sampling == (
+        "100 of 400 pictures: the newest 25 that were chosen for labelling, all 2 that were "
+        "flagged, and 73 drawn at random."
+    )
+    shown = {point.sample_id: point for point in found.points}
+    assert {sample_id(n) for n in (7, 9, *range(135, 160))} <= shown.keys()
+    assert shown[sample_id(7)].flags == ("Dark: 0.1, threshold 0.3",)
+    assert sum(map(len, found.thumbnails)) <= 60_000
+    assert shown[sample_id(7)].thumbnail >= 0
+    assert any(point.thumbnail < 0 for point in found.points)
+    assert load_report(rows.lake).map == found
+
+
+def test_alike_vectors_lie_together_and_the_same_ones_in_the_same_place() -> None:
+    rng = np.random.Generator(np.random.PCG64(3))
+    group = rng.integers(0, 3, 120)
+    vectors = rng.normal(size=(120, 16)).astype(np.float32)
+    vectors[np.arange(120), group] += 20
+    places, method = lay_out(vectors)
+    again, _ = lay_out(vectors)
+    assert method == "t-SNE"
+    assert np.array_equal(places, again)
+    assert places.min() >= 0
+    assert places.max() <= 1
+    apart = np.linalg.norm(places[:, None] - places[None], axis=2)
+    np.fill_diagonal(apart, np.inf)
+    assert (group[apart.argmin(axis=1)] == group).mean() > 0.95
+
+
+@pytest.mark.parametrize("n", [1, 2, 49])
+@pytest.mark.parametrize("same", [True, False])
+def test_few_or_equal_vectors_are_laid_out_by_components(n: int, same: bool) -> None:
+    rng = np.random.Generator(np.random.PCG64(3))
+    vectors = np.ones((n, 4), np.float32) if same else rng.normal(size=(n, 4)).astype(np.float32)
+    places, method = lay_out(vectors)
+    assert (method, places.shape) == ("PCA", (n, 2))
+    assert np.isfinite(places).all()
+
+
+def test_a_stage_that_failed_is_told_though_no_monitor_ran_since(rows: Rows) -> None:
+    rows.pictures(range(3))
+    record_failure(
+        rows.lake,
+        {
+            "stage": "train",
+            "round_id": "0000",
+            "run_id": "run",
+            "what": "no space left",
+            "where": "the disk",
+            "remedy": "Free some",
+        },
+        datetime.now(UTC),
+    )
+    data = load_report(rows.lake, pictures=False)
+    assert data.verdict.state == "act"
+    assert "The stage train of round 0 failed" in data.verdict.findings[0].text
+    assert summary(data)["failed_stages"][0]["what"] == "no space left"
+
+
+def test_a_block_and_a_raised_random_share_stand_until_they_are_lifted(rows: Rows) -> None:
+    rows.pictures(range(3))
+
+    def decision(name: str, outcome: str, minute: int, **inputs: object) -> dict[str, object]:
+        return {
+            "decision": name,
+            "subject": "digits",
+            "outcome": outcome,
+            "reason": "drift of the endpoint digits",
+            "inputs": json.dumps(inputs),
+            "decided_at": START + timedelta(minutes=minute),
+        }
+
+    rows.write(
+        "watch",
+        decisions=[
+            decision("block", "blocked", 1),
+            decision("random_share", "raised", 2, to=0.5),
+        ],
+    )
+    data = load_report(rows.lake, pictures=False)
+    assert [one.act for one in data.acts] == ["block", "random_share"]
+    assert data.verdict.state == "act"
+    assert data.acts[1].text == "The random share is raised to 50%: drift of the endpoint digits."
+    rows.write("watch", decisions=[decision("unblock", "lifted", 3)])
+    data = load_report(rows.lake, pictures=False)
+    assert [one.act for one in data.acts] == ["random_share"]
+    assert data.verdict.state == "look"
+
+
+def compared(round_id: str, state: str, score: float | None, against: str) -> dict[str, object]:
+    return {
+        "subject": "gate-north",
+        "subject_type": "source",
+        "kind": "pixel_drift",
+        "round_id": round_id,
+        "against": against,
+        "reference": "earlier images",
+        "model_id": "",
+        "state": state,
+        "reason": "" if score is not None else "12 and 400 images, 100 of each are needed",
+        "score": score,
+        "threshold": 0.15,
+        "unit": "Kolmogorov-Smirnov distance",
+        "p_value": 0.001,
+        "n_reference": 400,
+        "n_current": 120,
+    }
+
+
+def test_drift_over_rounds_tells_the_gravest_comparison_and_what_cannot_be_told(
+    rows: Rows,
+) -> None:
+    rows.pictures(range(3))
+    rows.write("monitor", outputs={"comparisons": [compared("0000", "too few to say", None, "a")]})
+    data = load_report(rows.lake, pictures=False)
+    assert "1 cannot be told" in data.drift_note
+    rows.write(
+        "monitor",
+        "0001",
+        outputs={
+            "comparisons": [
+                compared("0001", "stable", 0.05, "a"),
+                compared("0001", "drift", 0.4, "b"),
+            ]
+        },
+    )
+    (series,) = load_report(rows.lake, pictures=False).drift
+    assert [(point.round_id, point.state, point.score) for point in series.points] == [
+        ("0000", "too few to say", None),
+        ("0001", "drift", 0.4),
+    ]
+    assert series.state == "drift"
+    assert not series.standing
+
+
+def test_without_any_comparison_nothing_is_said_to_be_stable(rows: Rows) -> None:
+    rows.pictures(range(3))
+    data = load_report(rows.lake, pictures=False)
+    assert data.drift_note == "No monitor has run yet: whether anything drifts cannot be told."
+    rows.write("monitor", outputs={"comparisons": []})
+    assert "cannot be told" in load_report(rows.lake, pictures=False).drift_note
+
+
+def test_annotators_have_numbers_and_no_names(rows: Rows) -> None:
+    rows.pictures(range(60), holdout=range(30))
+    rows.write(
+        "collect_labels",
+        label_requests=[
+            {
+                "sample_id": sample_id(n),
+                "purpose": "training",
+                "provider": "label_studio",
+                "external_id": str(n),
+                "requested_at": START,
+                "answers": 2,
+                "recalled": False,
+            }
+            for n in range(60)
+        ],
+        annotations=[
+            {
+                "sample_id": sample_id(n),
+                "provider": "label_studio",
+                "external_id": f"{n}-{who}",
+                "annotator": who,
+                "state": "done",
+                "label": "cat" if n % 4 or who == "ann@example.org" else "dog",
+                "seconds": 4.0,
+                "created_at": START,
+                "updated_at": START,
+            }
+            for n in range(60)
+            for who in ("ann@example.org", "bob@example.org")
+            if who.startswith("ann") or n < 30
+        ],
+    )
+    told = load_report(rows.lake, pictures=False).annotators
+    assert [(line.name, line.answers) for line in told.rows] == [
+        ("annotator 1", 60),
+        ("annotator 2", 30),
+    ]
+    assert told.rows[0].seconds == 4.0
+    agreement = told.rows[0].agreement
+    assert agreement is not None
+    assert (agreement.n, round(agreement.value, 3)) == (30, round(22 / 30, 3))
+    assert "example.org" not in json.dumps(summary(load_report(rows.lake, pictures=False)))
