@@ -7,6 +7,7 @@ called without a pipeline.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -116,6 +117,12 @@ def write_dataset(artifact: Artifact | None, rows: pa.Table) -> None:
 def markdown_text(text: str) -> str:
     """Return data as Markdown that shows it literally: no markup, no HTML of its own."""
     return text.translate({ord(mark): f"&#{ord(mark)};" for mark in "&\\`*_[]<>#"})
+
+
+def markdown_sentence(text: str) -> str:
+    """Return a sentence of ours that may hold data as Markdown: names of settings stay code."""
+    parts = re.split(r"(`[\w.]+`)", text)
+    return "".join(part if place % 2 else markdown_text(part) for place, part in enumerate(parts))
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -8,6 +8,7 @@ from visionloop.stages.artifacts import (
     Artifact,
     MetricsArtifact,
     log_metrics,
+    markdown_sentence,
     markdown_table,
     write_page,
 )
@@ -124,10 +125,10 @@ def _page(decision: Decision, acts: list[str], *, dry_run: bool) -> str:
     from visionloop.monitoring.rule import SAID, YES
 
     will = "A dry run: nothing is started or written." if dry_run else _WILL[decision.outcome]
-    done = "\n".join(f"- {act}" for act in acts)
+    done = "\n".join(f"- {markdown_sentence(act)}" for act in acts)
     if acts:
         done = f"\n\n{'What would be done besides:' if dry_run else 'Besides:'}\n\n{done}"
-    holds = "\n".join(f"- {told}" for told in what_holds(decision))
+    holds = "\n".join(f"- {markdown_sentence(told)}" for told in what_holds(decision))
     holds = f"\n\nIn force{' when it looked' if acts else ''}:\n\n{holds}" if holds else ""
     rows = [
         [
@@ -136,13 +137,13 @@ def _page(decision: Decision, acts: list[str], *, dry_run: bool) -> str:
             "" if rule.value is None else f"{rule.value:.6g}",
             "" if rule.threshold is None else f"{rule.threshold:.6g}",
             f"**{SAID[rule.verdict]}**" if rule.verdict == YES else SAID[rule.verdict],
-            rule.told,
+            markdown_sentence(rule.told),
         ]
         for rule in decision.rules
     ]
     header = ["rule", "calls for", "value", "threshold", "verdict", "finding"]
     return (
-        f"# Watch: {decision.outcome}\n\n{decision.reason}\n\n{will}{done}{holds}\n\n"
+        f"# Watch: {decision.outcome}\n\n{markdown_sentence(decision.reason)}\n\n{will}{done}{holds}\n\n"
         f"{markdown_table(header, rows)}\n\n"
         f"Looked at {decision.sight.now:%Y-%m-%d %H:%M:%S} UTC. The thresholds are those of "
         "`watch` in `loop.yaml`. An open round comes first; else one rule that calls for a start "
