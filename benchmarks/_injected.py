@@ -18,7 +18,8 @@ Mask = NDArray[np.bool_]
 KNOWN_CLASSES = 8
 LEARNED, BEFORE, BATCH, ODD = 400, 500, 150, 14
 START = datetime(2026, 3, 1, tzinfo=UTC)
-FUTURE, NOWHERE, OUTSIDE, JUMP = "in the future", "at 0, 0", "beyond the pole", "far away"
+FUTURE, PLACELESS, JUMP = "a clock in the future", "no place on earth", "a place out of reach"
+NOWHERE, OUTSIDE = "at 0, 0", "beyond the pole"
 
 
 @dataclass(frozen=True)
@@ -134,16 +135,16 @@ def journeys(seed: int, *, cameras: int = 4, each: int = 150, wrong: int = 5) ->
             name = f"{camera:02d}{row:062d}"
             at, where = time, (latitude, (longitude + 180) % 360 - 180)
             match put.get(row):
-                case "in the future":
+                case "a clock in the future":
                     at = START + timedelta(days=float(rng.uniform(400, 4000)))
                 case "at 0, 0":
                     where = (0.0, 0.0)
                 case "beyond the pole":
                     where = (float(rng.uniform(91, 180)), where[1])
-                case "far away":
+                case "a place out of reach":
                     where = (float(np.clip(where[0] + rng.choice([-20, 20]), -80, 80)), where[1])
             if row in put:
-                spoilt[name] = put[row]
+                spoilt[name] = PLACELESS if put[row] in (NOWHERE, OUTSIDE) else put[row]
             samples.append(
                 {
                     "sample_id": name,
@@ -163,3 +164,27 @@ def journeys(seed: int, *, cameras: int = 4, each: int = 150, wrong: int = 5) ->
                 }
             )
     return Journeys(pa.Table.from_pylist(samples), pa.Table.from_pylist(metadata), spoilt)
+
+
+def arrivals(seed: int, days: int) -> tuple[dict[str, NDArray[np.datetime64]], str]:
+    """Return when each of five cameras was heard, and the one that is to stop.
+
+    One takes a picture every few minutes by day, one about every hour, one sends all of a day in
+    the night, one works from Monday to Friday, and one is triggered by what passes, with no rhythm.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    hours: dict[str, list[float]] = {name: [] for name in ("day", "hourly", "nightly", "working")}
+    for day in range(days):
+        begins = 24 * day
+        hours["day"] += list(begins + np.arange(6, 20, 0.05) + rng.uniform(0, 0.02))
+        hours["hourly"] += list(begins + np.arange(24) + rng.uniform(0, 0.5, 24))
+        hours["nightly"].append(begins + 2 + rng.uniform(0, 0.7))
+        if (START + timedelta(days=day)).weekday() < 5:
+            hours["working"] += list(np.sort(begins + rng.uniform(7, 17, 12)))
+    hours["triggered"] = list(np.cumsum(rng.exponential(4.0, 12 * days)))
+    start = np.datetime64(START.replace(tzinfo=None), "us")
+    heard = {
+        name: start + (np.array(each) * 3.6e9).astype("timedelta64[us]")
+        for name, each in hours.items()
+    }
+    return heard, sorted(heard)[int(rng.integers(len(heard)))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import version
 
@@ -12,7 +13,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from benchmarks._injected import Pool, among_clothes, among_digits, new_digits
+from benchmarks._injected import (
+    FUTURE,
+    JUMP,
+    PLACELESS,
+    START,
+    Journeys,
+    Pool,
+    among_clothes,
+    among_digits,
+    arrivals,
+    journeys,
+    new_digits,
+)
 from benchmarks._label_noise import KINDS as NOISES
 from benchmarks._label_noise import available, draw, with_errors
 from benchmarks._monitoring_peers_run import Peers
@@ -20,7 +33,10 @@ from benchmarks._rows import Row
 from visionloop.labeling.trust.out_of_sample import cross_validate
 from visionloop.labeling.trust.suspects import find_suspects
 from visionloop.monitoring.config import MonitoringConfig
+from visionloop.monitoring.contradictions import flag_contradictions
+from visionloop.monitoring.findings import Findings
 from visionloop.monitoring.outliers import find_outliers
+from visionloop.monitoring.silence import silences
 
 Mask = NDArray[np.bool_]
 SEEDS, QUICK_SEEDS = 5, 2
@@ -82,7 +98,7 @@ def outlier_rows(peers: Peers, quick: bool) -> list[Row]:
         found = peers.found({f"outliers:{i}": pool.vectors for i, pool in enumerate(pools)})
         ours, theirs, factor = Found(), Found(), Found()
         for i, pool in enumerate(pools):
-            ours.add(_our_outliers(pool), pool.odd)
+            ours.add(our_outliers(pool), pool.odd)
             factor.add(_local_outlier_factor(pool), pool.odd)
             if found:
                 flagged = _mask(found[f"outliers:{i}"], len(pool.odd)) & pool.new
@@ -101,7 +117,8 @@ OUTLIERS: dict[str, Callable[[int], Pool]] = {
 }
 
 
-def _our_outliers(pool: Pool) -> Mask:
+def our_outliers(pool: Pool) -> Mask:
+    """Return what the monitor flags of a pool with its defaults, bool [n]."""
     names = [f"{i:064d}" for i in range(len(pool.odd))]
     new = {names[i] for i in np.flatnonzero(pool.new)}
     found = find_outliers(new, lambda: [(pa.array(names), pool.vectors)], MonitoringConfig())
@@ -117,6 +134,98 @@ def _local_outlier_factor(pool: Pool) -> Mask:
     flagged = np.zeros(len(pool.odd), dtype=np.bool_)
     flagged[pool.new] = known.predict(pool.vectors[pool.new]) == -1
     return flagged
+
+
+def metadata_rows(*, quick: bool) -> list[Row]:
+    """Put clocks and places that cannot be into the metadata of driving cameras."""
+    who = f"scikit-learn {version('scikit-learn')}, isolation forest, the true share"
+    ours: dict[str, Found] = {}
+    forest: dict[str, Found] = {}
+    for seed in range(QUICK_SEEDS if quick else 2 * SEEDS):
+        made = journeys(seed)
+        findings = Findings(START + timedelta(days=30))
+        names = made.samples["sample_id"].to_pylist()
+        flag_contradictions(made.metadata, made.samples, set(names), MonitoringConfig(), findings)
+        flagged = {flag["subject"]: flag["kind"] for flag in findings.flags}
+        guessed = _isolated(made)
+        put_in = np.array([made.wrong.get(name, "") for name in names])
+        said = np.array([CONTRADICTIONS.get(flagged.get(name, ""), "") for name in names])
+        for what in CONTRADICTIONS.values():
+            ours.setdefault(what, Found()).add(said == what, put_in == what)
+            # It names no kind: what it takes for odd is held against each, and is wrong of none
+            # that another is put in.
+            other = (put_in != "") & (put_in != what)
+            forest.setdefault(what, Found()).add(guessed & ~other, put_in == what)
+    rows = []
+    for kind, what in CONTRADICTIONS.items():
+        rows += compared(f"{kind}: {what}", ours[what], {who: forest[what]})
+    return rows
+
+
+CONTRADICTIONS = {"future_time": FUTURE, "impossible_place": PLACELESS, "gps_jump": JUMP}
+
+
+def _isolated(made: Journeys) -> Mask:
+    from sklearn.ensemble import IsolationForest
+
+    times = [time.timestamp() for time in made.samples["captured_at"].to_pylist()]
+    cameras = np.unique(made.metadata["camera"].to_pylist(), return_inverse=True)[1]
+    columns = [made.metadata[name].to_numpy() for name in ("latitude", "longitude")]
+    # What is usual differs from camera to camera.
+    table = np.stack([np.array(times), *columns], axis=1)
+    odd = np.zeros(len(table), dtype=np.bool_)
+    for camera in range(cameras.max() + 1):
+        mine = cameras == camera
+        share = len(made.wrong) / len(table)
+        forest = IsolationForest(contamination=share, random_state=0)
+        odd[mine] = forest.fit_predict(table[mine]) == -1
+    return odd
+
+
+def silence_rows(*, quick: bool) -> list[Row]:
+    """Look at cameras every few hours while none stops, and while one of them has."""
+    number = 10 if quick else 60
+    limits: dict[str, Silent] = {"ours": _our_silent, f"a time-out of {TIME_OUT} h": _timed_out}
+    false = {who: 0 for who in limits}
+    told: dict[str, list[float]] = {who: [] for who in limits}
+    for seed in range(number):
+        heard, stops = arrivals(seed, KNOWN_DAYS + LOOKED_DAYS)
+        begins = START + timedelta(days=KNOWN_DAYS)
+        cut = np.datetime64(begins.replace(tzinfo=None), "us")
+        ended = {**heard, stops: heard[stops][heard[stops] <= cut]}
+        looks = [begins + timedelta(hours=h) for h in range(0, LOOKED_DAYS * 24, EVERY_HOURS)]
+        for who, silent in limits.items():
+            false[who] += any(silent(heard, now) for now in looks)
+            first = next((now for now in looks if stops in silent(ended, now)), None)
+            last = ended[stops][-1].astype(datetime).replace(tzinfo=UTC)
+            hours = (first - last).total_seconds() / 3600 if first else np.inf
+            told[who].append(hours)
+    case = f"camera_silent: 5 cameras, {LOOKED_DAYS} days of looks, {number} runs"
+    (_, mine), (who, theirs) = told.items()
+    wrong = [false[name] / number for name in limits]
+    found = [float(np.mean(np.isfinite(hours))) for hours in (mine, theirs)]
+    until = [float(np.median(hours)) for hours in (mine, theirs)]
+    return [
+        Row(f"{case}: false alarm", wrong[0], who, wrong[1], ""),
+        Row(f"{case}: found", found[0], who, found[1], "", None, False),
+        Row(f"{case}: silence until told, median", until[0], who, until[1], "h"),
+    ]
+
+
+Moments = NDArray[np.datetime64]
+Silent = Callable[[Mapping[str, Moments], datetime], set[str]]
+KNOWN_DAYS, LOOKED_DAYS, EVERY_HOURS, TIME_OUT = 40, 14, 6, 24
+
+
+def _our_silent(heard: Mapping[str, Moments], now: datetime) -> set[str]:
+    judged = silences(heard, now, MonitoringConfig())
+    return {one.camera for one in judged if one.state == "silent"}
+
+
+def _timed_out(heard: Mapping[str, Moments], now: datetime) -> set[str]:
+    until = np.datetime64(now.replace(tzinfo=None), "us")
+    out = np.timedelta64(TIME_OUT, "h")
+    return {name for name, at in heard.items() if until - at[at <= until][-1] > out}
 
 
 def label_rows(peers: Peers, quick: bool) -> list[Row]:

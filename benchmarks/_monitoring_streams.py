@@ -70,7 +70,7 @@ def drift_rows(peers: Peers, quick: bool) -> list[Row]:
     for case in CASES:
         number = case.streams[1] if quick else case.streams[0]
         for told, strength in {"no drift": 0.0, **case.strengths}.items():
-            streams = [_stream(case, strength, seed) for seed in range(number)]
+            streams = [stream_of(case, strength, seed) for seed in range(number)]
             alarms = {"ours": [case.ours(stream) for stream in streams]}
             alarms[case.plain[0]] = [case.plain[1](stream) for stream in streams]
             alarms |= _evidently(peers, case, streams)
@@ -99,7 +99,8 @@ def _rows(
     ]
 
 
-def _stream(case: Case, strength: float, seed: int) -> Stream:
+def stream_of(case: Case, strength: float, seed: int) -> Stream:
+    """Draw a stream that drifts from look `BEGINS` on; strength 0: it does not."""
     rng = np.random.Generator(np.random.PCG64([seed, len(case.name)]))
     reference = case.draw(rng, REFERENCE, 0.0)
     looks = [case.draw(rng, WINDOW, strength if k >= BEGINS else 0.0) for k in range(LOOKS)]
