@@ -121,7 +121,12 @@ def evaluate(
         serving, random = in_service(opened), random_arm(opened, candidate["round_id"])
         shown = [row for row in (serving, random) if row and row["model_id"] != own_id]
         measured, served, unreadable = _measure_all(
-            opened, run, [candidate, *shown], holdout, model.path if model is not None else None
+            opened,
+            run,
+            [candidate, *shown],
+            holdout,
+            model.path if model is not None else None,
+            loop.monitoring.small_slice_below,
         )
         own = measured[0]
         columns = _metadata(run, list(own.sample_ids))
@@ -190,7 +195,12 @@ def _holdout(loop: LoopConfig, run: Run) -> Holdout:
 
 
 def _measure_all(
-    lake: Lake, run: Run, shown: list[dict[str, Any]], holdout: Holdout, folder: str | None
+    lake: Lake,
+    run: Run,
+    shown: list[dict[str, Any]],
+    holdout: Holdout,
+    folder: str | None,
+    small_below: int,
 ) -> tuple[list[Measured], dict[str, float], list[Loaded[Any]]]:
     """Measure the candidate and what it is shown beside, and the models that served before.
 
@@ -205,7 +215,8 @@ def _measure_all(
     def measure(old: list[dict[str, Any]]) -> tuple[list[Measured], list[Loaded[Any]]]:
         models = [load_bundle(candidate["model_id"], candidate["uri"], folder)]
         models += [load_bundle(row["model_id"], row["uri"]) for row in [*shown[1:], *old]]
-        return _measure(run, [*shown, *old], models, list(candidate["classes"]), holdout)
+        classes = list(candidate["classes"])
+        return _measure(run, [*shown, *old], models, classes, holdout, small_below)
 
     old = [row for row in past if row["model_id"] not in known]
     measured, unreadable = measure(old)
@@ -226,6 +237,7 @@ def _measure(
     models: list[OnnxModel],
     classes: list[str],
     holdout: Holdout,
+    small_below: int,
 ) -> tuple[list[Measured], list[Loaded[Any]]]:
     from visionloop.inference.prediction import predict_media
 
@@ -250,7 +262,7 @@ def _measure(
             result = evaluate_predictions(
                 probabilities, truth, model_classes=names, classes=everything
             )
-            slices = slice_rates(columns, right)
+            slices = slice_rates(columns, right, small_below=small_below)
             measured.append(Measured(row, result, slices, probabilities, found.sample_ids))
         if measured[0].evaluation:
             bar.note(f"accuracy {measured[0].evaluation.accuracy:.3f}")
