@@ -20,6 +20,7 @@ from visionloop.stages.monitor_loop import check_loop
 from visionloop.stages.monitor_page import monitor_page
 from visionloop.stages.monitor_part import Look
 from visionloop.stages.monitor_samples import check_new_samples
+from visionloop.stages.monitor_sources import check_sources
 from visionloop.stages.opening import open_stage
 from visionloop.task import stage
 
@@ -78,6 +79,7 @@ def monitor(
             check_drift(look),
             check_labels(look),
             check_answers(look),
+            check_sources(look),
             check_loop(look),
         ]
         version = run.commit(
