@@ -48,12 +48,7 @@ def evidence_lines(row: Mapping[str, Any]) -> list[str]:
     evidence = evidence_of(row)
     lines = _special(row, evidence)
     if row["score"] is not None and row["kind"] not in _WITHOUT_SCORE:
-        unit = str(evidence.get("unit") or "")
-        name = str(evidence.get("measure") or "").replace("_", " ")
-        line = f"{name} {measured(row['score'], unit)}".strip()
-        if row["threshold"] is not None:
-            line += f", threshold {measured(row['threshold'], unit)}"
-        lines.append(line)
+        lines.append(_score(row, evidence))
     lines += [
         f"{name.replace('_', ' ')}: {_plain(value)}"[:_LONGEST]
         for name, value in evidence.items()
@@ -62,6 +57,17 @@ def evidence_lines(row: Mapping[str, Any]) -> list[str]:
     if evidence.get("reference"):
         lines.append(f"compared with {evidence['reference']}"[:_LONGEST])
     return lines
+
+
+def _score(row: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
+    unit, comma, span = str(evidence.get("unit") or "").partition(", ")
+    name = str(evidence.get("measure") or "").replace("_", " ")
+    if comma:  # `likeness, 0 to 1`: a name and its span, rather than a unit
+        name, unit = name or unit, ""
+    line = f"{name} {measured(row['score'], unit)}".strip()
+    if row["threshold"] is not None:
+        line += f", threshold {measured(row['threshold'], unit)}"
+    return f"{line} ({span})" if span else line
 
 
 # What `_special` tells of a kind.
@@ -74,9 +80,12 @@ _SPECIAL = {
     "attached_data": ("attached",),
     "bad_metadata": ("problem",),
     "unreadable": ("reason", "detail"),
-    "label_conflict": (),
+    "confident_disagreement": ("label", "answered"),
+    "stale_label": ("label", "answered", "why"),
+    "failed_stage": ("what", "where", "remedy"),
 }
-_WITHOUT_SCORE = ("unreadable", "label_conflict", "exact_duplicate", "pixel_duplicate")
+_WITHOUT_SCORE = ("unreadable", "label_conflict", "exact_duplicate", "pixel_duplicate",
+                  "failed_stage")  # fmt: skip
 
 
 def _special(row: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[str]:
@@ -84,6 +93,12 @@ def _special(row: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[str]:
     lines: list[str] = []
     if kind == "label_suspect":
         lines.append(f"labelled {evidence.get('label')}, likelier {evidence.get('suggested')}")
+    elif kind in ("confident_disagreement", "stale_label"):
+        lines.append(f"labelled {evidence.get('label')}, answered {evidence.get('answered')}")
+        lines.append(str(evidence.get("why") or ""))
+    elif kind == "failed_stage":
+        lines += [str(evidence.get(name) or "") for name in ("what", "remedy")]
+        lines.append(f"{row['score']:.0f} {evidence.get('unit')} since it succeeded")
     elif kind == "unreadable":
         said = [str(evidence[name]) for name in ("reason", "detail") if evidence.get(name)]
         lines += [one.replace("_", " ")[:_LONGEST] for one in said]
