@@ -105,9 +105,9 @@ def failures(
     by_stage: dict[str, list[dict[str, Any]]] = {}
     for uri in files_under(lake.storage, folder):
         if first < _when(uri) <= until:
-            held = _read(lake, uri)
-            if held is not None:
-                by_stage.setdefault(held["stage"], []).append(held)
+            record = _read(lake, uri)
+            if record is not None:
+                by_stage.setdefault(record["stage"], []).append(record)
     if not by_stage:
         return []
     successes = _successes(lake, until)

@@ -64,8 +64,8 @@ def _page(failed: list[Failure], paces: list[Pace], left: Left) -> str:
         parts.append(markdown_table(header, rows) + "\n")
     judged = sum(pace.state != "too few to say" for pace in paces)
     if not slow and judged:
-        one = counted(judged, "stage with enough runs is", "stages with enough runs are")
-        parts.append(f"None of the {one} slower than usual.\n")
+        stages = counted(judged, "stage with enough runs is", "stages with enough runs are")
+        parts.append(f"None of the {stages} slower than usual.\n")
     elif not slow:
         parts.append("No stage has run often enough to tell whether it is slow.\n")
     of = counted(left.n_pool, "sample of the pool", "samples of the pool")
