@@ -251,11 +251,16 @@ def sends_traces() -> bool:
 
 
 def trace_timeout() -> float:
-    """Seconds that a collector of traces has to answer: OpenTelemetry's variable, else 2."""
+    """Seconds that a collector of traces has to answer: OpenTelemetry's variable, else 2.
+
+    The standard has milliseconds, its Python SDK takes seconds: from 100 on it is the former. More
+    than 10 seconds it never is, since a stage waits for it.
+    """
     for name in ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"):
         given = os.environ.get(name, "")
         if given.replace(".", "", 1).isdigit():
-            return float(given)
+            seconds = float(given) / 1000 if float(given) >= 100 else float(given)
+            return min(max(seconds, 0.05), 10.0)
     return 2.0
 
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.servers import answering, free_port
-from visionloop import telemetry
+from visionloop import environment, telemetry
 from visionloop.errors import InputError
 from visionloop.lake import Lake
 from visionloop.stages.ingest import ingest
@@ -149,6 +149,16 @@ def test_a_collector_that_is_down_or_silent_neither_fails_nor_holds_up_a_stage(
         assert ingest(config=config).n_files == 4
     said = capsys.readouterr().err
     assert said.count("its trace was not sent") == 1 and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("", 2.0), ("5", 5.0), ("1500", 1.5), ("60", 10.0), ("soon", 2.0)]
+)
+def test_a_timeout_is_taken_in_the_standards_unit_and_in_the_sdks_and_is_bounded(
+    given: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", given)
+    assert environment.trace_timeout() == seconds
 
 
 def test_nothing_is_imported_where_no_collector_is_named(config: str) -> None:
