@@ -269,7 +269,7 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("counts", pa.string()),  # JSON
     ],
     "decisions": [
-        ("decision", pa.string()),  # gate | publish | rollback | watch | auto_labels
+        ("decision", pa.string()),  # gate | publish | rollback | watch | random_share | …
         ("subject", pa.string()),
         ("outcome", pa.string()),
         ("reason", pa.string()),

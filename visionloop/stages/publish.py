@@ -11,6 +11,7 @@ from visionloop.stages.artifacts import (
     Artifact,
     MetricsArtifact,
     log_metrics,
+    markdown_sentence,
     markdown_table,
     write_page,
 )
@@ -148,7 +149,7 @@ def publish(
         forget(loop, opened, model_id)
     rows = [
         ["candidate", f"`{model_id}`"],
-        ["decision", reason],
+        ["decision", markdown_sentence(reason)],
         ["in service before", f"`{served}`" if served else "none"],
         ["in service now", f"`{in_service}`" if in_service else "none"],
         *_told(loop, figures),

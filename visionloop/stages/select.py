@@ -9,6 +9,7 @@ from visionloop.stages.artifacts import (
     Artifact,
     MetricsArtifact,
     log_metrics,
+    markdown_sentence,
     markdown_table,
     write_dataset,
     write_page,
@@ -110,7 +111,7 @@ def select(
             outputs = _summary(selection) | shards | {"advice": advice.plain()}
             outputs |= {"relabels": again.told} if again.told else {}
             outputs |= {"random_share": wanted.random_share, "raised": raised} if raised else {}
-            text = "\n\n".join(part for part in (raised, text) if part)
+            text = "\n\n".join(part for part in (markdown_sentence(raised), text) if part)
             run.set_round(counts={"selected": rows.num_rows, "selection": outputs})
         version = run.commit(
             outputs=outputs,

@@ -142,8 +142,9 @@ def _page(decision: Decision, acts: list[str], *, dry_run: bool) -> str:
         for rule in decision.rules
     ]
     header = ["rule", "calls for", "value", "threshold", "verdict", "finding"]
+    reason = markdown_sentence(decision.reason)
     return (
-        f"# Watch: {decision.outcome}\n\n{markdown_sentence(decision.reason)}\n\n{will}{done}{holds}\n\n"
+        f"# Watch: {decision.outcome}\n\n{reason}\n\n{will}{done}{holds}\n\n"
         f"{markdown_table(header, rows)}\n\n"
         f"Looked at {decision.sight.now:%Y-%m-%d %H:%M:%S} UTC. The thresholds are those of "
         "`watch` in `loop.yaml`. An open round comes first; else one rule that calls for a start "

@@ -103,10 +103,10 @@ def acts(reader: Reader) -> tuple[StandingAct, ...]:
     held = standing_acts(reader.decisions)
     found = []
     if held.block is not None:
-        why = with_names(reader, held.block.why.rstrip("."))
+        why = with_names(reader, held.block.because)
         found.append(StandingAct("block", f"Nothing is published: {why}.", held.block.since))
     if held.share is not None:
-        why = with_names(reader, held.share.why.rstrip("."))
+        why = with_names(reader, held.share.because)
         share = held.share.value
         # Shares are a number of picks of each batch, told as a percentage.
         said = f"The random share is raised to {share:.0%}: {why}." if share is not None else why
