@@ -15,7 +15,7 @@ from visionloop.monitoring.live.details import Details
 from visionloop.monitoring.live.filters import OPERATORS
 from visionloop.monitoring.live.following import Shown
 from visionloop.monitoring.live.index import Index
-from visionloop.monitoring.report.galleries import file_name
+from visionloop.monitoring.telling import file_name
 
 # Columns whose texts are counted beside the images, and how many of them.
 _FACETS = (

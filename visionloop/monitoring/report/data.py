@@ -228,7 +228,7 @@ class ReportData:
         in_service_accuracy: Its accuracy on the holdout.
         n_samples: Samples in the lake.
         n_holdout: Samples of the frozen holdout.
-        n_labels: Labels bought for training (holdout labels not counted).
+        n_labels: Labels of people, tools and imports that are not the holdout's.
         selections: What the last rounds chose.
         flags: Flags by kind.
         confusion: Confusion matrix of the newest evaluated model.

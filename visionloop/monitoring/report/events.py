@@ -53,7 +53,7 @@ def events(reader: Reader) -> tuple[Step, ...]:
         for row in pc.value_counts(pc.fill_null(by, "hash")).to_pylist():
             linked[row["values"]] += row["counts"]
     inside = sum(linked.values())
-    words = {
+    linked_by = {
         "hash": "by the picture's bytes",
         "header": "by the id in the request's header",
         "embedding": "by the embedding in the reply",
@@ -79,6 +79,6 @@ def events(reader: Reader) -> tuple[Step, ...]:
                 ("of pictures that nothing names", n - inside - gone),
                 ("of pictures that the lake does not hold", gone),
             ),
-            kept=tuple(Part(words.get(by, by), count) for by, count in sorted(linked.items())),
+            kept=tuple(Part(linked_by.get(by, by), count) for by, count in sorted(linked.items())),
         ),
     )

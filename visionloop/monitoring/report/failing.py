@@ -55,7 +55,7 @@ def reasons_to_fail(told: Mapping[str, Any], wanted: Sequence[str]) -> list[str]
             if told["verdict"] in _VERDICTS[verdict]:
                 found.append(f"the verdict is {told['verdict']!r}: {told['because']}")
         elif one in SEVERITIES:
-            least = SEVERITIES.index(one)  # type: ignore[arg-type]
+            least = SEVERITIES.index(one)
             grave = [f for f in told["findings"] if SEVERITIES.index(f["severity"]) >= least]
             if grave:
                 number = counted(len(grave), "finding")

@@ -82,4 +82,4 @@ def _in_square(places: NDArray[np.float64]) -> NDArray[np.float64]:
     span = float(np.ptp(places, axis=0).max()) or 1.0
     # One scale for both directions: distances would lie otherwise.
     margin = (1 - np.ptp(places, axis=0) / span) / 2
-    return np.round((places - low) / span + margin, 4)
+    return np.asarray(np.round((places - low) / span + margin, 4), np.float64)

@@ -141,7 +141,7 @@ def decision_lines(reader: Reader) -> tuple[DecisionLine, ...]:
 
 
 def _lines(reader: Reader) -> list[tuple[Mapping[str, Any], DecisionLine]]:
-    found = []
+    found: list[tuple[Mapping[str, Any], DecisionLine]] = []
     for row in sorted(reader.decisions, key=lambda row: str(row["decided_at"])):
         subject = str(row["subject"] or "")
         if subject in reader.model_names:

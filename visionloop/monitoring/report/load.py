@@ -101,7 +101,7 @@ def load_report(
         in_service_name=named_model(reader.model_names, in_service),
         n_samples=reader.samples.num_rows,
         n_holdout=len(reader.holdout),
-        n_labels=costs.labels + costs.imported_labels - _imported_holdout(reader),
+        n_labels=_n_labels(reader),
         confusion=_confusion(evaluated),
         slices=_slices(models, evaluated),
         evaluated=evaluated["model_id"] if evaluated else "",
@@ -204,17 +204,13 @@ def _spaces(reader: Reader, round_id: str) -> tuple[tuple[str, str], ...]:
     return ()
 
 
-def _imported_holdout(reader: Reader) -> int:
-    """Return labels of the holdout that were not bought: imports."""
-    rows = reader.answers.filter(
-        pc.and_(
-            pc.and_(
-                pc.is_valid(reader.answers["label"]), pc.is_null(reader.answers["n_annotations"])
-            ),
-            pc.not_equal(pc.fill_null(reader.answers["origin"], ""), "model"),
-        )
-    )
-    return int(pc.sum(pc.is_in(array(rows["sample_id"]), value_set=reader.holdout)).as_py() or 0)
+def _n_labels(reader: Reader) -> int:
+    """Return labels that people, tools or imports gave and that are not the holdout's."""
+    rows = reader.answers
+    given = pc.not_equal(pc.fill_null(rows["origin"], ""), "model")
+    rows = rows.filter(pc.and_(pc.is_valid(rows["label"]), given))
+    held = pc.is_in(array(rows["sample_id"]), value_set=reader.holdout)
+    return rows.num_rows - int(pc.sum(held).as_py() or 0)
 
 
 def _has_confusion(row: Mapping[str, Any]) -> bool:

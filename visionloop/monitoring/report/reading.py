@@ -94,7 +94,8 @@ class Reader:
     @cached_property
     def requests(self) -> list[dict[str, Any]]:
         """Label requests."""
-        return self.read("label_requests").to_pylist()
+        rows: list[dict[str, Any]] = self.read("label_requests").to_pylist()
+        return rows
 
     @cached_property
     def answers(self) -> pa.Table:
@@ -109,8 +110,9 @@ class Reader:
         counts = every.group_by("sample_id").aggregate([("sample_id", "count")])
         several = counts.filter(pc.greater(counts["sample_id_count"], 1))["sample_id"]
         again = pc.is_in(every["sample_id"], value_set=array(several))
-        speaks = pc.or_(pc.is_valid(every["label"]), pc.equal(every["origin"], SKIPPED))
-        single = every.filter(pc.and_(pc.invert(again), pc.fill_null(speaks, False)))
+        skips = pc.fill_null(pc.equal(every["origin"], SKIPPED), False)
+        speaks = pc.or_(pc.is_valid(every["label"]), skips)
+        single = every.filter(pc.and_(pc.invert(again), speaks))
         kept = [single.select(columns)]
         # What was said more than once, or taken back, is settled by the rule that all follow.
         settled = latest_answers(every.filter(again).to_pylist())
