@@ -101,7 +101,11 @@ def _cost(data: ReportData) -> Figure:
     cost = data.cost
     if not cost.seconds:
         return Figure("Work", NONE, "no stage has run")
-    gpu = f"{figure(cost.gpu_hours)} GPU-hours on record" if cost.gpu_hours else cost.gpu_note
+    gpu = (
+        f"{figure(cost.gpu_hours)} GPU-hours on record"
+        if cost.gpu_hours
+        else cost.gpu_note.split(". ")[0]
+    )
     return Figure("Work", duration(cost.seconds), gpu)
 
 

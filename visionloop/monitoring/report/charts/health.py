@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visionloop.monitoring.report.charts.reading import duration, figure, measured, percent, turn
@@ -200,8 +200,6 @@ def funnel(account: Account, *, events: bool = False) -> Chart | None:
         account: The funnel.
         events: Whether the steps of the endpoint's logged events are drawn instead of the files'.
     """
-    import altair as alt
-
     steps = account.events if events else account.steps
     if not any(step.n or step.of for step in steps):
         return None
@@ -213,33 +211,14 @@ def funnel(account: Account, *, events: bool = False) -> Chart | None:
                 "step": step.title,
                 "n": step.n,
                 "came": came,
+                "count": f"{step.n:,}",
                 "told": f"{step.n:,}" if came <= step.n else f"{step.n:,} of {came:,}",
             }
         )
-    base = alt.Chart(values(rows)).encode(
-        y=alt.Y(
-            "step:N",
-            sort=[step.title for step in steps],
-            title=None,
-            axis=alt.Axis(labelLimit=150, labelColor=colour("ink"), labelPadding=8),
-        )
-    )
-
-    def across(field: str) -> Any:
-        # Room at the right for the number of the longest bar.
-        most = max(row["came"] for row in rows)
-        return alt.X(f"{field}:Q", title=None, axis=None, scale=alt.Scale(domain=[0, most * 1.3]))
-
-    bars = [
-        base.mark_bar(color=colour("rule"), height=14).encode(x=across("came")),
-        base.mark_bar(color=colour("accent"), height=14).encode(x=across("n")),
-        base.mark_text(align="left", dx=6, color=colour("ink")).encode(
-            x=across("came"), text="told:N"
-        ),
-    ]
     name = "events" if events else "funnel"
     return both(
-        alt.layer(*bars),
+        _steps(rows, "told"),
+        on_phone=_steps(rows, "count"),
         name=name,
         words="Funnel. "
         + " ".join(
@@ -261,6 +240,33 @@ def funnel(account: Account, *, events: bool = False) -> Chart | None:
             Key("reached this step", "accent", "area"),
             Key("came from the step before and did not", "rule", "area"),
         ),
+    )
+
+
+def _steps(rows: Sequence[Mapping[str, Any]], told: str) -> Any:
+    """Return a bar for each step over a paler one for what came, the numbers beside it."""
+    import altair as alt
+
+    # Room at the right for the longest number.
+    room = 8 + 7 * max(len(row[told]) for row in rows)
+    scale = alt.Scale(
+        domain=[0, max(row["came"] for row in rows)],
+        range=[0, {"expr": f"width - {room}"}],
+        nice=False,
+    )
+    base = alt.Chart(values(rows)).encode(
+        y=alt.Y(
+            "step:N",
+            sort=[row["step"] for row in rows],
+            title=None,
+            axis=alt.Axis(labelLimit=150, labelColor=colour("ink"), labelPadding=8),
+        )
+    )
+    came, n = (alt.X(f"{one}:Q", title=None, axis=None, scale=scale) for one in ("came", "n"))
+    return alt.layer(
+        base.mark_bar(color=colour("rule"), height=14).encode(x=came),
+        base.mark_bar(color=colour("accent"), height=14).encode(x=n),
+        base.mark_text(align="left", dx=6, color=colour("ink")).encode(x=came, text=f"{told}:N"),
     )
 
 

@@ -163,6 +163,7 @@ def both(
     head: tuple[str, ...],
     rows: tuple[tuple[str, ...], ...],
     keys: tuple[Key, ...] = (),
+    on_phone: Any = None,
 ) -> Chart:
     """Return a chart set for a desktop and for a phone; axes and legend are within the width.
 
@@ -174,12 +175,15 @@ def both(
         head: Names of the columns of the table beside it.
         rows: The numbers, as they are read.
         keys: The legend.
+        on_phone: What a phone shows where narrowing ``chart`` would not do.
     """
-    drawn = [
-        svg(_sized(chart, width, height), name=f"{name}-{width}", words=words)
-        for width, height in zip((WIDE, NARROW), heights, strict=True)
-    ]
-    return Chart(drawn[0], drawn[1], head, rows, keys)
+    wide, narrow = (
+        svg(_sized(drawn, width, height), name=f"{name}-{width}", words=words)
+        for drawn, width, height in zip(
+            (chart, on_phone or chart), (WIDE, NARROW), heights, strict=True
+        )
+    )
+    return Chart(wide, narrow, head, rows, keys)
 
 
 def one(
