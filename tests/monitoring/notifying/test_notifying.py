@@ -8,6 +8,7 @@ import hmac
 import json
 import math
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.monitoring.notifying.receiving import NOW, Receiver, decision, flag, 
 from visionloop.config import load_config
 from visionloop.errors import InputError
 from visionloop.lake import Lake
+from visionloop.lake.vacuum import vacuum
 from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.notify_config import NotifyConfig
 from visionloop.monitoring.notifying import delivery, outbox
@@ -167,6 +169,23 @@ def test_a_process_that_died_before_it_told_loses_nothing(
     write(lake, "checks", {"subject": "x", "generation": "", "state": "ok", "checked_at": NOW})
     tell_new(lake, telling(hook.url))
     assert hook.taken[1]["data"]["kinds"][0]["examples"][0]["subject"] == "unheard"
+
+
+def test_a_vacuum_of_the_version_that_was_told_tells_nothing_again(
+    lake: Lake, hook: Receiver
+) -> None:
+    lake.rounds.open("r")
+    write(lake, "flags", flag("unreadable", "known"))
+    tell_new(lake, telling(hook.url))
+    with lake.run(stage="publish") as run:
+        run.set_round(state="done", outcome="kept")  # an open round's versions stay
+        run.commit()
+    later = NOW + timedelta(minutes=1)
+    write(lake, "flags", flag("unreadable", "unheard", flagged_at=later))
+    assert vacuum(lake, keep_versions=1, safety=timedelta(0)).dropped
+    tell_new(Lake.open(lake.uri, loop="test"), telling(hook.url))
+    named = [one["data"]["kinds"][0]["examples"][0]["subject"] for one in hook.taken]
+    assert named == ["known", "unheard"] and hook.taken[1]["data"]["n"] == 1
 
 
 def test_the_same_happening_has_the_same_id_however_often_it_is_told() -> None:

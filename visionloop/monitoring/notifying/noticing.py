@@ -49,14 +49,16 @@ def tell_new(lake: Lake, config: NotifyConfig) -> delivery.Sent:
     """
     if not lake.exists():
         return delivery.Sent()
-    head, before = lake.version(), outbox.told_version(lake)
-    if head != before:
-        flags = _new(lake, "flags", before, _FLAG)
-        decisions = _new(lake, "decisions", before, _DECISION)
+    head, before = lake.version(), outbox.told(lake)
+    if head != before.version:
+        flags = _new(lake, "flags", before, _FLAG, "flagged_at")
+        decisions = _new(lake, "decisions", before, _DECISION, "decided_at")
         for receiver in config.to:
             for event in _events(lake, receiver, flags, decisions):
                 outbox.put(lake, receiver, event)
-        outbox.set_told(lake, head)
+        times = [row["flagged_at"] for row in flags] + [row["decided_at"] for row in decisions]
+        until = max([one for one in (*times, before.until) if one is not None], default=None)
+        outbox.set_told(lake, outbox.Told(head, until))
     return delivery.flush(lake, config)
 
 
@@ -91,26 +93,39 @@ def tell_failure(
     return delivery.flush(lake, config)
 
 
-def _new(lake: Lake, table: str, before: str, key: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return the rows of a table that an earlier version did not hold."""
+def _new(
+    lake: Lake, table: str, before: outbox.Told, key: tuple[str, ...], time: str
+) -> list[dict[str, Any]]:
+    """Return the rows of a table that nobody was told of.
+
+    Args:
+        lake: The lake.
+        table: Name of the table.
+        before: Up to what all was told.
+        key: Columns that tell one row from another.
+        time: Column with the time of a row, for where the version before is gone.
+    """
     import pyarrow.compute as pc
 
-    if before:
+    old: pa.Table | None = None
+    if before.version:
         try:
-            if lake.snapshot(table, version=before) == lake.snapshot(table):
+            if lake.snapshot(table, version=before.version) == lake.snapshot(table):
                 return []
-            old = lake.read(table, columns=list(key), version=before)
+            old = lake.read(table, columns=list(key), version=before.version)
         except VisionloopError:
-            before = ""  # a vacuum removed that version
+            pass  # a vacuum removed that version
     held = lake.read(table)
-    if not before:
+    if old is None:
         rounds = lake.rounds.all()
         newest = rounds[-1].round_id if rounds else lake.rounds.current_or_next()
-        new: list[dict[str, Any]] = held.filter(pc.equal(held["round_id"], newest)).to_pylist()
-        return new
-    numbered = held.select(list(key)).append_column("row", pa.array(range(held.num_rows)))
-    rows = numbered.join(old, keys=list(key), join_type="left anti")["row"]
-    new = held.take(rows).to_pylist()
+        held = held.filter(pc.equal(held["round_id"], newest))
+        if before.until is not None:
+            held = held.filter(pc.greater(held[time], pa.scalar(before.until, held[time].type)))
+    else:
+        numbered = held.select(list(key)).append_column("row", pa.array(range(held.num_rows)))
+        held = held.take(numbered.join(old, keys=list(key), join_type="left anti")["row"])
+    new: list[dict[str, Any]] = held.to_pylist()
     return new
 
 

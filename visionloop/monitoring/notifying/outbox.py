@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from visionloop.lake.storage import StorageError, name_of
@@ -96,18 +97,33 @@ def read(lake: Lake, one: Waiting) -> Event | None:
         return None
 
 
-def told_version(lake: Lake) -> str:
-    """Return the lake version up to which all is told or waits here; empty at the beginning."""
+@dataclass(frozen=True)
+class Told:
+    """Up to what all is told, or waits in the outbox.
+
+    Attributes:
+        version: The lake version; empty at the beginning.
+        until: Time of the newest flag or decision in it, where that version is gone; None for none.
+    """
+
+    version: str = ""
+    until: datetime | None = None
+
+
+def told(lake: Lake) -> Told:
+    """Return up to what all is told."""
     uri = _path(lake, _TOLD)
     if not lake.storage.exists(uri):
-        return ""
+        return Told()
     held: dict[str, Any] = json.loads(lake.storage.read(uri))
-    return str(held["version"])
+    until = held.get("until")
+    return Told(str(held["version"]), datetime.fromisoformat(until) if until else None)
 
 
-def set_told(lake: Lake, version: str) -> None:
-    """Record the version up to which all is told or waits here."""
-    lake.storage.write(_path(lake, _TOLD), json.dumps({"version": version}).encode())
+def set_told(lake: Lake, done: Told) -> None:
+    """Record up to what all is told."""
+    held = {"version": done.version, "until": done.until.isoformat() if done.until else None}
+    lake.storage.write(_path(lake, _TOLD), json.dumps(held).encode())
 
 
 def _path(lake: Lake, name: str) -> str:
