@@ -134,5 +134,11 @@ def flag_counts(flags: pa.Table) -> dict[str, int]:
 
 
 def new_flags(flags: pa.Table, round_id: str) -> dict[str, int]:
-    """Return how many of them the newest round brought, by kind."""
-    return flag_counts(flags.filter(pc.equal(pc.fill_null(flags["round_id"], ""), round_id)))
+    """Return how many of them the newest round brought, by kind.
+
+    Args:
+        flags: Flags that count now.
+        round_id: The newest round; what a harvest found since bears the number of the next.
+    """
+    since = pc.greater_equal(pc.fill_null(flags["round_id"], ""), round_id)
+    return flag_counts(flags.filter(since))

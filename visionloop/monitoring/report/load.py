@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -86,7 +86,6 @@ def load_report(
     served = next((row for row in models if row.model_id == in_service), None)
     flags = current(reader)
     as_of = max((row["finished_at"] for row in reader.runs if row["finished_at"]), default=None)
-    newest_round = max((row["round_id"] or "" for row in reader.runs), default="")
     costs = cost(reader, models, [one.round_id for one in rounds])
     evaluated = next((row for row in reversed(reader.experiments) if _has_confusion(row)), None)
     series = drift_series(reader, _standing_pairs(flags))
@@ -121,7 +120,7 @@ def load_report(
         acts=acts(reader),
         failed=failed_stages(lake, as_of if reader.version != newest else None),
         flag_counts=flag_counts(flags),
-        new_flags=new_flags(flags, newest_round),
+        new_flags=new_flags(flags, rounds[-1].round_id if rounds else ""),
     )
     if pictures:
         data = _with_pictures(reader, data, flags, counts, planted)
@@ -259,7 +258,10 @@ def _deadline(reader: Reader) -> datetime | None:
     for row in reversed(reader.runs):
         if row["stage"] == "collect_labels":
             told = content(row["outputs"]).get("deadline")
-            return datetime.fromisoformat(told) if isinstance(told, str) and told else None
+            if not isinstance(told, str) or not told:
+                return None
+            at = datetime.fromisoformat(told)
+            return at if at.tzinfo else at.replace(tzinfo=UTC)
     return None
 
 

@@ -252,7 +252,8 @@ def _flags(data: ReportData) -> Iterator[Finding]:
         elif stands:
             said = f"{n:,} now"
         else:
-            said = f"{n:,} in {round_name(data.rounds[-1].round_id)}"
+            since = round_name(data.rounds[-1].round_id) if data.rounds else "the beginning"
+            said = f"{n:,} since {since} began"
         yield Finding(
             severity,
             f"{title}: {said}.",
