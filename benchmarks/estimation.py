@@ -35,6 +35,7 @@ from visionloop.monitoring.deployed import Deployed, compare_window
 from visionloop.monitoring.drift import embedding_drift
 from visionloop.monitoring.estimation import Answers, Estimate, estimate_accuracy
 from visionloop.monitoring.intervals import wilson
+from visionloop.monitoring.looks import level_of_look
 from visionloop.monitoring.production import Drawn, Known, Traffic, production_accuracy
 
 THRESHOLDS = MonitoringConfig()
@@ -308,11 +309,12 @@ def picked(
 def false_alarms(runs: int) -> list[Row]:
     """Return how often windows that are alike are called drifted, the three tests together."""
     nothing = {f"{name}_drift_above": 1e-9 for name in ("confidence", "class_mix", "embedding")}
-    rows = []
+    # The second window of a model is its second look, which has this share of the level.
+    second, rows = level_of_look(2, 1.0), []
     for size, times in ((100, 1), (500, 1), (100, 10)):
         # A third of .15 is .05 for each test by itself.
         strict, each = (
-            THRESHOLDS.model_copy(update={**nothing, "drift_significance": level})
+            THRESHOLDS.model_copy(update={**nothing, "drift_significance": level / second})
             for level in (0.05, 0.15)
         )
         case = f"windows of {size} images alike, each asked {times} times"
@@ -340,7 +342,7 @@ def _alarms(
         windows = [_window(f"{i:04d}", z, times, known=known) for i, z in enumerate((x, y))]
         drifts = [one.drift for one in compare_window(windows[1], windows, {}, thresholds)]
         vectors = [z if known else np.repeat(z, times, axis=0) for z in (x, y)]
-        drifts.append(embedding_drift(vectors[0], vectors[1], thresholds))
+        drifts.append(embedding_drift(vectors[0], vectors[1], thresholds, look=2))
         found += any(drift.state == "drift" for drift in drifts)
     return found / runs
 

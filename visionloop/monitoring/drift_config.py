@@ -81,6 +81,6 @@ class DriftThresholds(BaseModel):
     small_slice_below: int = Field(
         default=30,
         ge=1,
-        description="Samples below which the accuracy of a slice is marked as too few to say, and is "
-        "not tested against the rest.",
+        description="Samples below which the accuracy of a slice is marked as too few to say, and "
+        "is not tested against the rest.",
     )

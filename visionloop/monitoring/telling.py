@@ -11,7 +11,7 @@ from urllib.parse import unquote
 # What is told apart from the rest, or is for programs.
 _APART = {"reference", "unit", "images", "measure", "rule", "problems", "model_id", "original",
           "sample_id", "uri", "told_by", "probabilities", "posterior", "votes",
-          "confident_learning"}  # fmt: skip
+          "confident_learning", "level", "look"}  # fmt: skip
 _LONGEST = 160
 
 
