@@ -88,6 +88,8 @@ def _doubt(told: dict[str, Any]) -> list[str]:
         return [
             f"\n{agree}. That is too little to doubt a label: how many are wrong cannot be told."
         ]
+    if not told["ok"] + told["flagged"]:
+        return [f"\n{agree}. Too few labels teach any class to doubt one in its favour."]
     doubted = counted(told["flagged"], "label is", "labels are")
     return [
         f"\n{agree}. {doubted} doubted (`label_suspect`, the likeliest first); between "

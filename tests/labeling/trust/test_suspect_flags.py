@@ -13,7 +13,7 @@ import pytest
 from tests.labeling.trust.blobs import CLASSES, NOW, Blobs, answer, blobs, label, lake_of, loop_of
 from tests.selection.small_lake import put
 from visionloop.labeling.trust.labelled import read_labelled
-from visionloop.labeling.trust.suspect_flags import judge_labels
+from visionloop.labeling.trust.suspect_flags import TOO_FEW, judge_labels
 from visionloop.lake import Lake
 from visionloop.stages.monitor import monitor
 
@@ -201,3 +201,20 @@ def test_a_doubt_that_stands_keeps_its_time_and_one_count_is_told_everywhere(
     for subject, row in flags_of(lake).items():
         if subject in first:
             assert row["flagged_at"] == first[subject]["flagged_at"]
+
+
+def test_a_class_that_a_handful_of_labels_taught_casts_no_doubt(tmp_path: Path) -> None:
+    made = blobs(200, 0.05, spread=0.15)
+    owls = np.flatnonzero(made.given == CLASSES.index("owl"))
+    # All but twelve labelled owls are of the holdout, which teaches nobody.
+    order = [*owls[12:], *(i for i in range(200) if i not in set(owls[12:]))]
+    mixed = Blobs([made.ids[i] for i in order], made.x[order], made.truth[order], made.given[order])
+    lake = lake_of(tmp_path, mixed, holdout=len(owls) - 12)
+    found = judge_labels(lake, loop_of(tmp_path), "base", lake.version(), NOW)
+    assert found.unchecked[TOO_FEW] >= len(owls)
+    assert found.flags.num_rows
+    for row in found.flags.to_pylist():
+        evidence = json.loads(row["evidence"])
+        assert "owl" not in (evidence["label"], evidence["suggested"])
+    counts = found.counts()
+    assert counts["in"] == 200 == counts["ok"] + counts["flagged"] + counts["unchecked"]

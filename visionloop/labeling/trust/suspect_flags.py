@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from visionloop.labeling.trust.labelled import Labelled, read_labelled
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 KIND = "label_suspect"
 TOO_WEAK = "judged by models that know too little to doubt a label"
+TOO_FEW = "of a class that too few labels of the pool teach"
+# Labels of the pool that must have taught a class before a label is doubted for it or against it.
+# Of a class that was learned from a handful, models are surely wrong about whole kinds of pictures.
+LEAST_TAUGHT = 15
 # Rival classes that a flag's evidence names.
 _SHOWN = 3
 
@@ -56,7 +61,8 @@ def judge_labels(
 ) -> LabelChecks:
     """Judge every label of a lake; see `visionloop.labeling.trust.labelled` for by what.
 
-    Where the models know too little, no label is doubted: all are unchecked.
+    Where the models know too little, no label is doubted: all are unchecked. So are the labels of
+    a class that too few labels taught, and those that would be doubted in favour of such a class.
 
     Args:
         lake: The lake.
@@ -77,12 +83,20 @@ def judge_labels(
     if not believed.enough:
         unchecked = {**labelled.unchecked, TOO_WEAK: len(labelled)}
         return LabelChecks(0, 0, unchecked, rows_table("flags", []), labelled.told_by, told)
-    doubted = [int(i) for i in found.quality.argsort(kind="stable") if found.flagged[i]]
-    rows = [_flag(labelled, found, i, now) for i in doubted]
+    pool = labelled.labels[~labelled.holdout]
+    taught = np.bincount(pool, minlength=len(labelled.classes)) >= LEAST_TAUGHT
+    known = taught[labelled.labels] & taught[found.suggested]
+    doubted = found.flagged & known
+    rows = [
+        _flag(labelled, found, int(i), now)
+        for i in found.quality.argsort(kind="stable")
+        if doubted[i]
+    ]
+    too_few = {TOO_FEW: int((~known).sum())} if not known.all() else {}
     return LabelChecks(
-        ok=len(labelled) - len(rows),
+        ok=int(known.sum()) - len(rows),
         flagged=len(rows),
-        unchecked=labelled.unchecked,
+        unchecked=labelled.unchecked | too_few,
         flags=rows_table("flags", rows),
         told_by=labelled.told_by,
         doubt=told,
