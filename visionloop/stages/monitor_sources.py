@@ -71,7 +71,9 @@ def _cameras(look: Look, *columns: str) -> pa.Table:
 
     from visionloop.monitoring.cameras import camera_column, camera_names
 
-    samples = look.run.read("samples", columns=["sample_id", "source", *columns])
+    wanted = ["sample_id", "source", *columns]
+    # A table gives its columns in its own order.
+    samples = look.run.read("samples", columns=wanted).select(wanted)
     metadata = look.run.read("metadata")
     column = camera_column(metadata, look.loop.monitoring.camera_columns)
     if not column:
