@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from visionloop.stages.artifacts import markdown_table
 from visionloop.stages.monitor_part import Look, Part
+from visionloop.words import counted
 
 if TYPE_CHECKING:
+    from visionloop.monitoring.outliers import Outliers
     from visionloop.monitoring.samples import Checked
 
 
@@ -45,13 +47,51 @@ def check_new_samples(look: Look) -> tuple[Checked, Part]:
     return checked, Part(
         checked.flags.to_pylist(),
         {name: float(value) for name, value in metrics.items()},
-        _page(checked),
-        {"kinds": checked.kinds},
+        _page(checked, look.space),
+        {"kinds": checked.kinds, "outliers": outliers_told(checked.outliers, look.space)},
     )
 
 
-def _page(checked: Checked) -> str:
+def outliers_told(outliers: Outliers, space: str) -> dict[str, Any]:
+    """Return what pages tell of the search for outliers.
+
+    Args:
+        outliers: How the new samples were judged.
+        space: The embedding space.
+
+    Returns:
+        How many samples were judged, had no embedding, and lie far out; of the limit; and a
+        sentence.
+    """
+    n = len(outliers.found)
+    if outliers.why_not:
+        told = f"Outliers: too little to say, {outliers.why_not}."
+    else:
+        told = (
+            f"Outliers: {n:,} of {counted(outliers.n_judged, 'new sample')} "
+            f"{'lies' if n == 1 else 'lie'} more than {outliers.limit:.2f} times as far from the "
+            f"others as usual, among {outliers.n_reference:,}."
+        )
+    if outliers.n_without:
+        told += f" Not judged, without an embedding: {outliers.n_without:,}."
+    if space.startswith("pixels_") and outliers.n_judged:
+        told += (
+            " With the pixel descriptor, which sees shape, edges and colour, a picture of another "
+            "thing is found where one camera sees alike things, and hardly among varied "
+            "photographs: name weights (`embedding.weights`) for these."
+        )
+    return {
+        "judged": outliers.n_judged,
+        "without_embedding": outliers.n_without,
+        "found": n,
+        "reference": outliers.n_reference,
+        "limit": outliers.limit,
+        "told": told,
+    }
+
+
+def _page(checked: Checked, space: str) -> str:
     states: list[tuple[Any, ...]] = [(state, n) for state, n in checked.states.items()]
-    return (
-        "## Files\n\n" + markdown_table(["state", "files"], [*states, ("in", checked.n_in)]) + "\n"
-    )
+    table = markdown_table(["state", "files"], [*states, ("in", checked.n_in)])
+    told = outliers_told(checked.outliers, space)["told"] if checked.n_in else ""
+    return f"## Files\n\n{table}\n" + (f"\n{told}\n" if told else "")
