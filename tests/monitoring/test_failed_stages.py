@@ -12,6 +12,7 @@ import pytest
 from tests.selection.small_lake import put
 from visionloop.errors import InputError, StaleRead, VisionloopError
 from visionloop.lake import Lake
+from visionloop.lake.checking import check
 from visionloop.lake.vacuum import vacuum
 from visionloop.monitoring.failed_stages import STAYS, failures, record_failure
 from visionloop.stages.monitor import monitor
@@ -152,6 +153,7 @@ def test_a_vacuum_keeps_failures_and_removes_what_a_kill_left_of_one(lake: Lake)
     torn.write_text("{")
     vacuum(lake, safety=timedelta(0))
     assert not torn.exists() and [one.stage for one in failures(lake)] == ["train"]
+    assert not [finding for finding in check(lake) if "failures" in str(finding)]
 
 
 def test_what_is_no_record_is_passed_over(lake: Lake) -> None:

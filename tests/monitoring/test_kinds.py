@@ -141,6 +141,15 @@ def test_a_kind_of_a_newer_program_is_refused_in_words() -> None:
         kind_of("tomorrow")
 
 
+def test_the_table_in_the_docs_is_the_registrys() -> None:
+    page = PACKAGE.parent / "docs" / "monitoring.md"
+    if not page.exists():
+        pytest.skip(f"there is no {page}: an installed package has no docs")
+    text = page.read_text(encoding="utf-8")
+    held = text.partition("<!-- kinds -->")[2].partition("<!-- /kinds -->")[0]
+    assert held.strip() == kinds_table().strip()
+
+
 def test_the_table_for_people_has_one_line_a_kind() -> None:
     lines = kinds_table().splitlines()[2:]
     assert [line.split("`")[1] for line in lines] == list(KINDS)
