@@ -235,6 +235,11 @@ def test_steps_that_do_not_add_up_are_announced() -> None:
     assert "do not add up" not in render(data)
 
 
+def test_a_standing_flag_shows_the_pictures_that_the_page_has_of_its_evidence(text: str) -> None:
+    row = text[text.index("Camera gone silent") :].partition("</tr>")[0]
+    assert re.findall(r'alt="([^"]+)"', row) == ["digit_00001.png", "digit_00000.png"]
+
+
 def test_drift_is_never_denied_where_nothing_was_compared(text: str) -> None:
     empty = render(ReportData())
     assert "<dt>Drift</dt><dd>cannot tell" in empty

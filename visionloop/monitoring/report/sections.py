@@ -12,9 +12,11 @@ from visionloop.monitoring.report import words
 from visionloop.monitoring.report.charts import health, learning, scatter
 from visionloop.monitoring.report.charts.reading import turn
 from visionloop.monitoring.report.charts.theme import Chart, Key
-from visionloop.monitoring.report.data import FlagKind, ReportData, Window
+from visionloop.monitoring.report.data import FlagKind, Picture, ReportData, Window
 from visionloop.monitoring.report.data_drift import DriftSeries
 from visionloop.monitoring.report.data_funnel import Account, Step
+from visionloop.monitoring.report.data_health import StandingFlag
+from visionloop.monitoring.report.data_map import MapPoint
 from visionloop.monitoring.report.data_models import ModelRow, SliceRow
 from visionloop.monitoring.report.mapdata import map_json
 
@@ -99,6 +101,7 @@ def prepare(data: ReportData) -> dict[str, Any]:
     flag_rounds = [held.round_id for held in data.rounds[-FLAG_ROUNDS:]]
     accounts = data.accounts[-FUNNEL_ROUNDS:]
     chart, note = _map(data)
+    points = {point.sample_id: point for point in data.map.points if point.thumbnail >= 0}
     return {
         "sections": SECTIONS,
         "titles": {anchor: title for _, held in SECTIONS for anchor, title in held},
@@ -127,6 +130,7 @@ def prepare(data: ReportData) -> dict[str, Any]:
         "map_keys": note,
         "map_json": map_json(data.map) if data.map.points else Markup(""),
         "flag_rounds": flag_rounds,
+        "standing": [Standing(flag, _evidence(flag, points, data)) for flag in data.standing],
         "flags": sorted(data.flags, key=_severest),
         "has_planted": any(f.planted is not None for f in data.flags),
         "drift": _drift(data.drift),
@@ -139,6 +143,24 @@ def prepare(data: ReportData) -> dict[str, Any]:
         "spaces": _spaces(data),
         "learned": data.lineage.samples[:LEARNED] if data.lineage else (),
     }
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A flag that counts now, and the pictures that show why, as far as the page has them."""
+
+    flag: StandingFlag
+    pictures: tuple[Picture, ...]
+
+
+def _evidence(
+    flag: StandingFlag, points: Mapping[str, MapPoint], data: ReportData
+) -> tuple[Picture, ...]:
+    held = [points[sample] for sample in flag.images if sample in points]
+    return tuple(
+        Picture(point.name, data.map.thumbnails[point.thumbnail], small=point.small)
+        for point in held
+    )
 
 
 _SEVERITY: Mapping[str, int] = {"error": 0, "warning": 1, "info": 2}
