@@ -223,3 +223,16 @@ def test_the_command_prints_the_numbers_and_fails_where_it_is_asked_to(
     assert page.exists()
     assert main([*command, "--fail-on", "unreadible"]) == 2
     assert "did you mean `unreadable`?" in capsys.readouterr().err
+
+
+def test_calibration_and_slices_are_of_the_model_that_the_accuracy_is_of(turned: Turned) -> None:
+    served = next(row for row in turned.data.models if row.model_id == turned.data.in_service)
+    assert served.accuracy is not None
+    assert served.ece is not None
+    assert sum(one.n for one in served.bins) == served.accuracy.n
+    right = sum(round(one.right.value * one.right.n) for one in served.bins if one.right)
+    assert right == round(served.accuracy.value * served.accuracy.n)
+    assert served.ece.low <= served.ece.value <= served.ece.high
+    by_camera = [row for row in served.slices if row.column == "camera"]
+    assert sum(row.accuracy.n for row in by_camera) == served.accuracy.n
+    assert all(row.corrected for row in served.slices)

@@ -11,7 +11,7 @@ from visionloop.monitoring.intervals import wilson
 from visionloop.monitoring.report.data import Funnel, HarvestCount, ReportData, Round
 from visionloop.monitoring.report.data_funnel import Account, Part, Step
 from visionloop.monitoring.report.data_health import FailedStage, StandingAct, StandingFlag
-from visionloop.monitoring.report.data_models import Difference, ModelRow
+from visionloop.monitoring.report.data_models import Difference, ModelRow, SliceRow
 from visionloop.monitoring.report.verdict import Limits, verdict
 
 NOW = datetime(2026, 3, 8, 12, tzinfo=UTC)
@@ -175,3 +175,14 @@ def test_a_gate_that_was_failed_last_is_worth_a_look() -> None:
     )
     (found,) = verdict(data, Limits()).findings
     assert found.text == "The model of round 4 did not pass its gate: 0.80 is below"
+
+
+def test_slices_that_are_worse_beyond_chance_are_named_and_alarm_nobody() -> None:
+    slices = (
+        SliceRow("camera", "dock", wilson(30, 60), worse=True),
+        SliceRow("camera", "gate", wilson(900, 940)),
+    )
+    data = replace(healthy(), models=(replace(healthy().models[0], slices=slices),))
+    found = verdict(data, Limits())
+    assert found.state == "healthy"
+    assert "camera dock (50.0% of 60)" in found.findings[0].text

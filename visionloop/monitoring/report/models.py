@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionloop.monitoring.config import MonitoringConfig
+from visionloop.monitoring.corrections import simultaneous_level
 from visionloop.monitoring.differences import (
     Interval,
     paired_difference,
@@ -105,25 +106,14 @@ def _calibration_error(metrics: Mapping[str, Any], accuracy: Rate | None) -> Rat
 
 
 def _bins(metrics: Mapping[str, Any]) -> tuple[ReliabilityBin, ...]:
-    rows = metrics.get("reliability") or []
     bins = []
-    for i, row in enumerate(rows):
-        n = int(row.get("n") or 0)
-        right = finite(row.get("right"))
-        low = finite(row.get("low_edge"))
+    for row in metrics.get("reliability") or ():
+        n, right = int(row["n"]), finite(row["right"])
         rate = None
         if n and right is not None:
-            # A share of n, or a count of them.
-            share = right / n if right > 1 or row.get("right_is_count") else right
-            rate = wilson(min(n, max(0, round(share * n))), n)
+            rate = wilson(min(n, max(0, round(right * n))), n)
         bins.append(
-            ReliabilityBin(
-                i / len(rows) if low is None else low,
-                (i + 1) / len(rows),
-                n,
-                finite(row.get("confidence")) if n else None,
-                rate,
-            )
+            ReliabilityBin(float(row["from"]), float(row["to"]), n, finite(row["confidence"]), rate)
         )
     return tuple(bins)
 
@@ -135,24 +125,23 @@ def slice_rows(text: str | None, thresholds: MonitoringConfig) -> tuple[SliceRow
         text: Column ``slices`` of ``experiments``.
         thresholds: ``small_slice_below``.
     """
+    rows = [
+        row for row in content(text) or () if int(row["n"]) and finite(row["accuracy"]) is not None
+    ]
+    # So many intervals hold together at 95%.
+    level = simultaneous_level(0.95, len(rows))
     found = []
-    for row in content(text) or []:
-        n, value = int(row["n"]), finite(row["accuracy"])
-        if value is None or not n:
-            continue
-        rate = wilson(min(n, max(0, round(value * n))), n)
-        # Evaluations that judge slices record an interval that is corrected for their number.
-        corrected = "worse" in row and finite(row.get("low")) is not None
-        if corrected:
-            rate = Rate(rate.value, float(row["low"]), float(row["high"]), n)
+    for row in rows:
+        n = int(row["n"])
+        right = min(n, max(0, round(float(row["accuracy"]) * n)))
         found.append(
             SliceRow(
                 str(row["column"]),
                 str(row["value"]),
-                rate,
+                wilson(right, n, level=level),
                 n < thresholds.small_slice_below,
                 bool(row.get("worse")),
-                corrected,
+                len(rows) > 1,
             )
         )
     return tuple(found)

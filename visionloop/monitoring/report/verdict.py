@@ -75,6 +75,7 @@ def verdict(data: ReportData, limits: Limits) -> Verdict:
         *_stages(data),
         *_accuracy(data, limits),
         *_gate(data),
+        *_slices(data),
         *_flags(data),
         *_files(data),
         *_waiting(data, limits),
@@ -228,6 +229,26 @@ def _gate(data: ReportData) -> Iterator[Finding]:
         "rounds",
         "The model before stays in service; see which classes and slices got worse.",
         "gate_failed",
+    )
+
+
+def _slices(data: ReportData) -> Iterator[Finding]:
+    served = next((row for row in data.models if row.model_id == data.in_service), None)
+    worse = [row for row in served.slices if row.worse] if served is not None else []
+    if not worse:
+        return
+    worse.sort(key=lambda row: (row.accuracy.value, row.column, row.value))
+    named = [
+        f"{row.column} {row.value} ({row.accuracy.value:.1%} of {row.accuracy.n:,})"
+        for row in worse[:_SUBJECTS]
+    ]
+    more = f" and {len(worse) - _SUBJECTS:,} more" if len(worse) > _SUBJECTS else ""
+    yield Finding(
+        INFO,
+        f"The model in service is worse than elsewhere on {', '.join(named)}{more}, beyond chance.",
+        "slices",
+        "Label more pictures of these.",
+        "worse_slices",
     )
 
 
