@@ -8,6 +8,7 @@ visionloop metrics --config loop.yaml > visionloop.prom
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from visionloop import environment
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from visionloop.monitoring.metrics.reader import Reader
     from visionloop.monitoring.metrics.server import serve
 
-    reader = Reader(lambda: _read(args))
+    reader = Reader(lambda before: _read(args, before))
     if not args.serve:
         reader.refresh(strict=True)
         print(reader.text().decode(), end="")
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read(args: argparse.Namespace) -> dict[str, Health]:
+def _read(args: argparse.Namespace, before: Mapping[str, Health]) -> dict[str, Health]:
     """Read the health of the loop that was named, or of all in the lake.
 
     The lake is opened anew each time: one that was restored meanwhile is another.
@@ -77,7 +78,8 @@ def _read(args: argparse.Namespace) -> dict[str, Health]:
             raise InputError("there is no lake here", where=root, remedy="Check the path or URI")
     else:
         configs = [lake_config(args)]
-    return {
-        one.name: read_health(open_existing(one.lake, one.catalog, one.name), one.monitoring)
-        for one in configs
-    }
+    found = {}
+    for one in configs:
+        lake = open_existing(one.lake, one.catalog, one.name)
+        found[one.name] = read_health(lake, one.monitoring, before.get(one.name))
+    return found

@@ -12,7 +12,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from visionloop.cli import main
 from visionloop.lake import Lake
 from visionloop.monitoring.acting_state import standing_acts
 from visionloop.monitoring.config import MonitoringConfig
+from visionloop.monitoring.failed_stages import record_failure
 from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.metrics.health import Health, StageTimes, read_health
 from visionloop.monitoring.metrics.reader import Reader
@@ -50,7 +52,7 @@ def value(told: dict[Key, float], name: str, **labels: str) -> float:
 
 def told_of(lake: Lake) -> dict[Key, float]:
     health = read_health(lake, MonitoringConfig())
-    reader = Reader(lambda: {lake.loop: health})
+    reader = Reader(lambda _: {lake.loop: health})
     reader.refresh()
     return parsed(reader.text().decode())
 
@@ -127,7 +129,7 @@ def test_every_loop_of_a_lake_is_told_where_none_is_named(
 
 def test_of_a_full_report_each_number_comes_with_its_interval() -> None:
     health = sample_health()
-    reader = Reader(lambda: {"digits": health})
+    reader = Reader(lambda _: {"digits": health})
     reader.refresh()
     told = parsed(reader.text().decode())
     accuracy = health.data.in_service_accuracy
@@ -159,9 +161,24 @@ def test_what_happened_once_is_a_time_so_that_an_alert_fires_the_first_time(lake
     assert since == value(told, "decision_timestamp_seconds", decision="block", outcome="blocked")
 
 
+def test_the_report_is_read_again_where_the_lake_has_changed_or_a_stage_has_failed(
+    lake: Lake,
+) -> None:
+    write(lake, "flags", flag("unreadable", "x"))
+    first = read_health(lake, MonitoringConfig())
+    second = read_health(lake, MonitoringConfig(), first)
+    assert second.data is first.data
+    failure = {"stage": "train", "what": "no space", "where": "", "remedy": ""}
+    record_failure(lake, {**failure, "round_id": "", "run_id": ""}, datetime.now(UTC))
+    third = read_health(lake, MonitoringConfig(), second)
+    assert [one.stage for one in third.data.failed] == ["train"]
+    write(lake, "flags", flag("unreadable", "y"))
+    assert read_health(lake, MonitoringConfig(), third).data is not third.data
+
+
 def test_names_units_and_help_are_as_prometheus_wants_them() -> None:
     health = sample_health()
-    reader = Reader(lambda: {"digits": health})
+    reader = Reader(lambda _: {"digits": health})
     reader.refresh()
     text = reader.text().decode()
     for family in text_string_to_metric_families(text):
@@ -182,7 +199,7 @@ def test_names_units_and_help_are_as_prometheus_wants_them() -> None:
 def test_a_lake_that_went_away_is_a_number_and_what_was_known_stays() -> None:
     health, here = sample_health(), [True]
 
-    def read() -> dict[str, Health]:
+    def read(_: Mapping[str, Health]) -> dict[str, Health]:
         if not here[0]:
             raise OSError("the bucket does not answer")
         return {"digits": health}
@@ -203,7 +220,7 @@ def test_a_lake_that_went_away_is_a_number_and_what_was_known_stays() -> None:
 def test_a_scrape_does_not_wait_for_the_lake() -> None:
     reading, go = threading.Event(), threading.Event()
 
-    def read() -> dict[str, Health]:
+    def read(_: Mapping[str, Health]) -> dict[str, Health]:
         reading.set()
         go.wait(30)
         return {"digits": sample_health()}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionloop.lake.rounds import DONE, WAITING
 from visionloop.monitoring.acting_state import StandingActs, standing_acts
+from visionloop.monitoring.failed_stages import failures
 from visionloop.monitoring.notifying import outbox
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Health:
         decided: When each decision was last taken, by decision and outcome.
         outbox: Notifications that wait.
         outbox_since: Since when the oldest does, seconds since 1970.
+        failures: Stages that failed and have not succeeded since, with the time.
     """
 
     data: ReportData
@@ -52,21 +54,27 @@ class Health:
     decided: dict[tuple[str, str], datetime]
     outbox: int
     outbox_since: float | None
+    failures: tuple[tuple[str, datetime], ...] = ()
 
 
-def read_health(lake: Lake, thresholds: MonitoringConfig) -> Health:
+def read_health(lake: Lake, thresholds: MonitoringConfig, before: Health | None = None) -> Health:
     """Read a loop's health.
 
     Args:
         lake: The lake.
         thresholds: The section ``monitoring`` of the configuration.
+        before: What was read last: the report's data are taken from it where they are the same.
 
     Raises:
         VisionloopError: The lake cannot be read.
     """
     from visionloop.monitoring.report.load import load_report
 
-    data = load_report(lake, thresholds=thresholds, pictures=False)
+    failed = tuple((one.stage, one.when) for one in failures(lake))
+    if before and (before.data.version, before.failures) == (lake.version(), failed):
+        data = before.data
+    else:
+        data = load_report(lake, thresholds=thresholds, pictures=False)
     rounds = lake.rounds.all()
     done = [one.updated_at for one in rounds if one.state == DONE]
     waiting = [one.updated_at for one in rounds if one.state == WAITING]
@@ -84,6 +92,7 @@ def read_health(lake: Lake, thresholds: MonitoringConfig) -> Health:
         decided=decided,
         outbox=len(held),
         outbox_since=held[0].since if held else None,
+        failures=failed,
     )
 
 

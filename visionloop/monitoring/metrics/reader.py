@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -27,10 +27,10 @@ class Reader(Collector):
     alone; while the lake cannot be read, what was read last, with ``visionloop_lake_readable 0``.
 
     Args:
-        read: Reads it, by the loop's name.
+        read: Reads it, by the loop's name; is given what was read last.
     """
 
-    def __init__(self, read: Callable[[], dict[str, Health]]) -> None:
+    def __init__(self, read: Callable[[Mapping[str, Health]], dict[str, Health]]) -> None:
         self._read = read
         self._healths: dict[str, Health] | None = None
         self._readable: bool | None = None
@@ -49,7 +49,7 @@ class Reader(Collector):
         """
         began = time.time()
         try:
-            healths = self._read()
+            healths = self._read(self._healths or {})
         except Exception as error:
             if strict:
                 raise
