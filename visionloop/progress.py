@@ -168,6 +168,26 @@ def log(text: str, *, level: str = "info", **fields: Any) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def relay(process: str, line: str) -> None:
+    """Pass on a line that another process wrote, with the name of that process.
+
+    Args:
+        process: Its name: a pod's, or a process's of this node.
+        line: The line; where logs are JSON, an object keeps its fields.
+    """
+    if not environment.json_logs():
+        print(f"[{process}] {line}", file=sys.stderr, flush=True)
+        return
+    try:
+        held = json.loads(line)
+    except ValueError:
+        held = None
+    if isinstance(held, dict) and "message" in held:
+        print(json.dumps({**held, "process": process}), file=sys.stderr, flush=True)
+    else:
+        log(line, process=process)
+
+
 def log_about(**fields: str) -> None:
     """Set what all further lines of this process's log are about, where they are JSON.
 

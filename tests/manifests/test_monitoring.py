@@ -219,6 +219,22 @@ def test_prometheus_reads_the_rules(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_prometheus_reads_what_the_dashboard_asks(tmp_path: Path) -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked += [one["expr"] for one in dashboard["annotations"]["list"]]
+    held = [
+        {"record": f"one:asked{i}", "expr": expression.replace("$loop", "a")}
+        for i, expression in enumerate(asked)
+    ]
+    file = tmp_path / "asked.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "asked", "rules": held}]}))
+    done = subprocess.run(
+        [promtool(), "check", "rules", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_each_alert_fires_where_it_should_and_keeps_quiet_where_all_is_well(tmp_path: Path) -> None:
     assert set(CASES) == {rule["alert"] for rule in rules()}
     files = []

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from visionloop.cli import main
+from visionloop.progress import relay
 from visionloop.stages.ingest import ingest
 
 
@@ -65,3 +66,18 @@ def test_an_exception_that_nobody_catches_is_one_object() -> None:
     )
     [line] = objects(done.stderr)
     assert line["message"] == "ValueError: a\nb" and "Traceback" in line["traceback"]
+
+
+def test_a_line_of_another_process_stays_an_object_and_says_whose_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay("pod-1", '{"message": "epoch 1", "level": "info", "loss": 0.5}')
+    relay("pod-1", "plain words")
+    relay("pod-1", "[1, 2]")
+    first, second, third = objects(capsys.readouterr().err)
+    assert (first["loss"], first["process"]) == (0.5, "pod-1")
+    assert (second["message"], second["process"]) == ("plain words", "pod-1")
+    assert third["message"] == "[1, 2]"
+    monkeypatch.setenv("VISIONLOOP_LOG", "")
+    relay("pod-1", "plain words")
+    assert capsys.readouterr().err == "[pod-1] plain words\n"

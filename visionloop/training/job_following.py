@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import Any, Self
 
 from visionloop.cluster import Cluster, Forbidden, Refused, failure_of
 from visionloop.cluster.pods import is_unschedulable
-from visionloop.progress import log
+from visionloop.progress import log, relay
 from visionloop.training.trainjob_document import API_VERSION, KIND, NODE, QUEUE_LABEL
 
 # A stream is begun anew after so long.
@@ -110,9 +109,8 @@ class Following(AbstractContextManager["Following"]):
             for line in text.splitlines():
                 # What the first one wrote stands there already.
                 if pod not in self._readers:
-                    print(f"[{pod}] {line}", file=sys.stderr)
+                    relay(pod, line)
                 last = line or last
-        sys.stderr.flush()
         return last
 
     def _background(self, work: Callable[..., None], *arguments: Any) -> threading.Thread:
@@ -202,7 +200,7 @@ class Following(AbstractContextManager["Following"]):
             for line in self._cluster.follow_logs(
                 pod, container=NODE, timeout_s=24 * _STREAM_SECONDS
             ):
-                print(f"[{pod}] {line}", file=sys.stderr, flush=True)
+                relay(pod, line)
         except Refused as error:
             # The training goes on, and its result does not depend on who reads along.
             log(f"train: the log of the pod {pod} cannot be followed: {error}")

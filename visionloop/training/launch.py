@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from visionloop import environment
 from visionloop.errors import VisionloopError
 from visionloop.failures import read_failure
-from visionloop.progress import log
+from visionloop.progress import log, relay
 from visionloop.task import end_with
 from visionloop.training.plan import Plan, leave_failure
 from visionloop.training.worker import INTERRUPTED, UNEXPECTED
@@ -84,7 +84,7 @@ def _tell(failures: dict[int, ProcessFailure], uri: str, folder: Path) -> int:
     tail = _tail(folder, first.local_rank)
     if first.local_rank:
         for line in tail:
-            print(f"[process {rank}] {line}", file=sys.stderr)
+            relay(f"process {rank}", line)
     if first.exitcode in _STOPPED:
         return INTERRUPTED
     known = read_failure(folder / "error.json") if first.exitcode > 0 else None

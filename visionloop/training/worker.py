@@ -12,6 +12,7 @@ import traceback
 from visionloop import environment
 from visionloop.errors import VisionloopError
 from visionloop.failures import write_failure
+from visionloop.progress import log
 from visionloop.task import end_with
 
 # As a shell says that SIGTERM ended a process.
@@ -41,17 +42,24 @@ def main(uri: str) -> int:
         with joined(choose_device(plan.parameters.device)) as group:
             do(plan, group)
     except Interrupted as stopped:
-        print(stopped, file=sys.stderr)
+        _tell(str(stopped))
         return INTERRUPTED
     except VisionloopError as error:
-        print(error, file=sys.stderr)
+        _tell(str(error))
         write_failure(environment.error_file(), error, stage="train")
         return error.exit_status
     except Exception as error:
-        traceback.print_exc()
+        _tell(traceback.format_exc().rstrip())
         write_failure(environment.error_file(), error, stage="train")
         return UNEXPECTED
     return 0
+
+
+def _tell(text: str) -> None:
+    if environment.json_logs():
+        log(text, level="error")
+    else:
+        print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":
