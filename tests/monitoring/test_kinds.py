@@ -78,7 +78,8 @@ def named(tree: ast.Module) -> Iterator[ast.expr]:
             place = NAMED_BY.get(name)
             if place is not None and len(node.args) > place:
                 yield node.args[place]
-            yield from (word.value for word in node.keywords if word.arg == "kind")
+            if name not in ("argsort", "sort"):
+                yield from (word.value for word in node.keywords if word.arg == "kind")
         elif isinstance(node, ast.FunctionDef):
             arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             defaults = [*node.args.defaults, *node.args.kw_defaults]
