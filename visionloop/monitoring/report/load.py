@@ -137,7 +137,8 @@ def _with_pictures(
     reader: Reader, data: ReportData, flags: pa.Table, counts: Counts, planted: Planted | None
 ) -> ReportData:
     chosen = choose(reader, flags)
-    sample = MapSample(reader, flags, counts.embedded)
+    evidence = {image for flag in data.standing for image in flag.images}
+    sample = MapSample(reader, flags, counts.embedded, evidence)
     shown = chosen.samples()
     pictures = Pictures(reader, shown | set(sample.ids))
     pictures.read_media(shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -37,16 +38,25 @@ class MapSample:
         words: How they were drawn.
         space: The embedding space.
         space_words: What it is made from.
+        evidence: Samples whose pictures are shown elsewhere too.
     """
 
-    def __init__(self, reader: Reader, flags: pa.Table, embedded: NDArray[np.bool_]) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        flags: pa.Table,
+        embedded: NDArray[np.bool_],
+        evidence: Collection[str] = (),
+    ) -> None:
         """Draw them.
 
         Args:
             reader: The lake.
             flags: Flags that count now.
             embedded: bool [samples], whether each sample has a vector in the base space.
+            evidence: Samples that flags on what is no picture name as their evidence.
         """
+        self.evidence = frozenset(evidence)
         self.space, self.space_words = map_space(reader, int(embedded.sum()))
         ids = _ids_of(reader, self.space) if self.space else pa.array([], pa.string())
         ids = ids.take(pc.sort_indices(ids))
@@ -63,6 +73,7 @@ class MapSample:
                 "sample_id",
                 "created_at",
             ),
+            "evidence of what stands": sorted(self.evidence),
         }
         taken = np.zeros(self.n_total, np.bool_)
         told = []
@@ -152,7 +163,7 @@ def embedding_map(
     said = lookup(reader.predictions, ids, "label", "confidence")
     picks = _picks(reader, ids)
     told = _flags(flags, ids)
-    indices, thumbs = _thumbnails(ids, pictures, [*picks, *told])
+    indices, thumbs = _thumbnails(ids, pictures, [*sample.evidence, *picks, *told])
     points = []
     for i, sample_id in enumerate(ids):
         split, source, round_id = facts.get(sample_id, ("", "", ""))
