@@ -87,9 +87,7 @@ def record_failure(lake: Lake, failure: Mapping[str, Any], now: datetime) -> str
     return uri
 
 
-def failures(
-    lake: Lake, *, now: datetime | None = None, after: datetime | None = None
-) -> list[Failure]:
+def failures(lake: Lake, *, now: datetime | None = None) -> list[Failure]:
     """Return the stages whose last run failed, the newest failure first.
 
     A failure counts for 90 days, or until its stage succeeds. It works on a lake without tables.
@@ -97,14 +95,12 @@ def failures(
     Args:
         lake: The lake.
         now: What happened later is not known yet; null for all.
-        after: Only what failed after this; null for all.
     """
     folder = lake.path(FOLDER, lake.loop)
     until = now or datetime.now(UTC)
-    first = max(until - STAYS, after) if after else until - STAYS
     by_stage: dict[str, list[dict[str, Any]]] = {}
     for uri in files_under(lake.storage, folder):
-        if first < _when(uri) <= until:
+        if until - STAYS < _when(uri) <= until:
             record = _read(lake, uri)
             if record is not None:
                 by_stage.setdefault(record["stage"], []).append(record)
