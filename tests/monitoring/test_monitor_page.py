@@ -76,7 +76,7 @@ def test_evidence_is_told_in_words_and_units_without_ids_and_raw_json() -> None:
         posterior={"cat": 0.5},
     )
     assert evidence_lines(told) == [
-        "4.25 times the expected seconds, threshold 0.5 times the expected seconds",
+        "4.25, threshold 0.5 (times the expected seconds)",
         "seconds: 425",
         "compared with its 12 runs before",
     ]

@@ -49,7 +49,7 @@ class Copy:
     def __str__(self) -> str:
         """Return one sentence."""
         told = "no thumbnail" if self.likeness is None else f"likeness {self.likeness:.3f}"
-        return f"shows the picture of {self.original} of the holdout ({self.bits} bits, {told})"
+        return f"shows a picture of the holdout, {self.original} ({self.bits} bits, {told})"
 
 
 @dataclass(frozen=True)

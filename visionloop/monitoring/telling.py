@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -11,8 +12,11 @@ from urllib.parse import unquote
 # What is told apart from the rest, or is for programs.
 _APART = {"reference", "unit", "images", "measure", "rule", "problems", "model_id", "original",
           "sample_id", "uri", "told_by", "probabilities", "posterior", "votes",
-          "confident_learning", "level", "look"}  # fmt: skip
+          "confident_learning", "level", "look", "population"}  # fmt: skip
 _LONGEST = 160
+_SHORT_UNIT = 16
+# The id of a sample within a sentence of another stage.
+_ID = re.compile(r",? \b[0-9a-f]{40,64}\b")
 
 
 def file_name(uri: str) -> str:
@@ -64,6 +68,8 @@ def _score(row: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
     name = str(evidence.get("measure") or "").replace("_", " ")
     if comma:  # `likeness, 0 to 1`: a name and its span, rather than a unit
         name, unit = name or unit, ""
+    elif len(unit) > _SHORT_UNIT:  # said once: twice it would bury the two numbers
+        unit, span = "", unit
     line = f"{name} {measured(row['score'], unit)}".strip()
     if row["threshold"] is not None:
         line += f", threshold {measured(row['threshold'], unit)}"
@@ -116,7 +122,7 @@ def _special(row: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[str]:
         if "bits" in evidence:
             lines.append(f"{evidence['bits']} of 256 bits of the fingerprints differ")
     lines += [str(one)[:_LONGEST] for one in evidence.get("problems") or ()]
-    return [line for line in lines if line]
+    return [_ID.sub("", line) for line in lines if line]
 
 
 def _is_plain(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from visionloop.monitoring import telling
 from visionloop.monitoring.intervals import Rate
 from visionloop.monitoring.report.data_models import Difference
 
@@ -51,11 +52,7 @@ def figure(value: float) -> str:
 
 def measured(value: float | None, unit: str = "") -> str:
     """Return a measure with its unit: ``31%`` for a share, ``82 km/h`` otherwise."""
-    if value is None:
-        return "\u2013"
-    if unit == "share":
-        return percent(value)
-    return f"{figure(value)} {unit}".strip()
+    return "\u2013" if value is None else telling.measured(value, unit)
 
 
 def duration(seconds: float) -> str:
