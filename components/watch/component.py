@@ -39,7 +39,7 @@ def watch(
     Reads: rounds, files, samples, labels, label_requests, selections, experiments, predictions,
         confidences, flags, decisions, erased; the listing of the sources, the answers to label
         requests, the pointer of the endpoint, and, where a rule asks for it, its metrics.
-    Writes: decisions, experiments, the pointer of the endpoint; nothing in a dry run.
+    Writes: decisions, experiments; the pointer of the endpoint. A dry run writes nothing.
 
     Args:
         config: Text of loop.yaml, or the URI of one.
