@@ -265,9 +265,13 @@ class LightlyStudio:
         self._target.write("open_in_lightly_studio.py", _PROGRAM.encode())
 
 
-_PROGRAM = '''"""Loads this set into LightlyStudio and opens it: pip install lightly-studio."""
+_PROGRAM = '''"""Loads this set into LightlyStudio and opens it: pip install lightly-studio.
+
+With --no-embeddings it asks no network for the model behind the map and the search.
+"""
 
 import json
+import sys
 from pathlib import Path
 
 import lightly_studio as ls
@@ -282,7 +286,8 @@ def main() -> None:
     with (FOLDER / "samples.json").open(encoding="utf-8") as file:
         told = {Path(one["file"]).name: one for one in json.load(file)["samples"]}
     dataset = ls.ImageDataset.create()
-    dataset.add_images_from_path(path=str(FOLDER / "images"))
+    embed = "--no-embeddings" not in sys.argv
+    dataset.add_images_from_path(path=str(FOLDER / "images"), embed=embed)
     for sample in dataset:
         one = told[sample.file_name.rpartition("/")[2]]
         sample.tags = set(one["tags"])
@@ -290,11 +295,9 @@ def main() -> None:
         for source in SOURCES:
             if one[source] is None:
                 continue
-            sure = {} if source == SOURCES[0] or one["confidence"] is None else one
-            said = {"confidence": one["confidence"]} if sure else {}
-            sample.add_annotation(
-                CreateClassification(class_name=one[source], **said), annotation_source=source
-            )
+            sure = one["confidence"] if source == "predictions" else None
+            said = CreateClassification(class_name=one[source], confidence=sure)
+            sample.add_annotation(said, annotation_source=source)
     for source in SOURCES:
         coco = FOLDER / f"{source}.coco.json"
         if coco.exists():
@@ -302,6 +305,7 @@ def main() -> None:
                 annotations_json=str(coco),
                 images_root=str(FOLDER / "images"),
                 annotation_source=source,
+                embed_annotations=embed,
             )
     ls.start_gui()
 

@@ -99,7 +99,7 @@ def told(value: Any) -> str:
     if isinstance(value, datetime):
         moment = value.astimezone(UTC) if value.tzinfo else value
         return moment.isoformat(sep=" ", timespec="auto").removesuffix("+00:00") + " UTC"
-    if isinstance(value, np.floating) and not isinstance(value, float):
+    if isinstance(value, np.float32):
         # The shortest decimal that is this number at its own precision: 0.9, not 0.89999998.
         return "" if np.isnan(value) else np.format_float_positional(value, trim="-")
     if isinstance(value, float):
@@ -120,7 +120,7 @@ def plain(value: Any) -> Any:
     """
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if isinstance(value, np.floating):
+    if isinstance(value, np.float32):
         # By its shortest decimal: 0.9 of 32 bits is 0.9 and not 0.8999999761581421.
         return None if not np.isfinite(value) else float(str(value))
     if isinstance(value, float) and not np.isfinite(value):

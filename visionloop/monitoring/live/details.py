@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.live.columns import METADATA, moment, told
 from visionloop.monitoring.live.index import Index
+from visionloop.monitoring.telling import evidence_lines, evidence_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -229,44 +229,17 @@ def flag_of(row: Mapping[str, Any]) -> Flag:
     Args:
         row: The row.
     """
-    evidence = json.loads(row["evidence"]) if row["evidence"] else {}
     kind = KINDS.get(row["kind"])
-    unit = str(evidence.get("unit") or "")
-    lines = []
-    measure = str(evidence.get("measure") or "score").replace("_", " ")
-    if row["score"] is not None:
-        limit = "" if row["threshold"] is None else f", threshold {_with(row['threshold'], unit)}"
-        lines.append(f"{measure} {_with(row['score'], unit)}{limit}")
-    if evidence.get("reference"):
-        lines.append(f"compared with {evidence['reference']}")
-    for name, value in evidence.items():
-        if name not in _TOLD and value is not None and value not in ("", [], {}):
-            lines.append(f"{name.replace('_', ' ')}: {_words(value)}")
+    images = evidence_of(row).get("images") or ()
     return Flag(
         row["kind"],
         kind.title if kind else row["kind"].replace("_", " ").capitalize(),
         kind.severity if kind else "warning",
         kind.meaning if kind else "",
-        tuple(line[:400] for line in lines),
-        tuple(str(one) for one in evidence.get("images") or () if one != row["subject"]),
+        tuple(evidence_lines(row)),
+        tuple(str(one) for one in images if one != row["subject"]),
         row["flagged_at"],
     )
-
-
-# Keys of evidence that have a place of their own, and votes, which name people.
-_TOLD = frozenset({"unit", "measure", "reference", "images", "votes", "original"})
-
-
-def _with(value: float, unit: str) -> str:
-    return f"{value:.4g} {unit}".strip()
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_words(held)}" for name, held in value.items())
-    if isinstance(value, list):
-        return ", ".join(_words(held) for held in value[:10]) + (" …" if len(value) > 10 else "")
-    return told(value)
 
 
 def _events(
@@ -304,10 +277,10 @@ def _events(
         events.append(Event(one["created_at"], one["round_id"] or "", words))
     by_set = {model.training_set: model.words for model in models.values() if model.training_set}
     for one in trained:
-        words = by_set.get(one["training_set"])
-        if words:
+        if one["training_set"] in by_set:
             # A training set has no time of its own; its round has.
-            events.append(Event(None, one["round_id"] or "", f"Trained on by {words}"))
+            who = by_set[one["training_set"]]
+            events.append(Event(None, one["round_id"] or "", f"Trained on by {who}"))
     for one in inferred:
         said = f": {one['label']}" if one["label"] else ""
         words = f"Seen in production at {one['endpoint']}{said}"

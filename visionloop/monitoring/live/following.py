@@ -141,7 +141,7 @@ class Following:
 
     def _put(self, **changes: object) -> None:
         with self._changed:
-            self._shown = Shown(**{**self._shown.__dict__, **changes})  # type: ignore[arg-type]
+            self._shown = Shown(**{**self._shown.__dict__, **changes})
             self._changed.notify_all()
 
     def _look_on(self) -> None:

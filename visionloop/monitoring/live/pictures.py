@@ -141,7 +141,7 @@ class Pictures:
         row = index.row_of(sample_id)
         uri = index.table["uri"][row].as_py() if row >= 0 else None
         try:
-            return bool(uri) and self._storage.exists(uri)
+            return self._storage.exists(uri) if uri else False
         except VisionloopError:
             return True
 
