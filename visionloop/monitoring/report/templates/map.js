@@ -198,6 +198,8 @@
     view.y += dy / scale - dy / view.scale;
     view.scale = scale;
     if (scale === 1) view = { scale: 1, x: 0, y: 0 };
+    // A finger on the whole map scrolls the page; on a part of it, it moves the map.
+    canvas.style.touchAction = scale === 1 ? "pan-y" : "none";
     draw();
   };
   const at = (event) => {
