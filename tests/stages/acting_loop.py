@@ -74,10 +74,10 @@ class ActingLoop:
         ]
         put(self.lake, "predictions", said, round_id)
 
-    def drift(self, *, model: str = "m2") -> None:
+    def drift(self, *, model: str = "m2", of: str = "test") -> None:
         """Let a flag of drift stand."""
         row: dict[str, Any] = {
-            "subject": "test",
+            "subject": of,
             "subject_type": "endpoint",
             "kind": "confidence_drift",
             "score": 0.4,

@@ -244,7 +244,7 @@ def test_a_dry_run_explains_every_act_and_changes_no_byte(
     worse: ActingLoop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     worse.labels_judged(ok=200, flagged=100)
-    worse.drift()
+    worse.drift(of="<b>|test")
     file = worse.folder / "loop.yaml"
     file.write_text(worse.config)
     before = content(worse.folder)
@@ -255,7 +255,8 @@ def test_a_dry_run_explains_every_act_and_changes_no_byte(
     page.unlink()
     assert content(worse.folder) == before
     assert len(found.acts.splitlines()) == 3
-    assert "What would be done besides:" in told and found.acts.splitlines()[0] in told
+    assert "What would be done besides:" in told and " of &#60;b&#62;\\|test" in told
+    assert "<b>" not in told
     assert main(["watch", "--config", str(file), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "would be done: The random share is raised from 0.1 to 0.3" in said

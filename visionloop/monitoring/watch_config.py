@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from visionloop.monitoring.acting_config import ActingConfig
 
 
-class WatchConfig(ActingConfig):
-    """When the pipeline ``watch`` starts a round, resumes one, or waits; and what else it does.
+class StartConfig(BaseModel):
+    """When the watch starts a round, resumes one, or waits.
 
     One reason is enough to start, one limit is enough to hold a start back. Limits never hold back
     a round that is open.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     min_new_samples: int = Field(
         default=50,
@@ -56,3 +58,11 @@ class WatchConfig(ActingConfig):
     max_labels_days: float = Field(
         default=30.0, gt=0, description="Days over which `max_labels` counts."
     )
+
+
+class WatchConfig(ActingConfig, StartConfig):
+    """When the pipeline ``watch`` starts a round, resumes one, or waits; and what else it does.
+
+    One reason is enough to start, one limit is enough to hold a start back. Limits never hold back
+    a round that is open.
+    """
