@@ -57,7 +57,9 @@ def tell_end(
         error: Why it failed; None where it did not.
     """
     try:
-        if isinstance(arguments.get("config"), str) and not isinstance(error, KeyboardInterrupt):
+        # A person who stopped it knows.
+        stopped = error is not None and not isinstance(error, Exception)
+        if isinstance(arguments.get("config"), str) and not stopped:
             _tell(stage, arguments, started, outputs, error)
     except Exception as problem:
         # Also a configuration that cannot be read, which is what failed the stage then.

@@ -52,15 +52,16 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         entered = time.time()
         began = _process_started()
+        if environment.in_task():
+            # First: they also say how to log.
+            environment.take_mounted_secrets()
+            keep_pandas_out_of_pyarrow()
+            hide_in_tracebacks()
         outside.begin(name, kwargs)
         end_with(environment.runner_pid())
         emit("started", stage=name, process_started=began)
         if listening():
             log(f"{name}: started")
-        if environment.in_task():
-            environment.take_mounted_secrets()
-            keep_pandas_out_of_pyarrow()
-            hide_in_tracebacks()
         try:
             result = _again_when_stale(function, *args, **kwargs)
         except BaseException as error:
