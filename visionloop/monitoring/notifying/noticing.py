@@ -7,7 +7,7 @@ stage wrote it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -51,7 +51,7 @@ def tell_new(lake: Lake, config: NotifyConfig) -> delivery.Sent:
         return delivery.Sent()
     head, before = lake.version(), outbox.told(lake)
     if head != before.version:
-        flags = _new(lake, "flags", before, _FLAG, "flagged_at")
+        flags = _new(lake, "flags", before, _FLAG, "flagged_at", _wanted_kinds(config))
         decisions = _new(lake, "decisions", before, _DECISION, "decided_at")
         for receiver in config.to:
             for event in _events(lake, receiver, flags, decisions):
@@ -94,7 +94,12 @@ def tell_failure(
 
 
 def _new(
-    lake: Lake, table: str, before: outbox.Told, key: tuple[str, ...], time: str
+    lake: Lake,
+    table: str,
+    before: outbox.Told,
+    key: tuple[str, ...],
+    time: str,
+    wanted: Callable[[str], bool] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the rows of a table that nobody was told of.
 
@@ -104,6 +109,7 @@ def _new(
         before: Up to what all was told.
         key: Columns that tell one row from another.
         time: Column with the time of a row, for where the version before is gone.
+        wanted: Whether anybody is told of flags of a kind; None for all rows.
     """
     import pyarrow.compute as pc
 
@@ -116,6 +122,10 @@ def _new(
         except VisionloopError:
             pass  # a vacuum removed that version
     held = lake.read(table)
+    if wanted is not None:
+        # A million pictures may have as many flags that are only good to know.
+        kinds = [kind for kind in held["kind"].unique().to_pylist() if wanted(kind)]
+        held = held.filter(pc.is_in(held["kind"], value_set=pa.array(kinds, pa.string())))
     if old is None:
         rounds = lake.rounds.all()
         newest = rounds[-1].round_id if rounds else lake.rounds.current_or_next()
@@ -127,6 +137,11 @@ def _new(
         held = held.take(numbered.join(old, keys=list(key), join_type="left anti")["row"])
     new: list[dict[str, Any]] = held.to_pylist()
     return new
+
+
+def _wanted_kinds(config: NotifyConfig) -> Callable[[str], bool]:
+    told = [one for one in config.to if "flags" in one.events]
+    return lambda kind: any(outbox.wants_flag(kind, one) for one in told)
 
 
 def _events(
