@@ -119,8 +119,11 @@ def drift_note(series: tuple[DriftSeries, ...], looked: bool) -> str:
     untold = states[TOO_FEW] + states[NOTHING_TO_COMPARE]
     if not untold:
         return ""
-    told = (
-        f"Of {counted(len(series), 'measure')}, {untold:,} cannot be told: {states[TOO_FEW]:,} of "
-        f"too few pictures, {states[NOTHING_TO_COMPARE]:,} without anything to compare with."
-    )
-    return told
+    why: dict[str, list[str]] = {}
+    for one in series:
+        if one.state in (TOO_FEW, NOTHING_TO_COMPARE):
+            subjects = why.setdefault(one.points[-1].reason or one.state, [])
+            if one.subject not in subjects:
+                subjects.append(one.subject)
+    reasons = "; ".join(f"{', '.join(who[:3])}: {reason}" for reason, who in why.items())
+    return f"Of {counted(len(series), 'measure')} of drift, {untold:,} cannot be told. {reasons}."

@@ -210,7 +210,8 @@ def _n_labels(reader: Reader) -> int:
     given = pc.not_equal(pc.fill_null(rows["origin"], ""), "model")
     rows = rows.filter(pc.and_(pc.is_valid(rows["label"]), given))
     held = pc.is_in(array(rows["sample_id"]), value_set=reader.holdout)
-    return rows.num_rows - int(pc.sum(held).as_py() or 0)
+    n: int = rows.num_rows - int(pc.sum(held).as_py() or 0)
+    return n
 
 
 def _has_confusion(row: Mapping[str, Any]) -> bool:
