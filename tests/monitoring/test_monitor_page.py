@@ -60,8 +60,14 @@ def test_names_from_data_are_shown_and_not_obeyed(lake: Lake) -> None:
     assert "<img" not in text and "<b>" not in text and "**cat**" not in text
 
 
-def test_without_new_flags_the_page_says_so(lake: Lake) -> None:
-    assert "Nothing new was flagged." in monitor_page(lake, "", [], [])
+def test_without_new_flags_the_page_says_so_and_what_stands_from_before(lake: Lake) -> None:
+    assert "Standing" not in monitor_page(lake, "", [], [])
+    held = [row(s, "label_suspect", 0.1) for s in "ab"] + [row("a", "blurred", 0.1)]
+    put(lake, "flags", held)
+    text = monitor_page(lake, lake.version(), [], [])
+    assert "Nothing new was flagged." in text
+    assert "Standing from before: Labels in doubt: 2." in text
+    assert "Labels in doubt: 1." in monitor_page(lake, lake.version(), held[:1], [])
 
 
 def test_evidence_is_told_in_words_and_units_without_ids_and_raw_json() -> None:

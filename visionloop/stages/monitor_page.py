@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,21 @@ def monitor_page(
             parts.append(f"\n{counted(left, 'more flag is', 'more flags are')} in the lake.")
     else:
         parts.append("Nothing new was flagged.")
+    parts += _standing(lake, version, new)
     return "\n".join(parts) + "\n\n" + "\n".join(section for section in sections if section)
+
+
+def _standing(lake: Lake, version: str, new: Sequence[dict[str, Any]]) -> list[str]:
+    """Return how many flags stand that earlier monitors found, by kind; nothing where none do."""
+    from visionloop.monitoring.kinds import KINDS
+
+    held = lake.read("flags", columns=["kind"], version=version)["kind"].to_pylist()
+    stand = Counter(kind for kind in held if kind in KINDS and KINDS[kind].standing)
+    stand -= Counter(row["kind"] for row in new)
+    if not stand:
+        return []
+    told = (f"{KINDS[kind].title}: {n:,}" for kind, n in sorted(stand.items()))
+    return [f"\nStanding from before: {'; '.join(told)}."]
 
 
 def _by_severity(new: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
