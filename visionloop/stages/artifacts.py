@@ -78,6 +78,7 @@ def log_confusion(
     """
     if artifact is not None and classes:
         if title:
+            # KFP's launcher writes the output's name there where nothing stands.
             artifact.metadata["display_name"] = title
         artifact.log_confusion_matrix(
             [str(name) for name in classes], [[int(n) for n in row] for row in counts]
