@@ -218,3 +218,31 @@ def test_a_model_of_nobody_is_refused(deployed: Deployed) -> None:
     monitor(config=deployed.config, round_id="0001")
     (said,) = deployed.estimates("confidences")
     assert said["reason"] == "the model is not one of this loop's"
+
+
+def test_drift_of_an_endpoint_stands_through_a_small_harvest_and_falls_with_its_model(
+    deployed: Deployed,
+) -> None:
+    sure = deployed.said.max(axis=1)
+    least_sure = 300 + np.argsort(sure[300:])[:200]
+
+    def flags(round_id: str) -> dict[str, dict[str, Any]]:
+        monitor(config=deployed.config, round_id=round_id)
+        rows = deployed.lake.read("flags", where="subject_type == 'endpoint'").to_pylist()
+        return {row["kind"]: row for row in rows}
+
+    deployed.harvest("0001", least_sure)
+    began = flags("0001")["confidence_drift"]
+    told = json.loads(began["evidence"])
+    assert told["reference"] == "what the model says of its frozen holdout (300 images)"
+    assert told["images"] == [deployed.ids[i] for i in least_sure[:6]]
+    (compared,) = told["comparisons"]
+    assert (compared["against"], compared["model_id"]) == ("holdout", "m-1")
+    deployed.harvest("0002", least_sure[:5])
+    still = flags("0002")["confidence_drift"]
+    assert (still["flagged_at"], still["round_id"]) == (began["flagged_at"], "0001")
+    with deployed.lake.run(stage="rollback", round_id="0002") as run:
+        gone = {"model_id": ["m-1"], "arm": ["loop"], "classes": [CLASSES], "state": ["retired"]}
+        run.replace("experiments", pa.table(gone), "model_id == 'm-1'")
+        run.commit()
+    assert not flags("0002")
