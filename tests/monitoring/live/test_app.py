@@ -140,7 +140,7 @@ def test_the_page_of_an_image_tells_all_with_all_digits(
     text = client.get(f"/images/{small.ids[3]}").text
     assert f"{LATITUDE + 3:.15g}" in text
     for said in ("sharpness 0.25 ratio, threshold 0.75 ratio", "compared with the pool", "Blurred",
-                 "<b>dog</b> from the oracle, round 0001", "cat 90.00%, dog 10.00%",
+                 "<b>dog</b> from the oracle, round 1", "cat 90.00%, dog 10.00%",
                  "cosine distance", f"/thumbnails/{small.ids[5]}", "Came in from"):  # fmt: skip
         assert said in text, said
     assert "Drawn at random" in client.get(f"/images/{small.ids[1]}").text

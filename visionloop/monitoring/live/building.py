@@ -195,11 +195,9 @@ def _as_of(runs: pa.Table, version: str) -> Any:
 
 
 def _model_words(lake: Lake, version: str, model: str) -> str:
-    if not model:
-        return ""
-    rows = lake.read("experiments", columns=["model_id", "round_id"], version=version)
-    rounds = rows.filter(pc.equal(rows["model_id"], model))["round_id"].to_pylist()
-    return f"the model of round {rounds[-1]}" if rounds and rounds[-1] else "an imported model"
+    from visionloop.monitoring.report.reading import Reader, named_model
+
+    return named_model(Reader(lake, version).model_names, model)
 
 
 def _space(lake: Lake, runs: pa.Table, version: str) -> str:

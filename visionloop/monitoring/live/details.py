@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.live.columns import METADATA, moment, told
 from visionloop.monitoring.live.index import Index
+from visionloop.monitoring.report.reading import Reader, named_model, round_name
 from visionloop.monitoring.telling import evidence_lines, evidence_of
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from visionloop.lake import Lake
 
 # So many inferences of an image in production are told, the newest first.
@@ -102,7 +101,7 @@ def details_of(lake: Lake, index: Index, sample_id: str) -> Details:
         return rows
 
     row = index.rows([index.row_of(sample_id)])[0]
-    models = _models(lake.read("experiments", version=index.version))
+    models = _models(lake, index.version)
     labels = sorted(read("labels"), key=lambda one: _moment(one["created_at"]), reverse=True)
     predictions = sorted(
         read("predictions"), key=lambda one: _moment(one["predicted_at"]), reverse=True
@@ -121,7 +120,7 @@ def details_of(lake: Lake, index: Index, sample_id: str) -> Details:
         tuple(_label(one) for one in labels),
         tuple(_prediction(one, models) for one in predictions),
         tuple(flag_of(one) for one in flags),
-        tuple((one["round_id"] or "", why(one)) for one in picks),
+        tuple((round_name(one["round_id"]), why(one)) for one in picks),
         _events(row, labels, predictions, picks, flags, asked, trained, inferred, models),
     )
 
@@ -143,27 +142,24 @@ def _facts(
 
 
 @dataclass(frozen=True)
-class _Model:
-    words: str
-    classes: tuple[str, ...]
-    training_set: str
+class _Models:
+    """Names and classes of models by id, and the model of each training set."""
+
+    names: Mapping[str, str]
+    classes: Mapping[str, tuple[str, ...]]
+    of_set: Mapping[str, str]
+
+    def words(self, model_id: str | None) -> str:
+        return f"the {named_model(self.names, model_id)}"
 
 
-def _models(experiments: pa.Table) -> dict[str, _Model]:
-    found = {}
-    for row in experiments.to_pylist():
-        arm = "the random arm's model" if row["arm"] == "random" else "the model"
-        found[row["model_id"]] = _Model(
-            f"{arm} of round {row['round_id']}" if row["round_id"] else "an imported model",
-            tuple(row["classes"] or ()),
-            row["training_set"] or "",
-        )
-    return found
-
-
-def _model_words(models: Mapping[str, _Model], model_id: str | None) -> str:
-    found = models.get(model_id or "")
-    return found.words if found else "a model that was not trained here"
+def _models(lake: Lake, version: str) -> _Models:
+    reader = Reader(lake, version)
+    return _Models(
+        reader.model_names,
+        {row["model_id"]: tuple(row["classes"] or ()) for row in reader.experiments},
+        {row["training_set"]: row["model_id"] for row in reader.experiments if row["training_set"]},
+    )
 
 
 def _label(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,7 +173,7 @@ def _label(row: Mapping[str, Any]) -> dict[str, Any]:
         "said": said,
         "boxes": boxes,
         "origin": _ORIGINS.get(row["origin"] or "", row["origin"] or "somebody"),
-        "round": row["round_id"] or "",
+        "round": round_name(row["round_id"]) if row["round_id"] else "",
         "at": moment(row["created_at"]),
         "answers": row["n_annotations"],
         "quality": told(row["quality"]),
@@ -202,18 +198,17 @@ _ORIGINS = {
 }
 
 
-def _prediction(row: Mapping[str, Any], models: Mapping[str, _Model]) -> dict[str, Any]:
-    model = models.get(row["model_id"])
+def _prediction(row: Mapping[str, Any], models: _Models) -> dict[str, Any]:
+    classes = models.classes.get(row["model_id"], ())
     values = row["probabilities"] or []
-    named = model is not None and len(model.classes) == len(values)
-    pairs = list(zip(model.classes, values, strict=True)) if model and named else []
+    pairs = list(zip(classes, values, strict=True)) if len(classes) == len(values) else []
     pairs.sort(key=lambda pair: -pair[1])
     objects = [
         f"{box['label'] or 'an object'}" + (f", {max(box['scores']):.1%}" if box["scores"] else "")
         for box in row["boxes"] or ()
     ]
     return {
-        "model": _model_words(models, row["model_id"]),
+        "model": models.words(row["model_id"]),
         "said": row["label"] or "",
         "objects": objects,
         "confidence": f"{row['confidence']:.2%}" if row["confidence"] is not None else "",
@@ -251,7 +246,7 @@ def _events(
     asked: list[dict[str, Any]],
     trained: list[dict[str, Any]],
     inferred: list[dict[str, Any]],
-    models: Mapping[str, _Model],
+    models: _Models,
 ) -> tuple[Event, ...]:
     """Return what happened to an image, the oldest first."""
     events = [Event(row["ingested_at"], row["round"] or "", f"Came in from {row['source']}")]
@@ -260,7 +255,7 @@ def _events(
         events.append(Event(one["flagged_at"], one["round_id"] or "", f"Flagged: {title}"))
     for one in predictions:
         said = f" as {one['label']}" if one["label"] else ""
-        words = f"Predicted{said} by {_model_words(models, one['model_id'])}"
+        words = f"Predicted{said} by {models.words(one['model_id'])}"
         events.append(Event(one["predicted_at"], one["round_id"] or "", words))
     for one in picks:
         arm = "Drawn at random" if one["arm"] == "random" else "Picked for labelling"
@@ -275,11 +270,10 @@ def _events(
         if one["label"] is None:
             words = f"Answered: {label['said']}"
         events.append(Event(one["created_at"], one["round_id"] or "", words))
-    by_set = {model.training_set: model.words for model in models.values() if model.training_set}
     for one in trained:
-        if one["training_set"] in by_set:
+        if one["training_set"] in models.of_set:
             # A training set has no time of its own; its round has.
-            who = by_set[one["training_set"]]
+            who = models.words(models.of_set[one["training_set"]])
             events.append(Event(None, one["round_id"] or "", f"Trained on by {who}"))
     for one in inferred:
         said = f": {one['label']}" if one["label"] else ""

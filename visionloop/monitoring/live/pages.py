@@ -15,6 +15,7 @@ from visionloop.monitoring.live.details import Details
 from visionloop.monitoring.live.filters import OPERATORS
 from visionloop.monitoring.live.following import Shown
 from visionloop.monitoring.live.index import Index
+from visionloop.monitoring.report.reading import round_name
 from visionloop.monitoring.telling import file_name
 
 # Columns whose texts are counted beside the images, and how many of them.
@@ -37,7 +38,7 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["moment"] = moment
+    made.filters |= {"moment": moment, "round_name": round_name}
     return made
 
 
