@@ -70,7 +70,7 @@ def do(plan: Plan, group: Group = ALONE) -> Result:
         )
     now = datetime.now(UTC).isoformat()
     card = _store(plan, trained, used, now) if group.leads else ""
-    result = Result(card, used.digest, unread, _summary(trained, unread), now)
+    result = Result(card, used.digest, unread, _summary(trained, unread, group.size), now)
     if group.leads:
         result.save(plan)
     return result
@@ -137,7 +137,7 @@ def _store(plan: Plan, trained: Trained, used: TrainingSet, created_at: str) -> 
     return hashlib.sha256(files[CARD_FILE]).hexdigest()
 
 
-def _summary(trained: Trained, unread: list[Unread]) -> dict[str, Any]:
+def _summary(trained: Trained, unread: list[Unread], processes: int) -> dict[str, Any]:
     summary = {
         "loss": trained.loss,
         "training_accuracy": trained.accuracy,
@@ -146,6 +146,7 @@ def _summary(trained: Trained, unread: list[Unread]) -> dict[str, Any]:
         "updates": trained.updates,
         "seconds": trained.seconds,
         "device": trained.device,
+        "processes": processes,
         "unreadable": len(unread),
     }
     if trained.held_out:

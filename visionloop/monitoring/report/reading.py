@@ -137,9 +137,11 @@ class Reader:
     def predictions(self) -> pa.Table:
         """What `predicting` predicted: sample_id, label and confidence."""
         wanted = ("sample_id", "label", "confidence")
-        if not self.predicting:
-            return self.read("predictions", *wanted, where="sample_id == ''")
-        return self.read("predictions", *wanted, where=f"model_id == '{self.predicting}'")
+        from pyiceberg.expressions import AlwaysFalse, EqualTo
+
+        # A model of another's making may bear any name.
+        mine = EqualTo(term="model_id", literal=self.predicting)
+        return self.read("predictions", *wanted, where=mine if self.predicting else AlwaysFalse())
 
     @cached_property
     def holdout_predictions(self) -> pa.Table:
