@@ -109,6 +109,8 @@ def test_a_class_was_added_when_the_last_model_without_it_was_trained() -> None:
     models = [{"classes": c, "trained_at": at} for c, at in zip(lists, days, strict=True)]
     assert added_classes(models) == {"owl": days[1]}
     assert added_classes(models[:1]) == added_classes([]) == {}
+    undated = {"classes": ["owl"], "trained_at": None}
+    assert added_classes([undated, *models]) == {"owl": days[1]}
 
 
 @pytest.mark.parametrize(

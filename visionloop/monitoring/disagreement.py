@@ -42,8 +42,8 @@ class Said:
         labels: int64 [n], each sample's label as place in the classes.
         probabilities: float64 [n, C].
         endpoints: Where it answered in production; empty for an answer of the stage ``infer``.
-        answered_at: When it answered.
-        labelled_at: When a person last gave the label.
+        answered_at: When it answered; null where that is not known.
+        labelled_at: When a person last gave the label; null where that is not known.
         confirmed: bool [n], whether people gave this label more than once: such a one is settled.
         trained: bool [n], whether the model trained on it.
         holdout: bool [n].
@@ -56,7 +56,7 @@ class Said:
     probabilities: Floats
     endpoints: list[str]
     answered_at: list[datetime | None]
-    labelled_at: list[datetime]
+    labelled_at: list[datetime | None]
     confirmed: NDArray[np.bool_]
     trained: NDArray[np.bool_]
     holdout: NDArray[np.bool_]
@@ -160,12 +160,12 @@ def disagreement_rows(
 
 def told(said: Said, i: int) -> dict[str, Any]:
     """Return what a person needs to judge one answer: both classes, who, where and when."""
-    answered = said.answered_at[i]
+    answered, labelled = said.answered_at[i], said.labelled_at[i]
     return {
         "label": said.classes[int(said.labels[i])],
         "answered": said.classes[int(said.probabilities[i].argmax())],
         "model": said.model,
         "endpoint": said.endpoints[i],
         "answered_at": f"{answered:%Y-%m-%d %H:%M} UTC" if answered else "",
-        "labelled_at": f"{said.labelled_at[i]:%Y-%m-%d %H:%M} UTC",
+        "labelled_at": f"{labelled:%Y-%m-%d %H:%M} UTC" if labelled else "",
     }

@@ -31,7 +31,8 @@ def added_classes(models: Sequence[Mapping[str, Any]]) -> dict[str, datetime]:
     known: set[str] = set()
     added: dict[str, datetime] = {}
     before: datetime | None = None
-    for row in sorted(models, key=lambda row: row["trained_at"]):
+    dated = [row for row in models if row["trained_at"] is not None]
+    for row in sorted(dated, key=lambda row: row["trained_at"]):
         new = set(row["classes"] or ()) - known
         if before is not None:
             added |= dict.fromkeys(new, before)
@@ -63,10 +64,13 @@ def stale_rows(
         return []
     rows = []
     for i in np.flatnonzero(found.contradicts & (found.confidences >= LEAST_CONFIDENCE)):
-        age = (now - said.labelled_at[i]) / _DAY
+        labelled = said.labelled_at[i]
+        if labelled is None:
+            continue
+        age = (now - labelled) / _DAY
         answered = said.classes[int(said.probabilities[i].argmax())]
         since = added.get(answered)
-        if since is not None and said.labelled_at[i] < since:
+        if since is not None and labelled < since:
             limit, why = (now - since) / _DAY, f"labelled before the class {answered} was added"
         elif stale_after_days and age > stale_after_days:
             limit, why = float(stale_after_days), "labelled long ago"

@@ -102,7 +102,7 @@ def read_answers(look: Look, models: list[dict[str, Any]]) -> Said | None:
         np.array([answers[sample]["probabilities"] for sample in ids], dtype=np.float64),
         [answers[sample]["endpoint"] for sample in ids],
         [answers[sample]["at"] for sample in ids],
-        [max(at for at, _ in given[sample]) for sample in ids],
+        [max((at for at, _ in given[sample] if at), default=None) for sample in ids],
         np.array(
             [len({voice for _, voice in given[sample]}) > 1 for sample in ids], dtype=np.bool_
         ),
@@ -145,13 +145,13 @@ def _answers(
 
 def _given(
     look: Look, rows: list[dict[str, Any]], labels: Mapping[str, str]
-) -> dict[str, list[tuple[datetime, tuple[str, str]]]]:
+) -> dict[str, list[tuple[datetime | None, tuple[str, str]]]]:
     """Return when, by whom and in which round people gave each sample the label that counts."""
     from visionloop.labeling.answers import is_collected
     from visionloop.labeling.provider import DONE
     from visionloop.lake import parts
 
-    given: dict[str, list[tuple[datetime, tuple[str, str]]]] = defaultdict(list)
+    given: dict[str, list[tuple[datetime | None, tuple[str, str]]]] = defaultdict(list)
     asked = parts.rows_of(
         look.lake,
         "annotations",
