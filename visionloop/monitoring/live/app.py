@@ -34,7 +34,8 @@ from visionloop.monitoring.live.pictures import NoPicture, Pictures
 
 # An id names an image: nothing else of an address is looked at.
 _ID = r"/{sample_id:str}"
-_FOREVER = {"cache-control": "private, max-age=86400"}
+# A browser asks again after an hour, and then learns that an image was erased.
+_AN_HOUR = {"cache-control": "private, max-age=3600"}
 _NEVER = {"cache-control": "no-store"}
 
 
@@ -184,7 +185,7 @@ def live_app(following: Following, pictures: Pictures) -> FastAPI:
             shown = pictures.thumbnail(lake, index, sample_id)
         except NoPicture:
             return Response(pages.no_picture(), media_type="image/svg+xml", headers=_NEVER)
-        return Response(shown.data, media_type=shown.content_type, headers=_FOREVER)
+        return Response(shown.data, media_type=shown.content_type, headers=_AN_HOUR)
 
     @app.get("/media" + _ID, include_in_schema=False)
     def media(sample_id: str) -> Response:
@@ -220,7 +221,7 @@ def live_app(following: Following, pictures: Pictures) -> FastAPI:
 
     @app.get("/no-picture.svg", include_in_schema=False)
     def no_picture() -> Response:
-        return Response(pages.no_picture(), media_type="image/svg+xml", headers=_FOREVER)
+        return Response(pages.no_picture(), media_type="image/svg+xml", headers=_AN_HOUR)
 
     @app.get("/live.css", include_in_schema=False)
     def style() -> Response:
