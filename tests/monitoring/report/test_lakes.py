@@ -331,3 +331,139 @@ def test_annotators_have_numbers_and_no_names(rows: Rows) -> None:
     assert agreement is not None
     assert (agreement.n, round(agreement.value, 3)) == (30, round(22 / 30, 3))
     assert "example.org" not in json.dumps(summary(load_report(rows.lake, pictures=False)))
+
+
+def test_requests_of_every_purpose_and_answers_of_every_kind_are_accounted_for(rows: Rows) -> None:
+    rows.pictures(range(30), holdout=range(20, 24))
+
+    def label(n: int, **changed: object) -> dict[str, object]:
+        return {
+            "sample_id": sample_id(n),
+            "task": "classification",
+            "label": "cat",
+            "origin": "csv",
+            "annotator": "a",
+            "created_at": START + timedelta(hours=1),
+            "n_annotations": 1,
+            **changed,
+        }
+
+    def request(n: int, purpose: str, **changed: object) -> dict[str, object]:
+        return {
+            "sample_id": sample_id(n),
+            "purpose": purpose,
+            "provider": "csv",
+            "external_id": str(n),
+            "requested_at": START,
+            "answers": 1,
+            "recalled": False,
+            **changed,
+        }
+
+    rows.write("import", labels=[label(10, origin="import", n_annotations=None, created_at=START)])
+    rows.write(
+        "select",
+        outputs={"pool": 26, "eligible": 20, "removed": {"labelled already": 1, "flagged dark": 5}},
+        counts={"selected": 10},
+        selections=[
+            {
+                "sample_id": sample_id(n),
+                "rank": n,
+                "objectives": "{}",
+                "arm": "selected",
+                "selected_at": START,
+            }
+            for n in range(10)
+        ],
+    )
+    rows.write(
+        "request_labels",
+        label_requests=[
+            *(request(n, "training") for n in range(6)),
+            request(6, "training", recalled=True),
+            *(request(n, "holdout") for n in range(20, 24)),
+            request(10, "relabel"),
+        ],
+    )
+    rows.write(
+        "collect_labels",
+        labels=[
+            *(label(n) for n in (0, 1, 2, 20, 21)),
+            label(3, label=None, origin="skipped"),
+            label(4, label=None, origin="conflict"),
+            *(
+                label(n, origin="model", annotator="model", n_annotations=None, model_id="m")
+                for n in (7, 8)
+            ),
+        ],
+    )
+    rows.write(
+        "collect_labels",
+        annotations=[
+            {
+                "sample_id": sample_id(4),
+                "provider": "csv",
+                "external_id": "4",
+                "annotator": who,
+                "state": "done",
+                "label": said,
+                "created_at": START,
+                "updated_at": START,
+            }
+            for who, said in (("a", "cat"), ("b", "dog"))
+        ],
+    )
+    learned = (0, 1, 2, 7, 8, 10)
+    rows.write(
+        "train",
+        experiments=[
+            {
+                "model_id": "m0000-a",
+                "arm": "loop",
+                "training_set": "digest",
+                "n_labels": 4,
+                "trained_at": START,
+                "state": "trained",
+            }
+        ],
+        training_sets=[
+            {"training_set": "digest", "sample_id": sample_id(n), "label": "cat", "position": i}
+            for i, n in enumerate(learned)
+        ],
+    )
+    data = load_report(rows.lake, pictures=False)
+    (account,) = data.accounts
+    assert [step.key for step in account.steps if not step.adds_up] == []
+    assert [step.key for step in data.total.steps if not step.adds_up] == []
+    asked = account.step("requested")
+    answered = account.step("answered")
+    trained = account.step("trained")
+    assert asked is not None
+    assert answered is not None
+    assert trained is not None
+    assert (asked.n, asked.of) == (12, 10)
+    assert {part.name: part.n for part in asked.rest} == {
+        "labelled by the model": 2,
+        "could not be shown": 1,
+    }
+    assert {part.name: part.n for part in asked.entered} == {
+        "pictures of the holdout": 4,
+        "labels in doubt that are asked about again": 1,
+    }
+    assert answered.n == 5
+    assert {part.name: part.n for part in answered.rest} == {
+        "skipped": 1,
+        "answered differently by several people": 1,
+        "taken back": 1,
+        "not answered yet": 4,
+    }
+    assert (trained.n, trained.of) == (6, 5)
+    labels = data.total.step("labels")
+    assert labels is not None
+    assert {part.name: part.n for part in labels.kept} == {
+        "answered in a file": 5,
+        "imported with the pictures": 1,
+        "labelled by a model": 2,
+    }
+    assert (data.cost.labels, data.cost.holdout_labels) == (3, 2)
+    assert (data.cost.imported_labels, data.cost.model_labels) == (1, 2)
