@@ -19,10 +19,12 @@ import pytest
 
 from tests.selection.small_lake import CLASSES, deploy, fill, label, put
 from tests.stages.acting_loop import ActingLoop
+from tests.stages.test_publish import endpoint
 from visionloop.cli import main
 from visionloop.cli.run import _published
 from visionloop.config import load_config
 from visionloop.lake import Lake
+from visionloop.serving.pointer import pointer_uri
 from visionloop.stages.publish import publish
 from visionloop.stages.rollback import rollback
 from visionloop.stages.select import select
@@ -213,6 +215,20 @@ def test_a_rollback_that_cannot_be_done_is_given_up_and_told(worse: ActingLoop) 
     assert worse.in_service() == ("m2", "m1")
     assert worse.decisions("rollback")[-1] == ("rollback", "failed", "m1")
     assert worse.watch().acts == ""
+
+
+def test_an_endpoint_that_refuses_the_model_before_keeps_the_one_in_service(
+    worse: ActingLoop,
+) -> None:
+    place = pointer_uri(worse.lake, "test")
+    with endpoint(place, refuses=True) as url:
+        worse.serving = {"url": url, "timeout_s": 0.3}
+        assert "Model m1 was not brought back: the endpoint 'test' did not" in worse.watch().acts
+    assert worse.in_service() == ("m2", "m1") and worse.states()["m2"] == "in_service"
+    with endpoint(place) as url:
+        worse.serving = {"url": url}
+        assert worse.watch().acts == "", "by rule it is tried once"
+        assert rollback(config=worse.config).in_service == "m1"
 
 
 def test_images_that_a_model_was_trained_on_or_that_were_chosen_judge_nobody(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from visionloop.errors import InputError, VisionloopError
+from visionloop.errors import InputError, StaleRead, VisionloopError
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -100,6 +100,8 @@ def finish_rollback(loop: LoopConfig, lake: Lake, *, held_by: str, run_id: str) 
         return f"The rollback to {swap.model_id} waits: a round is being run by {held_by}."
     try:
         roll_back_as_decided(loop, lake, swap, run_id=run_id or "watch")
+    except StaleRead:
+        raise  # the whole watch looks again, and goes on from what stands then
     except VisionloopError as error:
         told = f"Model {swap.model_id} was not brought back: {error.what.rstrip('. ')}."
         _write(lake, "rollback", swap.model_id, "failed", told, _of(swap), run_id)
