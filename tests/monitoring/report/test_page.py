@@ -9,8 +9,10 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -200,6 +202,30 @@ def test_text_in_a_chart_stays_text_in_the_colours_of_the_page(text: str) -> Non
         assert "font-family" not in one
     used = set(re.findall(r"var\(--(\w+)\)", "".join(drawn)))
     assert used <= set(COLOURS)
+
+
+def test_a_chart_never_asks_an_address() -> None:
+    asked: list[str] = []
+
+    class Ear(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Ear) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        program = (
+            "import altair;from visionloop.monitoring.report.charts.theme import svg;"
+            f"data = altair.UrlData(url='http://127.0.0.1:{server.server_port}/data.json');"
+            "svg(altair.Chart(data).mark_point().encode(x='x:Q'), name='n', words='')"
+        )
+        # In a process of its own: while it draws, the renderer lets no other thread run.
+        subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120)
+        server.shutdown()
+    assert asked == []
 
 
 def test_a_placeholder_in_a_name_stays_what_it_is() -> None:
