@@ -12,6 +12,8 @@ from visionloop.words import counted
 
 # Classes with a colour of their own; the colours are told apart by eye up to about ten.
 NAMED = 10
+# In CSS pixels.
+HEIGHT = 560
 UNLABELLED, OTHER = "no label", "other labels"
 
 
@@ -52,13 +54,18 @@ def still(found: EmbeddingMap) -> tuple[Markup, tuple[Key, ...]]:
             }
         )
     rows.sort(key=lambda row: row["g"] != UNLABELLED)  # what has a label lies on top
-    axis: dict[str, Any] = {"axis": None, "scale": alt.Scale(domain=[-0.02, 1.02], nice=False)}
+    # As wide as the page and not as high, it must not be stretched: nearness is all it says.
+    edge = WIDE / HEIGHT / 2
+
+    def axis(half: float) -> dict[str, Any]:
+        return {"axis": None, "scale": alt.Scale(domain=[0.5 - half, 0.5 + half], nice=False)}
+
     chart = (
         alt.Chart(values(rows))
         .mark_square(size=14, opacity=0.8)
         .encode(
-            x=alt.X("x:Q", **axis),
-            y=alt.Y("y:Q", **axis),
+            x=alt.X("x:Q", **axis(1.04 * edge)),
+            y=alt.Y("y:Q", **axis(1.04 / 2)),
             color=alt.Color(
                 "g:N",
                 scale=alt.Scale(
@@ -68,7 +75,7 @@ def still(found: EmbeddingMap) -> tuple[Markup, tuple[Key, ...]]:
             ),
         )
         .properties(
-            width=WIDE, height=520, autosize=alt.AutoSizeParams(type="fit", contains="padding")
+            width=WIDE, height=HEIGHT, autosize=alt.AutoSizeParams(type="fit", contains="padding")
         )
     )
     words = (
