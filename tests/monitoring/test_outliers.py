@@ -124,7 +124,7 @@ def test_a_reference_in_another_order_finds_the_same() -> None:
     assert one.limit == pytest.approx(other.limit, rel=1e-6)
 
 
-@pytest.mark.parametrize("shape", [-0.3, 0.0, 0.2])
+@pytest.mark.parametrize("shape", [-0.3, -0.1, 0.0])
 def test_the_limit_of_a_tail_is_that_of_the_distribution_it_was_drawn_from(shape: float) -> None:
     rng = np.random.Generator(np.random.PCG64(7))
     drawn = stats.genpareto.rvs(shape, size=20_000, random_state=rng)

@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.monitoring.test_stages import Loop
+from visionloop.demo.world import CAMERAS
 from visionloop.lake import Lake
 from visionloop.lake.schemas import arrow_schema
 from visionloop.monitoring.sample_config import SampleThresholds
@@ -156,3 +158,12 @@ def test_a_camera_that_fell_silent_is_flagged_once_until_it_speaks_again(tmp_pat
     cameras.bring("north|1", range(0, -1, -1))
     monitor(config=cameras.config, round_id="0001")
     assert cameras.flags() == []
+
+
+def test_cameras_that_an_ingest_brought_are_told_to_be_too_new_to_say(tmp_path: Path) -> None:
+    loop = Loop(tmp_path)
+    loop.intake(3)
+    monitor(config=loop.config)
+    (run,) = loop.lake.stage_runs(where="stage == 'monitor'").to_pylist()
+    cameras = json.loads(run["outputs"])["cameras"]
+    assert cameras == {"silent": 0, "heard": 0, "too few": len(CAMERAS)}

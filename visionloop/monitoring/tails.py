@@ -9,6 +9,7 @@ are censored.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +19,11 @@ from scipy import optimize, stats
 Values = NDArray[np.float64]
 
 # Share of the values that make the tail, and of those that count as large and no more.
-TAIL, CENSORED = 0.2, 0.02
+TAIL, CENSORED = 0.2, 0.03
 # A shape below -0.35 puts the end of the distribution right behind the last value seen, and the
-# likelihood has no maximum below -0.5; above 0.5 nothing would be odd any more.
-SHAPES = (-0.35, 0.5)
+# likelihood has no maximum below -0.5. What is measured here is bounded, so that its tail is not
+# heavier than an exponential one; that it looks so is the work of oddities.
+SHAPES = (-0.35, 0.0)
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,21 @@ def upper_tail(values: Values) -> Tail:
     seen, top = excess[: len(excess) - censored], excess[len(excess) - censored - 1]
     unit = float(seen.mean())
 
-    def surprise(point: Values) -> float:
-        shape, scale = float(point[0]), float(np.exp(point[1]))
+    def surprise(shape: float, log_scale: float) -> float:
+        scale = math.exp(log_scale)
         one = stats.genpareto.logpdf(seen / unit, shape, scale=scale).sum()
-        rest = censored * stats.genpareto.logsf(top / unit, shape, scale=scale)
-        total = -float(one + rest)
-        return total if np.isfinite(total) else 1e12
+        return -float(one + censored * stats.genpareto.logsf(top / unit, shape, scale=scale))
 
-    found = optimize.minimize(
-        surprise, np.array([0.0, 0.0]), method="Nelder-Mead", bounds=[SHAPES, (-5.0, 5.0)]
+    def best_scale(shape: float) -> tuple[float, float]:
+        # With a shape below 0 the distribution ends at -scale/shape, which no value may pass.
+        least = max(-5.0, math.log(-shape * top / unit) + 1e-6) if shape < 0 else -5.0
+        found = optimize.minimize_scalar(
+            lambda log_scale: surprise(shape, log_scale), bounds=(least, 5.0), method="bounded"
+        )
+        return float(found.fun), float(found.x)
+
+    profile = optimize.minimize_scalar(
+        lambda shape: best_scale(shape)[0], bounds=SHAPES, method="bounded", options={"xatol": 1e-3}
     )
-    return Tail(start, float(found.x[0]), unit * float(np.exp(found.x[1])))
+    shape = float(profile.x)
+    return Tail(start, shape, unit * math.exp(best_scale(shape)[1]))

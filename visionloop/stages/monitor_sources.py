@@ -51,17 +51,15 @@ def _silences(look: Look) -> list[Silence]:
     from visionloop.monitoring.silence import silences
 
     thresholds = look.loop.monitoring
-    heard_until = _heard_until(look)
-    if not thresholds.silence_significance or heard_until is None:
+    if not thresholds.silence_significance:
         return []
-    return silences(_heard(look), heard_until, thresholds)
-
-
-def _heard_until(look: Look) -> datetime | None:
-    """Return when the sources were looked at last: before that, nothing could be heard."""
+    heard = _heard(look)
+    # When the sources were looked at last: after that, nothing could be heard.
     runs = look.lake.stage_runs(where="stage == 'ingest'")["started_at"].to_pylist()
-    moments: list[datetime] = [one for one in runs if one is not None]
-    return max(moments, default=None)
+    arrivals = [moment for moments in heard.values() for moment in moments[-1:].tolist()]
+    told = [one for one in runs if one] + [one.replace(tzinfo=UTC) for one in arrivals]
+    until = max((one for one in told if one <= look.now), default=None)
+    return silences(heard, until, thresholds) if until else []
 
 
 def _cameras(look: Look, *columns: str) -> pa.Table:
@@ -92,7 +90,7 @@ def _heard(look: Look) -> dict[str, np.ndarray[Any, Any]]:
     moments = table.group_by(["camera", "ingested_at"]).aggregate([]).drop_null()
     heard: dict[str, np.ndarray[Any, Any]] = {}
     for camera in sorted(set(moments["camera"].to_pylist())):
-        own = moments.filter(pc.equal(moments["camera"], camera))["ingested_at"]
+        own = moments.filter(pc.equal(moments["camera"], camera))["ingested_at"].sort()
         heard[camera] = own.cast("int64").to_numpy().astype("datetime64[us]")
     return heard
 
