@@ -140,7 +140,7 @@ class Reader:
         from pyiceberg.expressions import AlwaysFalse, EqualTo
 
         # A model of another's making may bear any name.
-        mine = EqualTo(term="model_id", literal=self.predicting)
+        mine = EqualTo(term="model_id", value=self.predicting)
         return self.read("predictions", *wanted, where=mine if self.predicting else AlwaysFalse())
 
     @cached_property
