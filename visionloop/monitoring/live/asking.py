@@ -72,7 +72,13 @@ class Asked:
         return self.address(filters=tuple(f for f in self.filters if f != one), page=1)
 
     def also(self, column: str, op: str, value: str) -> str:
-        """Return the query of an address with a filter more, from the first page."""
+        """Return the query of an address with a filter more, from the first page.
+
+        Args:
+            column: Name of the column.
+            op: One of `OPERATORS`.
+            value: What it is held against.
+        """
         made = Filter(column, op, value)
         filters = self.filters if made in self.filters else (*self.filters, made)
         return self.address(filters=filters, page=1)

@@ -208,8 +208,7 @@ def _in_time(values: pa.ChunkedArray, op: str, first: datetime, last: datetime) 
     """Compare with a span of time: a day is over before anything is later than it."""
     zoned = values.type.tz is not None
     low, high = (
-        pa.scalar(one if zoned else one.replace(tzinfo=None), pa.timestamp("us", values.type.tz))
-        for one in (first, last)
+        pa.scalar(one if zoned else one.replace(tzinfo=None), values.type) for one in (first, last)
     )
     if op == "lt":
         return pc.less(values, low)

@@ -11,13 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionloop.labeling.answers import CONFLICT, MODEL, SKIPPED, WITHDRAWN, latest_answers
+from visionloop.lake.schemas import arrow_schema
 from visionloop.monitoring.live.joining import latest
 
 # What of ``labels`` decides which row counts.
 LABEL_COLUMNS = (
     "sample_id", "task", "label", "annotator", "origin", "created_at", "n_annotations", "round_id",
 )  # fmt: skip
-_SCHEMA = pa.schema([("sample_id", pa.string()), ("label", pa.string()), ("origin", pa.string())])
+_TOLD = ("sample_id", "label", "origin")
+_SCHEMA = pa.schema([column for column in arrow_schema("labels") if column.name in _TOLD])
 
 
 def current_labels(rows: pa.Table) -> pa.Table:

@@ -98,6 +98,11 @@ class Pictures:
     def thumbnail(self, lake: Lake, index: Index, sample_id: str) -> Shown:
         """Return an image's thumbnail.
 
+        Args:
+            lake: The lake.
+            index: The index of the version that is shown.
+            sample_id: The image.
+
         Raises:
             NoPicture: There is none, nor an original that one can be made of.
         """
