@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from visionloop.lake.schemas import arrow_schema
 
 
 def predicted_rows(
@@ -29,22 +32,22 @@ def predicted_rows(
     n, width = len(sample_ids), len(classes)
     values = np.ascontiguousarray(probabilities, dtype=np.float32).reshape(n, width)
     best = values.argmax(axis=1) if n else np.zeros(0, dtype=np.intp)
-    at = (
-        pa.array([predicted_at] * n, pa.timestamp("us", tz="UTC"))
-        if isinstance(predicted_at, datetime)
-        else predicted_at
-    )
+    schema = arrow_schema("predictions")
+
+    def column(name: str, values: Any) -> Any:
+        kind = schema.field(name).type
+        return values if isinstance(values, pa.ChunkedArray) else pa.array(values, kind)
+
+    at = [predicted_at] * n if isinstance(predicted_at, datetime) else predicted_at
     return pa.table(
         {
-            "sample_id": pa.array(sample_ids, pa.string())
-            if not isinstance(sample_ids, pa.ChunkedArray)
-            else sample_ids,
-            "model_id": pa.array([model_id] * n, pa.string()),
-            "label": pa.array([classes[i] for i in best], pa.string()),
-            "confidence": pa.array(values.max(axis=1) if n else [], pa.float32()),
+            "sample_id": column("sample_id", sample_ids),
+            "model_id": column("model_id", [model_id] * n),
+            "label": column("label", [classes[i] for i in best]),
+            "confidence": column("confidence", values.max(axis=1) if n else []),
             "probabilities": pa.ListArray.from_arrays(
                 np.arange(n + 1, dtype=np.int32) * width, values.ravel()
             ),
-            "predicted_at": at,
+            "predicted_at": column("predicted_at", at),
         }
     )

@@ -37,6 +37,9 @@ def share_rules(
         falls: Mean confidences since the last round beside their references.
         config: The section ``watch``.
         excused: Grounds that set off nothing.
+
+    Returns:
+        The rules with their findings.
     """
     raising = config.raise_random_share
     rules = [
@@ -61,6 +64,9 @@ def block_rules(
         look: Which look at the labels it is: there is one set of them a round.
         config: The section ``watch``.
         excused: Grounds that set off nothing.
+
+    Returns:
+        The rules with their findings.
     """
     blocking = config.block_publication
     rules = [
@@ -78,6 +84,9 @@ def back_rules(service: Service, config: ActingConfig) -> tuple[Rule, ...]:
     Args:
         service: What was seen.
         config: The section ``watch``.
+
+    Returns:
+        The rules with their findings.
     """
     return (_accuracy(service, config), _more_errors(service, config))
 

@@ -21,7 +21,6 @@ from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from visionloop.monitoring.sample_config import SampleThresholds
 
@@ -134,6 +133,8 @@ def _judged(
     deviation = max(math.sqrt(float((above**2).mean())), _LEAST_DEVIATION)
     deviation *= math.sqrt(1 + 1 / len(newest))
     # The deviation is told by half of the values.
+    from scipy import stats
+
     student = stats.t(max(2, len(above) - 1))
     probability = float(student.sf((math.log(max(hours, 1e-9)) - middle) / deviation))
     threshold = math.exp(middle + deviation * float(student.isf(level)))

@@ -67,6 +67,9 @@ def paces(runs: pa.Table, thresholds: LoopThresholds) -> list[Pace]:
     Args:
         runs: Table ``stage_runs`` (sequence, stage, round_id, started_at, finished_at, counts).
         thresholds: ``slow_stage_…``.
+
+    Returns:
+        One for each stage that ever ran.
     """
     rows = runs.select(
         ["sequence", "stage", "round_id", "started_at", "finished_at", "counts"]

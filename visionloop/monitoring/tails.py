@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
 
 Values = NDArray[np.float64]
 
@@ -46,6 +45,8 @@ class Tail:
         Args:
             share: Above 0 and below `TAIL`.
         """
+        from scipy import stats
+
         beyond = stats.genpareto.isf(share / TAIL, self.shape, scale=self.scale)
         return self.start + float(beyond)
 
@@ -56,6 +57,8 @@ def upper_tail(values: Values) -> Tail:
     Args:
         values: Finite, at least 50 of them, shape [n].
     """
+    from scipy import optimize, stats
+
     ordered = np.sort(values)
     start = float(np.quantile(ordered, 1 - TAIL))
     excess = ordered[ordered > start] - start

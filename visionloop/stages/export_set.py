@@ -119,7 +119,15 @@ def export_set(
 
 
 def wanted_samples(lake: Lake, wanted: Wanted) -> tuple[pa.Table, int]:
-    """Return the wanted samples in the order of their ids, and how many were asked for."""
+    """Return the wanted samples in the order of their ids, and how many were asked for.
+
+    Args:
+        lake: The lake.
+        wanted: What is exported.
+
+    Raises:
+        InputError: The name is that of no set of samples.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 

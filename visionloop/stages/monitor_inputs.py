@@ -25,6 +25,9 @@ def compare_inputs(look: Look) -> list[Judged]:
 
     Args:
         look: What the monitor looks at.
+
+    Returns:
+        Every comparison, also those in which nothing can be said.
     """
     from visionloop.monitoring.arrivals import arrivals
     from visionloop.monitoring.input_drift import PIXELS, compare_arrivals

@@ -143,7 +143,13 @@ def array_of(column: pa.ChunkedArray) -> pa.Array:
 
 
 def selection_galleries(reader: Reader, chosen: Chosen, pictures: Pictures) -> tuple[Gallery, ...]:
-    """Return what the newest rounds chose, newest first."""
+    """Return what the newest rounds chose, newest first.
+
+    Args:
+        reader: Reads the lake's tables.
+        chosen: What is shown.
+        pictures: Thumbnails and names of samples.
+    """
     ids = {row["sample_id"] for rows in chosen.picks.values() for row in rows}
     labels = lookup(reader.answers, ids, "label")
     galleries = []
@@ -226,7 +232,13 @@ def flag_kinds(
 
 
 def error_gallery(reader: Reader, chosen: Chosen, pictures: Pictures) -> Gallery | None:
-    """Return the most confident errors, None where no model has predicted a labelled picture."""
+    """Return the most confident errors, None where no model has predicted a labelled picture.
+
+    Args:
+        reader: Reads the lake's tables.
+        chosen: What is shown.
+        pictures: Thumbnails and names of samples.
+    """
     if not reader.predicting:
         return None
     held = set(reader.holdout.to_pylist())

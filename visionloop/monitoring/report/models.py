@@ -205,7 +205,14 @@ def _told(
 
 
 def apart(right: int, n: int, other_right: int, other_n: int) -> Difference:
-    """Return the difference of two rates of different samples."""
+    """Return the difference of two rates of different samples.
+
+    Args:
+        right: Successes of the one.
+        n: Its samples.
+        other_right: Successes of the other.
+        other_n: Its samples.
+    """
     return _told(rate_difference(right, n, other_right, other_n), APART)
 
 

@@ -180,5 +180,11 @@ def mistakes(data: ReportData, most: int) -> list[tuple[str, str, int]]:
 
 
 def shown(some: int, total: int, what: str) -> str:
-    """Return how many of how many are shown, "" where it is all."""
+    """Return how many of how many are shown, "" where it is all.
+
+    Args:
+        some: How many are shown.
+        total: How many there are.
+        what: What is counted, in the plural.
+    """
     return "" if some >= total else f"The newest {some:,} of {total:,} {what} are shown."
