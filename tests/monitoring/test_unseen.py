@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -77,6 +78,14 @@ def test_a_class_of_labels_and_boxes_that_the_loop_lacks_is_told_of_until_it_is_
     assert found["owl"]["images"] == ["s3"] and found["owl"]["unknown_to"] == "the loop"
     loop.label("s2", "dog", created_at=datetime(2026, 11, 2, tzinfo=UTC))
     assert set(loop.unseen()) == {"owl"}
+
+
+def test_the_page_names_a_class_and_runs_nothing_of_it(loop: Loop, tmp_path: Path) -> None:
+    loop.label("s1", "fox<img src=x onerror=alert(1)>")
+    page = SimpleNamespace(path=str(tmp_path / "page.md"), uri="", metadata={})
+    monitor(config=loop.config, round_id="0000", page=page)
+    text = Path(page.path).read_text()
+    assert "Classes never seen" in text and "fox" in text and "<img" not in text
 
 
 def test_a_class_that_the_loop_has_and_the_model_has_not_learned_is_told_of(loop: Loop) -> None:

@@ -187,8 +187,7 @@ def _flag_jumps(
                 reference=f"the camera's picture nearest in time, of {len(rows)} with a place",
                 images=[sample, other],
                 camera=camera,
-                other=other,
-                km=jump.km,
+                km=round(jump.km) if jump.km >= 10 else jump.km,
                 hours=jump.hours,
             )
 

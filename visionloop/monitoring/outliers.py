@@ -168,7 +168,6 @@ def flag_outliers(
             reference=f"{outliers.n_reference:,} {known}; the limit is learned from their own "
             f"distances, so that {thresholds.outlier_share:.2%} of sound samples pass it",
             images=[one.sample_id, one.nearest],
-            nearest=one.nearest,
             distance=one.distance,
             usual_distance=outliers.usual,
             sparseness=one.sparseness,

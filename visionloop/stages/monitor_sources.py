@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from visionloop.stages.artifacts import markdown_table
+from visionloop.stages.artifacts import markdown_table, markdown_text
 from visionloop.stages.monitor_part import Look, Part
 from visionloop.words import counted
 
@@ -274,7 +274,7 @@ def _page(judged: list[Silence], unseen: list[Unseen]) -> str:
     if silent:
         rows = [
             (
-                one.camera,
+                markdown_text(one.camera),
                 f"{one.hours:,.1f}",
                 f"{one.usual_hours:,.1f}",
                 f"{one.threshold_hours:,.1f}",
@@ -286,7 +286,12 @@ def _page(judged: list[Silence], unseen: list[Unseen]) -> str:
     if unseen:
         header = ["class", "unknown to", "named", "in"]
         rows_of = [
-            (one.label, one.unknown_to, one.n, ", ".join(place.where for place in one.named))
+            (
+                markdown_text(one.label),
+                one.unknown_to,
+                one.n,
+                markdown_text(", ".join(place.where for place in one.named)),
+            )
             for one in unseen
         ]
         parts.append("\n## Classes never seen\n\n" + markdown_table(header, rows_of))
