@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,16 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from visionloop.lake import Lake
 from visionloop.lake.schemas import arrow_schema
 from visionloop.monitoring.contradictions import flag_contradictions
 from visionloop.monitoring.findings import Findings
 from visionloop.monitoring.jumps import great_circle, jumps
 from visionloop.monitoring.sample_config import SampleThresholds
+from visionloop.stages.ingest import ingest
+from visionloop.stages.monitor import monitor
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -142,6 +147,40 @@ def test_a_time_is_held_against_the_ingest_and_against_the_first_plausible_date(
     found = flagged([{"id": "s", "hours": hours, "place": BERLIN}])
     assert [flag["kind"] for flag in found] == ([kind] if kind else [])
     assert all(flag["score"] > flag["threshold"] for flag in found)
+
+
+def test_sidecars_that_contradict_each_other_are_flagged_in_the_lake(tmp_path: Path) -> None:
+    bucket = tmp_path / "bucket"
+    bucket.mkdir()
+    rng = np.random.Generator(np.random.PCG64(1))
+    for i in range(6):
+        pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(bucket / f"{i}.png")
+        latitude, longitude = SYDNEY if i == 3 else BERLIN
+        told = {"camera": "gate", "captured_at": f"2024-05-01T{8 + i:02d}:00:00Z"}
+        told |= {"gps": {"lat": latitude, "lon": longitude}, "width": 64 if i == 5 else 32}
+        (bucket / f"{i}.png.json").write_text(json.dumps({**told, "height": 32}))
+    config = json.dumps(
+        {
+            "name": "test",
+            "lake": str(tmp_path / "lake"),
+            "sources": [{"uri": str(bucket), "metadata": "sidecar"}],
+            "labeling": {"provider": "csv"},
+            "classes": ["a"],
+        }
+    )
+    ingest(config=config, open_round=True)
+    monitor(config=config)
+    lake = Lake.open(str(tmp_path / "lake"), loop="test")
+    names = {row["sample_id"]: row["uri"][-5:] for row in lake.read("samples").to_pylist()}
+    found = {
+        (row["kind"], names[row["subject"]])
+        for row in lake.read("flags").to_pylist()
+        if row["kind"] in ("gps_jump", "size_conflict", "impossible_place", "future_time")
+    }
+    assert found == {("gps_jump", "3.png"), ("size_conflict", "5.png")}
+    states = lake.read("checks")["state"].to_pylist()
+    assert len(states) == 6 and states.count("flagged") >= 2
 
 
 @given(

@@ -72,9 +72,12 @@ def _cameras(look: Look, *columns: str) -> pa.Table:
     wanted = ["sample_id", "source", *columns]
     # A table gives its columns in its own order.
     samples = look.run.read("samples", columns=wanted).select(wanted)
-    metadata = look.run.read("metadata")
+    # Of the metadata, which can have hundreds of columns, only those that may name a camera.
+    there = look.run.read("metadata", where="sample_id == ''").column_names
+    asked = [one for one in look.loop.monitoring.camera_columns if one in there]
+    metadata = look.run.read("metadata", columns=["sample_id", *asked]) if asked else None
     column = camera_column(metadata, look.loop.monitoring.camera_columns)
-    if not column:
+    if metadata is None or not column:
         return samples.rename_columns(["sample_id", "camera", *columns])
     named = pa.table(
         {"sample_id": metadata["sample_id"], "camera": camera_names(metadata, column)}
