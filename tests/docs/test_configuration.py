@@ -28,11 +28,11 @@ def test_the_schema_and_the_reference_are_fresh(tmp_path: Path) -> None:
 
 def test_refreshing_keeps_what_was_written_by_hand(tmp_path: Path) -> None:
     page = tmp_path / schema.REFERENCE_FILE
-    page.write_text(f"# Ours\n\n{schema.MARK}\n\nstale\n", encoding="utf-8")
+    page.write_text(f"# Ours\n\n{schema.MARK}\n\nA table of yore\n", encoding="utf-8")
     schema.write(tmp_path)
     text = page.read_text(encoding="utf-8")
     assert text.startswith(f"# Ours\n\n{schema.MARK}\n\n## The whole file\n")
-    assert "stale" not in text
+    assert "of yore" not in text
 
 
 def test_every_field_has_a_meaning_a_type_and_a_place_in_the_reference() -> None:

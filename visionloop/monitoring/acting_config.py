@@ -128,15 +128,15 @@ class ActingConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     raise_random_share: RaiseRandomShare = Field(
-        default=RaiseRandomShare(),
+        default_factory=RaiseRandomShare,
         description="Draw more at random while the model's own scores cannot be trusted.",
     )
     block_publication: BlockPublication = Field(
-        default=BlockPublication(),
+        default_factory=BlockPublication,
         description="Keep the model in service while labels or service are doubted.",
     )
     roll_back: RollBack = Field(
-        default=RollBack(),
+        default_factory=RollBack,
         description="Bring the model before back when the one in service is worse; off at first.",
     )
     act_min_requests: int = Field(
