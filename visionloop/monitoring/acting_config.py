@@ -129,7 +129,8 @@ class ActingConfig(BaseModel):
 
     raise_random_share: RaiseRandomShare = Field(
         default_factory=RaiseRandomShare,
-        description="When a batch is drawn more at random, since the model's own scores cannot be trusted.",
+        description="When more of a batch is drawn at random, since the model's own scores cannot "
+        "be trusted.",
     )
     block_publication: BlockPublication = Field(
         default_factory=BlockPublication,
