@@ -5,7 +5,7 @@ from kfp import dsl
 from visionloop.components.harvest.component import harvest as harvest_component
 from visionloop.components.monitor.component import monitor
 from visionloop.components.report.component import report
-from visionloop.pipelines.placement import cached_by_version, never_cached
+from visionloop.pipelines.placement import never_cached
 
 
 @dsl.pipeline(
@@ -35,7 +35,7 @@ def harvest(
         lake_version=harvested.outputs["lake_version"],
         round_id="",
     )
-    cached_by_version(monitored)
+    never_cached(monitored)  # what stands is so by the clock too
 
     reported = report(config=config, lake=lake, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
     reported.after(monitored)

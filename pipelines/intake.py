@@ -115,7 +115,8 @@ def intake(
         lake_version=inferred.outputs["lake_version"],
         round_id=ingested.outputs["round_id"],
     )
-    cached_by_version(monitored)
+    # What stands is so by the clock too: a camera is silent and a stage failed where nothing came.
+    never_cached(monitored)
 
     outputs: Any = Intake(
         lake_version=monitored.outputs["lake_version"], round_id=ingested.outputs["round_id"]

@@ -97,7 +97,9 @@ def again_when_killed(task: PipelineTask) -> PipelineTask:
 
 
 def never_cached(task: PipelineTask) -> PipelineTask:
-    """Run a task every time: it reads or changes the world outside the lake. It has the secrets.
+    """Run a task every time: it reads or changes more than the lake, or judges by the clock.
+
+    It has the secrets.
 
     Args:
         task: The task.

@@ -215,8 +215,8 @@ def index_page() -> str:
             "",
             "## What they write, and when they are skipped",
             "",
-            "A stage that reads the outside world runs every time; the others are skipped where"
-            " they ran before on the same version of the lake with the same parameters.",
+            "A stage that reads the outside world, or judges by the clock, runs every time; the "
+            "others are skipped where they ran before on the same version of the lake with the same parameters.",
             "",
             _table(["component", "tables written", "cached", "pipelines"], lake),
             "",

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ACCELERATED = {"exec-infer-shard", "exec-train"}
 # What goes on behind what a killed container left, with no accelerator.
 RETRIED = {"exec-ingest-shard", "exec-select-shard"}
-# What reads or changes the world outside the lake.
+# What reads or changes the world outside the lake, or judges by the clock.
 NEVER_CACHED = {
     "list-files",
     "ingest-shard",
@@ -29,6 +29,7 @@ NEVER_CACHED = {
     "plan-selection",
     "select-shard",
     "harvest",
+    "monitor",
     "request-labels",
     "collect-labels",
     "publish",

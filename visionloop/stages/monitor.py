@@ -60,7 +60,7 @@ def monitor(
     Args:
         config: Text or URI of a ``loop.yaml``.
         lake: Root of the lake; empty for the configuration's.
-        lake_version: Version that the pipeline is at, the key of its cache; the newest is read.
+        lake_version: Version that the pipeline is at; the newest is read.
         round_id: The round; empty for the open one.
         flags: Receives the new flags as Parquet.
         metrics: Receives the number of files in each state and of new flags of each kind.
