@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.selection.small_lake import CLASSES, deploy, fill, label, put
-from tests.stages.acting_loop import ActingLoop
+from tests.stages.acting_loop import NOW, ActingLoop
 from tests.stages.test_publish import endpoint
 from visionloop.cli import main
 from visionloop.cli.run import _published
@@ -247,6 +248,18 @@ def test_images_that_a_model_was_trained_on_or_that_were_chosen_judge_nobody(
     assert found.acts == "" and loop.in_service() == ("m2", "m1")
 
 
+def test_labels_that_are_given_again_judge_nobody(loop: ActingLoop) -> None:
+    loop.watching = BACK
+    loop.publish("m1")
+    loop.publish("m2")
+    loop.random_picks("0001", 80, better=0, worse=60)
+    # Both models have learned from these; who is asked again was chosen by what models say.
+    again = [{"sample_id": f"0001-{i:03d}", "label": "even", "created_at": NOW} for i in range(80)]
+    put(loop.lake, "labels", again, "0002")
+    found = loop.watch()
+    assert found.acts == "" and loop.in_service() == ("m2", "m1")
+
+
 def _selections(rows: list[dict[str, Any]]) -> Any:
     import pyarrow as pa
 
@@ -358,3 +371,23 @@ def test_errors_of_the_server_are_told_from_what_two_watches_read(loop: ActingLo
     last = json.loads(max(rows, key=lambda row: row["decided_at"])["inputs"])
     (rule,) = [rule for rule in last["rules"] if rule["name"] == "error_rate"]
     assert rule["verdict"] == "unknown" and "could not be counted" in rule["told"]
+
+
+def test_what_does_not_speak_http_is_told_and_stops_no_watch(loop: ActingLoop) -> None:
+    loop.publish("m1")
+    loop.watching = {"block_publication": {"max_error_rate": 0.05}}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"SSH-2.0\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        loop.serving = {"url": f"http://127.0.0.1:{server.getsockname()[1]}"}
+        loop.watch()
+    (row,) = loop.lake.read("decisions", where="decision == 'watch'").to_pylist()
+    rules = json.loads(row["inputs"])["rules"]
+    (told,) = [rule["told"] for rule in rules if rule["name"] == "error_rate"]
+    assert "the requests could not be counted: SSH-2.0" in told

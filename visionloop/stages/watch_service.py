@@ -6,6 +6,8 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
 from visionloop.errors import VisionloopError
@@ -80,9 +82,15 @@ def acts_with_excuses(lake: Lake, version: str) -> StandingActs:
     from visionloop.monitoring.acting_state import BY_HAND, RESTORED, standing_acts
 
     rows = _acts(lake, version)
-    since = [row["decided_at"] for row in rows if row["outcome"] in (BY_HAND, RESTORED)]
-    if since:
-        later = f"decision == 'watch' and decided_at >= '{min(since).isoformat()}'"
+    # Of each act the last that was taken back tells what is excused.
+    last: dict[str, datetime] = {}
+    for row in rows:
+        if row["outcome"] in (BY_HAND, RESTORED):
+            last[row["decision"]] = max(
+                last.get(row["decision"], row["decided_at"]), row["decided_at"]
+            )
+    if last:
+        later = f"decision == 'watch' and decided_at >= '{min(last.values()).isoformat()}'"
         rows += lake.read("decisions", where=later, version=version).to_pylist()
     return standing_acts(rows)
 
@@ -148,8 +156,10 @@ def _requests(loop: LoopConfig, lake: Lake, in_service: str, version: str) -> Re
     held = _counted_before(lake, version)
     try:
         now = _pods(loop, lake, in_service) if loop.serving.kserve else _server(loop)
-    except (VisionloopError, OSError) as error:
-        problem = getattr(error, "what", None) or str(getattr(error, "reason", error))
+    # What answers with something else than HTTP, or breaks off, is no server that counts.
+    except (VisionloopError, OSError, HTTPException, ValueError) as error:
+        told = getattr(error, "what", None) or str(getattr(error, "reason", error))
+        problem = told or type(error).__name__
         return replace(held or Requests(), problem=problem)
     return read_again(held, in_service, now, loop.watch.act_min_requests)
 
@@ -204,7 +214,7 @@ def _pods(loop: LoopConfig, lake: Lake, in_service: str) -> Mapping[str, tuple[i
 
 
 def _pairs(loop: LoopConfig, lake: Lake, in_service: str, before: str, version: str) -> Pairs:
-    """Compare two models on random picks whose labels came after both were trained.
+    """Compare two models on random picks whose first labels came after both were trained.
 
     Nobody chose these images for what a model says of them, and neither has learned from them.
     """
@@ -225,11 +235,13 @@ def _pairs(loop: LoopConfig, lake: Lake, in_service: str, before: str, version: 
     picks = read("selections", ["sample_id"], "arm == 'random'")
     drawn = {row["sample_id"] for row in picks}
     rows = lake.read("labels", version=version).to_pylist()
+    # A label that is given again is of a sample that models learned from, and may be doubted by.
+    known = {row["sample_id"] for row in rows if (row["round_id"] or "") <= max(trained)}
     people = latest_answers((row for row in rows if row["origin"] != MODEL), loop.task)
     labels = {
         sample: row
         for sample, row in people.items()
-        if sample in drawn and row["label"] is not None and (row["round_id"] or "") > max(trained)
+        if sample in drawn and sample not in known and row["label"] is not None
     }
     said: dict[str, dict[str, str]] = {in_service: {}, before: {}}
     columns = ["sample_id", "model_id", "label"]
