@@ -15,6 +15,7 @@ from tests.monitoring.test_stages import Loop
 from visionloop.demo.world import CAMERAS
 from visionloop.lake import Lake
 from visionloop.lake.schemas import arrow_schema
+from visionloop.monitoring.cameras import by_camera
 from visionloop.monitoring.sample_config import SampleThresholds
 from visionloop.monitoring.silence import Silence, silences
 from visionloop.stages.monitor import monitor
@@ -91,6 +92,18 @@ def test_many_cameras_ask_for_a_longer_silence_of_each() -> None:
     now = heard.max().astype(datetime).replace(tzinfo=UTC)
     among = silences({f"c{i}": heard for i in range(50)}, now, THRESHOLDS)
     assert all(one.threshold_hours > alone for one in among)
+
+
+def test_a_camera_without_any_rhythm_is_not_silent_at_the_strictest_level() -> None:
+    one = judged(moments(np.array([1e-6] * 6 + [3000.0] * 5)), 1e4, silence_significance=1e-7)
+    assert one.state == "heard" and np.isfinite(one.threshold_hours)
+
+
+def test_rows_are_told_apart_by_camera_in_one_pass() -> None:
+    cameras = pa.chunked_array([["a", "a", "b"], ["b", "c"]])
+    found = {name: (rows.start, rows.stop) for name, rows in by_camera(cameras)}
+    assert found == {"a": (0, 2), "b": (2, 4), "c": (4, 5)}
+    assert not list(by_camera(pa.chunked_array([], pa.string())))
 
 
 def test_what_is_still_to_come_by_a_wrong_clock_does_not_count_as_heard() -> None:

@@ -96,6 +96,15 @@ def test_a_class_that_the_loop_has_and_the_model_has_not_learned_is_told_of(loop
     assert found["dog"]["unknown_to"] == "the model in service"
 
 
+def test_a_class_that_was_taken_off_the_list_is_unknown_to_the_loop(loop: Loop) -> None:
+    loop.serve("cat", "dog", "fox")
+    loop.label("s1", "fox")
+    loop.write("confidences", {"event_id": "1", "endpoint": "gate", "label": "fox"})
+    found = loop.unseen()
+    assert set(found) == {"fox"} and found["fox"]["unknown_to"] == "the loop"
+    assert found["fox"]["named_in"] == {"labels": 1, "replies of gate": 1}
+
+
 def test_answers_that_were_refused_and_replies_of_another_model_name_theirs(loop: Loop) -> None:
     answer = {"state": "rejected", "reason": "unknown_class", "label": "fox"}
     loop.write("annotations", {"sample_id": "s1", **answer}, {"sample_id": "s2", **answer})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,6 +33,19 @@ def camera_names(metadata: pa.Table, column: str) -> pa.ChunkedArray:
     """Return the camera of each row of ``metadata`` as text; null where nobody says."""
     named = pc.utf8_trim_whitespace(metadata[column].cast(pa.string()))
     return pc.if_else(pc.equal(named, ""), None, named)
+
+
+def by_camera(cameras: pa.ChunkedArray) -> Iterator[tuple[str, slice]]:
+    """Yield each camera with its rows, in one pass, however many cameras there are.
+
+    Args:
+        cameras: The camera of each row, sorted, without nulls.
+    """
+    runs = pc.run_end_encode(cameras.combine_chunks())
+    begin = 0
+    for camera, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+        yield camera, slice(begin, end)
+        begin = end
 
 
 def place_columns(metadata: pa.Table | None) -> list[tuple[str, str]]:

@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from visionloop.monitoring.cameras import camera_column, camera_names, place_columns
+from visionloop.monitoring.cameras import by_camera, camera_column, camera_names, place_columns
 from visionloop.monitoring.findings import Findings
 from visionloop.monitoring.jumps import jumps
 from visionloop.monitoring.sample_config import SampleThresholds
 
 _SIZES = (("width", "height"), ("image_width", "image_height"))
 _HOUR = 3600.0
+_ORDER = ("camera", "captured_at", "sample_id")
 
 
 def flag_contradictions(
@@ -209,10 +210,13 @@ def _ways(
             "lon": metadata[longitude].cast(pa.float64()),
         }
     ).join(samples.select(["sample_id", "captured_at"]), "sample_id", join_type="inner")
-    told = told.drop_null().sort_by([("captured_at", "ascending"), ("sample_id", "ascending")])
+    told = told.drop_null().sort_by([(name, "ascending") for name in _ORDER])
     fresh = pc.is_in(told["sample_id"], value_set=pa.array(sorted(new), pa.string()))
-    for camera in sorted(set(told.filter(fresh)["camera"].to_pylist())):
-        own = told.filter(pc.equal(told["camera"], camera))
+    wanted = set(told.filter(fresh)["camera"].to_pylist())
+    for camera, rows in by_camera(told["camera"]):
+        if camera not in wanted:
+            continue
+        own = told.slice(rows.start, rows.stop - rows.start)
         hours = own["captured_at"].cast(pa.int64()).to_numpy() / 3.6e9
         finite = np.isfinite(own["lat"].to_numpy()) & np.isfinite(own["lon"].to_numpy())
         own, hours = own.filter(pa.array(finite)), hours[finite]

@@ -33,6 +33,8 @@ _NEWEST = 365
 _OFTEN = 5
 # Clocked arrivals have hardly any deviation, and half a gap of delay is no silence.
 _LEAST_DEVIATION = 0.1
+# Of hours: more than a floating point number holds lies behind it.
+_LONGEST_LOG = 700.0
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,8 @@ def _judged(
 
     student = stats.t(max(2, len(above) - 1))
     probability = float(student.sf((math.log(max(hours, 1e-9)) - middle) / deviation))
-    threshold = math.exp(middle + deviation * float(student.isf(level)))
+    # Of many cameras without any rhythm no gap is long enough, however large a number can be.
+    threshold = math.exp(min(middle + deviation * float(student.isf(level)), _LONGEST_LOG))
     return Silence(
         camera, "silent" if hours > threshold else "heard", when, hours, math.exp(middle),
         float(newest.max()), threshold, probability, level, n, of,

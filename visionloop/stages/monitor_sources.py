@@ -87,15 +87,13 @@ def _cameras(look: Look, *columns: str) -> pa.Table:
 
 def _heard(look: Look) -> dict[str, np.ndarray[Any, Any]]:
     """Return when something came from each camera; what one ingest brought came at one moment."""
-    import pyarrow.compute as pc
+    from visionloop.monitoring.cameras import by_camera
 
     table = _cameras(look, "ingested_at")
     moments = table.group_by(["camera", "ingested_at"]).aggregate([]).drop_null()
-    heard: dict[str, np.ndarray[Any, Any]] = {}
-    for camera in sorted(set(moments["camera"].to_pylist())):
-        own = moments.filter(pc.equal(moments["camera"], camera))["ingested_at"].sort()
-        heard[camera] = own.cast("int64").to_numpy().astype("datetime64[us]")
-    return heard
+    moments = moments.sort_by([("camera", "ascending"), ("ingested_at", "ascending")])
+    at = moments["ingested_at"].cast("int64").to_numpy().astype("datetime64[us]")
+    return {camera: at[rows] for camera, rows in by_camera(moments["camera"])}
 
 
 def _newest(look: Look, cameras: set[str]) -> dict[str, list[str]]:
@@ -139,7 +137,7 @@ def _unseen(look: Look) -> list[Unseen]:
     models = look.run.read("experiments", where="arm == 'loop'").to_pylist()
     model = model_in_service(models)
     learned = list(model["classes"] or []) if model else []
-    known = {*look.loop.classes, *learned}
+    known = set(look.loop.classes or learned)
     if not known:
         return []
     return unseen_classes(
