@@ -66,7 +66,9 @@ def test_a_share_of_the_pool_is_never_used_up_but_nothing_is(pool: Lake) -> None
     config = loop(proportion_samples=0.5)
     assert exhaustion_rows(left_of(pool, config), config, 1, NOW) == []
     put(pool, "label_requests", [{"sample_id": f"s{i}"} for i in range(10)])
-    assert len(exhaustion_rows(left_of(pool, config), config, 1, NOW)) == 1
+    (row,) = exhaustion_rows(left_of(pool, config), config, 1, NOW)
+    told = json.loads(row["evidence"])["reference"]
+    assert told == "50% of what can be selected, each round"
 
 
 def test_a_lake_without_a_pool_is_not_exhausted(lake: Lake) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -162,3 +163,35 @@ def test_what_is_no_record_is_passed_over(lake: Lake) -> None:
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-train-1.json"
     lake.storage.write(lake.path("failures", "test", name), b'{"stage": 1}')
     assert failures(lake) == []
+
+
+def test_of_many_failures_of_a_stage_only_the_last_is_read(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(lake, "samples", [{"sample_id": "a"}])
+    now = datetime.now(UTC)
+    for hours in range(20, 0, -1):
+        told = {**TOLD, "what": f"{hours} hours ago", "stage": "ingest_shard"}
+        record_failure(lake, told, now - timedelta(hours=hours))
+    read, seen = lake.storage.read, []
+
+    def counted(uri: str, *rest: Any) -> bytes:
+        seen.append(uri)
+        return read(uri, *rest)
+
+    monkeypatch.setattr(lake.storage, "read", counted)
+    (found,) = failures(lake)
+    assert (found.times, found.what) == (20, "1 hours ago") and len(seen) == 1
+    assert found.since == now - timedelta(hours=20)
+
+
+def test_the_page_shows_what_a_failure_names_and_obeys_nothing_of_it(
+    held: tuple[str, Lake], tmp_path: Path
+) -> None:
+    config, _ = held
+    failed(config, VisionloopError("cannot read <img src=x>.png", remedy="Set `labeling.provider`"))
+    page = tmp_path / "page.md"
+    monitor(config=config, page=SimpleNamespace(path=str(page), uri=str(page), metadata={}))
+    section = page.read_text().partition("## The loop")[2]
+    assert "train failed" in section and "`labeling.provider`" in section
+    assert "<img" not in page.read_text()

@@ -93,7 +93,9 @@ def exhaustion_rows(
     if not left.n_pool or left.rounds >= least:
         return []
     evidence = {
-        "reference": f"a budget of {left.budget} a round",
+        "reference": f"a budget of {left.budget:,} a round"
+        if loop.selection.proportion_samples is None
+        else f"{loop.selection.proportion_samples:.0%} of what can be selected, each round",
         "unit": "round" if left.rounds == 1 else "rounds",
         "left_to_select": left.n_left,
         "samples_in_the_pool": left.n_pool,

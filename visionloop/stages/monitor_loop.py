@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from visionloop.stages.artifacts import markdown_table
+from visionloop.stages.artifacts import markdown_sentence, markdown_table, markdown_text
 from visionloop.stages.monitor_part import Look, Part
 from visionloop.words import counted
 
@@ -49,10 +49,13 @@ def check_loop(look: Look) -> Part:
 def _page(failed: list[Failure], paces: list[Pace], left: Left) -> str:
     parts = ["## The loop\n"]
     for one in failed:
-        remedy = f" {one.remedy.rstrip('.')}." if one.remedy else ""
+        # What went wrong may name a file of anybody's.
+        told = [
+            markdown_sentence(f"{text.rstrip('.')}.") for text in (one.what, one.remedy) if text
+        ]
         parts.append(
-            f"**{one.stage} failed** {counted(one.times, 'time')} since it last succeeded, last on "
-            f"{one.when:%Y-%m-%d %H:%M} UTC: {one.what.rstrip('.')}.{remedy}\n"
+            f"**{markdown_text(one.stage)} failed** {counted(one.times, 'time')} since it last "
+            f"succeeded, last on {one.when:%Y-%m-%d %H:%M} UTC: {' '.join(told)}\n"
         )
     slow = [pace for pace in paces if pace.state == "slow"]
     if slow:
