@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from visionloop.progress import progress
 from visionloop.stages.artifacts import (
@@ -271,6 +272,8 @@ def _measure(
 
 def _metadata(run: Run, sample_ids: list[str]) -> dict[str, list[Any]]:
     table = run.read("metadata")
+    # Of all samples only the holdout's become rows of Python's.
+    table = table.filter(pc.is_in(table["sample_id"], value_set=pa.array(sample_ids, pa.string())))
     names = [
         name
         for name in table.column_names

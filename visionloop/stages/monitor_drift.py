@@ -55,6 +55,8 @@ def _retired(look: Look) -> set[str]:
 
 
 def _deployed(look: Look) -> tuple[list[Comparison], list[Estimated]]:
+    from pyiceberg.expressions import In
+
     from visionloop.monitoring.deployed import (
         WINDOW_COLUMNS,
         compare_window,
@@ -69,15 +71,19 @@ def _deployed(look: Look) -> tuple[list[Comparison], list[Estimated]]:
     windows = deployed_windows(run.read("confidences", columns=[*WINDOW_COLUMNS]))
     if not windows:
         return [], []
+    judged = judged_windows(windows, loop.monitoring)
     samples = run.read("samples", columns=["sample_id"], where="split == 'holdout'")
+    # Every model has predicted the whole pool: what those said that are not compared stays unread.
+    models = In(term="model_id", literals=sorted({window.model_id for window in judged}))
+    columns = ["sample_id", "model_id", "label", "confidence"]
     references = holdout_references(
-        run.read("predictions", columns=["sample_id", "model_id", "label", "confidence"]),
+        run.read("predictions", columns=columns, where=models),
         set(samples["sample_id"].to_pylist()),
     )
     evidence = Evidence(look.lake, run, loop.task, loop.monitoring)
     comparisons: list[Comparison] = []
     estimated: list[Estimated] = []
-    for window in judged_windows(windows, loop.monitoring):
+    for window in judged:
         comparisons += compare_window(window, windows, references, loop.monitoring)
         comparisons += evidence.embedding_comparisons(window, windows)
     for window in newest_windows(windows):
@@ -166,7 +172,8 @@ def _estimates_page(estimated: list[Estimated]) -> str:
 
 def _estimate_row(one: Estimated) -> tuple[Any, ...]:
     of, e = one.label or "all", one.estimate
-    named = (one.endpoint, one.model_id, one.method.replace("_", " "), of)
+    method = one.method.replace("_", " ")
+    named = (markdown_text(one.endpoint), markdown_text(one.model_id), method, markdown_text(of))
     if e.state == "refused":
         return (*named, "refused", "", e.n, e.reason)
     covered = e.evidence.get("covered")
