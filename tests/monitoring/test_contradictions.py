@@ -84,6 +84,25 @@ def test_several_wrong_places_in_a_row_and_one_at_either_end_are_found() -> None
     assert {flag["subject"] for flag in flagged(way)} == {"s00", "s04", "s05", "s11"}
 
 
+def test_a_wrong_place_after_a_pause_is_flagged_and_not_the_right_ones_that_follow() -> None:
+    way = [{"id": f"a{i}", "hours": i / 10, "place": BERLIN} for i in range(20)]
+    way += [{"id": "wrong", "hours": 24, "place": SYDNEY}]
+    way += [{"id": f"b{i}", "hours": 24.1 + i / 10, "place": BERLIN} for i in range(9)]
+    way += [{"id": "late", "hours": 400, "place": BERLIN}]
+    assert [flag["subject"] for flag in flagged(way)] == ["wrong"]
+    (flag,) = flagged(way)
+    assert flag["score"] > SPEED and flag["evidence"]["images"] == ["wrong", "b0"]
+
+
+def test_what_can_be_reached_is_not_flagged_with_what_cannot() -> None:
+    way = [{"id": f"a{i}", "hours": i / 10, "place": BERLIN} for i in range(20)]
+    way += [{"id": f"s{i}", "hours": 2 + i / 10, "place": SYDNEY} for i in range(9)]
+    way += [{"id": "late", "hours": 400, "place": SYDNEY}]
+    found = flagged(way)
+    assert {flag["subject"] for flag in found} == {f"s{i}" for i in range(9)}
+    assert all(flag["score"] > SPEED for flag in found)
+
+
 def test_a_flight_a_train_and_two_cameras_at_two_places_are_no_jump() -> None:
     way = [
         {"id": "a0", "hours": 0, "place": BERLIN},

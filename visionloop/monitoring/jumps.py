@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ EARTH_KM = 6371.0088
 _LEAST_HOURS = 1 / 3600
 # Beyond so many pieces of one camera's way its places are noise, and only lone jumps are told.
 _PIECES = 2000
+# So many moves on either side of one that is too fast are looked at, too: the wrong place may have
+# been reached at a speed that is possible, after a pause.
+_MOVES = 8
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Jump:
 
     Attributes:
         row: Its row.
-        other: The row of the picture in line that is nearest in time.
+        other: The row of the picture in line that it cannot be reached from, the nearest in time.
         km: Way between the two, over the great circle.
         hours: Time between them, at least a second.
     """
@@ -66,8 +70,9 @@ def jumps(
     """Return which pictures of one camera are out of line with the rest.
 
     In line are as many pictures as can follow each other at a speed that is possible: the camera's
-    way is cut where it is too fast, and of its pieces those are kept that follow each other and
-    hold most pictures; of equals the earlier ones.
+    way is cut where it is too fast, and at the last moves before that and the first after it; of
+    its pieces those are kept that follow each other and hold most pictures, of equals the earlier
+    ones. What is not kept is out of line where it is too fast to the one kept before or after it.
 
     Args:
         hours: When each was captured, in hours from any moment, shape [n].
@@ -90,6 +95,8 @@ def jumps(
     cuts = np.flatnonzero(too_fast(at[:-1], at[1:])) + 1
     if not len(cuts):
         return []
+    moves = np.flatnonzero(great_circle(lat[:-1], lon[:-1], lat[1:], lon[1:]) > apart) + 1
+    cuts = _with_moves(cuts, moves)
     starts, ends = np.r_[0, cuts], np.r_[cuts, len(t)]
     kept = np.zeros(len(t), dtype=bool)
     if len(starts) > _PIECES:
@@ -101,16 +108,33 @@ def jumps(
     else:
         for piece in _longest(starts, ends, too_fast):
             kept[starts[piece] : ends[piece]] = True
-    line = np.flatnonzero(kept)
+    line = np.flatnonzero(kept).tolist()
     found = []
     for row in np.flatnonzero(~kept).tolist():
-        place = int(np.searchsorted(line, row))
-        near = [int(one) for one in line[max(0, place - 1) : place + 1]]
-        other = min(near, key=lambda one: (abs(t[one] - t[row]), one))
+        place = bisect_left(line, row)
+        near = np.array(line[max(0, place - 1) : place + 1])
+        near = near[too_fast(near, np.full(len(near), row))]
+        if not len(near):
+            line.insert(place, row)
+            continue
+        other = min(near.tolist(), key=lambda one: (abs(t[one] - t[row]), one))
         km = float(great_circle(lat[[row]], lon[[row]], lat[[other]], lon[[other]])[0])
         apart_hours = max(float(abs(t[other] - t[row])), _LEAST_HOURS)
         found.append(Jump(int(order[row]), int(order[other]), km, apart_hours))
     return found
+
+
+def _with_moves(cuts: Rows, moves: Rows) -> Rows:
+    """Return the cuts, and with them as many of the moves beside each as do not make too many."""
+    if len(cuts) + 1 > _PIECES:
+        return cuts
+    for width in range(_MOVES, 0, -1):
+        place = np.searchsorted(moves, cuts)
+        beside = (place[:, None] + np.arange(-width, width + 1)).clip(0, len(moves) - 1)
+        more = np.union1d(cuts, moves[beside.ravel()])
+        if len(more) + 1 <= _PIECES:
+            return more
+    return cuts
 
 
 def _longest(starts: Rows, ends: Rows, too_fast: TooFast) -> list[int]:
