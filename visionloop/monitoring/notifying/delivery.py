@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -30,8 +31,10 @@ _PAUSE = 0.5
 # What may be well a moment later, and what this event will never be taken with.
 _LATER = (408, 425, 429, 500, 502, 503, 504)
 _NEVER = (400, 413, 415, 422)
-# No stage sends longer than this to one receiver: the next one goes on.
+# No stage sends longer than this to one receiver: the next stage goes on.
 SECONDS = 30.0
+# So much of an answer is read.
+_SAID_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -71,15 +74,44 @@ def address(receiver: Receiver) -> str:
     return receiver.url or environment.notify_url(receiver.name)
 
 
-def send(receiver: Receiver, event: Event, *, timeout: float, tries: int = _TRIES) -> Answer:
+def send(
+    receiver: Receiver,
+    event: Event,
+    *,
+    timeout: float,
+    tries: int = _TRIES,
+    limit: float = SECONDS,
+) -> Answer:
     """Send an event, with up to three tries.
 
     Args:
         receiver: Whom.
         event: What.
-        timeout: Seconds for a connection, and for its answer.
+        timeout: Seconds for a connection, and for each part of its answer.
         tries: At most so many.
+        limit: Seconds for all of it: also where a name does not resolve, or an answer trickles.
     """
+    began = time.monotonic()
+    told: list[Answer] = []
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            told.append(_send(receiver, event, timeout, tries))
+        except BaseException as error:
+            failed.append(error)
+
+    worker = threading.Thread(target=work, name="notifies", daemon=True)
+    worker.start()
+    worker.join(limit)
+    if failed:
+        raise failed[0]
+    if told:
+        return told[0]
+    return Answer("later", f"no whole answer in {limit:.0f} s", time.monotonic() - began)
+
+
+def _send(receiver: Receiver, event: Event, timeout: float, tries: int) -> Answer:
     import urllib3
 
     url, began = address(receiver), time.monotonic()
@@ -106,14 +138,18 @@ def send(receiver: Receiver, event: Event, *, timeout: float, tries: int = _TRIE
                 body=body,
                 headers=headers(receiver, event.id, body, kind),
                 redirect=False,
+                preload_content=False,
             )
+            taken = 200 <= reply.status < 300
+            start = b"" if taken else reply.read(_SAID_BYTES)
+            reply.close()
     except (urllib3.exceptions.HTTPError, ValueError) as error:
         return Answer("later", _reason(error), time.monotonic() - began)
     seconds = time.monotonic() - began
     told = f"HTTP {reply.status} {reply.reason or ''}".strip()
-    if 200 <= reply.status < 300:
+    if taken:
         return Answer("taken", told, seconds)
-    said = redacted(reply.data[:200].decode("utf-8", "replace")).strip().replace("\n", " ")
+    said = redacted(start.decode("utf-8", "replace")).strip().replace("\n", " ")
     told += f": {said}" if said else ""
     return Answer("refused" if reply.status in _NEVER else "later", told, seconds)
 
@@ -171,7 +207,7 @@ def flush(lake: Lake, config: NotifyConfig) -> Sent:
         StorageError: The outbox cannot be read.
     """
     receivers = {one.name: one for one in config.to}
-    now, ends = time.time(), time.monotonic() + SECONDS
+    now, spent = time.time(), dict.fromkeys(receivers, 0.0)
     taken = left = refused = expired = 0
     down: set[str] = set()
     for one in list(outbox.waiting(lake)):
@@ -182,13 +218,16 @@ def flush(lake: Lake, config: NotifyConfig) -> Sent:
             lake.storage.delete(one.uri)
             expired += 1
             continue
-        if one.receiver in down or time.monotonic() > ends:
+        # One that is slow takes no time from the others: they would never be told.
+        limit = SECONDS - spent[one.receiver]
+        if one.receiver in down or limit <= 0:
             left += 1
             continue
         event = outbox.read(lake, one)
         if event is None:
             continue
-        answer = send(receiver, event, timeout=config.timeout_seconds)
+        answer = send(receiver, event, timeout=config.timeout_seconds, limit=limit)
+        spent[one.receiver] += answer.seconds
         if answer.state == "later":
             down.add(one.receiver)
             left += 1
@@ -205,6 +244,8 @@ def flush(lake: Lake, config: NotifyConfig) -> Sent:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, ValueError) and "header" in str(error):
+        return "its token cannot stand in a header: it has a line break, or is not ASCII"
     reason = getattr(error, "reason", None) or error
     text = str(reason)
     # urllib3 puts an object's address before its words.

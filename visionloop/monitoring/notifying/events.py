@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from visionloop.monitoring.kinds import KINDS, SEVERITIES, Kind, Severity
+from visionloop.monitoring.telling import evidence_of
 from visionloop.redaction import redacted
 from visionloop.words import counted
 
@@ -250,7 +251,7 @@ def _explained(known: Kind | None) -> dict[str, str]:
 
 
 def _example(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    evidence = json.loads(row["evidence"] or "{}")
+    evidence = evidence_of(row)
     return {
         "subject": row["subject"],
         "subject_type": row["subject_type"],

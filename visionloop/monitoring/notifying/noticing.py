@@ -51,8 +51,9 @@ def tell_new(lake: Lake, config: NotifyConfig) -> delivery.Sent:
         return delivery.Sent()
     head, before = lake.version(), outbox.told(lake)
     if head != before.version:
-        flags = _new(lake, "flags", before, _FLAG, "flagged_at", _wanted_kinds(config))
-        decisions = _new(lake, "decisions", before, _DECISION, "decided_at")
+        kinds = _wanted_kinds(config)
+        flags = _new(lake, "flags", head, before, _FLAG, "flagged_at", kinds)
+        decisions = _new(lake, "decisions", head, before, _DECISION, "decided_at")
         for receiver in config.to:
             for event in _events(lake, receiver, flags, decisions):
                 outbox.put(lake, receiver, event)
@@ -96,6 +97,7 @@ def tell_failure(
 def _new(
     lake: Lake,
     table: str,
+    head: str,
     before: outbox.Told,
     key: tuple[str, ...],
     time: str,
@@ -106,6 +108,8 @@ def _new(
     Args:
         lake: The lake.
         table: Name of the table.
+        head: The version up to which all is told now; what another stage commits meanwhile is not
+            told twice.
         before: Up to what all was told.
         key: Columns that tell one row from another.
         time: Column with the time of a row, for where the version before is gone.
@@ -116,22 +120,23 @@ def _new(
     old: pa.Table | None = None
     if before.version:
         try:
-            if lake.snapshot(table, version=before.version) == lake.snapshot(table):
+            if lake.snapshot(table, version=before.version) == lake.snapshot(table, version=head):
                 return []
             old = lake.read(table, columns=list(key), version=before.version)
         except VisionloopError:
             pass  # a vacuum removed that version
-    held = lake.read(table)
+    held = lake.read(table, version=head)
     if wanted is not None:
         # A million pictures may have as many flags that are only good to know.
         kinds = [kind for kind in held["kind"].unique().to_pylist() if wanted(kind)]
         held = held.filter(pc.is_in(held["kind"], value_set=pa.array(kinds, pa.string())))
     if old is None:
-        rounds = lake.rounds.all()
-        newest = rounds[-1].round_id if rounds else lake.rounds.current_or_next()
-        held = held.filter(pc.equal(held["round_id"], newest))
         if before.until is not None:
             held = held.filter(pc.greater(held[time], pa.scalar(before.until, held[time].type)))
+        else:
+            rounds = lake.rounds.all()
+            newest = rounds[-1].round_id if rounds else lake.rounds.current_or_next()
+            held = held.filter(pc.equal(held["round_id"], newest))
     else:
         numbered = held.select(list(key)).append_column("row", pa.array(range(held.num_rows)))
         held = held.take(numbered.join(old, keys=list(key), join_type="left anti")["row"])
