@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,12 @@ from visionloop.lake import Lake
 from visionloop.monitoring.acting_state import standing_acts
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.failed_stages import record_failure
+from visionloop.monitoring.intervals import wilson
 from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.metrics.health import Health, StageTimes, read_health
 from visionloop.monitoring.metrics.reader import Reader
 from visionloop.monitoring.metrics.server import bind
+from visionloop.monitoring.report.data import Window
 from visionloop.stages.ingest import ingest
 from visionloop.stages.monitor import monitor
 
@@ -51,8 +54,11 @@ def value(told: dict[Key, float], name: str, **labels: str) -> float:
 
 
 def told_of(lake: Lake) -> dict[Key, float]:
-    health = read_health(lake, MonitoringConfig())
-    reader = Reader(lambda _: {lake.loop: health})
+    return told_by(read_health(lake, MonitoringConfig()))
+
+
+def told_by(health: Health) -> dict[Key, float]:
+    reader = Reader(lambda _: {"test": health})
     reader.refresh()
     return parsed(reader.text().decode())
 
@@ -142,6 +148,20 @@ def test_of_a_full_report_each_number_comes_with_its_interval() -> None:
     assert value(told, "random_share_ratio") == 0.5
     assert value(told, "rollback_timestamp_seconds") > 1.7e9
     assert value(told, "notifications_waiting") == 2
+
+
+def test_after_a_rollback_an_endpoint_is_told_by_its_newest_window() -> None:
+    health = sample_health()
+    mine, other = health.data.in_service, "rolled-back"
+    windows = tuple(
+        Window(round_id, "E", model, 100, wilson(right, 100), (), by_labels=wilson(right, 100))
+        for round_id, model, right in (("0001", mine, 70), ("0002", other, 20), ("0003", mine, 90))
+    )
+    for held, expected, by_labels in ((windows, 0.9, 0.9), (windows[:2], 0.2, 0.7)):
+        health = replace(health, data=replace(health.data, windows=held))
+        told = told_by(health)
+        assert value(told, "expected_accuracy_ratio", endpoint="E") == pytest.approx(expected)
+        assert value(told, "production_accuracy_ratio", endpoint="E") == pytest.approx(by_labels)
 
 
 def test_an_empty_lake_is_told_and_promises_nothing(lake: Lake) -> None:

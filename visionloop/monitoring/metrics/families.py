@@ -9,9 +9,9 @@ counter that begins at 1 would not. No label holds a sample's id, a round or a r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.metrics_core import GaugeMetricFamily
 
@@ -22,7 +22,7 @@ from visionloop.monitoring.report.data_drift import DRIFT
 if TYPE_CHECKING:
     from visionloop.monitoring.intervals import Rate
     from visionloop.monitoring.metrics.health import Health
-    from visionloop.monitoring.report.data import ReportData
+    from visionloop.monitoring.report.data import ReportData, Window
 
 # States of the verdict, in the words of a label.
 VERDICTS = ("healthy", "look", "act", "cannot_tell", "nothing_yet")
@@ -167,18 +167,27 @@ def _models(data: ReportData) -> _Told:
         "Expected calibration error of the model in service",
         [({}, served.ece.value if served and served.ece else None)],
     )
-    windows = {(one.endpoint, one.model_id): one for one in data.windows}
-    newest = {endpoint: window for (endpoint, _), window in windows.items()}
+    newest = _by_endpoint(data, lambda one: (one.round_id, one.model_id == data.in_service, one.n))
     yield from _rate(
         "expected_accuracy",
         "Accuracy that calibrated confidences promise in the newest window of an endpoint",
         [({"endpoint": name}, window.expected) for name, window in newest.items()],
     )
+    # It is held against the holdout's accuracy of the model in service, so it is of that model.
+    own = _by_endpoint(data, lambda one: (one.model_id == data.in_service, one.round_id, one.n))
     yield from _rate(
         "production_accuracy",
-        "Accuracy in production by labels of random picks",
-        [({"endpoint": name}, window.by_labels) for name, window in newest.items()],
+        "Accuracy in production by labels of random picks, of the model in service where it served",
+        [({"endpoint": name}, window.by_labels) for name, window in own.items()],
     )
+
+
+def _by_endpoint(data: ReportData, rank: Callable[[Window], tuple[Any, ...]]) -> dict[str, Window]:
+    """Return the window of each endpoint that ranks highest."""
+    found: dict[str, Window] = {}
+    for one in sorted(data.windows, key=rank):
+        found[one.endpoint] = one
+    return found
 
 
 def _counts(data: ReportData) -> _Told:
