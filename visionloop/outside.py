@@ -62,9 +62,10 @@ def tell_end(
         if isinstance(arguments.get("config"), str) and not stopped:
             _tell(stage, arguments, started, outputs, error)
     except Exception as problem:
-        # Also a configuration that cannot be read, which is what failed the stage then.
-        if error is None:
-            log(f"{stage}: nobody outside was told: {explain(problem)}", level="warning")
+        # A configuration that cannot be read is what failed the stage, and is told as that.
+        why = str(explain(problem))
+        if error is None or why != str(explain(error)):
+            log(f"{stage}: nobody outside was told: {why}", level="warning")
     finally:
         log_about(stage="", round_id="", run_id="")
 
@@ -120,7 +121,11 @@ def _trace(
     error: BaseException | None,
 ) -> None:
     known = explain(error) if error is not None else None
-    attributes = {name: value for name, value in outputs.items() if name != "round_id"}
+    attributes = {
+        name: redacted(value) if isinstance(value, str) else value
+        for name, value in outputs.items()
+        if name != "round_id"
+    }
     place = redacted(lake.uri)
     span = telemetry.StageSpan(
         name=stage,
@@ -137,7 +142,8 @@ def _trace(
     if not telemetry.send(span) or stage != _LAST or not lake.exists():
         return
     held = lake.rounds.get(round_id)
-    if held is not None and held.state == "done":
+    # A harvest writes a report too, long after the round: that one is no end of it.
+    if held is not None and held.state == "done" and held.run_id == run_id:
         whole = telemetry.StageSpan(
             name=f"round {round_id}",
             place=place,

@@ -112,6 +112,8 @@ def test_a_report_after_the_round_is_part_of_it_and_closes_its_trace(
     assert not whole.parent_span_id
     assert whole.start_time_unix_nano <= last.start_time_unix_nano
     assert attributes(whole)["outcome"] == "kept"
+    report(config=config, run_id="harvest-9")  # weeks later: the round's span ended long ago
+    assert [span.name for span in spans] == ["ingest", "report", "round 0000", "report"]
 
 
 def test_rounds_loops_and_lakes_have_traces_of_their_own() -> None:
