@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import math
+from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
+from tests.monitoring.report.lakes import START, Rows, sample_id
+from visionloop.monitoring.report.build import build_report
 from visionloop.monitoring.report.thumbnails import thumbnail
 
 
@@ -21,3 +25,24 @@ def test_a_thumbnail_is_new_pixels_never_the_file() -> None:
     assert made.small
     assert b"secret" not in base64.b64decode(made.uri.partition(",")[2])
     assert thumbnail(b"no image") is None
+
+
+def test_a_confidence_that_is_no_number_does_not_take_the_page_away(tmp_path: Path) -> None:
+    rows = Rows(tmp_path)
+    rows.pictures(range(3))
+    rows.embeddings(range(3))
+    said = zip(range(3), (0.5, math.nan, None), strict=True)
+    rows.write(
+        "infer",
+        predictions=[
+            {
+                "sample_id": sample_id(n),
+                "model_id": "imported",
+                "label": "cat",
+                "confidence": sure,
+                "predicted_at": START,
+            }
+            for n, sure in said
+        ],
+    )
+    assert '"confidence":[500,-1,-1]' in build_report(rows.lake)

@@ -19,7 +19,6 @@ from visionloop.errors import UnreadableMedia, VisionloopError
 from visionloop.labeling.media.showing import CONTENT_TYPES, Shown, show
 from visionloop.lake.anywhere import Anywhere
 from visionloop.lake.identity import is_sample
-from visionloop.lake.storage import StorageError
 from visionloop.media import sniff
 from visionloop.monitoring.live.index import Index
 
@@ -134,7 +133,11 @@ class Pictures:
         uri = index.table["uri"][row].as_py() if row >= 0 else None
         if not uri:
             raise NoPicture("the lake does not know where it lies")
-        return self._readers.submit(self._read, uri, sample_id, max_side).result(_WAIT_SECONDS)
+        reading = self._readers.submit(self._read, uri, sample_id, max_side)
+        try:
+            return reading.result(_WAIT_SECONDS)
+        except TimeoutError:
+            raise NoPicture("its storage does not answer") from None
 
     def is_there(self, index: Index, sample_id: str) -> bool:
         """Return whether a file lies where the image's was; True where its storage does not say.
@@ -153,7 +156,7 @@ class Pictures:
     def _read(self, uri: str, sample_id: str, max_side: int) -> Shown:
         try:
             data = self._storage.read(uri)
-        except StorageError as error:
+        except VisionloopError as error:  # also where nobody may read it: the lake kept a thumbnail
             raise NoPicture(f"the file cannot be read: {error.what}") from None
         if not is_sample(sample_id, data):
             raise NoPicture("another file lies in its place by now")
@@ -236,11 +239,15 @@ def _located(lake: Lake, index: Index) -> _Located:
     if table is None or not snapshot:
         return _Located([], file_of)
     files = list(table.scan(snapshot_id=snapshot).plan_files())
-    ids = index.table["sample_id"].combine_chunks()
+    held, numbers = [pa.array([], pa.string())], [np.zeros(0, np.int32)]
     for number, task in enumerate(files):
         for batch in _batches(lake, [task], "sample_id"):
-            places = pc.index_in(batch["sample_id"].cast(pa.string()), value_set=ids)
-            file_of[pc.drop_null(places).to_numpy()] = number
+            held.append(batch["sample_id"].cast(pa.string()))
+            numbers.append(np.full(batch.num_rows, number, np.int32))
+    # Looked up at once: each look-up sorts all of the images' ids into a table first.
+    places = pc.index_in(pa.concat_arrays(held), value_set=index.table["sample_id"])
+    known = pc.is_valid(places).to_numpy(zero_copy_only=False)
+    file_of[places.drop_null().to_numpy()] = np.concatenate(numbers)[known]
     return _Located(files, file_of)
 
 

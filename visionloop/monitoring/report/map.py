@@ -14,6 +14,7 @@ from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.report.data_map import EmbeddingMap, MapPoint
 from visionloop.monitoring.report.galleries import mark, why
 from visionloop.monitoring.report.layout import TSNE_FROM, lay_out
+from visionloop.monitoring.report.models import finite
 from visionloop.monitoring.report.pictures import Pictures, lookup
 from visionloop.monitoring.report.reading import Reader, array, content
 from visionloop.monitoring.telling import evidence_lines
@@ -179,7 +180,7 @@ def embedding_map(
                 float(places[i, 1]),
                 str(labels.get(sample_id, (None,))[0] or ""),
                 str(prediction or ""),
-                round(float(confidence), 4) if isinstance(confidence, float) else None,
+                None if (sure := finite(confidence)) is None else round(sure, 4),
                 tuple(words for _, words in flagged),
                 tuple(dict.fromkeys(title for title, _ in flagged)),
                 " ".join(why(pick)) if pick else "",
