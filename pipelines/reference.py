@@ -216,7 +216,8 @@ def index_page() -> str:
             "## What they write, and when they are skipped",
             "",
             "A stage that reads the outside world, or judges by the clock, runs every time; the "
-            "others are skipped where they ran before on the same version of the lake with the same parameters.",
+            "others are skipped where they ran before on the same version of the lake with the "
+            "same parameters.",
             "",
             _table(["component", "tables written", "cached", "pipelines"], lake),
             "",

@@ -256,8 +256,7 @@ def test_labels_that_are_given_again_judge_nobody(loop: ActingLoop) -> None:
     # Both models have learned from these; who is asked again was chosen by what models say.
     again = [{"sample_id": f"0001-{i:03d}", "label": "even", "created_at": NOW} for i in range(80)]
     put(loop.lake, "labels", again, "0002")
-    found = loop.watch()
-    assert found.acts == "" and loop.in_service() == ("m2", "m1")
+    assert loop.watch().acts == "" and loop.in_service() == ("m2", "m1")
 
 
 def _selections(rows: list[dict[str, Any]]) -> Any:
@@ -325,6 +324,14 @@ def test_a_raised_share_is_drawn_and_its_reason_told_until_it_is_restored(
     assert "The random share is raised from 0.1 to 0.3: drift stands" in page.read_text()
     put(lake, "decisions", [_restored(lake)])
     assert arms("0002")[0] == 2
+
+
+def test_drift_that_an_earlier_program_never_withdrew_raises_nothing(loop: ActingLoop) -> None:
+    loop.publish("m2")
+    told = json.dumps({"model_id": "m2", "harvested_in_round": "0000", "reference": "holdout"})
+    row = {"subject": "test", "subject_type": "endpoint", "kind": "confidence_drift"}
+    put(loop.lake, "flags", [{**row, "score": 0.4, "threshold": 0.2, "evidence": told}])
+    assert loop.watch().acts == ""
 
 
 def _restored(lake: Lake) -> dict[str, Any]:

@@ -118,6 +118,8 @@ def _flags(
     found: Counter[tuple[str, str, str]] = Counter()
     for row in lake.read("flags", where=where, version=version).to_pylist():
         evidence = json.loads(row["evidence"] or "{}")
+        if row["kind"] in DRIFT and "comparisons" not in evidence:
+            continue  # of a program that never withdrew drift: it says how things were once
         models = {one.get("model_id") for one in evidence.get("comparisons") or [evidence]}
         if in_service and not models & {in_service, "", None}:
             continue  # of a model that is in service no more
