@@ -47,6 +47,7 @@ class Seen:
         confidence: How sure the model was.
         found: Objects that the model found; None where it looks for none.
         fields: Everything else, by name.
+        among_classes: Whether images of the set have classes, be it this one or others.
     """
 
     place: str
@@ -62,6 +63,7 @@ class Seen:
     confidence: float | None
     found: Sequence[Box] | None
     fields: Mapping[str, Any] = field(default_factory=dict)
+    among_classes: bool = False
 
 
 class ViewerWriter(Protocol):
@@ -170,8 +172,10 @@ class FiftyOne:
                 if sure is not None:
                     said[name]["confidence"] = sure
             if boxes is not None and seen.width and seen.height:
-                # A field has one type: an image with both keeps its objects beside its class.
-                place = f"{name}_objects" if label else name
+                # A field has one type in the whole set: where images have classes, objects stand
+                # in a field of their own.
+                apart = bool(label) or (name == TRUTH and seen.among_classes)
+                place = f"{name}_objects" if apart else name
                 said[place] = {
                     "_cls": "Detections",
                     "detections": [_detection(box, seen) for box in boxes],

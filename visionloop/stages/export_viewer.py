@@ -128,6 +128,8 @@ class _Pending:
         self._names = field_names([name for name in index.columns if name not in _OWN])
         self._boxes = _labelled(lake, index)
         self._found = _predicted(lake, index)
+        classes = index.table["label"]
+        self._among_classes = classes.null_count < len(classes)
 
     def records(self) -> Iterator[Annotated]:
         """Yield a record an image, in the order in which they came in."""
@@ -179,6 +181,7 @@ class _Pending:
             confidence,
             self._found.get(record.sample_id),
             {new: _plain(row[old]) for old, new in self._names.items()},
+            self._among_classes,
         )
 
 
