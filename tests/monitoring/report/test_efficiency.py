@@ -24,7 +24,7 @@ def test_labels_saved_lie_between_two_rounds_in_a_straight_line() -> None:
     found = saved(arm((20, 100), (40, 160)), arm((20, 90), (40, 130)))
     assert found is not None
     assert found.loop_labels == pytest.approx(30)
-    assert found.saved == 10
+    assert (found.least, found.saved, found.most) == (6, 10, 14)
     assert found.low is not None
     assert found.high is not None
     assert found.low < 30 < found.high
@@ -33,7 +33,7 @@ def test_labels_saved_lie_between_two_rounds_in_a_straight_line() -> None:
 def test_what_the_loop_has_not_reached_cannot_be_told() -> None:
     found = saved(arm((20, 100), (40, 120)), arm((20, 90), (40, 130)))
     assert found is not None
-    assert found.saved is None
+    assert (found.least, found.saved, found.most) == (None, None, None)
     assert "has not reached 65.0% yet" in found.reason
     assert saved(arm((20, 100)), ()) is None
     single = saved(arm((20, 140)), arm((20, 130)))

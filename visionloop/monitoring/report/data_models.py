@@ -81,7 +81,20 @@ class Saved:
     @property
     def saved(self) -> int | None:
         """Labels saved, negative where the loop needed more; None where it cannot be told."""
-        return None if self.loop_labels is None else round(self.random_labels - self.loop_labels)
+        return self._less(self.loop_labels)
+
+    @property
+    def least(self) -> int | None:
+        """The fewest that it may have saved; None where no number bounds it."""
+        return self._less(self.high if self.loop_labels is not None else None)
+
+    @property
+    def most(self) -> int | None:
+        """The most that it may have saved; None where that cannot be told."""
+        return self._less(self.low if self.loop_labels is not None else None)
+
+    def _less(self, labels: float | None) -> int | None:
+        return None if labels is None else round(self.random_labels - labels)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ def summary(data: ReportData) -> dict[str, Any]:
         - ``funnel``: ``{adds_up, steps: [{key, title, unit, n, of, source, entered, rest, kept,
           adds_up}]}`` over all rounds; ``entered``, ``rest`` and ``kept`` are ``[{name, n}]``
         - ``events``: the same of logged events; ``steps`` is empty without a harvest
-        - ``efficiency``: ``{against_random, by_round, labels_saved, reason, shares}``
+        - ``efficiency``: ``{against_random, by_round, labels_saved, labels_saved_low,
+          labels_saved_high, reason, shares}``; no ``labels_saved_low`` where nothing bounds it
         - ``flags``: ``{kind: {standing, new, severity, title}}``; ``standing`` counts flags that
           count now, ``new`` those of them that the newest round brought
         - ``drift``: ``[{subject, subject_type, kind, state, standing, score, threshold, unit,
@@ -150,6 +151,8 @@ def numbers(told: dict[str, Any]) -> dict[str, float]:
         "labels_bought": told["cost"]["labels"],
         "labels_per_point": told["cost"]["labels_per_point"],
         "labels_saved": told["efficiency"]["labels_saved"],
+        "labels_saved_low": told["efficiency"]["labels_saved_low"],
+        "labels_saved_high": told["efficiency"]["labels_saved_high"],
         "n_drifting": sum(bool(one["standing"]) for one in told["drift"]),
         "funnel_adds_up": float(told["funnel"]["adds_up"]),
     }
@@ -267,6 +270,8 @@ def _efficiency(data: ReportData) -> dict[str, Any]:
         "against_random": _difference(found.differences.get(newest)),
         "by_round": {name: _difference(one) for name, one in sorted(found.differences.items())},
         "labels_saved": saved.saved if saved else None,
+        "labels_saved_low": saved.least if saved else None,
+        "labels_saved_high": saved.most if saved else None,
         "reason": saved.reason if saved else "no model was trained on labels drawn at random",
         "shares": [
             {

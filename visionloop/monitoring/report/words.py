@@ -15,7 +15,7 @@ from visionloop.monitoring.report.charts.reading import (
 )
 from visionloop.monitoring.report.data import ReportData
 from visionloop.monitoring.report.data_drift import DRIFT, STABLE
-from visionloop.monitoring.report.data_models import AHEAD, UNDECIDED, ModelRow
+from visionloop.monitoring.report.data_models import AHEAD, UNDECIDED, ModelRow, Saved
 from visionloop.words import counted
 
 # An en dash, where a figure does not exist.
@@ -72,8 +72,14 @@ def _saved(data: ReportData) -> Figure:
         name,
         f"{found.saved:,}",
         f"to be {percent(found.target.value)} accurate; random choice took "
-        f"{counted(found.random_labels, 'label')}",
+        f"{counted(found.random_labels, 'label')}, the loop {_span(found)}",
     )
+
+
+def _span(found: Saved) -> str:
+    low = f"{found.low:,.0f}" if found.low is not None else "fewer"
+    high = f"{found.high:,.0f}" if found.high is not None else "more than were bought"
+    return f"{low} to {high}"
 
 
 def _flagged(data: ReportData) -> Figure:
@@ -130,12 +136,10 @@ def efficiency(data: ReportData) -> str:
     said += f" It was significantly ahead in {ahead} of {counted(len(both), 'round')}."
     saved = found.saved
     if saved is not None and saved.loop_labels is not None and saved.saved is not None:
-        low = f"{saved.low:,.0f}" if saved.low is not None else "fewer"
-        high = f"{saved.high:,.0f}" if saved.high is not None else "more than were bought"
         said += (
             f" The random arm's last accuracy, {percent(saved.target.value)} after "
             f"{counted(saved.random_labels, 'label')}, the loop reached after about "
-            f"{saved.loop_labels:,.0f} ({low} to {high})."
+            f"{saved.loop_labels:,.0f} ({_span(saved)})."
         )
     elif saved is not None and saved.reason:
         said += f" Labels saved cannot be told: {saved.reason.rstrip('.')}."
