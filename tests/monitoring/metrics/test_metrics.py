@@ -181,6 +181,19 @@ def test_what_happened_once_is_a_time_so_that_an_alert_fires_the_first_time(lake
     assert since == value(told, "decision_timestamp_seconds", decision="block", outcome="blocked")
 
 
+def test_a_round_waits_since_its_labels_were_asked_for_however_often_it_is_looked_at(
+    lake: Lake,
+) -> None:
+    opened = lake.rounds.open("r")
+    for stage in ("request_labels", "collect_labels", "collect_labels"):
+        with lake.run(stage=stage, round_id=opened.round_id, run_id="r") as run:
+            run.set_round(state="running" if stage == "request_labels" else "waiting")
+            run.commit()
+    runs = {row["stage"]: row["finished_at"] for row in lake.stage_runs().to_pylist()}
+    since = value(told_of(lake), "round_waiting_timestamp_seconds")
+    assert since == runs["request_labels"].timestamp() < runs["collect_labels"].timestamp()
+
+
 def test_the_report_is_read_again_where_the_lake_has_changed_or_a_stage_has_failed(
     lake: Lake,
 ) -> None:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from visionloop.lake.rounds import DONE, WAITING
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from visionloop.lake.rounds import DONE, WAITING, Round
 from visionloop.monitoring.acting_state import StandingActs, standing_acts
 from visionloop.monitoring.failed_stages import failures
 from visionloop.monitoring.notifying import outbox
@@ -75,9 +78,9 @@ def read_health(lake: Lake, thresholds: MonitoringConfig, before: Health | None 
         data = before.data
     else:
         data = load_report(lake, thresholds=thresholds, pictures=False)
-    rounds = lake.rounds.all()
+    rounds, runs = lake.rounds.all(), lake.stage_runs()
     done = [one.updated_at for one in rounds if one.state == DONE]
-    waiting = [one.updated_at for one in rounds if one.state == WAITING]
+    waiting = [_asked_at(runs, one) for one in rounds if one.state == WAITING]
     decisions = lake.read("decisions").to_pylist()
     decided: dict[tuple[str, str], datetime] = {}
     for row in sorted(decisions, key=lambda row: row["decided_at"]):
@@ -85,7 +88,7 @@ def read_health(lake: Lake, thresholds: MonitoringConfig, before: Health | None 
     held = list(outbox.waiting(lake))
     return Health(
         data=data,
-        stages=_stages(lake.stage_runs().select(["stage", "started_at", "finished_at"])),
+        stages=_stages(runs.select(["stage", "started_at", "finished_at"])),
         ended=max(done, default=None),
         waiting=min(waiting, default=None),
         acts=standing_acts(decisions),
@@ -94,6 +97,15 @@ def read_health(lake: Lake, thresholds: MonitoringConfig, before: Health | None 
         outbox_since=held[0].since if held else None,
         failures=failed,
     )
+
+
+def _asked_at(runs: pa.Table, held: Round) -> datetime:
+    """Return when a round first asked for labels; each look for answers updates the round."""
+    asked = pc.and_(
+        pc.equal(runs["stage"], "request_labels"), pc.equal(runs["round_id"], held.round_id)
+    )
+    first: datetime | None = pc.min(runs["finished_at"].filter(asked)).as_py()
+    return first or held.updated_at
 
 
 def _stages(runs: Any) -> dict[str, StageTimes]:
