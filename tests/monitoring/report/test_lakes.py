@@ -14,6 +14,7 @@ from tests.monitoring.report.lakes import START, Rows, sample_id
 from visionloop.lake import Lake
 from visionloop.monitoring.failed_stages import record_failure
 from visionloop.monitoring.report import map as report_map
+from visionloop.monitoring.report.build import build_report
 from visionloop.monitoring.report.layout import lay_out
 from visionloop.monitoring.report.load import load_report
 from visionloop.monitoring.report.summary import summary
@@ -202,3 +203,23 @@ def test_a_stage_that_failed_is_told_though_no_monitor_ran_since(rows: Rows) -> 
     assert data.verdict.state == "act"
     assert "The stage train of round 0 failed" in data.verdict.findings[0].text
     assert summary(data)["failed_stages"][0]["what"] == "no space left"
+
+
+def test_of_a_model_that_was_brought_in_by_hand_no_training_is_told(rows: Rows) -> None:
+    rows.pictures(range(3), holdout=[0])
+    rows.write(
+        "publish",
+        decisions=[
+            {
+                "decision": "publish",
+                "subject": "resnet-of-ours",
+                "outcome": "published",
+                "reason": "by hand",
+                "inputs": "{}",
+                "decided_at": START,
+            }
+        ],
+    )
+    page = build_report(rows.lake)
+    assert "What it learned from is not on record here." in page
+    assert "It was trained" not in page
