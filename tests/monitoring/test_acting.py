@@ -122,6 +122,15 @@ def test_a_raised_share_ends_with_its_rounds_and_the_same_drift_does_not_raise_i
     assert watch.did(service(flags=(DRIFTED, other))) == [("random_share", "raised")]
 
 
+def test_drift_that_was_excused_stays_so_while_it_cannot_be_told() -> None:
+    watch = Watch(raise_random_share={"max_rounds": 1})
+    watch.look(service(flags=(DRIFTED,)))
+    watch.round = 1
+    assert watch.did(service(flags=(DRIFTED,))) == [("random_share", "restored")]
+    assert verdict(watch.look(service(n_comparisons=0)), "drift_stands") == "unknown"
+    assert watch.did(service(flags=(DRIFTED,))) == []
+
+
 def test_drift_that_went_and_came_again_raises_it_again() -> None:
     watch = Watch(raise_random_share={"max_rounds": 1})
     watch.look(service(flags=(DRIFTED,)))

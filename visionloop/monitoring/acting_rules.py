@@ -92,12 +92,13 @@ def back_rules(service: Service, config: ActingConfig) -> tuple[Rule, ...]:
 
 
 def _drift(service: Service, *, on: bool) -> Rule:
+    name = "drift_stands"
     found = [one for one in service.flags if one.kind in DRIFT]
     n = sum(one.n for one in found)
 
     def rule(verdict: str, told: str) -> Rule:
-        grounds = tuple(sorted(f"drift: {one.kind} of {one.of} {one.model_id}" for one in found))
-        return Rule("drift_stands", RAISE, verdict, n, 1, told, n, grounds)
+        grounds = (f"{name}: {one.kind} of {one.of} {one.model_id}" for one in found)
+        return Rule(name, RAISE, verdict, n, 1, told, n, tuple(sorted(grounds)))
 
     told = f"drift stands: {_named(found)}" if found else "no flag of drift stands"
     if not on:
