@@ -129,6 +129,10 @@ def test_drift_that_was_excused_stays_so_while_it_cannot_be_told() -> None:
     assert watch.did(service(flags=(DRIFTED,))) == [("random_share", "restored")]
     assert verdict(watch.look(service(n_comparisons=0)), "drift_stands") == "unknown"
     assert watch.did(service(flags=(DRIFTED,))) == []
+    # What no endpoint answered tells no start of a round, and yet that the inputs drift no more.
+    gone = watch.look(service(n_comparisons=0, n_judged=3))
+    assert (verdict(gone, "drift_stands"), verdict(gone, "drift")) == ("no", "unknown")
+    assert watch.did(service(flags=(DRIFTED,))) == [("random_share", "raised")]
 
 
 def test_drift_that_went_and_came_again_raises_it_again() -> None:
