@@ -47,6 +47,13 @@ def serve(args: argparse.Namespace) -> int:
             where="--version",
             remedy="Write an older version's report into a file, without --serve",
         )
+    for option, given in (("--json", args.json), ("--fail-on", args.fail_on)):
+        if given:
+            raise InputError(
+                f"--serve goes on until it is interrupted, and {option} is for one report",
+                where=option,
+                remedy=f"Leave {option} out, or --serve",
+            )
     config = lake_config(args)
 
     from visionloop.monitoring.live.running import run_live

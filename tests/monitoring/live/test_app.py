@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,7 +13,9 @@ from starlette.testclient import TestClient
 
 from tests.monitoring.live.small_lake import LATITUDE, MODEL, SmallLake
 from visionloop.errors import InputError
+from visionloop.lake import Lake
 from visionloop.lake.vacuum import vacuum
+from visionloop.monitoring.live import following as following_module
 from visionloop.monitoring.live.app import live_app
 from visionloop.monitoring.live.following import Following
 from visionloop.monitoring.live.guard import Guard, is_loopback, name_of, refuse_open_host
@@ -201,6 +204,29 @@ def test_a_lake_that_is_not_there_is_waited_for(tmp_path: Path, view: Open) -> N
     small = SmallLake(tmp_path, 3)
     until(lambda: client.get("/api/images").status_code == 200)
     assert names(client, "") == small.ids
+
+
+def test_a_lake_whose_first_stage_is_at_work_is_looked_at_as_often_as_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake.open(str(tmp_path / "lake"), loop="test")
+    with contextlib.suppress(ZeroDivisionError), lake.run(stage="ingest", round_id="0000"):
+        raise ZeroDivisionError
+    monkeypatch.setattr(following_module, "LOOK_SECONDS", 0.02)
+    looks: list[str] = []
+    version = Lake.version
+
+    def counted(self: Lake) -> str:
+        looks.append(found := version(self))
+        return found
+
+    monkeypatch.setattr(Lake, "version", counted)
+    following = Following(str(tmp_path / "lake"), loop="test", reports=False)
+    monkeypatch.setattr(following, "_open", lambda: lake)
+    following.start()
+    until(lambda: len(looks) >= 20, seconds=15)  # with pauses that double: a day
+    assert "first stage has not ended" in following.shown.problem
+    following.close()
 
 
 def test_a_newer_version_is_told_and_shown_and_an_older_ones_files_may_go(

@@ -35,6 +35,10 @@ LOOK_SECONDS = 2.0
 _AFTER_FAILURE = 20.0
 
 
+class _Empty(VisionloopError):
+    """The lake is there, and its first stage has not ended."""
+
+
 @dataclass(frozen=True)
 class Report:
     """The report of a version, as a page of its own."""
@@ -154,6 +158,9 @@ class Following:
                     self._look(lake)
                 # A lake that changes all the time is read half of the time.
                 pause = max(LOOK_SECONDS, time.monotonic() - began)
+            except _Empty as error:
+                self._put(problem=_words(error))
+                pause = LOOK_SECONDS
             except (VisionloopError, OSError, pa.ArrowException) as error:
                 self._put(problem=_words(error))
                 pause = min(60.0, 2 * pause)
@@ -189,7 +196,7 @@ class Following:
         version = lake.version()
         index = self.shown.index
         if not version:
-            raise VisionloopError("the lake is empty so far: its first stage has not ended")
+            raise _Empty("the lake is empty so far: its first stage has not ended")
         if index is None or index.version != version:
             self._put(newest=version)
             began = time.monotonic()
