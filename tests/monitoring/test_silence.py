@@ -95,7 +95,7 @@ def test_many_cameras_ask_for_a_longer_silence_of_each() -> None:
 
 
 def test_a_camera_without_any_rhythm_is_not_silent_at_the_strictest_level() -> None:
-    one = judged(moments(np.array([1e-6] * 6 + [3000.0] * 5)), 1e4, silence_significance=1e-7)
+    one = judged(moments(np.array([1e-9] * 6 + [3000.0] * 5)), 1e4, silence_significance=1e-9)
     assert one.state == "heard" and np.isfinite(one.threshold_hours)
 
 
@@ -128,10 +128,10 @@ class Cameras:
         self.lake = Lake.open(str(folder / "lake"), loop="test")
         self.now = datetime.now(UTC)
 
-    def bring(self, camera: str, days: range) -> None:
+    def bring(self, camera: str, days: range, *, named: bool = True) -> None:
         ids = [f"{camera}{day}" for day in days]
         samples = [
-            {"sample_id": one, "uri": f"{one}.png", "source": "s"}
+            {"sample_id": one, "uri": f"{one}.png", "source": "s" if named else camera}
             | {"ingested_at": self.now - timedelta(days=day, hours=1)}
             for one, day in zip(ids, days, strict=True)
         ]
@@ -142,7 +142,8 @@ class Cameras:
         with self.lake.run(stage="ingest", round_id="0000") as run:
             run.append("samples", without_run("samples", samples))
             run.append("files", without_run("files", files))
-            run.append("metadata", metadata)
+            if named:
+                run.append("metadata", metadata)
             run.commit()
 
     def flags(self) -> list[dict[str, Any]]:
@@ -171,6 +172,14 @@ def test_a_camera_that_fell_silent_is_flagged_once_until_it_speaks_again(tmp_pat
     cameras.bring("north|1", range(0, -1, -1))
     monitor(config=cameras.config, round_id="0001")
     assert cameras.flags() == []
+
+
+def test_a_source_that_names_no_camera_is_one_beside_those_that_are_named(tmp_path: Path) -> None:
+    cameras = Cameras(tmp_path)
+    cameras.bring("north", range(30, -1, -1))
+    cameras.bring("gs://b/yard", range(30, 10, -1), named=False)
+    monitor(config=cameras.config, round_id="0000")
+    assert [flag["subject"] for flag in cameras.flags()] == ["gs://b/yard"]
 
 
 def test_cameras_that_an_ingest_brought_are_told_to_be_too_new_to_say(tmp_path: Path) -> None:

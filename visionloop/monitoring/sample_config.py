@@ -63,7 +63,7 @@ class SampleThresholds(BaseModel):
     camera_columns: tuple[str, ...] = Field(
         default=("camera", "camera_id", "camera_name", "device", "device_id", "exif_camera_serial"),
         description="Columns of the metadata that may name a sample's camera: the first that there "
-        "is counts; without any, each source counts as a camera.",
+        "is counts; a source whose samples name none counts as a camera itself.",
     )
     silence_significance: float = Field(
         default=0.05,

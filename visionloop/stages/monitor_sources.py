@@ -82,7 +82,13 @@ def _cameras(look: Look, *columns: str) -> pa.Table:
     named = pa.table(
         {"sample_id": metadata["sample_id"], "camera": camera_names(metadata, column)}
     ).filter(pc.is_valid(camera_names(metadata, column)))
-    return samples.join(named, "sample_id", join_type="inner")
+    of_cameras = samples.join(named, "sample_id", join_type="inner")
+    told = pc.is_in(samples["source"], value_set=pc.unique(of_cameras["source"]))
+    # A source of which nobody says which camera it is: another one's metadata tell nothing of it.
+    whole = samples.filter(pc.invert(told))
+    whole = whole.append_column("camera", whole["source"])
+    names = ["sample_id", "camera", *columns]
+    return pa.concat_tables([of_cameras.select(names), whole.select(names)])
 
 
 def _heard(look: Look) -> dict[str, np.ndarray[Any, Any]]:
