@@ -44,6 +44,10 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {"lake_read_timestamp_seconds": "0"},
         {"lake_read_timestamp_seconds": f"{2 * DAY}"},
     ),
+    "VisionloopHealthGone": (
+        {"build_info": "1"},
+        {"lake_read_timestamp_seconds": f"{2 * DAY}"},
+    ),
     "VisionloopActNow": (
         {'verdict{loop="a",state="act"}': "1"},
         {'verdict{loop="a",state="act"}': "0", 'verdict{loop="a",state="look"}': "1"},
