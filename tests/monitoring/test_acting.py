@@ -322,6 +322,14 @@ def test_counters_are_added_up_over_readings_restarts_and_servers() -> None:
     assert (other.model_id, other.requests, other.looks, other.before) == ("m2", 0, 0, (150, 7))
 
 
+def test_what_another_model_did_between_two_readings_is_none_of_this_models() -> None:
+    first = read_again(None, "m1", {"a": (1000, 0)}, 100, since="3 o'clock")
+    back = read_again(first, "m1", {"a": (5000, 900)}, 100, since="4 o'clock")
+    assert (back.requests, back.errors, back.total, back.looks) == (0, 0, (0, 0), 0)
+    later = read_again(back, "m1", {"a": (5150, 901)}, 100, since="4 o'clock")
+    assert (later.requests, later.errors, later.total) == (150, 1, (150, 1))
+
+
 def test_an_error_rate_that_is_looked_at_for_ever_hardly_ever_blocks_by_chance() -> None:
     rng = np.random.default_rng(5)
     config = {"block_publication": {"max_error_rate": 0.02}, "act_significance": 0.05}

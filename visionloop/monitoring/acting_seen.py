@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from visionloop.monitoring.acting_state import StandingActs
 
@@ -51,6 +51,7 @@ class Requests:
         total: Requests and errors of this model over all readings.
         before: Requests and errors of the model that was in service before it.
         problem: Why the counters could not be read now; empty where they could.
+        since: When the model went into service, as its pointer tells.
     """
 
     model_id: str = ""
@@ -61,10 +62,16 @@ class Requests:
     total: tuple[int, int] = (0, 0)
     before: tuple[int, int] = (0, 0)
     problem: str = ""
+    since: str = ""
 
 
 def read_again(
-    held: Requests | None, model_id: str, now: Mapping[str, tuple[int, int]], least: int
+    held: Requests | None,
+    model_id: str,
+    now: Mapping[str, tuple[int, int]],
+    least: int,
+    *,
+    since: str = "",
 ) -> Requests:
     """Add a reading of the counters to those before.
 
@@ -77,11 +84,15 @@ def read_again(
         model_id: The model in service.
         now: Requests and errors of each server since it started.
         least: Requests that are enough to judge: a window that had them is over.
+        since: When that model went into service: one that came back meanwhile did not serve all of
+            the time, though it did at both readings.
     """
     if held is None or not held.model_id:
-        return Requests(model_id, last=dict(now))
+        return Requests(model_id, last=dict(now), since=since)
     if held.model_id != model_id:
-        return Requests(model_id, last=dict(now), before=held.total)
+        return Requests(model_id, last=dict(now), before=held.total, since=since)
+    if held.since != since:
+        return replace(held, last={**held.last, **now}, since=since)
     new = [0, 0]
     for server, counts in now.items():
         was = held.last.get(server, counts)
@@ -99,6 +110,7 @@ def read_again(
         {**held.last, **now},
         (held.total[0] + new[0], held.total[1] + new[1]),
         held.before,
+        since=since,
     )
 
 

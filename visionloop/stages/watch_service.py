@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Suspects,
     )
     from visionloop.monitoring.acting_state import StandingActs
+    from visionloop.serving.pointer import Pointer
 
 _SECONDS = 5.0
 
@@ -59,7 +60,7 @@ def look_at_service(loop: LoopConfig, lake: Lake, version: str, *, n_comparisons
         n_judged=_n_judged(monitored),
         flags=_flags(loop, lake, version, in_service),
         suspects=_suspects(monitored),
-        requests=_requests(loop, lake, in_service, version) if counts and in_service else None,
+        requests=_requests(loop, lake, pointer, version) if counts and pointer else None,
         pairs=_pairs(loop, lake, in_service, before, version) if pairs and before else None,
         acts=acts_with_excuses(lake, version),
     )
@@ -152,18 +153,19 @@ def _suspects(monitored: dict[str, Any]) -> Suspects | None:
     return Suspects(int(told["ok"]) + int(told["flagged"]), int(told["flagged"]))
 
 
-def _requests(loop: LoopConfig, lake: Lake, in_service: str, version: str) -> Requests:
+def _requests(loop: LoopConfig, lake: Lake, pointer: Pointer, version: str) -> Requests:
     from visionloop.monitoring.acting_seen import Requests, read_again
 
     held = _counted_before(lake, version)
     try:
-        now = _pods(loop, lake, in_service) if loop.serving.kserve else _server(loop)
+        now = _pods(loop, lake, pointer.model_id) if loop.serving.kserve else _server(loop)
     # What answers with something else than HTTP, or breaks off, is no server that counts.
     except (VisionloopError, OSError, HTTPException, ValueError) as error:
         told = getattr(error, "what", None) or str(getattr(error, "reason", error))
         problem = told or type(error).__name__
         return replace(held or Requests(), problem=problem)
-    return read_again(held, in_service, now, loop.watch.act_min_requests)
+    least, since = loop.watch.act_min_requests, pointer.published_at
+    return read_again(held, pointer.model_id, now, least, since=since)
 
 
 def _counted_before(lake: Lake, version: str) -> Requests | None:
