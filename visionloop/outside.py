@@ -143,7 +143,7 @@ def _trace(
         return
     held = lake.rounds.get(round_id)
     # A harvest writes a report too, long after the round: that one is no end of it.
-    if held is not None and held.state == "done" and held.run_id == run_id:
+    if held is not None and held.state == "done" and _is_newest(lake, round_id):
         whole = telemetry.StageSpan(
             name=f"round {round_id}",
             place=place,
@@ -151,11 +151,17 @@ def _trace(
             round_id=round_id,
             run_id=run_id,
             started=held.opened_at.timestamp(),
-            ended=ended,
+            ended=ended if held.run_id == run_id else held.updated_at.timestamp(),
             attributes={"outcome": held.outcome, "counts": json.dumps(held.counts)},
             whole=True,
         )
         telemetry.send(whole)
+
+
+def _is_newest(lake: Lake, round_id: str) -> bool:
+    """Return whether nothing was committed since but for a round."""
+    runs = lake.history()["round_id"]
+    return bool(runs.length()) and runs[-1].as_py() == round_id
 
 
 def _notify(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from visionloop import __version__, environment
 from visionloop.progress import log
+from visionloop.redaction import redacted
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -94,7 +95,7 @@ def _try(span: StageSpan, told: list[str]) -> None:
     except ModuleNotFoundError as error:
         told.append(f"{error.name} is not installed; pip install 'visionloop[otel]'")
     except Exception as error:
-        told.append(f"{type(error).__name__}: {error}")
+        told.append(redacted(f"{type(error).__name__}: {error}"))
 
 
 def _export(span: StageSpan) -> str:

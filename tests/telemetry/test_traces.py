@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.monitoring.notifying.receiving import flag, write
 from tests.servers import answering, free_port
 from visionloop import environment, telemetry
 from visionloop.errors import InputError
@@ -112,7 +113,8 @@ def test_a_report_after_the_round_is_part_of_it_and_closes_its_trace(
     assert not whole.parent_span_id
     assert whole.start_time_unix_nano <= last.start_time_unix_nano
     assert attributes(whole)["outcome"] == "kept"
-    report(config=config, run_id="harvest-9")  # weeks later: the round's span ended long ago
+    write(lake, "flags", flag("unreadable", "x"), round_id="0001")  # a harvest's, weeks later
+    report(config=config, run_id="harvest-9")
     assert [span.name for span in spans] == ["ingest", "report", "round 0000", "report"]
 
 
