@@ -257,7 +257,7 @@ def _beside_before(rule: Rule, seen: Requests, config: ActingConfig) -> Rule:
 def _named(found: Sequence[StandingFlags]) -> str:
     """Name at most three flags."""
     named = [
-        f"{kind_of(one.kind).title} of {one.of}" if one.of else kind_of(one.kind).title
+        f"{kind_of(one.kind).title} ({one.of})" if one.of else kind_of(one.kind).title
         for one in found
     ]
     more = f" and {len(named) - 3} more" if len(named) > 3 else ""

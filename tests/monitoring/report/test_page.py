@@ -270,7 +270,25 @@ def test_drift_is_never_denied_where_nothing_was_compared(text: str) -> None:
     empty = render(ReportData())
     assert "<dt>Drift</dt><dd>cannot tell" in empty
     assert "none seen" not in empty
-    assert "<dt>Drift</dt><dd>1<small>of 3 comparisons drifted; too little to say of 1" in text
+    assert "<dt>Drift</dt><dd>1<small>of 3 comparisons drifted; 1 cannot be told" in text
+
+
+def test_drift_that_was_withdrawn_is_not_counted_as_drift() -> None:
+    data = whole()
+    gone = tuple(replace(one, standing=False) for one in data.drift)
+    text = render(replace(data, drift=gone))
+    assert "<dt>Drift</dt><dd>none stands<small>1 comparison stable; 1 drifted and was" in text
+    assert "drift, its flag was withdrawn since" in text
+    few = replace(data.drift[2], standing=True)
+    assert "too few to say, its flag stands" in render(replace(data, drift=(few,)))
+
+
+def test_flags_after_the_newest_round_have_a_column() -> None:
+    data = whole()
+    assert "Since then" not in render(data)
+    kind = replace(data.flags[0], found={**data.flags[0].found, "0009": 7})
+    text = render(replace(data, flags=(kind,)))
+    assert "Since then</th>" in text and '<td class="n">7</td></tr>' in text
 
 
 def test_annotators_have_no_names_and_too_few_answers_say_so(text: str) -> None:

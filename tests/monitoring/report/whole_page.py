@@ -323,7 +323,10 @@ def _drift() -> tuple[DriftSeries, ...]:
             )
             for i, score in enumerate(scores)
         )
-        return DriftSeries("digits", "endpoint", kind, title, unit, points, "model of round 1")
+        drifts = points[-1].state == DRIFT
+        return DriftSeries(
+            "digits", "endpoint", kind, title, unit, points, "model of round 1", drifts
+        )
 
     few = DriftSeries(
         "camera east-1",

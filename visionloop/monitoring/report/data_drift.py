@@ -47,7 +47,7 @@ class DriftSeries:
         subject: Name of the endpoint or source.
         subject_type: ``endpoint`` or ``source``.
         kind: Kind of the drift, such as ``confidence_drift``.
-        title: It in words.
+        title: What it measures, in words.
         unit: Unit of score and threshold, "" for none.
         points: In ascending order of rounds.
         model: Name of the model that answered, "" where no model is concerned.
@@ -67,3 +67,12 @@ class DriftSeries:
     def state(self) -> str:
         """The state of its newest point."""
         return self.points[-1].state if self.points else NOTHING_TO_COMPARE
+
+    @property
+    def said(self) -> str:
+        """Its state in words, and whether its flag says otherwise by now."""
+        if self.standing and self.state != DRIFT:
+            return f"{self.state}, its flag stands"
+        if self.state == DRIFT and not self.standing:
+            return "drift, its flag was withdrawn since"
+        return self.state

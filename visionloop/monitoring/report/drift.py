@@ -6,7 +6,6 @@ from collections import Counter
 from typing import Any
 
 from visionloop.monitoring.drift_kinds import DRIFT_KINDS
-from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.report.data_drift import (
     DRIFT,
     NOTHING_TO_COMPARE,
@@ -18,6 +17,16 @@ from visionloop.monitoring.report.data_drift import (
 from visionloop.monitoring.report.reading import Reader, content
 from visionloop.words import counted
 
+# What each kind measures, for its drawing: the kind's own title says that it drifts.
+_MEASURES = {
+    "confidence_drift": "How sure the model is",
+    "class_mix_drift": "Which classes the model answers",
+    "embedding_drift": "What the endpoint is asked about",
+    "pixel_drift": "How a source's newest pictures look",
+    "input_embedding_drift": "What a source's newest pictures show",
+    "prediction_drift": "Which classes the model names in a source's newest pictures",
+    "source_drift": "A new source beside those that the model learned from",
+}
 _GRAVITY = {DRIFT: 0, STABLE: 1, TOO_FEW: 2, NOTHING_TO_COMPARE: 3}
 
 
@@ -52,14 +61,13 @@ def drift_series(reader: Reader, standing: set[tuple[str, str]]) -> tuple[DriftS
     series = []
     for (subject_type, subject, kind), rounds in held.items():
         rows = [rounds[round_id] for round_id in sorted(rounds)]
-        about = KINDS.get(kind)
         series.append(
             DriftSeries(
                 subject,
                 subject_type,
                 kind,
-                about.title if about else kind.replace("_", " ").capitalize(),
-                str(rows[-1].get("unit") or ""),
+                _MEASURES.get(kind) or kind.replace("_", " ").capitalize(),
+                next((str(row["unit"]) for row in reversed(rows) if row.get("unit")), ""),
                 tuple(_point(row) for row in rows),
                 reader.model_names.get(rows[-1].get("model_id") or "", ""),
                 (kind, subject) in standing,

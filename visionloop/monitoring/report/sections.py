@@ -130,6 +130,7 @@ def prepare(data: ReportData) -> dict[str, Any]:
         "map_keys": note,
         "map_json": map_json(data.map) if data.map.points else Markup(""),
         "flag_rounds": flag_rounds,
+        "flags_since": _since(data) if flag_rounds else {},
         "standing": [Standing(flag, _evidence(flag, points, data)) for flag in data.standing],
         "flags": sorted(data.flags, key=_severest),
         "has_planted": any(f.planted is not None for f in data.flags),
@@ -143,6 +144,16 @@ def prepare(data: ReportData) -> dict[str, Any]:
         "spaces": _spaces(data),
         "learned": data.lineage.samples[:LEARNED] if data.lineage else (),
     }
+
+
+def _since(data: ReportData) -> dict[str, int]:
+    """Return by kind the flags that came after the newest round: of its harvest, or an intake."""
+    newest = max(held.round_id for held in data.rounds)
+    later = {
+        kind.kind: sum(n for round_id, n in kind.found.items() if round_id > newest)
+        for kind in data.flags
+    }
+    return {kind: n for kind, n in later.items() if n}
 
 
 @dataclass(frozen=True)

@@ -110,8 +110,9 @@ def _not_yet(findings: tuple[Finding, ...]) -> str:
 
 
 def _because(findings: tuple[Finding, ...], n: int, one: str, many: str, what: str) -> str:
-    said = f"{counted(n, 'thing')} {one if n == 1 else many} {what}"
-    return f"{said}. The first: {findings[0].text}"
+    if n == 1:
+        return f"1 thing {one} {what}: {findings[0].text}"
+    return f"{counted(n, 'thing')} {many} {what}. The first: {findings[0].text}"
 
 
 def _lower(text: str) -> str:
@@ -256,14 +257,13 @@ def _flags(data: ReportData) -> Iterator[Finding]:
     of_others: dict[str, list[str]] = {}
     for flag in data.standing:
         of_others.setdefault(flag.kind, []).append(told_flag(flag))
-    for kind in sorted({*data.flag_counts}):
+    for kind in sorted(data.flag_counts, key=lambda kind: _urgency(data, kind)):
         severity = severity_of(kind)
         if kind in _TOLD_APART or severity == INFO:
             continue
         about = KINDS.get(kind)
         title = about.title if about else kind.replace("_", " ").capitalize()
-        stands = about.standing if about else False
-        n = data.flag_counts[kind] if stands else data.new_flags.get(kind, 0)
+        stands, n = _counting(data, kind)
         if not n:
             continue
         if kind in of_others:
@@ -282,6 +282,18 @@ def _flags(data: ReportData) -> Iterator[Finding]:
             about.remedy if about else "",
             f"flags.{kind}",
         )
+
+
+def _counting(data: ReportData, kind: str) -> tuple[bool, int]:
+    """Return whether flags of a kind stand while it is so, and how many are told of."""
+    stands = kind in KINDS and KINDS[kind].standing
+    return stands, data.flag_counts[kind] if stands else data.new_flags.get(kind, 0)
+
+
+def _urgency(data: ReportData, kind: str) -> tuple[bool, int, str]:
+    """Return what kinds are sorted by: what is so now first, then what there is most of."""
+    stands, n = _counting(data, kind)
+    return not stands, -n, kind
 
 
 def _files(data: ReportData) -> Iterator[Finding]:

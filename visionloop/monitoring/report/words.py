@@ -16,6 +16,7 @@ from visionloop.monitoring.report.charts.reading import (
 from visionloop.monitoring.report.data import ReportData
 from visionloop.monitoring.report.data_drift import DRIFT, STABLE
 from visionloop.monitoring.report.data_models import AHEAD, UNDECIDED, ModelRow, Saved
+from visionloop.monitoring.report.reading import round_name
 from visionloop.words import counted
 
 # An en dash, where a figure does not exist.
@@ -85,21 +86,27 @@ def _span(found: Saved) -> str:
 def _flagged(data: ReportData) -> Figure:
     standing = sum(data.flag_counts.values())
     new = sum(data.new_flags.values())
-    note = f"{new:,} new in the newest round" if data.rounds else "nothing was checked yet"
+    note = "nothing was checked yet"
+    if data.rounds:
+        note = f"{new:,} new since {round_name(data.rounds[-1].round_id)} began"
     return Figure("Flags", f"{standing:,}", note)
 
 
 def _drifted(data: ReportData) -> Figure:
-    states = [series.state for series in data.drift]
-    drifted, stable = states.count(DRIFT), states.count(STABLE)
-    rest = len(states) - drifted - stable
-    unsaid = f"; too little to say of {rest:,}" if rest else ""
-    if drifted:
-        return Figure(
-            "Drift", f"{drifted:,}", f"of {counted(len(states), 'comparison')} drifted{unsaid}"
-        )
-    if stable:
-        return Figure("Drift", "none seen", f"{counted(stable, 'comparison')} stable{unsaid}")
+    """Return how many measures a flag of drift stands for, as the findings and KFP count them."""
+    standing = sum(series.standing for series in data.drift)
+    states = [series.state for series in data.drift if not series.standing]
+    stable, past = states.count(STABLE), states.count(DRIFT)
+    rest = len(states) - stable - past
+    said = [f"of {counted(len(data.drift), 'comparison')} drifted" if standing else ""]
+    said.append(f"{counted(stable, 'comparison')} stable" if stable and not standing else "")
+    said.append(f"{past:,} drifted and {'was' if past == 1 else 'were'} withdrawn" if past else "")
+    said.append(f"{rest:,} cannot be told" if rest else "")
+    note = "; ".join(filter(None, said))
+    if standing:
+        return Figure("Drift", f"{standing:,}", note)
+    if stable or past:
+        return Figure("Drift", "none stands" if past else "none seen", note)
     return Figure("Drift", "cannot tell", "nothing could be compared yet")
 
 

@@ -99,7 +99,7 @@ def drift(series: DriftSeries, *, name: str) -> Chart | None:
     return one(
         alt.layer(limit if len(held) > 1 else limits, line, dots),
         name=name,
-        words=f"{series.title} of {series.subject}. "
+        words=f"{series.title}, {series.subject_type} {series.subject}. "
         + " ".join(
             f"Round {turn(p.round_id)}: {measured(p.score, series.unit)}, threshold "
             f"{measured(p.threshold, series.unit)}, {p.state}."
