@@ -91,7 +91,7 @@ def test_drift_raises_the_random_share_once_and_its_end_restores_it() -> None:
     found = watch.look(service(flags=(DRIFTED,)))
     (act,) = found.acts
     assert act.reason.startswith("The random share is raised from 0.1 to 0.3: drift stands: ")
-    assert "of cameras" in act.reason
+    assert "(cameras)" in act.reason
     assert watch.acts.random_share == 0.3
     assert watch.did(service(flags=(DRIFTED,))) == []
     assert watch.did(service()) == [("random_share", "restored")]
