@@ -291,6 +291,15 @@ def test_flags_after_the_newest_round_have_a_column() -> None:
     assert "Since then</th>" in text and '<td class="n">7</td></tr>' in text
 
 
+def test_work_outside_of_rounds_is_told_apart() -> None:
+    data = whole()
+    inside = sum(held.total_seconds for held in data.cost.rounds)
+    exact = render(replace(data, cost=replace(data.cost, seconds=inside)))
+    assert "outside of these rounds" not in exact
+    more = render(replace(data, cost=replace(data.cost, seconds=inside + 13.3)))
+    assert "<small>13.3 s outside of these rounds</small>" in more
+
+
 def test_annotators_have_no_names_and_too_few_answers_say_so(text: str) -> None:
     section = text[text.index('<section id="annotators"') : text.index('<section id="cost"')]
     assert "annotator 2" in section
