@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -227,6 +228,15 @@ def test_a_lake_whose_first_stage_is_at_work_is_looked_at_as_often_as_any(
     until(lambda: len(looks) >= 20, seconds=15)  # with pauses that double: a day
     assert "first stage has not ended" in following.shown.problem
     following.close()
+
+
+def test_it_ends_while_the_making_of_a_report_begins(tmp_path: Path) -> None:
+    following = Following(str(tmp_path / "lake"), reports=False)
+    following.start()
+    # As between the making of a process and its start, which takes some milliseconds.
+    following._child = multiprocessing.get_context("spawn").Process(target=print)
+    following.close()
+    assert not Path(following._folder.name).exists()
 
 
 def test_a_newer_version_is_told_and_shown_and_an_older_ones_files_may_go(

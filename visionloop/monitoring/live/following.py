@@ -115,7 +115,8 @@ class Following:
             self._changed.notify_all()
         child = self._child
         if child is not None:
-            with contextlib.suppress(ValueError):
+            # One that is just being started has nothing to end yet: `_make` ends it then.
+            with contextlib.suppress(ValueError, AttributeError):
                 child.terminate()
         for thread in self._threads:
             thread.join(10)
@@ -244,6 +245,8 @@ class Following:
             name="visionloop report",
         )
         self._child.start()
+        if self._ended.is_set():
+            self._child.terminate()
         self._child.join()
         if self._child.exitcode == 0 and file.exists():
             return file.read_bytes()

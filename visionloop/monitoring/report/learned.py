@@ -90,7 +90,7 @@ class Labels:
                 entered=parts(("labels of pictures that are gone", erased)),
                 rest=parts(
                     ("skipped by those who were asked", self._skipped(samples)),
-                    ("without a label", n_samples - n - self._skipped(samples)),
+                    ("without a class label", n_samples - n - self._skipped(samples)),
                 ),
                 kept=tuple(Part(origin_words(name), count) for name, count in sorted(by.items())),
             )
