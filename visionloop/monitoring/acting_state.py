@@ -26,6 +26,8 @@ RANDOM_SHARE, BLOCK, UNBLOCK, ROLLBACK, WATCH = (
 RAISED, RESTORED = "raised", "restored"
 BLOCKED, LIFTED, BY_HAND = "blocked", "lifted", "by_hand"
 CALLED_FOR, FAILED, PUBLISHED = "called_for", "failed", "published"
+# What the reason of whatever was blocked begins with.
+BLOCKED_SINCE = "blocked since"
 ACTS = (RANDOM_SHARE, BLOCK, UNBLOCK, ROLLBACK)
 
 
@@ -106,7 +108,7 @@ class StandingActs:
         """Why nothing is published, with the time since; None where publication is free."""
         if self.block is None:
             return None
-        return f"blocked since {self.block.since:%Y-%m-%d %H:%M} UTC: {self.block.because}"
+        return f"{BLOCKED_SINCE} {self.block.since:%Y-%m-%d %H:%M} UTC: {self.block.because}"
 
 
 def standing_acts(decisions: Iterable[Mapping[str, Any]]) -> StandingActs:
@@ -136,7 +138,7 @@ def standing_acts(decisions: Iterable[Mapping[str, Any]]) -> StandingActs:
             excused[BLOCK] = _excused(row)
         elif what == WATCH and any(excused.values()):
             excused = _still_excused(row, excused)
-        elif what == ROLLBACK:
+        elif what == ROLLBACK and outcome in (CALLED_FOR, FAILED, PUBLISHED):
             swap = _swap(row)
             called_for = swap if outcome == CALLED_FOR else None
             if outcome == FAILED:

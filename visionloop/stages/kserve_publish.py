@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from visionloop.errors import InputError, VisionloopError
+from visionloop.monitoring.acting_state import BLOCKED_SINCE
 from visionloop.progress import log, progress
 from visionloop.serving.inference_service.endpoint import Endpoint, Served
 from visionloop.serving.inference_service.modes import find_mode
@@ -184,9 +185,12 @@ def _rolled_out(
 ) -> Outcome:
     """Try a model that is not in service, and do what was decided of it."""
     record = claim.record
-    if record.state == TRYING:
+    # Also before it is tried: one that goes on after a kill may be blocked since.
+    why = blocked() if record.state == TRYING and current is not None else ""
+    if record.state == TRYING and not why:
         _attempt(rollouts, loop, model, current, claim, tried, harvest)
-    why = blocked() if record.state == PROMOTING and current is not None else ""
+    if record.state == PROMOTING and current is not None:
+        why = blocked()
     if why:
         record.state, record.reason = ROLLING_BACK, why
         claim.save()
@@ -206,7 +210,9 @@ def _rolled_out(
             _withdraw(rollouts, current, model, record.reason)
             record.state = ROLLED_BACK
             note_rolled_back(claim.lake, claim.endpoint, model.model_id)
-        return Outcome(False, record.reason, _figures(rollouts, record), blocked=bool(why))
+        # Told by the reason: whoever was blocked and killed then is blocked still.
+        is_blocked = record.reason.startswith(BLOCKED_SINCE)
+        return Outcome(False, record.reason, _figures(rollouts, record), blocked=is_blocked)
     now = datetime.now(UTC).isoformat()
     previous = (current.model_id, current.uri) if current else ("", "")
     claim.move(Pointer(model.model_id, model.uri, now, *previous))

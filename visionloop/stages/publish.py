@@ -169,6 +169,7 @@ def _roll_out(
     run_id: str,
 ) -> Outcome:
     from visionloop.serving.inference_service.endpoint import Served
+    from visionloop.serving.inference_service.record import read_record, record_uri
     from visionloop.serving.pointer import pointer_uri, read_pointer
     from visionloop.stages.harvest import harvest
     from visionloop.stages.kserve_publish import roll_out
@@ -180,7 +181,10 @@ def _roll_out(
         return _refusal(lake, model_id)[1]
 
     pointer = read_pointer(pointer_uri(lake, loop.endpoint))
-    if pointer is None or pointer.model_id != model_id:
+    record = read_record(record_uri(lake, loop.endpoint))
+    # A trial that was killed gives its traffic back first: it is blocked within.
+    under_way = pointer is not None and record is not None and record.model_id == model_id
+    if not under_way and (pointer is None or pointer.model_id != model_id):
         with _free_to_publish(lake, model_id):
             pass
     return roll_out(loop, lake, Served(model_id, model_uri), harvest=bring_in, blocked=blocked)

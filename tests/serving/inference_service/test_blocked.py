@@ -9,6 +9,7 @@ from tests.selection.small_lake import put
 from tests.serving.conftest import picture
 from tests.serving.inference_service.conftest import World
 from tests.serving.inference_service.test_canary import Publishing, one_in_service, send
+from tests.serving.inference_service.test_resuming import start_publish, text, wait_for
 
 
 def test_a_block_ends_a_trial_and_lets_none_begin(make_world: Callable[..., World]) -> None:
@@ -31,3 +32,22 @@ def test_a_block_ends_a_trial_and_lets_none_begin(make_world: Callable[..., Worl
     assert world.publish("m0003-cc")[1:] == (False, "m0001-aa")
     assert world.decision()["outcome"] == "blocked"
     assert world.kserve.service()["metadata"]["generation"] == generation
+
+
+def test_a_trial_that_was_killed_and_is_blocked_since_gives_its_traffic_back(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world("Standard")
+    one_in_service(world)
+    world.canary["minutes"] = 5
+    child = start_publish(world, "m0002-bb")
+    wait_for(lambda: '"tried_since": "2' in text(world.record()))
+    child.kill()
+    child.wait()
+    assert len(world.kserve.shares()) == 2
+    row = {"decision": "block", "outcome": "blocked", "subject": "clothing", "inputs": "{}"}
+    put(world.lake, "decisions", [{**row, "reason": "So.", "decided_at": datetime.now(UTC)}])
+    assert world.publish("m0002-bb")[1:] == (False, "m0001-aa")
+    assert world.kserve.shares() == {"m0001-aa": 100}
+    assert world.decision()["outcome"] == "blocked" and not world.record().exists()
+    assert world.states()["m0002-bb"] == "passed"
