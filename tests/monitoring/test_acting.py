@@ -295,6 +295,14 @@ def test_no_model_goes_back_to_nothing_twice_too_soon_or_beside_a_round() -> Non
     assert watch.did(service(pairs=WORSE)) == [("rollback", "called_for")]
 
 
+def test_a_canary_that_is_ended_takes_no_decided_rollback_back() -> None:
+    watch = Watch(roll_back=BACK)
+    assert watch.did(service(pairs=WORSE)) == [("rollback", "called_for")]
+    watch.word("rollback", "rolled_back", "m3", in_service="m2")
+    assert watch.acts.called_for is not None and watch.acts.called_for.model_id == "m1"
+    assert watch.did(service(pairs=WORSE)) == []
+
+
 def test_errors_need_the_model_before_to_be_told_worse() -> None:
     def said(**seen: Any) -> str:
         requests = Requests("m2", looks=1, **seen)

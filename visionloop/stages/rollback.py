@@ -102,7 +102,7 @@ def roll_back_as_decided(loop: LoopConfig, lake: Lake, swap: Swap, *, run_id: st
         )
     if pointer.model_id == swap.before:
         if loop.serving.kserve is not None:
-            _end_rollout(loop, lake, pointer, run_id)
+            _end_rollout(loop, lake, pointer, run_id, by="by rule of the watch")
         _target(lake, pointer, swap.model_id)
     inputs = {"by": "rule", "before": swap.before, "called_for": swap.at.isoformat()}
     return _swap(loop, lake, swap.model_id, swap.uri, swap.why, inputs, run_id)
@@ -187,7 +187,7 @@ def _bring_back(loop: LoopConfig, lake: Lake, target: str, uri: str) -> dict[str
 
 
 def _end_rollout(
-    loop: LoopConfig, lake: Lake, pointer: Pointer, run_id: str
+    loop: LoopConfig, lake: Lake, pointer: Pointer, run_id: str, *, by: str = "by hand"
 ) -> RollbackOutputs | None:
     """End what is under way, and give the model in service everything; None where nothing is."""
     from visionloop.serving.inference_service.endpoint import Served
@@ -205,14 +205,14 @@ def _end_rollout(
         )
     current = Served(pointer.model_id, pointer.model_uri)
     # First the word, which a publish that is running obeys, then the traffic.
-    record = end_rollout(lake, loop.endpoint, "rolled back by hand", besides=current.model_id)
+    record = end_rollout(lake, loop.endpoint, f"rolled back {by}", besides=current.model_id)
     if record is None and rollouts.is_settled(current):
         return None
     other = Served(record.model_id, record.model_uri) if record else None
     rollouts.withdraw(current, other)
     tried = record.model_id if record else _tried(live, current.model_id)
     with lake.run(stage="rollback", run_id=run_id) as run:
-        reason = "its canary was ended by hand"
+        reason = f"its canary was ended {by}"
         inputs = {"in_service": current.model_id, "tally": record.tally if record else {}}
         record_decision(run, "rollback", tried, ROLLED_BACK, reason, inputs)
         mark_in_service(run, current.model_id, rolled_back=tried)
