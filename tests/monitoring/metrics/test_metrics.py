@@ -162,6 +162,9 @@ def test_after_a_rollback_an_endpoint_is_told_by_its_newest_window() -> None:
         told = told_by(health)
         assert value(told, "expected_accuracy_ratio", endpoint="E") == pytest.approx(expected)
         assert value(told, "production_accuracy_ratio", endpoint="E") == pytest.approx(by_labels)
+    alone = told_by(replace(health, data=replace(health.data, windows=windows[1:2])))
+    assert value(alone, "expected_accuracy_ratio", endpoint="E") == pytest.approx(0.2)
+    assert not any("production_accuracy" in str(name) for name in alone)
 
 
 def test_an_empty_lake_is_told_and_promises_nothing(lake: Lake) -> None:

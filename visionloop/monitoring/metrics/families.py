@@ -167,25 +167,31 @@ def _models(data: ReportData) -> _Told:
         "Expected calibration error of the model in service",
         [({}, served.ece.value if served and served.ece else None)],
     )
-    newest = _by_endpoint(data, lambda one: (one.round_id, one.model_id == data.in_service, one.n))
+    newest = _by_endpoint(
+        data.windows, lambda one: (one.round_id, one.model_id == data.in_service, one.n)
+    )
     yield from _rate(
         "expected_accuracy",
         "Accuracy that calibrated confidences promise in the newest window of an endpoint",
         [({"endpoint": name}, window.expected) for name, window in newest.items()],
     )
-    # It is held against the holdout's accuracy of the model in service, so it is of that model.
-    own = _by_endpoint(data, lambda one: (one.model_id == data.in_service, one.round_id, one.n))
+    # It is held against the holdout's accuracy of the model in service, so it is of that model or
+    # of none: an earlier one's would accuse the model that was trained to do better.
+    serving = [one for one in data.windows if one.model_id == data.in_service]
+    own = _by_endpoint(serving, lambda one: (one.round_id, one.n))
     yield from _rate(
         "production_accuracy",
-        "Accuracy in production by labels of random picks, of the model in service where it served",
+        "Accuracy in production of the model in service, by labels of random picks",
         [({"endpoint": name}, window.by_labels) for name, window in own.items()],
     )
 
 
-def _by_endpoint(data: ReportData, rank: Callable[[Window], tuple[Any, ...]]) -> dict[str, Window]:
+def _by_endpoint(
+    windows: Iterable[Window], rank: Callable[[Window], tuple[Any, ...]]
+) -> dict[str, Window]:
     """Return the window of each endpoint that ranks highest."""
     found: dict[str, Window] = {}
-    for one in sorted(data.windows, key=rank):
+    for one in sorted(windows, key=rank):
         found[one.endpoint] = one
     return found
 

@@ -161,7 +161,11 @@ def selection_galleries(reader: Reader, chosen: Chosen, pictures: Pictures) -> t
             made.append(_picture(pictures, row["sample_id"], title, why(row)))
         total = chosen.totals[round_id]
         heading = round_name(round_id).capitalize()
-        galleries.append(Gallery(heading, total, tuple(made), _shown(len(made), total)))
+        galleries.append(
+            Gallery(
+                heading, total, tuple(made), _shown(len(made), total, "the first that were chosen")
+            )
+        )
     return tuple(galleries)
 
 
@@ -285,10 +289,10 @@ def _picture(
     )
 
 
-def _shown(shown: int, total: int) -> str:
+def _shown(shown: int, total: int, which: str = "the worst first") -> str:
     if shown == total:
         return f"{total:,} in all."
-    return f"{shown:,} of {total:,} are shown, the worst first."
+    return f"{shown:,} of {total:,} are shown, {which}."
 
 
 def mark(ids: pa.Array, some: Collection[str]) -> np.ndarray:
