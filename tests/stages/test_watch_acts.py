@@ -283,7 +283,7 @@ def test_a_dry_run_explains_every_act_and_changes_no_byte(
     page.unlink()
     assert content(worse.folder) == before
     assert len(found.acts.splitlines()) == 3
-    assert "What would be done besides:" in told and " of &#60;b&#62;\\|test" in told
+    assert "What would be done besides:" in told and "(&#60;b&#62;\\|test)" in told
     assert "<b>" not in told
     assert main(["watch", "--config", str(file), "--dry-run"]) == 0
     said = capsys.readouterr().out
