@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from visionloop.inference.images import Loaded
+from visionloop.monitoring.intervals import wilson
 from visionloop.stages.artifacts import markdown_table, markdown_text
 from visionloop.training.evaluation import Measured
 from visionloop.training.gate import Verdict
@@ -63,17 +64,25 @@ def evaluation_page(
         [
             markdown_text(row["class"]),
             row["n"],
-            f"{row['precision']:.3f}",
-            f"{row['recall']:.3f}",
-            f"{row['f1']:.3f}",
+            _rate(own.evaluation.confusion[i][i], row["predicted"]),
+            _rate(own.evaluation.confusion[i][i], row["n"]),
+            f"{row['f1']:.3f}" if row["n"] + row["predicted"] else "none",
         ]
-        for row in own.evaluation.per_class
+        for i, row in enumerate(own.evaluation.per_class)
     ]
-    header = ["class", "samples", "precision", "recall", "F1"]
+    header = [
+        "class", "samples", "precision (95% interval)", "recall (95% interval)", "F1",
+    ]  # fmt: skip
     lines += ["## By class", "", markdown_table(header, per_class), ""]
     if own.slices:
         lines += ["## By metadata", "", *_slices(own.slices), ""]
     return "\n".join(lines)
+
+
+def _rate(hits: int, n: int) -> str:
+    """Return a rate with its Wilson interval; of nothing there is none."""
+    rate = wilson(hits, n)
+    return f"{rate.value:.3f} ({rate.low:.3f} to {rate.high:.3f})" if n else "none"
 
 
 def _slices(slices: list[dict[str, Any]]) -> list[str]:
@@ -86,7 +95,9 @@ def _slices(slices: list[dict[str, Any]]) -> list[str]:
             f"rest: {s['accuracy']:.3f} of {s['n']} samples (p {s['p']:.2g}, corrected for all "
             "slices)."
         )
-    if not worse:
+    if all(s["worse"] is None for s in slices):
+        told.append("Whether a slice is worse than the rest cannot be told of so few samples.")
+    elif not worse:
         told.append("No slice is worse than the rest by more than chance would make it.")
     small = sum(s["worse"] is None for s in slices)
     if small:
