@@ -15,6 +15,7 @@ from visionloop.lake import Lake
 from visionloop.monitoring.failed_stages import record_failure
 from visionloop.monitoring.report import map as report_map
 from visionloop.monitoring.report.build import build_report
+from visionloop.monitoring.report.failing import reasons_to_fail
 from visionloop.monitoring.report.layout import lay_out
 from visionloop.monitoring.report.load import load_report
 from visionloop.monitoring.report.summary import summary
@@ -203,6 +204,18 @@ def test_a_stage_that_failed_is_told_though_no_monitor_ran_since(rows: Rows) -> 
     assert data.verdict.state == "act"
     assert "The stage train of round 0 failed" in data.verdict.findings[0].text
     assert summary(data)["failed_stages"][0]["what"] == "no space left"
+    assert reasons_to_fail(summary(data), ["failed_stage"])
+
+
+def test_a_stage_that_succeeded_since_the_monitor_flagged_it_is_flagged_no_more(
+    rows: Rows,
+) -> None:
+    rows.pictures(range(3))
+    flag = {"subject": "train", "subject_type": "stage", "kind": "failed_stage", "score": 1.0}
+    rows.flags([{**flag, "stage": "monitor", "evidence": "{}", "flagged_at": START}])
+    data = load_report(rows.lake, pictures=False)
+    assert not data.standing and not data.flag_counts and not data.failed
+    assert reasons_to_fail(summary(data), ["failed_stage"]) == []
 
 
 def test_of_a_model_that_was_brought_in_by_hand_no_training_is_told(rows: Rows) -> None:

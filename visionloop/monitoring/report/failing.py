@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visionloop.errors import InputError
+from visionloop.monitoring.failed_stages import KIND as FAILED
 from visionloop.monitoring.kinds import KINDS, SEVERITIES
 from visionloop.monitoring.report.data_health import ACT, CANNOT_TELL, LOOK
 from visionloop.validation import nearest
@@ -66,6 +67,9 @@ def reasons_to_fail(told: Mapping[str, Any], wanted: Sequence[str]) -> list[str]
             counts = told["flags"].get(one, {"standing": 0, "new": 0})
             stands = KINDS[one].standing
             n = counts["standing" if stands else "new"]
+            if one == FAILED:
+                # Told without a monitor, which may have run before the stage failed.
+                n = max(n, len(told["failed_stages"]))
             if n:
                 when = "now" if stands else "in the newest round"
                 found.append(f"{counted(n, 'flag')} of the kind {one} {when}")

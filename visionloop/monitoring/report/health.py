@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionloop.monitoring.acting_state import standing_acts
-from visionloop.monitoring.failed_stages import failures
+from visionloop.monitoring.failed_stages import KIND, failures
 from visionloop.monitoring.kinds import KINDS, SEVERITIES
 from visionloop.monitoring.report.data_health import FailedStage, StandingAct, StandingFlag
 from visionloop.monitoring.report.galleries import OF_PICTURES, worst
@@ -125,6 +125,20 @@ def failed_stages(lake: Lake, until: datetime | None) -> tuple[FailedStage, ...]
         FailedStage(one.stage, one.round_id, one.when, one.what, one.where, one.remedy)
         for one in failures(lake, now=until)
     )
+
+
+def still_failed(flags: pa.Table, failed: Sequence[FailedStage]) -> pa.Table:
+    """Return flags without those of stages that have succeeded since a monitor wrote them.
+
+    Args:
+        flags: Those that count now.
+        failed: From `failed_stages`, which needs no monitor.
+    """
+    stages = pa.array(sorted({one.stage for one in failed}), pa.string())
+    mended = pc.and_(
+        pc.equal(flags["kind"], KIND), pc.invert(pc.is_in(flags["subject"], value_set=stages))
+    )
+    return flags.filter(pc.invert(mended))
 
 
 def flag_counts(flags: pa.Table) -> dict[str, int]:

@@ -35,6 +35,7 @@ from visionloop.monitoring.report.health import (
     flag_counts,
     new_flags,
     standing_flags,
+    still_failed,
 )
 from visionloop.monitoring.report.lineage import (
     decision_lines,
@@ -84,8 +85,9 @@ def load_report(
     rounds = _rounds(reader, counts, models)
     in_service = model_in_service(reader)
     served = next((row for row in models if row.model_id == in_service), None)
-    flags = current(reader)
     as_of = max((row["finished_at"] for row in reader.runs if row["finished_at"]), default=None)
+    failed = failed_stages(lake, as_of if reader.version != newest else None)
+    flags = still_failed(current(reader), failed)
     costs = cost(reader, models, [one.round_id for one in rounds])
     evaluated = next((row for row in reversed(reader.experiments) if _has_confusion(row)), None)
     series = drift_series(reader, _standing_pairs(flags))
@@ -118,7 +120,7 @@ def load_report(
         decisions=decision_lines(reader),
         standing=standing_flags(reader, flags),
         acts=acts(reader),
-        failed=failed_stages(lake, as_of if reader.version != newest else None),
+        failed=failed,
         flag_counts=flag_counts(flags),
         new_flags=new_flags(flags, rounds[-1].round_id if rounds else ""),
     )
