@@ -207,6 +207,32 @@ def test_a_stage_that_failed_is_told_though_no_monitor_ran_since(rows: Rows) -> 
     assert reasons_to_fail(summary(data), ["failed_stage"])
 
 
+def test_errors_are_told_of_a_model_that_has_predicted_the_holdout_alone(rows: Rows) -> None:
+    rows.pictures(range(4), holdout=(0, 1))
+    ids = [sample_id(0), sample_id(1)]
+    rows.write(
+        "evaluate",
+        labels=[
+            {
+                "sample_id": one,
+                "label": "cat",
+                "origin": "csv",
+                "annotator": "",
+                "created_at": START,
+            }
+            for one in ids
+        ],
+        experiments=[{"model_id": "m", "state": "in_service", "arm": "loop", "trained_at": START}],
+        predictions=[
+            {"sample_id": one, "model_id": "m", "label": said, "confidence": 0.9}
+            for one, said in zip(ids, ("cat", "dog"), strict=True)
+        ],
+    )
+    errors = load_report(rows.lake).errors
+    assert errors is not None and errors.total == 1
+    assert errors.pictures[0].title == "cat, taken for dog"
+
+
 def test_a_stage_that_succeeded_since_the_monitor_flagged_it_is_flagged_no_more(
     rows: Rows,
 ) -> None:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.report.data import FlagKind, Gallery, Picture
+from visionloop.monitoring.report.lineage import model_in_service
 from visionloop.monitoring.report.pictures import Pictures, lookup
 from visionloop.monitoring.report.reading import Reader, array, round_name
 from visionloop.monitoring.standing import current_flags
@@ -111,13 +112,22 @@ def shown_sample(row: Mapping[str, Any]) -> str:
     return str(images[0]) if isinstance(images, list) and images else ""
 
 
+def _erring(reader: Reader) -> tuple[str, pa.Table]:
+    """Return a model and what it predicted: of the holdout alone, where none predicted more."""
+    if reader.predicting:
+        return reader.predicting, reader.predictions
+    served = model_in_service(reader)
+    rows = reader.holdout_predictions
+    return served, rows.filter(pc.equal(rows["model_id"], served)).drop_columns(["model_id"])
+
+
 def confident_errors(reader: Reader) -> tuple[list[dict[str, Any]], int]:
     """Return the errors on labelled pictures that the model is surest of, and how many there are.
 
     They are of the newest model that predicted more than the holdout. A picture that it learned
     from is an error no less: a label that a model cannot learn is worth a look.
     """
-    rows, answers = reader.predictions, reader.answers
+    (_, rows), answers = _erring(reader), reader.answers
     known = answers.filter(
         pc.and_(
             pc.is_valid(answers["label"]),
@@ -243,7 +253,8 @@ def error_gallery(reader: Reader, chosen: Chosen, pictures: Pictures) -> Gallery
         chosen: What is shown.
         pictures: Thumbnails and names of samples.
     """
-    if not reader.predicting:
+    erring, rows = _erring(reader)
+    if not rows.num_rows:
         return None
     held = set(reader.holdout.to_pylist())
     made = []
@@ -252,7 +263,7 @@ def error_gallery(reader: Reader, chosen: Chosen, pictures: Pictures) -> Gallery
         where = "of the holdout" if row["sample_id"] in held else "of the pool, labelled"
         lines = (f"{row['confidence']:.0%} sure", where)
         made.append(_picture(pictures, row["sample_id"], title, lines))
-    name = reader.model_names.get(reader.predicting, reader.predicting)
+    name = reader.model_names.get(erring, erring)
     note = (
         f"Of the {name}. {len(made):,} of {chosen.n_errors:,} errors are shown, the surest first."
     )
