@@ -234,10 +234,11 @@ def tapped(messages: list[dict[str, Any]], **limits: Any) -> list[dict[str, Any]
     held: Any = _Follower()
     answerer = Answerer("clf", held, held)
     sent: list[dict[str, Any]] = []
+    coming = iter(messages)
 
     async def receive() -> Any:
-        if messages:
-            return messages.pop(0)
+        for message in coming:
+            return message
         await asyncio.Event().wait()
 
     async def send(message: Any) -> None:
@@ -263,11 +264,15 @@ def test_a_body_of_many_small_parts_takes_time_in_proportion() -> None:
                 for n in range(number)]  # fmt: skip
 
     def seconds(number: int) -> float:
-        messages = parts(number)
-        began = time.process_time()
-        assert tapped(messages)[0]["status"] == 299
-        return time.process_time() - began
+        took = []
+        for _ in range(5):
+            messages = parts(number)
+            began = time.process_time()
+            assert tapped(messages)[0]["status"] == 299
+            took.append(time.process_time() - began)
+        return min(took)
 
+    # Copying all that was read with each part would take a hundred times as long.
     assert seconds(30_000) < 30 * seconds(3_000)
 
 
