@@ -12,7 +12,7 @@ and recall of each kind are told for us and for each peer on the same data, all 
 - **drift**: false alarms in streams without drift that are looked at again and again, and how much
   of a drift is found, beside Evidently's default tests, and beside Kolmogorov-Smirnov tests with
   Bonferroni's correction and a kernel two-sample test by permutation, as alibi-detect has them (it
-  cannot be installed beside Python's newer packages; the two are written here with SciPy).
+  wants an older NumPy and Pillow than ours; the tests are written here with SciPy and NumPy).
 
 Datalab and Evidently need versions of packages that ours rule out; they run by a Python of their
 own: ``--peers PYTHON``, where ``pip install "cleanlab[datalab]" evidently "pandas<3"`` was done.
