@@ -24,6 +24,7 @@ from visionloop.submission.packages import name_on_server
 # What reads or changes the world outside the lake's versions must run every time.
 NEVER_CACHED = {
     "list_files",
+    "monitor",
     "ingest_shard",
     "ingest",
     "infer_shard",

@@ -20,6 +20,7 @@ from visionloop.stages.artifacts import (
     write_page,
 )
 from visionloop.stages.evaluation_page import evaluation_page
+from visionloop.stages.holdout_predictions import keep_predictions
 from visionloop.stages.opening import open_stage
 from visionloop.task import stage
 from visionloop.training.evaluation import Measured, evaluate_predictions, slice_rates
@@ -165,7 +166,7 @@ def evaluate(
             elif one is not before:
                 _write_experiment(run, one, None)
         if verdict.passed:
-            _write_predictions(run, own)
+            keep_predictions(run, own)
         flag_unreadable(opened, run, unreadable, holdout.media, stage="evaluate")
         run.set_round(
             outcome="" if verdict.passed else "kept",
@@ -355,26 +356,6 @@ def _write_experiment(
     # The row stays the round's and the run's that trained it.
     rows = pa.Table.from_pylist([row], schema=arrow_schema("experiments"))
     run.replace("experiments", rows, f"model_id == '{row['model_id']}'")
-
-
-def _write_predictions(run: Run, own: Measured) -> None:
-    """Keep what a model that may serve answered on the holdout.
-
-    What it says in production is compared with that from its first request on, and not only after
-    the next round has predicted.
-    """
-    if own.probabilities is None:
-        return
-    from pyiceberg.expressions import And, EqualTo, In
-
-    from visionloop.inference.predicted_rows import predicted_rows
-
-    model_id, sample_ids = own.row["model_id"], list(own.sample_ids)
-    rows = predicted_rows(
-        sample_ids, own.probabilities, model_id, list(own.row["classes"]), datetime.now(UTC)
-    )
-    mine = And(EqualTo(term="model_id", value=model_id), In(term="sample_id", literals=sample_ids))
-    run.replace("predictions", rows, mine)
 
 
 def _report(
