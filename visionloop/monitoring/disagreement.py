@@ -10,7 +10,6 @@ that the model trained on are contradicted less, so that for these it is a bound
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionloop.monitoring.calibrating import fit_calibration
+from visionloop.monitoring.findings import flag_row
 from visionloop.words import counted
 
 KIND = "confident_disagreement"
@@ -132,28 +132,23 @@ def disagreement_rows(
         "contradicted so surely"
     )
     return [
-        {
-            "subject": said.sample_ids[i],
-            "subject_type": "sample",
-            "stage": "monitor",
-            "kind": KIND,
-            "score": float(found.confidences[i]),
-            "threshold": min(found.limit, 1.0),
-            "evidence": json.dumps(
-                {
-                    "reference": reference,
-                    "unit": "probability",
-                    "measure": "calibrated confidence",
-                    "images": [said.sample_ids[i]],
-                    **told(said, i),
-                    "trained_on_this_label": bool(said.trained[i]),
-                    "of_the_holdout": bool(said.holdout[i]),
-                },
-                sort_keys=True,
-                ensure_ascii=False,
-            ),
-            "flagged_at": now,
-        }
+        flag_row(
+            said.sample_ids[i],
+            "sample",
+            KIND,
+            float(found.confidences[i]),
+            min(found.limit, 1.0),
+            {
+                "reference": reference,
+                "unit": "probability",
+                "measure": "calibrated confidence",
+                "images": [said.sample_ids[i]],
+                **told(said, i),
+                "trained_on_this_label": bool(said.trained[i]),
+                "of_the_holdout": bool(said.holdout[i]),
+            },
+            now,
+        )
         for i in surest
     ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 
 from visionloop.labeling.answers import latest_answers
 from visionloop.labeling.asked import asked_or_selected
+from visionloop.monitoring.findings import flag_row
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -103,18 +103,7 @@ def exhaustion_rows(
         "kept_out_by_flags": left.n_left_out,
         "sources": n_sources,
     }
-    return [
-        {
-            "subject": loop.name,
-            "subject_type": "pool",
-            "stage": "monitor",
-            "kind": KIND,
-            "score": left.rounds,
-            "threshold": least,
-            "evidence": json.dumps(evidence, sort_keys=True),
-            "flagged_at": now,
-        }
-    ]
+    return [flag_row(loop.name, "pool", KIND, left.rounds, least, evidence, now)]
 
 
 def _ids(held: Any) -> pa.Array:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from visionloop.lake.manifest import files_under
 from visionloop.lake.storage import StorageError, name_of
+from visionloop.monitoring.findings import flag_row
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
@@ -125,29 +126,24 @@ def failure_rows(found: list[Failure], now: datetime) -> list[dict[str, Any]]:
         now: Written as ``flagged_at``.
     """
     return [
-        {
-            "subject": one.stage,
-            "subject_type": "stage",
-            "stage": "monitor",
-            "kind": KIND,
-            "score": float(one.times),
-            "threshold": 0.0,
-            "evidence": json.dumps(
-                {
-                    "reference": "its runs since it last succeeded",
-                    "unit": "failure" if one.times == 1 else "failures",
-                    "what": one.what,
-                    "where": one.where,
-                    "remedy": one.remedy,
-                    "last_failed_at": f"{one.when:%Y-%m-%d %H:%M} UTC",
-                    "first_failed_at": f"{one.since:%Y-%m-%d %H:%M} UTC",
-                    "round": one.round_id,
-                },
-                ensure_ascii=False,
-                sort_keys=True,
-            ),
-            "flagged_at": now,
-        }
+        flag_row(
+            one.stage,
+            "stage",
+            KIND,
+            float(one.times),
+            0.0,
+            {
+                "reference": "its runs since it last succeeded",
+                "unit": "failure" if one.times == 1 else "failures",
+                "what": one.what,
+                "where": one.where,
+                "remedy": one.remedy,
+                "last_failed_at": f"{one.when:%Y-%m-%d %H:%M} UTC",
+                "first_failed_at": f"{one.since:%Y-%m-%d %H:%M} UTC",
+                "round": one.round_id,
+            },
+            now,
+        )
         for one in found
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -64,16 +65,7 @@ class Findings:
             evidence: What a person needs to judge it; anything that JSON can hold.
         """
         self.flags.append(
-            {
-                "subject": subject,
-                "subject_type": subject_type,
-                "stage": "monitor",
-                "kind": kind,
-                "score": score,
-                "threshold": threshold,
-                "evidence": json.dumps(evidence, sort_keys=True),
-                "flagged_at": self.now,
-            }
+            flag_row(subject, subject_type, kind, score, threshold, evidence, self.now)
         )
 
     def checks_table(self) -> pa.Table:
@@ -83,6 +75,39 @@ class Findings:
     def flags_table(self) -> pa.Table:
         """Return the rows of ``flags``, without round and run."""
         return rows_table("flags", self.flags)
+
+
+def flag_row(
+    subject: str,
+    subject_type: str,
+    kind: str,
+    score: float | None,
+    threshold: float | None,
+    evidence: Mapping[str, Any],
+    now: datetime,
+) -> dict[str, Any]:
+    """Return a row of ``flags`` that the monitor writes, without round and run.
+
+    Args:
+        subject: What is flagged.
+        subject_type: What that is, such as ``sample`` or ``stage``.
+        kind: Name of the flag.
+        score: What was measured.
+        threshold: What it was held against, in the same unit.
+        evidence: What a person needs to judge it. Written in ASCII: names of files may hold bytes
+            that are no text.
+        now: Written as ``flagged_at``.
+    """
+    return {
+        "subject": subject,
+        "subject_type": subject_type,
+        "stage": "monitor",
+        "kind": kind,
+        "score": score,
+        "threshold": threshold,
+        "evidence": json.dumps(evidence, sort_keys=True),
+        "flagged_at": now,
+    }
 
 
 def rows_table(name: str, rows: list[dict[str, Any]]) -> pa.Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 from visionloop.monitoring.deployed import HOLDOUT, Comparison
 from visionloop.monitoring.drift import DRIFT, Drift
+from visionloop.monitoring.findings import flag_row
 from visionloop.monitoring.input_drift import InputComparison
 from visionloop.words import counted
 
@@ -157,16 +157,7 @@ def _row(drifted: list[Judged], now: datetime) -> dict[str, Any]:
         evidence["harvested_in_round"] = most.round_id
     else:
         evidence |= {"came_in_round": most.round_id, "uri": most.source}
-    return {
-        "subject": most.subject,
-        "subject_type": most.subject_type,
-        "stage": "monitor",
-        "kind": d.kind,
-        "score": d.score,
-        "threshold": d.threshold,
-        "evidence": json.dumps(evidence, sort_keys=True),
-        "flagged_at": now,
-    }
+    return flag_row(most.subject, most.subject_type, d.kind, d.score, d.threshold, evidence, now)
 
 
 def _number(value: float) -> float | None:

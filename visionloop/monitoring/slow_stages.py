@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from visionloop.monitoring.findings import flag_row
 from visionloop.monitoring.loop_config import LoopThresholds
 
 KIND = "slow_stage"
@@ -124,28 +125,24 @@ def slow_rows(
         now: Written as ``flagged_at``.
     """
     return [
-        {
-            "subject": pace.stage,
-            "subject_type": "stage",
-            "stage": "monitor",
-            "kind": KIND,
-            "score": pace.seconds / pace.expected,
-            "threshold": thresholds.slow_stage_factor,
-            "evidence": json.dumps(
-                {
-                    "reference": f"its {pace.n_runs} runs before, by seconds over work",
-                    "unit": "times the expected seconds",
-                    "seconds": round(pace.seconds, 1),
-                    "expected_seconds": round(pace.expected, 1),
-                    "robust_deviations": round(pace.deviations, 1),
-                    "amount_of_work": pace.units,
-                    "started_at": f"{pace.started:%Y-%m-%d %H:%M} UTC",
-                    "round": pace.round_id,
-                },
-                sort_keys=True,
-            ),
-            "flagged_at": now,
-        }
+        flag_row(
+            pace.stage,
+            "stage",
+            KIND,
+            pace.seconds / pace.expected,
+            thresholds.slow_stage_factor,
+            {
+                "reference": f"its {pace.n_runs} runs before, by seconds over work",
+                "unit": "times the expected seconds",
+                "seconds": round(pace.seconds, 1),
+                "expected_seconds": round(pace.expected, 1),
+                "robust_deviations": round(pace.deviations, 1),
+                "amount_of_work": pace.units,
+                "started_at": f"{pace.started:%Y-%m-%d %H:%M} UTC",
+                "round": pace.round_id,
+            },
+            now,
+        )
         for pace in found
         if pace.state == "slow"
     ]

@@ -6,7 +6,6 @@ answers another class than the label, and is rather right than wrong.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from visionloop.monitoring.disagreement import LEAST_CONFIDENCE, Contradicted, Said, told
+from visionloop.monitoring.findings import flag_row
 
 KIND = "stale_label"
 _DAY = timedelta(days=1)
@@ -85,16 +85,5 @@ def stale_rows(
             "confidence": round(float(found.confidences[i]), 4),
             **told(said, int(i)),
         }
-        rows.append(
-            {
-                "subject": said.sample_ids[i],
-                "subject_type": "sample",
-                "stage": "monitor",
-                "kind": KIND,
-                "score": age,
-                "threshold": limit,
-                "evidence": json.dumps(evidence, sort_keys=True, ensure_ascii=False),
-                "flagged_at": now,
-            }
-        )
+        rows.append(flag_row(said.sample_ids[i], "sample", KIND, age, limit, evidence, now))
     return sorted(rows, key=lambda row: (-row["score"], row["subject"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +132,9 @@ def _silent_row(one: Silence, images: list[str], now: datetime) -> dict[str, Any
         "probability": one.probability,
         "level": one.level,
     }
-    return _row(one.camera, "camera", SILENT, one.hours, one.threshold_hours, evidence, now)
+    from visionloop.monitoring.findings import flag_row
+
+    return flag_row(one.camera, "camera", SILENT, one.hours, one.threshold_hours, evidence, now)
 
 
 def _unseen(look: Look) -> list[Unseen]:
@@ -243,28 +244,9 @@ def _unseen_row(one: Unseen, now: datetime) -> dict[str, Any]:
         "known": list(one.known[:50]),
         "named_in": {place.where: place.n for place in one.named},
     }
-    return _row(one.label, "class", UNSEEN, float(one.n), 0.0, evidence, now)
+    from visionloop.monitoring.findings import flag_row
 
-
-def _row(
-    subject: str,
-    subject_type: str,
-    kind: str,
-    score: float,
-    threshold: float,
-    evidence: dict[str, Any],
-    now: datetime,
-) -> dict[str, Any]:
-    return {
-        "subject": subject,
-        "subject_type": subject_type,
-        "stage": "monitor",
-        "kind": kind,
-        "score": score,
-        "threshold": threshold,
-        "evidence": json.dumps(evidence, sort_keys=True),
-        "flagged_at": now,
-    }
+    return flag_row(one.label, "class", UNSEEN, float(one.n), 0.0, evidence, now)
 
 
 def _page(judged: list[Silence], unseen: list[Unseen]) -> str:
