@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from visionloop import environment
 from visionloop.cli.configuration import absolute, add_lake_options, lake_config
+from visionloop.cli.parser import add_address_options
 
 if TYPE_CHECKING:
     from visionloop.serving.collector_config import CollectorConfig
@@ -37,16 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the hints that Label Studio's webhook leaves (default: label_events beside "
         "the events); it calls /label-studio/LOOP with the secret of VISIONLOOP_WEBHOOK_SECRET",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s; a pod: 0.0.0.0")
-    parser.add_argument(
-        "--port", type=int, default=8090, help="0 takes a free one (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--port-file",
-        default=environment.port_file(),
-        metavar="FILE",
-        help="gets the port that is used (default: VISIONLOOP_PORT_FILE)",
-    )
+    add_address_options(parser, port=8090)
     parser.add_argument(
         "--durable",
         action=argparse.BooleanOptionalAction,

@@ -9,23 +9,14 @@ from __future__ import annotations
 
 import argparse
 
-from visionloop import environment
 from visionloop.cli.configuration import absolute, add_lake_options, lake_config
+from visionloop.cli.parser import add_address_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_lake_options(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s; a pod: 0.0.0.0")
-    parser.add_argument(
-        "--port", type=int, default=8091, help="0 takes a free one (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--port-file",
-        default=environment.port_file(),
-        metavar="FILE",
-        help="gets the port that is used (default: VISIONLOOP_PORT_FILE)",
-    )
+    add_address_options(parser, port=8091)
     parser.add_argument(
         "--origin",
         action="append",

@@ -11,8 +11,8 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from visionloop import environment
 from visionloop.cli.configuration import absolute, add_lake_options, lake_config, open_existing
+from visionloop.cli.parser import add_address_options
 from visionloop.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,16 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--serve", action="store_true", help="answer Prometheus until SIGTERM or SIGINT"
     )
-    parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s; a pod: 0.0.0.0")
-    parser.add_argument(
-        "--port", type=int, default=9109, help="0 takes a free one (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--port-file",
-        default=environment.port_file(),
-        metavar="FILE",
-        help="gets the port that is used (default: VISIONLOOP_PORT_FILE)",
-    )
+    add_address_options(parser, port=9109)
     parser.add_argument(
         "--every",
         type=float,

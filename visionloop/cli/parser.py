@@ -32,6 +32,25 @@ class Parser(argparse.ArgumentParser):
         raise InputError(message, where=self.prog, remedy=f"See {self.prog} --help")
 
 
+def add_address_options(parser: argparse._ActionsContainer, *, port: int) -> None:
+    """Add the options of a command that serves: where it listens, and who is told.
+
+    Args:
+        parser: The command's parser, or a group of it.
+        port: The port where none is named.
+    """
+    parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s; a pod: 0.0.0.0")
+    parser.add_argument(
+        "--port", type=int, default=port, help="0 takes a free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--port-file",
+        default=environment.port_file(),
+        metavar="FILE",
+        help="gets the port that is used (default: VISIONLOOP_PORT_FILE)",
+    )
+
+
 def namespace(text: str) -> str:
     """Return the value of an option that names a namespace.
 

@@ -6,6 +6,7 @@ import argparse
 
 from visionloop import environment
 from visionloop.cli.configuration import lake_config
+from visionloop.cli.parser import add_address_options
 from visionloop.errors import InputError
 
 _PORT = 8092
@@ -20,16 +21,7 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
         help="show the report of the newest version, and all images with filters, in a browser, "
         "until interrupted; the lake may change meanwhile, and need not be there yet",
     )
-    group.add_argument("--host", default="127.0.0.1", help="default: %(default)s; a pod: 0.0.0.0")
-    group.add_argument(
-        "--port", type=int, default=_PORT, help="0 takes a free one (default: %(default)s)"
-    )
-    group.add_argument(
-        "--port-file",
-        default=environment.port_file(),
-        metavar="FILE",
-        help="gets the port that is used (default: VISIONLOOP_PORT_FILE)",
-    )
+    add_address_options(group, port=_PORT)
     group.add_argument(
         "--token-file",
         default=environment.report_token_file(),
