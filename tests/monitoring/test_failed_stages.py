@@ -16,6 +16,7 @@ from visionloop.lake import Lake
 from visionloop.lake.checking import check
 from visionloop.lake.vacuum import vacuum
 from visionloop.monitoring.failed_stages import STAYS, failures, record_failure
+from visionloop.monitoring.report.build import build_report
 from visionloop.stages.monitor import monitor
 from visionloop.task import stage
 
@@ -67,6 +68,15 @@ def test_a_failed_stage_is_told_until_it_succeeds(held: tuple[str, Lake]) -> Non
     assert failures(lake) == []
     monitor(config=config)
     assert lake.read("flags", where="kind == 'failed_stage'").num_rows == 0
+
+
+def test_a_file_whose_name_is_no_text_does_not_hide_the_failure(held: tuple[str, Lake]) -> None:
+    failed(held[0], VisionloopError("cannot be read", where="photos/\udcff.jpg"))
+    assert [one.where for one in failures(held[1])] == [r"photos/\udcff.jpg"]
+    monitor(config=held[0])
+    (flag,) = held[1].read("flags", where="kind == 'failed_stage'").to_pylist()
+    assert json.loads(flag["evidence"])["where"] == r"photos/\udcff.jpg"
+    assert r"photos/\udcff.jpg" in build_report(held[1])
 
 
 @pytest.mark.parametrize(

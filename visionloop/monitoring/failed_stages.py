@@ -80,7 +80,11 @@ def record_failure(lake: Lake, failure: Mapping[str, Any], now: datetime) -> str
     # Files of one time differ, and their names sort as they happened.
     name = f"{now.strftime(_TIME)}-{failure['stage']}-{uuid.uuid4().hex[:8]}.json"
     uri = lake.path(FOLDER, lake.loop, name)
-    record = {**failure, "when": now.isoformat()}
+    # A file's name may hold bytes that are no text, which no page and no table could show.
+    shown = {
+        key: str(told).encode(errors="backslashreplace").decode() for key, told in failure.items()
+    }
+    record = {**shown, "when": now.isoformat()}
     lake.storage.write(uri, json.dumps(record, ensure_ascii=False).encode())
     for old in files_under(lake.storage, lake.path(FOLDER, lake.loop)):
         if _when(old) < now - STAYS:
