@@ -21,7 +21,7 @@ def report(
     Reads: files, samples, thumbnails, labels, annotations, label_requests, predictions, embeddings,
         selections, experiments, training_sets, confidences, harvest_events, checks, flags,
         estimates, decisions; some images, where the lake has no thumbnail of them.
-    Writes: report.html, beside the tables.
+    Writes: reports/LOOP.html, beside the tables.
 
     Args:
         config: Text of loop.yaml, or the URI of one.

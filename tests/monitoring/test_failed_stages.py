@@ -17,7 +17,9 @@ from visionloop.lake.checking import check
 from visionloop.lake.vacuum import vacuum
 from visionloop.monitoring.failed_stages import STAYS, failures, record_failure
 from visionloop.monitoring.report.build import build_report
+from visionloop.monitoring.report_place import report_uri
 from visionloop.stages.monitor import monitor
+from visionloop.stages.report import report
 from visionloop.task import stage
 
 TOLD = {"round_id": "0003", "run_id": "r", "what": "no", "where": "", "remedy": ""}
@@ -141,6 +143,24 @@ def test_a_shards_failure_is_over_when_the_stage_that_gathers_them_succeeds(lake
     with lake.run(stage="infer", round_id="0000") as run:
         run.commit()
     assert failures(lake) == []
+
+
+def test_each_loop_of_a_lake_has_a_report_of_its_own_and_clears_only_its_own_failure(
+    held: tuple[str, Lake],
+) -> None:
+    lake, config = held[1], json.loads(held[0])
+    other = Lake.open(lake.uri, loop="other")
+    put(other, "samples", [{"sample_id": "b"}])
+    for one in (lake, other):
+        record_failure(one, {"stage": "report", **TOLD}, datetime.now(UTC))
+    report(config=json.dumps({**config, "name": "other"}))
+    assert failures(other) == []
+    assert [one.stage for one in failures(lake)] == ["report"]
+    theirs = other.storage.read(report_uri(other))
+    report(config=held[0])
+    assert failures(lake) == []
+    assert other.storage.read(report_uri(other)) == theirs
+    assert b"other" in theirs and lake.storage.read(report_uri(lake)) != theirs
 
 
 def test_failures_are_forgotten_after_ninety_days_and_others_of_the_past_are_told(

@@ -16,6 +16,7 @@ import pytest
 
 from visionloop.demo.world import World
 from visionloop.lake import Lake
+from visionloop.monitoring.report_place import report_uri
 from visionloop.stages.ingest import ingest
 from visionloop.stages.monitor import monitor
 from visionloop.stages.report import report
@@ -165,7 +166,7 @@ def test_the_report_shows_found_beside_planted_and_lies_in_the_lake(
     assert row is not None
     assert f'</th><td class="n">{n}</td><td class="n">{n}</td>' in row.group()
     assert "data:image/png;base64," in text
-    assert lake.storage.read(lake.path("report.html")).decode() == text
+    assert lake.storage.read(report_uri(lake)).decode() == text
 
 
 def test_pictures_whose_files_are_gone_are_shown_by_the_lakes_thumbnails(

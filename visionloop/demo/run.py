@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from visionloop.demo.servers import Server, free_port, running
 from visionloop.demo.summary import round_summary
 from visionloop.errors import InputError
+from visionloop.monitoring.report_place import report_uri
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -274,7 +275,7 @@ def _write(folder: Path, rounds: list[dict[str, Any]], config: LoopConfig) -> di
         "lake": lake.uri,
         "report": str(folder / "report.html"),
     }
-    report = lake.path("report.html")
+    report = report_uri(lake)
     if lake.storage.exists(report):
         (folder / "report.html").write_bytes(lake.storage.read(report))
     # Written whole or not at all: it tells a stopped demo where to go on.

@@ -35,7 +35,7 @@ SHARDS_STAY = timedelta(days=7)
 # Where `FileStorage.write` leaves `.name.xxxxxxxx` when it is killed before it renames.
 _FOLDERS = (
     "descriptors", "failures", "label_events", "label_requests", "leases", "media", "models",
-    "outbox", "serving", "shards", "tmp", "trained", "training", "weights",
+    "outbox", "reports", "serving", "shards", "tmp", "trained", "training", "weights",
 )  # fmt: skip
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
 

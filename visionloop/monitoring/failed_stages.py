@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from visionloop.lake.manifest import files_under
 from visionloop.lake.storage import StorageError, name_of
 from visionloop.monitoring.findings import flag_row
+from visionloop.monitoring.report_place import report_uri
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
@@ -34,7 +35,7 @@ SHOWN_BY = {
     "select_shard": "select",
 }
 # Succeeds by leaving its page.
-REPORT, PAGE = "report", "report.html"
+REPORT = "report"
 _TIME = "%Y%m%dT%H%M%S.%fZ"
 
 
@@ -160,7 +161,7 @@ def _successes(lake: Lake, until: datetime) -> dict[str, datetime]:
         runs.select(["stage", "finished_at"]).group_by("stage").aggregate([("finished_at", "max")])
     )
     found = dict(zip(last["stage"].to_pylist(), last["finished_at_max"].to_pylist(), strict=True))
-    pages = [info for info in _listed(lake, lake.path(PAGE)) if info.updated <= until]
+    pages = [info for info in _listed(lake, report_uri(lake)) if info.updated <= until]
     if pages:
         found[REPORT] = pages[0].updated
     return found

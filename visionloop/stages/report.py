@@ -31,7 +31,7 @@ def report(
     metrics: MetricsArtifact | None = None,
     page: Artifact | None = None,
 ) -> ReportOutputs:
-    """Write the report over all rounds, to the page and to ``report.html`` in the lake.
+    """Write the report over all rounds, to the page and to ``reports/LOOP.html`` in the lake.
 
     It reads the newest version and no single round, so it works on an empty lake, beside a round
     that waits for labels, and after a stage that failed.
@@ -49,6 +49,7 @@ def report(
     from visionloop.monitoring.report.load import load_report
     from visionloop.monitoring.report.page import render
     from visionloop.monitoring.report.summary import numbers, summary
+    from visionloop.monitoring.report_place import report_uri
 
     loop, opened = open_stage(config, lake)
     data = load_report(opened, planted=read_planted(opened), thresholds=loop.monitoring)
@@ -56,7 +57,7 @@ def report(
     write_page(page, html)
     log_metrics(metrics, numbers(summary(data)))
     if opened.exists():
-        opened.storage.write(opened.path("report.html"), html.encode())
+        opened.storage.write(report_uri(opened), html.encode())
         if run_id:
             # The last task of a run, also of one that failed: the next run need not wait.
             opened.rounds.release(run_id)

@@ -18,6 +18,7 @@ from visionloop.lake import Lake
 from visionloop.monitoring.report.data import ReportData
 from visionloop.monitoring.report.load import load_report
 from visionloop.monitoring.report.summary import numbers, summary
+from visionloop.monitoring.report_place import report_uri
 from visionloop.stages.collect_labels import collect_labels
 from visionloop.stages.evaluate import evaluate
 from visionloop.stages.export import export
@@ -203,7 +204,7 @@ def test_the_stage_logs_the_numbers_and_the_verdict(turned: Turned, tmp_path: Pa
     told = report(config=turned.config, metrics=metrics, page=page)
     assert told.verdict == turned.data.verdict.state
     assert metrics.logged == numbers(summary(turned.data))
-    assert Path(page.path).read_bytes() == turned.lake.storage.read(turned.lake.path("report.html"))
+    assert Path(page.path).read_bytes() == turned.lake.storage.read(report_uri(turned.lake))
 
 
 def test_the_command_prints_the_numbers_and_fails_where_it_is_asked_to(

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from visionloop.lake.lake import Lake
 
 JOURNAL = "erasing.json"
-# Shows pictures, and is written anew by the next round.
-REPORT = "report.html"
+# Pages with pictures, one of each loop, which its next round writes anew.
+REPORTS = "reports"
 # What one file of these names concerns all of them: they are made again as one.
 _WHOLE = {"shards": 2, "training": 3}
 # One sample a line.
@@ -95,7 +95,7 @@ def clear(
         folder = path.partition("/")[0] if "/" in path else ""
         if path == JOURNAL or info.uri.startswith(f"{events}/"):
             continue
-        if path == REPORT:
+        if folder == REPORTS:
             _delete(lake, info, done, dry_run)
             continue
         undecoded = len(scanner.undecoded)

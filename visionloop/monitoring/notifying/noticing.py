@@ -22,12 +22,12 @@ from visionloop.monitoring.notifying.events import (
     flags_event,
     worst,
 )
+from visionloop.monitoring.report_place import report_uri
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
     from visionloop.monitoring.notify_config import NotifyConfig, Receiver
 
-_REPORT = "report.html"
 # What tells one row from another: a flag that stands keeps its round.
 _FLAG = ("kind", "subject", "round_id")
 _DECISION = ("decision", "subject", "outcome", "decided_at")
@@ -155,7 +155,7 @@ def _events(
     flags: Sequence[Mapping[str, Any]],
     decisions: Sequence[Mapping[str, Any]],
 ) -> list[Event]:
-    report = lake.path(_REPORT)
+    report = report_uri(lake)
     report = report if lake.storage.exists(report) else ""
     told = []
     mine = [row for row in flags if outbox.wants_flag(row["kind"], receiver)]
