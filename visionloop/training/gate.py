@@ -88,7 +88,10 @@ def judge(
         reason = f"{said} is below gates.min_accuracy {min_accuracy:g}"
         return Verdict(False, reason, inputs)
     if in_service_accuracy is None or best_accuracy is None:
-        return Verdict(True, f"{said}; there is no model in service to compare with", inputs)
+        first = f"{said}; there is no model in service to compare with"
+        if not min_accuracy:
+            first += ", and gates.min_accuracy is 0: any accuracy passes"
+        return Verdict(True, first, inputs)
     change = accuracy - in_service_accuracy
     against = f"{said}, {change:+.3f} against {in_service_accuracy:.3f} of {in_service} in service"
     lost = accuracy - best_accuracy

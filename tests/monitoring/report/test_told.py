@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,26 @@ def test_a_block_and_a_raised_random_share_stand_until_they_are_lifted(rows: Row
     data = load_report(rows.lake, pictures=False)
     assert [one.act for one in data.acts] == ["random_share"]
     assert data.verdict.state == "look"
+
+
+def test_labels_are_overdue_at_the_time_of_the_report_whether_or_not_a_stage_ran_since(
+    rows: Rows,
+) -> None:
+    rows.pictures(range(3))
+    with rows.lake.run(stage="request_labels", round_id="0000", run_id="run") as run:
+        run.set_round(state="waiting", counts={"labels_missing": 3})
+        run.commit()
+    opened = rows.lake.rounds.all()[0].opened_at
+
+    def told(**options: Any) -> list[str]:
+        data = load_report(rows.lake, pictures=False, **options)
+        return [one.key for one in data.verdict.findings if one.key.startswith("labels_")]
+
+    assert told() == ["labels_awaited"]
+    assert told(now=opened + timedelta(days=8)) == ["labels_overdue"]
+    before = rows.lake.version()
+    rows.pictures(range(3, 5))
+    assert told(version=before, now=opened + timedelta(days=8)) == ["labels_awaited"]
 
 
 def compared(round_id: str, state: str, score: float | None, against: str) -> dict[str, object]:

@@ -12,9 +12,13 @@ from visionloop.monitoring.report.data import Funnel, HarvestCount, ReportData, 
 from visionloop.monitoring.report.data_funnel import Account, Part, Step
 from visionloop.monitoring.report.data_health import FailedStage, StandingAct, StandingFlag
 from visionloop.monitoring.report.data_models import Difference, ModelRow, SliceRow
-from visionloop.monitoring.report.verdict import Limits, verdict
+from visionloop.monitoring.report.failing import reasons_to_fail
+from visionloop.monitoring.report.summary import summary
+from visionloop.monitoring.report.verdict import verdict
+from visionloop.monitoring.report.verdict_models import Limits
 
 NOW = datetime(2026, 3, 8, 12, tzinfo=UTC)
+GATED = Limits(min_accuracy=0.9, now=NOW)
 
 
 def healthy() -> ReportData:
@@ -43,19 +47,36 @@ def healthy() -> ReportData:
 
 
 def keys(data: ReportData, limits: Limits | None = None) -> list[tuple[str, str]]:
-    found = verdict(data, limits or Limits())
+    found = verdict(data, limits or GATED)
     return [(one.severity, one.key) for one in found.findings]
 
 
 def test_nothing_odd_is_healthy_and_says_how_good() -> None:
-    found = verdict(healthy(), Limits(min_accuracy=0.9))
+    found = verdict(healthy(), GATED)
     assert (found.state, found.findings) == ("healthy", ())
     assert "93.0% accurate (91.2 to 94.4 on 1,000 holdout pictures)" in found.because
 
 
+@pytest.mark.parametrize("least", [None, 0.0])
+def test_where_no_gate_is_set_nothing_is_called_healthy(least: float | None) -> None:
+    data = replace(healthy(), in_service_accuracy=wilson(190, 1000))
+    found = verdict(data, Limits(min_accuracy=least, now=NOW))
+    assert (found.state, found.title) == ("cannot tell", "Cannot tell: no gate is set")
+    (one,) = found.findings
+    assert (one.severity, one.key, one.unknown) == ("info", "no_gate", True)
+    assert "19.0% accurate (16.7 to 21.5 on 1,000 holdout pictures)" in one.text
+    assert one.text in found.because and "gates.min_accuracy" in one.remedy
+    told = summary(replace(data, verdict=found))
+    assert told["verdict"] == "cannot tell"
+    assert reasons_to_fail(told, ["cannot-tell"]) and not reasons_to_fail(told, ["look"])
+    odd = verdict(replace(data, flag_counts={"label_suspect": 2}), Limits(now=NOW))
+    assert odd.state == "look"
+    assert [one.key for one in odd.findings] == ["flags.label_suspect", "no_gate"]
+
+
 def test_where_drift_was_not_compared_healthy_says_so() -> None:
     data = replace(healthy(), drift_note="Nothing was compared yet: drift cannot be told.")
-    found = verdict(data, Limits())
+    found = verdict(data, GATED)
     assert found.state == "healthy"
     assert "as far as can be told: nothing was compared yet" in found.because
     assert found.findings[0].unknown
@@ -64,7 +85,7 @@ def test_where_drift_was_not_compared_healthy_says_so() -> None:
 def test_an_empty_lake_is_nothing_yet_and_a_lake_without_a_model_cannot_be_told() -> None:
     assert verdict(ReportData(), Limits()).state == "nothing yet"
     waiting = Round("0000", state="waiting", missing_labels=20, opened_at=NOW)
-    found = verdict(ReportData(rounds=(waiting,), n_samples=50, as_of=NOW), Limits())
+    found = verdict(ReportData(rounds=(waiting,), n_samples=50, as_of=NOW), GATED)
     assert found.state == "cannot tell"
     assert "Round 0 waits for 20 labels." in found.because
 
@@ -74,14 +95,14 @@ def test_an_accuracy_below_its_gate_is_an_error_only_where_it_is_no_chance(
     right: int, severity: str | None
 ) -> None:
     data = replace(healthy(), in_service_accuracy=wilson(right, 1000))
-    found = keys(data, Limits(min_accuracy=0.9))
+    found = keys(data, GATED)
     assert found == ([(severity, "accuracy_below_gate")] if severity else [])
 
 
 def test_a_model_is_behind_the_best_only_where_it_is_no_chance() -> None:
     best = ModelRow("m1", "model of round 1", "0001", "loop", accuracy=wilson(960, 1000))
     for high, told in ((-0.01, True), (0.01, False)):
-        limits = Limits(best=best, behind_best=Difference(-0.03, -0.05, high, 1000))
+        limits = replace(GATED, best=best, behind_best=Difference(-0.03, -0.05, high, 1000))
         found = keys(healthy(), limits)
         assert found == ([("warning", "accuracy_below_best")] if told else [])
 
@@ -93,7 +114,7 @@ def test_a_failed_stage_and_a_block_ask_for_an_act_before_all_else() -> None:
         acts=(StandingAct("block", "Nothing is published: drift.", NOW),),
         flag_counts={"label_suspect": 4},
     )
-    found = verdict(data, Limits())
+    found = verdict(data, GATED)
     assert found.state == "act"
     assert found.because.startswith("2 things need action.")
     assert [one.severity for one in found.findings] == ["error", "error", "warning"]
@@ -103,7 +124,7 @@ def test_a_failed_stage_and_a_block_ask_for_an_act_before_all_else() -> None:
 def test_standing_flags_are_named_with_how_much_and_informing_ones_are_not_told() -> None:
     flag = StandingFlag("pixel_drift", "t", "warning", "gate-north", "source", 0.31, 0.15, "share")
     data = replace(healthy(), standing=(flag,), flag_counts={"pixel_drift": 1, "dark": 30})
-    (found,) = verdict(data, Limits()).findings
+    (found,) = verdict(data, GATED).findings
     assert found.section == "drift"
     assert "gate-north (31.0%, threshold 15.0%)" in found.text
 
@@ -114,7 +135,7 @@ def test_what_is_so_now_is_told_before_what_was_found_once_and_most_of_it_first(
         flag_counts={"bad_metadata": 1, "label_suspect": 122, "pool_exhausted": 1, "gps_jump": 9},
         new_flags={"bad_metadata": 1, "gps_jump": 9},
     )
-    found = verdict(data, Limits())
+    found = verdict(data, GATED)
     assert [one.key.partition(".")[2] for one in found.findings] == [
         "label_suspect",
         "pool_exhausted",
@@ -122,7 +143,7 @@ def test_what_is_so_now_is_told_before_what_was_found_once_and_most_of_it_first(
         "bad_metadata",
     ]
     assert found.because.startswith("4 things are odd. The first: Labels in doubt: 122 now")
-    alone = verdict(replace(data, flag_counts={"label_suspect": 2}), Limits())
+    alone = verdict(replace(data, flag_counts={"label_suspect": 2}), GATED)
     assert alone.because == "1 thing is odd: Labels in doubt: 2 now."
 
 
@@ -160,7 +181,7 @@ def test_labels_are_overdue_after_their_deadline_or_a_week(
 ) -> None:
     waiting = Round("0004", state="waiting", missing_labels=7, opened_at=NOW - opened)
     data = replace(healthy(), rounds=(*healthy().rounds, waiting))
-    limits = Limits(deadline=NOW + deadline if deadline else None)
+    limits = replace(GATED, deadline=NOW + deadline if deadline else None)
     assert [one[1] for one in keys(data, limits)] == [key]
 
 
@@ -176,7 +197,7 @@ def test_lost_events_are_told_by_a_share_that_is_no_chance() -> None:
 def test_counts_that_do_not_add_up_are_an_error() -> None:
     step = Step("samples", "Pictures", "pictures", 7, 10, "found", rest=(Part("copies", 1),))
     data = replace(healthy(), total=Account("", (step,)))
-    (found,) = verdict(data, Limits()).findings
+    (found,) = verdict(data, GATED).findings
     assert (found.severity, found.key) == ("error", "counts_do_not_add_up")
     assert "2 pictures are unaccounted for" in found.text
 
@@ -191,7 +212,7 @@ def test_a_gate_that_was_failed_last_is_worth_a_look() -> None:
         rounds=(*healthy().rounds, rejected),
         models=(*healthy().models, model),
     )
-    (found,) = verdict(data, Limits()).findings
+    (found,) = verdict(data, GATED).findings
     assert found.text == "The model of round 4 did not pass its gate: 0.80 is below"
 
 
@@ -201,6 +222,6 @@ def test_slices_that_are_worse_beyond_chance_are_named_and_alarm_nobody() -> Non
         SliceRow("camera", "gate", wilson(900, 940)),
     )
     data = replace(healthy(), models=(replace(healthy().models[0], slices=slices),))
-    found = verdict(data, Limits())
+    found = verdict(data, GATED)
     assert found.state == "healthy"
     assert "camera dock (50.0% of 60)" in found.findings[0].text

@@ -47,7 +47,8 @@ from visionloop.monitoring.report.map import MapSample, embedding_map
 from visionloop.monitoring.report.models import Compared, model_rows
 from visionloop.monitoring.report.pictures import Pictures
 from visionloop.monitoring.report.reading import Reader, array, content, named_model
-from visionloop.monitoring.report.verdict import Limits, verdict
+from visionloop.monitoring.report.verdict import verdict
+from visionloop.monitoring.report.verdict_models import Limits
 from visionloop.monitoring.report.windows import harvest_counts, windows
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def load_report(
     planted: Planted | None = None,
     thresholds: MonitoringConfig | None = None,
     pictures: bool = True,
+    now: datetime | None = None,
 ) -> ReportData:
     """Read all that the report shows.
 
@@ -73,6 +75,8 @@ def load_report(
         thresholds: Which slices are small.
         pictures: Whether pictures and the embedding map are made too: what numbers alone are
             wanted for goes without, in a fraction of the time.
+        now: When the report is made: labels are overdue or not at that time, now by default. Of an
+            older version it is the end of its last stage.
     """
     newest = lake.version()
     reader = Reader(lake, version or newest)
@@ -86,7 +90,8 @@ def load_report(
     in_service = model_in_service(reader)
     served = next((row for row in models if row.model_id == in_service), None)
     as_of = max((row["finished_at"] for row in reader.runs if row["finished_at"]), default=None)
-    failed = failed_stages(lake, as_of if reader.version != newest else None)
+    old = reader.version != newest
+    failed = failed_stages(lake, as_of if old else None)
     flags = still_failed(current(reader), failed)
     costs = cost(reader, models, [one.round_id for one in rounds])
     evaluated = next((row for row in reversed(reader.experiments) if _has_confusion(row)), None)
@@ -132,7 +137,8 @@ def load_report(
             flags=flag_kinds(choose(reader, flags), Pictures(reader, ()), planted),
             map=EmbeddingMap(reason="Pictures were not asked for."),
         )
-    return replace(data, verdict=verdict(data, _limits(reader, models, served)))
+    limits = _limits(reader, models, served, as_of if old else now or datetime.now(UTC))
+    return replace(data, verdict=verdict(data, limits))
 
 
 def _with_pictures(
@@ -237,7 +243,9 @@ def _slices(models: Sequence[ModelRow], model: Mapping[str, Any] | None) -> tupl
     return tuple(Slice(row.column, row.value, row.accuracy, row.small) for row in rows)
 
 
-def _limits(reader: Reader, models: Sequence[ModelRow], served: ModelRow | None) -> Limits:
+def _limits(
+    reader: Reader, models: Sequence[ModelRow], served: ModelRow | None, now: datetime | None
+) -> Limits:
     """Return what the verdict holds the loop against."""
     gate = next((row for row in reversed(reader.decisions) if row["decision"] == "gate"), None)
     least = content(gate["inputs"]).get("min_accuracy") if gate else None
@@ -254,7 +262,12 @@ def _limits(reader: Reader, models: Sequence[ModelRow], served: ModelRow | None)
         best = max(others, key=lambda row: row.accuracy.value if row.accuracy else 0.0)
         behind = Compared(reader).difference(served.model_id, served.accuracy, best)
     return Limits(
-        float(least) if least else None, best, behind, _deadline(reader), _rollbacks(reader, served)
+        None if least is None else float(least),
+        best,
+        behind,
+        _deadline(reader),
+        _rollbacks(reader, served),
+        now,
     )
 
 

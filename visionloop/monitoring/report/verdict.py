@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from visionloop.monitoring.intervals import Rate, wilson
+from visionloop.monitoring.intervals import wilson
 from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.report.data import ReportData, Round
 from visionloop.monitoring.report.data_health import (
@@ -20,9 +19,14 @@ from visionloop.monitoring.report.data_health import (
     Finding,
     Verdict,
 )
-from visionloop.monitoring.report.data_models import BEHIND, Difference, ModelRow
 from visionloop.monitoring.report.health import severity_of, told_flag
 from visionloop.monitoring.report.reading import round_name
+from visionloop.monitoring.report.verdict_models import (
+    NO_GATE,
+    Limits,
+    of_models,
+    told_accuracy,
+)
 from visionloop.words import counted
 
 # Share of unreadable files of the newest round, and of events lost, that are worth a look or an
@@ -30,39 +34,18 @@ from visionloop.words import counted
 UNREADABLE_LOOK, UNREADABLE_ACT, LOST_LOOK = 0.02, 0.2, 0.01
 # Without a deadline a round may wait so long for people.
 WAITS = timedelta(days=7)
-# Labelled holdout samples below which an accuracy says little.
-FEW = 50
 # Told of by findings of their own.
 _TOLD_APART = {"unreadable", "failed_stage"}
 _ORDER = {ERROR: 0, WARNING: 1, INFO: 2}
 _SUBJECTS = 3
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What the verdict holds the loop against, beside what the report shows.
-
-    Attributes:
-        min_accuracy: The gate's least accuracy when it last judged; None where it never did.
-        best: The most accurate model of the loop that was ever in service.
-        behind_best: Accuracy of the model in service less that of the best.
-        deadline: When the labels of the waiting round are due; None without a deadline.
-        rolled_back: Sentences about rollbacks that were not done, or that brought the model in
-            service back.
-    """
-
-    min_accuracy: float | None = None
-    best: ModelRow | None = None
-    behind_best: Difference | None = None
-    deadline: datetime | None = None
-    rolled_back: tuple[tuple[str, str], ...] = ()
-
-
 def verdict(data: ReportData, limits: Limits) -> Verdict:
     """Return the verdict.
 
     It is ``act`` with an error among the findings, ``look`` with a warning, ``cannot tell`` where
-    no model serves whose accuracy is known, and ``healthy`` otherwise.
+    no model serves whose accuracy is known or no gate says how accurate it has to be, and
+    ``healthy`` otherwise.
 
     Args:
         data: What the report shows.
@@ -73,9 +56,7 @@ def verdict(data: ReportData, limits: Limits) -> Verdict:
     found = [
         *_acts(data),
         *_stages(data),
-        *_accuracy(data, limits),
-        *_gate(data),
-        *_slices(data),
+        *of_models(data, limits),
         *_flags(data),
         *_files(data),
         *_waiting(data, limits),
@@ -95,8 +76,11 @@ def verdict(data: ReportData, limits: Limits) -> Verdict:
         return Verdict(LOOK, "Have a look", _because(findings, n, "is", "are", "odd"), findings)
     if data.in_service_accuracy is None:
         return Verdict(CANNOT_TELL, "Cannot tell yet", _not_yet(findings), findings)
-    rate = data.in_service_accuracy
-    said = f"The model in service is {_told(rate)}, and nothing is odd"
+    no_gate = next((one for one in findings if one.key == NO_GATE), None)
+    if no_gate is not None:
+        said = f"Nothing is odd, but it takes a gate to call the loop healthy. {no_gate.text}"
+        return Verdict(CANNOT_TELL, "Cannot tell: no gate is set", said, findings)
+    said = f"The model in service is {told_accuracy(data.in_service_accuracy)}, and nothing is odd"
     if untold:
         said += f", as far as can be told: {_lower(untold[0].text)}"
     return Verdict(HEALTHY, "Healthy", f"{said.rstrip('.')}.", findings)
@@ -117,13 +101,6 @@ def _because(findings: tuple[Finding, ...], n: int, one: str, many: str, what: s
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
-
-
-def _told(rate: Rate) -> str:
-    return (
-        f"{rate.value:.1%} accurate ({100 * rate.low:.1f} to {100 * rate.high:.1f} on "
-        f"{counted(rate.n, 'holdout picture')})"
-    )
 
 
 def _acts(data: ReportData) -> Iterator[Finding]:
@@ -162,95 +139,6 @@ def _stages(data: ReportData) -> Iterator[Finding]:
             one.remedy,
             "failed_stage",
         )
-
-
-def _accuracy(data: ReportData, limits: Limits) -> Iterator[Finding]:
-    for severity, text in limits.rolled_back:
-        yield Finding(severity, text, "lineage", key="rolled_back")
-    if not data.in_service:
-        if any(one.model_id for one in data.rounds):
-            text = "A model was trained, and none is in service."
-            yield Finding(INFO, text, "models", key="no_model_in_service", unknown=True)
-        return
-    rate = data.in_service_accuracy
-    if rate is None:
-        yield Finding(
-            WARNING,
-            "How accurate the model in service is cannot be told: it was never measured on "
-            "labelled pictures of the holdout here.",
-            "models",
-            "Label the holdout; `evaluate` measures the next model.",
-            "accuracy_unknown",
-            unknown=True,
-        )
-        return
-    if limits.min_accuracy is not None and rate.value < limits.min_accuracy:
-        sure = rate.high < limits.min_accuracy
-        yield Finding(
-            ERROR if sure else WARNING,
-            f"The model in service is {_told(rate)}, below its gate of {limits.min_accuracy:.1%}"
-            f"{'' if sure else '; that may be chance'}.",
-            "models",
-            "Roll back with `visionloop rollback`, or label more pictures and train.",
-            "accuracy_below_gate",
-        )
-    if limits.best is not None and limits.behind_best is not None:
-        apart = limits.behind_best
-        if apart.says == BEHIND:
-            yield Finding(
-                WARNING,
-                f"The model in service is {-100 * apart.value:.1f} points less accurate than the "
-                f"{limits.best.name}, which was in service before "
-                f"({-100 * apart.high:.1f} to {-100 * apart.low:.1f} points).",
-                "models",
-                "Roll back with `visionloop rollback`, or find out what the newer labels taught.",
-                "accuracy_below_best",
-            )
-    if rate.n < FEW:
-        yield Finding(
-            INFO,
-            f"The holdout has {counted(rate.n, 'labelled picture')}: an accuracy measured on so "
-            "few says little.",
-            "models",
-            "Let the holdout grow: `holdout.min_samples`.",
-            "small_holdout",
-            unknown=True,
-        )
-
-
-def _gate(data: ReportData) -> Iterator[Finding]:
-    newest = next((one for one in reversed(data.rounds) if one.model_id), None)
-    if newest is None or newest.gate != "rejected":
-        return
-    model = next((one.name for one in data.models if one.model_id == newest.model_id), "model")
-    why = next((one.gate_reason for one in data.models if one.model_id == newest.model_id), "")
-    yield Finding(
-        WARNING,
-        f"The {model} did not pass its gate: {why or newest.gate_reason}",
-        "rounds",
-        "The model before stays in service; see which classes and slices got worse.",
-        "gate_failed",
-    )
-
-
-def _slices(data: ReportData) -> Iterator[Finding]:
-    served = next((row for row in data.models if row.model_id == data.in_service), None)
-    worse = [row for row in served.slices if row.worse] if served is not None else []
-    if not worse:
-        return
-    worse.sort(key=lambda row: (row.accuracy.value, row.column, row.value))
-    named = [
-        f"{row.column} {row.value} ({row.accuracy.value:.1%} of {row.accuracy.n:,})"
-        for row in worse[:_SUBJECTS]
-    ]
-    more = f" and {len(worse) - _SUBJECTS:,} more" if len(worse) > _SUBJECTS else ""
-    yield Finding(
-        INFO,
-        f"The model in service is worse than elsewhere on {', '.join(named)}{more}, beyond chance.",
-        "slices",
-        "Label more pictures of these.",
-        "worse_slices",
-    )
 
 
 def _flags(data: ReportData) -> Iterator[Finding]:
@@ -318,9 +206,9 @@ def _waiting(data: ReportData, limits: Limits) -> Iterator[Finding]:
     for held in data.rounds:
         if held.state == "waiting":
             since = held.opened_at
-            overdue = bool(data.as_of and limits.deadline and limits.deadline < data.as_of)
-            if limits.deadline is None and since is not None and data.as_of is not None:
-                overdue = data.as_of - since > WAITS
+            overdue = bool(limits.now and limits.deadline and limits.deadline < limits.now)
+            if limits.deadline is None and since is not None and limits.now is not None:
+                overdue = limits.now - since > WAITS
             text = f"{round_name(held.round_id).capitalize()} waits for "
             text += counted(held.missing_labels, "label") if held.missing_labels else "labels"
             if overdue and limits.deadline:
