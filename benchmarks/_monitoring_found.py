@@ -28,7 +28,7 @@ from benchmarks._injected import (
 )
 from benchmarks._label_noise import KINDS as NOISES
 from benchmarks._label_noise import available, draw, with_errors
-from benchmarks._monitoring_peers_run import Peers
+from benchmarks._monitoring_peers_run import AllPeers
 from benchmarks._rows import Row
 from visionloop.labeling.trust.out_of_sample import cross_validate
 from visionloop.labeling.trust.suspects import find_suspects
@@ -86,7 +86,7 @@ def compared(case: str, ours: Found, others: Mapping[str, Found]) -> list[Row]:
     return rows
 
 
-def outlier_rows(peers: Peers, quick: bool) -> list[Row]:
+def outlier_rows(peers: AllPeers, quick: bool) -> list[Row]:
     """Put what does not belong into a batch that comes to known samples, and look for it.
 
     Datalab sees both at once; the local outlier factor learns from the known ones alone.
@@ -95,7 +95,7 @@ def outlier_rows(peers: Peers, quick: bool) -> list[Row]:
     rows: list[Row] = []
     for case, put_in in OUTLIERS.items():
         pools = [put_in(seed) for seed in seeds]
-        found = peers.found({f"outliers:{i}": pool.vectors for i, pool in enumerate(pools)})
+        found = peers.datalab.found({f"outliers:{i}": pool.vectors for i, pool in enumerate(pools)})
         ours, theirs, factor = Found(), Found(), Found()
         for i, pool in enumerate(pools):
             ours.add(our_outliers(pool), pool.odd)
@@ -103,7 +103,7 @@ def outlier_rows(peers: Peers, quick: bool) -> list[Row]:
             if found:
                 flagged = _mask(found[f"outliers:{i}"], len(pool.odd)) & pool.new
                 theirs.add(flagged, pool.odd)
-        others = {f"Datalab {peers.versions.get('cleanlab', '')}": theirs} if found else {}
+        others = {f"Datalab {peers.datalab.versions.get('cleanlab', '')}": theirs} if found else {}
         others[f"scikit-learn {version('scikit-learn')}, LOF, novelty"] = factor
         rows += compared(f"outlier: {case}", ours, others)
     return rows
@@ -228,7 +228,7 @@ def _timed_out(heard: Mapping[str, Moments], now: datetime) -> set[str]:
     return {name for name, at in heard.items() if until - at[at <= until][-1] > out}
 
 
-def label_rows(peers: Peers, quick: bool) -> list[Row]:
+def label_rows(peers: AllPeers, quick: bool) -> list[Row]:
     """Put wrong labels in, and look for them with the same out-of-sample probabilities."""
     names = [name for name in available() if not quick or name == "digits"]
     rows: list[Row] = []
@@ -243,13 +243,13 @@ def label_rows(peers: Peers, quick: bool) -> list[Row]:
                 arrays[f"labels:{seed}:y"] = given
                 arrays[f"labels:{seed}:p"] = p / p.sum(axis=1, keepdims=True)
                 drawn[seed] = (given, told, given != y)
-            ours, theirs, found = Found(), Found(), peers.found(arrays)
+            ours, theirs, found = Found(), Found(), peers.datalab.found(arrays)
             for seed, (given, told, wrong) in drawn.items():
                 ours.add(np.asarray(find_suspects(given, told).flagged), wrong)
                 if found:
                     theirs.add(_mask(found[f"labels:{seed}"], len(given)), wrong)
             case = f"label_suspect: {name}, {WRONG_LABELS:.0%} wrong, {noise}"
-            who = f"Datalab {peers.versions.get('cleanlab', '')}"
+            who = f"Datalab {peers.datalab.versions.get('cleanlab', '')}"
             rows += compared(case, ours, {who: theirs} if found else {})
     return rows
 

@@ -4,11 +4,13 @@
 
 - ``outliers:CASE`` features, float32 [n, d];
 - ``labels:CASE:y`` and ``labels:CASE:p`` given labels and out-of-sample probabilities;
-- ``numbers:CASE:reference`` [n, columns] and ``numbers:CASE:looks`` [looks, m, columns], the same
-  of ``classes:CASE`` with class numbers: what arrives look by look, held against the reference;
+- ``levels`` [l], ``numbers:CASE:reference`` [n, columns] and ``numbers:CASE:looks`` [looks, m,
+  columns], the same of ``classes:CASE`` with class numbers: what arrives look by look, held against
+  the reference;
 
 and prints as JSON the versions and, of each case, what is flagged: rows, or for drift of each look
-the number of columns that Evidently's own default test calls drifted.
+and level whether the test that Evidently takes by default finds half of the columns drifted, as a
+set drifts by its preset.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ def main(path: str) -> None:
     held = np.load(path)
     found: dict[str, Any] = {}
     for name in held.files:
+        if name == "levels":
+            continue
         what, case = name.split(":")[:2]
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             if what == "outliers":
@@ -37,7 +41,8 @@ def main(path: str) -> None:
                 found[f"labels:{case}"] = _labels(held[name], held[f"labels:{case}:p"])
             elif what in ("numbers", "classes") and name.endswith(":looks"):
                 reference = held[f"{what}:{case}:reference"]
-                found[f"{what}:{case}"] = _looks(reference, held[name], what == "classes")
+                levels = held["levels"].tolist()
+                found[f"{what}:{case}"] = _looks(reference, held[name], levels, what == "classes")
     import cleanlab
     import evidently
 
@@ -61,24 +66,26 @@ def _labels(given: Any, probabilities: Any) -> list[int]:
     return [int(i) for i in np.flatnonzero(lab.get_issues("label")["is_label_issue"])]
 
 
-def _looks(reference: Any, looks: Any, classes: bool) -> list[int]:
-    """Return how many columns drifted at each look, by the test that Evidently takes by default."""
+def _looks(reference: Any, looks: Any, levels: list[float], classes: bool) -> list[list[bool]]:
+    """Return whether each look drifted at each level."""
     import pandas as pd
     from evidently.legacy.calculations.stattests import get_stattest
     from evidently.legacy.core import ColumnType
 
     kind = ColumnType.Categorical if classes else ColumnType.Numerical
-    counts = []
+    columns = reference.shape[1]
+    told = []
     for look in looks:
-        drifted = 0
-        for column in range(reference.shape[1]):
+        drifted = [0] * len(levels)
+        for column in range(columns):
             before, now = pd.Series(reference[:, column]), pd.Series(look[:, column])
             if classes:
                 before, now = before.astype(str), now.astype(str)
             test = get_stattest(before, now, kind, None)
-            drifted += bool(test(before, now, kind, None).drifted)
-        counts.append(drifted)
-    return counts
+            for i, level in enumerate(levels):
+                drifted[i] += bool(test(before, now, kind, level).drifted)
+        told.append([number >= columns / 2 for number in drifted])
+    return told
 
 
 if __name__ == "__main__":

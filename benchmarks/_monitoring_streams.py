@@ -5,23 +5,62 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmarks._monitoring_peers_run import Peers
+from benchmarks._drift_tests import Values, chi_square, kernel, kolmogorov
+from benchmarks._monitoring_peers_run import AllPeers
 from benchmarks._rows import Row
 from visionloop.monitoring.config import MonitoringConfig
-from visionloop.monitoring.drift import DRIFT, class_mix_drift, confidence_drift, embedding_drift
+from visionloop.monitoring.drift import (
+    DRIFT,
+    TESTS,
+    Drift,
+    class_mix_drift,
+    confidence_drift,
+    embedding_drift,
+)
 
-Values = NDArray[np.float64]
+OURS = "ours"
 REFERENCE, WINDOW = 500, 300
 LOOKS, BEGINS = 20, 10
 CLASSES, DIMENSIONS = 10, 16
-# Of the peers' tests, as both of them are set where nobody says otherwise.
+# Of the peers' tests, as all of them are set where nobody says otherwise.
 LEVEL = 0.05
-SHUFFLES = 100
-THRESHOLDS = MonitoringConfig()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """At which level each tests.
+
+    Attributes:
+        name: What is told.
+        ours: Our thresholds.
+        level: Of each look by a peer.
+    """
+
+    name: str
+    ours: MonitoringConfig
+    level: float
+
+
+# Ours shares its level between the three tests of a look; here each is by itself, so that the level
+# of one is a third. A difference of any size counts, as it does with the peers; they share the
+# level between the looks, of which they have to know the number.
+SETTINGS = (
+    Setting("by default", MonitoringConfig(), LEVEL),
+    Setting(
+        f"level {LEVEL} in all looks",
+        MonitoringConfig(
+            drift_significance=TESTS * LEVEL,
+            confidence_drift_above=1e-9,
+            class_mix_drift_above=1e-9,
+            embedding_drift_above=1e-9,
+        ),
+        LEVEL / LOOKS,
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +77,8 @@ class Stream:
 
 
 Draw = Callable[[np.random.Generator, int, float], Values]
-Alarms = Callable[[Stream], list[bool]]
+Ours = Callable[[Values, Values, MonitoringConfig, int], Drift]
+Plain = Callable[[Values, Values, float], bool]
 
 
 @dataclass(frozen=True)
@@ -49,8 +89,9 @@ class Case:
         name: What drifts.
         draw: Returns rows, given a generator, their number and the strength of the drift.
         strengths: Of the drift, in words, each.
-        ours: Alarms of our test at each look.
-        plain: The same of a test without memory, by its name.
+        ours: Our test of a reference and a look, by its thresholds and the look's number.
+        plain: Tests without memory, by name.
+        alibi: The test of alibi-detect.
         classes: Whether rows are class numbers.
         streams: How many are drawn of each strength, and how many in short.
     """
@@ -58,45 +99,73 @@ class Case:
     name: str
     draw: Draw
     strengths: Mapping[str, float]
-    ours: Alarms
-    plain: tuple[str, Alarms]
+    ours: Ours
+    plain: Mapping[str, Plain]
+    alibi: str
     classes: bool
     streams: tuple[int, int]
 
 
-def drift_rows(peers: Peers, quick: bool) -> list[Row]:
-    """Return the share of streams with a false alarm, and of those whose drift is found."""
+def drift_rows(peers: AllPeers, quick: bool) -> list[Row]:
+    """Return the share of streams with a false alarm, and how much of a drift is found and when."""
     rows: list[Row] = []
     for case in CASES:
         number = case.streams[1] if quick else case.streams[0]
         for told, strength in {"no drift": 0.0, **case.strengths}.items():
             streams = [stream_of(case, strength, seed) for seed in range(number)]
-            alarms = {"ours": [case.ours(stream) for stream in streams]}
-            alarms[case.plain[0]] = [case.plain[1](stream) for stream in streams]
-            alarms |= _evidently(peers, case, streams)
-            rows += _rows(case, told, strength, alarms)
+            asked = _asked(peers, case, streams)
+            for i, setting in enumerate(SETTINGS):
+                alarms = {OURS: [alarms_of(case.ours, one, setting) for one in streams]}
+                for who, plain in case.plain.items():
+                    alarms[who] = [plain_alarms(plain, one, setting.level) for one in streams]
+                for who, each in asked.items():
+                    alarms[who] = [[look[i] for look in looks] for looks in each]
+                rows += told_rows(f"{case.name}, {setting.name}", told, bool(strength), alarms)
     return rows
 
 
-def _rows(
-    case: Case, told: str, strength: float, alarms: Mapping[str, Sequence[Sequence[bool]]]
-) -> list[Row]:
-    """Return a row for each peer: streams with an alarm that is false, or that is right."""
-    shares = {}
-    for who, each in alarms.items():
-        seen = [any(row[BEGINS:]) if strength else any(row) for row in each]
-        shares[who] = float(np.mean(seen))
-    n = len(alarms["ours"])
-    what = (
-        f"{case.name}: {told}, found within {LOOKS - BEGINS} looks, of {n} streams"
-        if strength
-        else f"{case.name}: false alarm in {LOOKS} looks, of {n} streams"
-    )
+def alarms_of(ours: Ours, stream: Stream, setting: Setting) -> list[bool]:
+    """Return whether our test tells of drift at each look."""
     return [
-        Row(what, shares["ours"], who, share, "", None, smaller_is_better=not strength)
-        for who, share in shares.items()
-        if who != "ours"
+        ours(stream.reference, look, setting.ours, k).state == DRIFT
+        for k, look in enumerate(stream.looks, 1)
     ]
+
+
+def plain_alarms(plain: Plain, stream: Stream, level: float) -> list[bool]:
+    """Return whether a test without memory tells of drift at each look."""
+    return [plain(stream.reference, look, level) for look in stream.looks]
+
+
+def told_rows(
+    case: str, told: str, drifts: bool, alarms: Mapping[str, Sequence[Sequence[bool]]]
+) -> list[Row]:
+    """Return the rows of a case beside each peer.
+
+    Args:
+        case: What is told first.
+        told: What drifts how far.
+        drifts: Whether there is drift from look `BEGINS` on.
+        alarms: Of each stream at each look, ours and those of each peer.
+    """
+    n = len(alarms[OURS])
+    others = [who for who in alarms if who != OURS]
+    if not drifts:
+        shares = {who: float(np.mean([any(one) for one in each])) for who, each in alarms.items()}
+        what = f"{case}: false alarm in {LOOKS} looks, of {n} streams"
+        return [Row(what, shares[OURS], who, shares[who], "") for who in others]
+    rows, rest = [], LOOKS - BEGINS
+    found, delay = {}, {}
+    for who, each in alarms.items():
+        first = [next((k for k, alarm in enumerate(one[BEGINS:], 1) if alarm), 0) for one in each]
+        found[who] = float(np.mean([k > 0 for k in first]))
+        delay[who] = float(np.mean([k or rest for k in first]))
+    for who in others:
+        what = f"{case}: {told}, found within {rest} looks, of {n} streams"
+        rows.append(Row(what, found[OURS], who, found[who], "", None, False))
+        what = f"{case}: {told}, looks until then, {rest} where it is not found"
+        rows.append(Row(what, delay[OURS], who, delay[who], "looks"))
+    return rows
 
 
 def stream_of(case: Case, strength: float, seed: int) -> Stream:
@@ -107,19 +176,24 @@ def stream_of(case: Case, strength: float, seed: int) -> Stream:
     return Stream(reference, np.stack(looks))
 
 
-def _evidently(peers: Peers, case: Case, streams: Sequence[Stream]) -> dict[str, list[list[bool]]]:
-    """Return Evidently's alarms: a set drifts where half of its columns do, as by its preset."""
+def _asked(
+    peers: AllPeers, case: Case, streams: Sequence[Stream]
+) -> dict[str, list[list[list[bool]]]]:
+    """Return the alarms of Evidently and alibi-detect: of each stream, look and setting."""
     what = "classes" if case.classes else "numbers"
-    arrays = {}
+    arrays: dict[str, Any] = {"levels": np.array([setting.level for setting in SETTINGS])}
     for number, stream in enumerate(streams):
         arrays[f"{what}:{number}:reference"] = stream.reference
         arrays[f"{what}:{number}:looks"] = stream.looks
-    found = peers.found(arrays)
-    if not found:
-        return {}
-    half = streams[0].reference.shape[1] / 2
-    alarms = [[n >= half for n in found[f"{what}:{number}"]] for number in range(len(streams))]
-    return {f"Evidently {peers.versions['evidently']}": alarms}
+    alarms = {}
+    for name, one, more in (
+        ("evidently", peers.datalab, ""),
+        ("alibi-detect", peers.alibi, f" {case.alibi}"),
+    ):
+        if found := one.found(arrays):
+            told = f"{name} {one.versions[name]}{more}"
+            alarms[told] = [found[f"{what}:{number}"] for number in range(len(streams))]
+    return alarms
 
 
 def _confidences(rng: np.random.Generator, n: int, strength: float) -> Values:
@@ -139,97 +213,34 @@ def _embeddings(rng: np.random.Generator, n: int, strength: float) -> Values:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
-def _our_confidences(stream: Stream) -> list[bool]:
-    reference = stream.reference[:, 0]
-    return [
-        confidence_drift(reference, look[:, 0], THRESHOLDS, look=k).state == DRIFT
-        for k, look in enumerate(stream.looks, 1)
-    ]
+def _our_confidences(
+    reference: Values, look: Values, thresholds: MonitoringConfig, number: int
+) -> Drift:
+    return confidence_drift(reference[:, 0], look[:, 0], thresholds, look=number)
 
 
-def _our_classes(stream: Stream) -> list[bool]:
-    def named(column: Values) -> list[str]:
-        return [f"{int(value)}" for value in column]
-
-    reference = named(stream.reference[:, 0])
-    return [
-        class_mix_drift(reference, named(look[:, 0]), THRESHOLDS, look=k).state == DRIFT
-        for k, look in enumerate(stream.looks, 1)
-    ]
+def _our_classes(
+    reference: Values, look: Values, thresholds: MonitoringConfig, number: int
+) -> Drift:
+    before, now = ([f"{int(value)}" for value in rows[:, 0]] for rows in (reference, look))
+    return class_mix_drift(before, now, thresholds, look=number)
 
 
-def _our_embeddings(stream: Stream) -> list[bool]:
-    reference = np.float32(stream.reference)
-    return [
-        embedding_drift(reference, np.float32(look), THRESHOLDS, look=k).state == DRIFT
-        for k, look in enumerate(stream.looks, 1)
-    ]
+def _our_embeddings(
+    reference: Values, look: Values, thresholds: MonitoringConfig, number: int
+) -> Drift:
+    return embedding_drift(np.float32(reference), np.float32(look), thresholds, look=number)
 
 
-def _kolmogorov(stream: Stream) -> list[bool]:
-    from scipy.stats import ks_2samp
-
-    columns = stream.reference.shape[1]
-    return [
-        any(
-            ks_2samp(stream.reference[:, j], look[:, j]).pvalue < LEVEL / columns
-            for j in range(columns)
-        )
-        for look in stream.looks
-    ]
-
-
-def _chi_square(stream: Stream) -> list[bool]:
-    from scipy.stats import chi2_contingency
-
-    def counts(column: Values) -> NDArray[np.int64]:
-        return np.bincount(column.astype(int), minlength=CLASSES)
-
-    before = counts(stream.reference[:, 0])
-    alarms = []
-    for look in stream.looks:
-        table = np.stack([before, counts(look[:, 0])])
-        alarms.append(bool(chi2_contingency(table[:, table.sum(axis=0) > 0]).pvalue < LEVEL))
-    return alarms
-
-
-def _kernel(stream: Stream) -> list[bool]:
-    """Test by the maximum mean discrepancy (Gretton et al., JMLR 2012), as alibi-detect does.
-
-    A Gaussian kernel of the median distance, and 100 permutations.
-    """
-    rng = np.random.Generator(np.random.PCG64(0))
-    alarms = []
-    for look in stream.looks:
-        rows = np.concatenate([stream.reference, look])
-        n = len(stream.reference)
-        squares = (rows**2).sum(axis=1)
-        apart = np.maximum(squares[:, None] + squares[None, :] - 2 * rows @ rows.T, 0)
-        kernel = np.exp(-apart / (2 * np.median(apart[apart > 0])))
-        np.fill_diagonal(kernel, 0)
-
-        # A column a split: the first as it came, the others dealt anew.
-        inside = np.zeros((len(rows), SHUFFLES + 1))
-        inside[:n, 0] = 1
-        for column in range(1, SHUFFLES + 1):
-            inside[rng.permutation(len(rows))[:n], column] = 1
-        m, reach = len(look), kernel @ inside
-        within, between = (inside * reach).sum(axis=0), ((1 - inside) * reach).sum(axis=0)
-        others = kernel.sum() - within - 2 * between
-        distances = within / (n * (n - 1)) + others / (m * (m - 1)) - 2 * between / (n * m)
-        reached = int((distances[1:] >= distances[0]).sum())
-        alarms.append(reached / SHUFFLES < LEVEL)
-    return alarms
-
-
-_SCIPY = version("scipy")
+_KS = f"KS a look, SciPy {version('scipy')}"
 CASES = (
     Case(
         "confidence_drift",
         _confidences,
         {"mean .80 to .77": 0.4, "to .75": 0.67, "to .70": 1.4},
         _our_confidences,
-        (f"KS a look, as alibi-detect, SciPy {_SCIPY}", _kolmogorov),
+        {_KS: kolmogorov},
+        "KSDrift",
         False,
         (200, 30),
     ),
@@ -238,7 +249,8 @@ CASES = (
         _classes,
         {"one class of ten 10% to 18%": 0.1, "to 26%": 0.22, "to 40%": 0.5},
         _our_classes,
-        (f"chi-square a look, as alibi-detect, SciPy {_SCIPY}", _chi_square),
+        {f"chi-square a look, SciPy {version('scipy')}": chi_square},
+        "ChiSquareDrift",
         True,
         (200, 30),
     ),
@@ -247,7 +259,8 @@ CASES = (
         _embeddings,
         {"one of 16 axes by .5 deviations": 0.25, "by 1 deviation": 0.5, "by 2": 1.0},
         _our_embeddings,
-        ("kernel test a look, as alibi-detect, NumPy", _kernel),
+        {_KS: kolmogorov, f"kernel test a look, NumPy {version('numpy')}": kernel},
+        "KSDrift",
         False,
         (24, 4),
     ),

@@ -10,13 +10,13 @@ and recall of each kind are told for us and for each peer on the same data, all 
 - **metadata**: clocks and places that cannot be, beside an isolation forest over the same columns;
 - **silence**: a camera that stops among cameras that do not, beside a fixed time-out;
 - **drift**: false alarms in streams without drift that are looked at again and again, and how much
-  of a drift is found, beside Evidently's default tests, and beside Kolmogorov-Smirnov tests with
-  Bonferroni's correction and a kernel two-sample test by permutation, as alibi-detect has them (it
-  wants an older NumPy and Pillow than ours; the tests are written here with SciPy and NumPy).
+  of a drift is found and when: by default, and at the same level over all looks; beside Evidently's
+  default tests, alibi-detect's, and plain tests by SciPy and NumPy, a kernel test among them.
 
 Datalab and Evidently need versions of packages that ours rule out; they run by a Python of their
-own: ``--peers PYTHON``, where ``pip install "cleanlab[datalab]" evidently "pandas<3"`` was done.
-Without it their rows are left out, and it is said.
+own: ``--peers PYTHON``, where ``pip install "cleanlab[datalab]" evidently "pandas<3"`` was done. So
+does alibi-detect: ``--alibi PYTHON``, where ``pip install alibi-detect`` was done. Without them
+their rows are left out, and it is said.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import sys
 import warnings
 
 from benchmarks._monitoring_found import label_rows, metadata_rows, outlier_rows, silence_rows
-from benchmarks._monitoring_peers_run import Peers
+from benchmarks._monitoring_peers_run import peers_of
 from benchmarks._monitoring_streams import drift_rows
 from benchmarks._picture_flags import flag_rows
 from benchmarks._rows import Row, arguments, report
@@ -46,7 +46,7 @@ def main() -> None:
     """Run the benchmark."""
     compute_alike()
     options = arguments(__doc__, _options)
-    peers = Peers(options.peers)
+    peers = peers_of(options.peers, options.alibi)
     rows: list[Row] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of scikit-learn, about steps and small classes
@@ -62,6 +62,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peers", default=sys.executable, metavar="PYTHON", help="that has Datalab and Evidently"
     )
+    parser.add_argument("--alibi", default="", metavar="PYTHON", help="that has alibi-detect")
 
 
 if __name__ == "__main__":

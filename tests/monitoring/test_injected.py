@@ -14,7 +14,17 @@ from benchmarks._monitoring_found import (
     our_outliers,
     silence_rows,
 )
-from benchmarks._monitoring_streams import BEGINS, CASES, Case, Stream, stream_of
+from benchmarks._monitoring_streams import (
+    BEGINS,
+    CASES,
+    SETTINGS,
+    Case,
+    Stream,
+    alarms_of,
+    plain_alarms,
+    stream_of,
+    told_rows,
+)
 from benchmarks._photographs import data_folder
 from visionloop.labeling.trust.out_of_sample import cross_validate
 from visionloop.labeling.trust.suspects import find_suspects
@@ -64,8 +74,33 @@ def test_the_camera_that_stopped_is_the_one_that_is_called_silent() -> None:
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_a_stream_without_drift_raises_no_alarm_and_a_strong_drift_does(case: Case) -> None:
     around = slice(BEGINS - 2, BEGINS + 3)
+    by_default = SETTINGS[0]
     calm = stream_of(case, 0.0, 0)
-    assert not any(case.ours(Stream(calm.reference, calm.looks[around])))
+    assert not any(alarms_of(case.ours, Stream(calm.reference, calm.looks[around]), by_default))
     drifting = stream_of(case, max(case.strengths.values()), 0)
-    alarms = case.ours(Stream(drifting.reference, drifting.looks[around]))
+    alarms = alarms_of(case.ours, Stream(drifting.reference, drifting.looks[around]), by_default)
     assert not any(alarms[:2]) and any(alarms[2:])
+
+
+def test_at_one_level_over_all_looks_plain_tests_accuse_as_seldom_as_ours() -> None:
+    case = CASES[0]
+    streams = [stream_of(case, 0.0, seed) for seed in range(20)]
+    accused = {}
+    for setting in SETTINGS:
+        (plain,) = case.plain.values()
+        accused[setting.name] = [
+            sum(any(alarms_of(case.ours, one, setting)) for one in streams),
+            sum(any(plain_alarms(plain, one, setting.level)) for one in streams),
+        ]
+    # At .05 in all looks 1 of 20 is meant; 5 or more come with a probability of 0.003.
+    by_default, one_level = accused.values()
+    assert max(one_level) <= 4 and by_default[0] <= 1 and by_default[1] >= 5, accused
+
+
+def test_a_drift_that_is_not_found_counts_as_all_the_looks_that_there_were() -> None:
+    before = [False] * BEGINS
+    ours = [[*before, False, True], [*before, False, False]]
+    found, looks = told_rows("c", "d", True, {"ours": ours, "them": [[*before, True]] * 2})
+    assert (found.ours, found.peer, looks.ours, looks.peer) == (0.5, 1.0, 6.0, 1.0)
+    (false,) = told_rows("c", "none", False, {"ours": ours, "them": [before] * 2})
+    assert (false.ours, false.peer) == (0.5, 0.0)
