@@ -15,6 +15,7 @@ from visionloop.stages.publish import PublishOutputs, publish
 from visionloop.stages.watch import WatchOutputs, watch
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+BACK = {"roll_back": {"enabled": True, "max_error_rate": 0}}
 
 
 class ActingLoop:
@@ -103,3 +104,12 @@ class ActingLoop:
     def in_service(self) -> tuple[str, str]:
         held = read_pointer(pointer_uri(self.lake, "test"))
         return (held.model_id, held.previous) if held else ("", "")
+
+
+def worse_loop(folder: Path) -> ActingLoop:
+    """Return a loop whose model in service, m2, is worse than m1 was."""
+    loop = ActingLoop(folder, **BACK)
+    loop.publish("m1")
+    loop.publish("m2")
+    loop.random_picks("0002", 80, better=2, worse=30)
+    return loop

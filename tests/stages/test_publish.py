@@ -3,49 +3,17 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from tests.servers import free_port
+from tests.stages.endpoints import endpoint
 from visionloop.errors import VisionloopError
 from visionloop.lake import Lake
 from visionloop.serving.pointer import Pointer, pointer_uri, read_pointer, write_pointer
 from visionloop.stages.publish import publish
-
-
-@contextmanager
-def endpoint(pointer: str, *, refuses: bool = False, after: int = 0) -> Iterator[str]:
-    """Serve V2 model metadata over HTTP, following a pointer as a predictor does."""
-    asked = 0
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            nonlocal asked
-            asked += 1
-            held = read_pointer(pointer)
-            if held is None or refuses or asked <= after:
-                self.send_error(404)
-                return
-            body = json.dumps({"name": "test", "versions": [held.model_id]}).encode()
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
 
 
 def config(lake: Lake, **serving: object) -> str:

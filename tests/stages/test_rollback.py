@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from tests.servers import free_port, wait_until
 from tests.serving.conftest import write_bundle
 from visionloop.cli import main
-from visionloop.errors import InputError
+from visionloop.errors import InputError, VisionloopError
 from visionloop.lake import Lake
-from visionloop.serving.pointer import pointer_uri, read_pointer
+from visionloop.lake.lock import writer_lock
+from visionloop.serving.pointer import Pointer, pointer_uri, read_pointer, write_pointer
 from visionloop.stages.publish import publish
 from visionloop.stages.rollback import rollback
 
@@ -89,3 +93,53 @@ def test_a_bundle_that_broke_is_found_before_anything_moves(lake: Lake, tmp_path
         rollback(config=config(lake))
     held = read_pointer(pointer_uri(lake, "test"))
     assert held and held.model_id == "m2"
+
+
+def test_a_rollback_waits_for_who_writes_and_moves_no_model_that_came_meanwhile(
+    lake: Lake, tmp_path: Path
+) -> None:
+    published(lake, tmp_path, "m1", "m2")
+    place, told = pointer_uri(lake, "test"), []
+
+    def rolls_back() -> None:
+        try:
+            rollback(config=config(lake))
+        except InputError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=rolls_back)
+    with writer_lock(lake.catalog_uri, lake.loop):
+        thread.start()
+        time.sleep(0.7)
+        held = read_pointer(place)
+        assert held and held.model_id == "m2", "nothing moves while somebody else may move it"
+        write_pointer(place, Pointer("m3", "file:///m3", "", "m2", held.model_uri))
+    thread.join(timeout=60)
+    held = read_pointer(place)
+    assert held and held.model_id == "m3"
+    assert len(told) == 1 and told[0].startswith("m3 is in service by now, not m2")
+
+
+def test_an_endpoint_that_comes_up_with_nothing_gives_back_no_pointer_that_moved_on(
+    lake: Lake, tmp_path: Path
+) -> None:
+    published(lake, tmp_path, "m1", "m2")
+    place = pointer_uri(lake, "test")
+    serving = {"url": f"http://127.0.0.1:{free_port()}", "timeout_s": 3}
+    given = json.dumps(json.loads(config(lake)) | {"serving": serving})
+    failed = []
+
+    def rolls_back() -> None:
+        try:
+            rollback(config=given)
+        except VisionloopError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=rolls_back)
+    thread.start()
+    wait_until(lambda: (held := read_pointer(place)) and held.model_id == "m1")
+    with writer_lock(lake.catalog_uri, lake.loop):
+        write_pointer(place, Pointer("m3", "file:///m3", "", "m1", "file:///m1"))
+    thread.join(timeout=60)
+    held = read_pointer(place)
+    assert len(failed) == 1 and held and held.model_id == "m3"

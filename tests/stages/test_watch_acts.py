@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,18 +15,15 @@ from typing import Any
 import pytest
 
 from tests.selection.small_lake import CLASSES, deploy, fill, label, put
-from tests.stages.acting_loop import NOW, ActingLoop
-from tests.stages.test_publish import endpoint
+from tests.stages.acting_loop import BACK, NOW, ActingLoop, worse_loop
 from visionloop.cli import main
 from visionloop.cli.run import _published
 from visionloop.config import load_config
 from visionloop.lake import Lake
-from visionloop.serving.pointer import pointer_uri
 from visionloop.stages.publish import publish
 from visionloop.stages.rollback import rollback
 from visionloop.stages.select import select
 
-BACK = {"roll_back": {"enabled": True, "max_error_rate": 0}}
 # Runs a watch that is killed at a point: before its rows are visible, before the model moves, or
 # after it has moved and before that is written.
 KILLED = """
@@ -60,11 +53,7 @@ def loop(tmp_path: Path) -> ActingLoop:
 @pytest.fixture
 def worse(tmp_path: Path) -> ActingLoop:
     """Return a loop whose model in service, m2, is worse than m1 was."""
-    loop = ActingLoop(tmp_path, **BACK)
-    loop.publish("m1")
-    loop.publish("m2")
-    loop.random_picks("0002", 80, better=2, worse=30)
-    return loop
+    return worse_loop(tmp_path)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -218,20 +207,6 @@ def test_a_rollback_that_cannot_be_done_is_given_up_and_told(worse: ActingLoop) 
     assert worse.watch().acts == ""
 
 
-def test_an_endpoint_that_refuses_the_model_before_keeps_the_one_in_service(
-    worse: ActingLoop,
-) -> None:
-    place = pointer_uri(worse.lake, "test")
-    with endpoint(place, refuses=True) as url:
-        worse.serving = {"url": url, "timeout_s": 0.3}
-        assert "Model m1 was not brought back: the endpoint 'test' did not" in worse.watch().acts
-    assert worse.in_service() == ("m2", "m1") and worse.states()["m2"] == "in_service"
-    with endpoint(place) as url:
-        worse.serving = {"url": url}
-        assert worse.watch().acts == "", "by rule it is tried once"
-        assert rollback(config=worse.config).in_service == "m1"
-
-
 def test_images_that_a_model_was_trained_on_or_that_were_chosen_judge_nobody(
     loop: ActingLoop,
 ) -> None:
@@ -337,64 +312,3 @@ def test_drift_that_an_earlier_program_never_withdrew_raises_nothing(loop: Actin
 def _restored(lake: Lake) -> dict[str, Any]:
     (row,) = lake.read("decisions", where="decision == 'random_share'").to_pylist()
     return {**row, "outcome": "restored", "inputs": "{}", "round_id": "0002"}
-
-
-@contextmanager
-def counting(pages: list[tuple[int, int]]) -> Iterator[str]:
-    """Serve a predictor's metrics: requests answered well, and those with an error."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            good, bad = pages.pop(0)
-            name = "visionloop_inference_requests_total"
-            body = f'{name}{{code="2xx"}} {good}\n{name}{{code="5xx"}} {bad}\n'.encode()
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-
-
-def test_errors_of_the_server_are_told_from_what_two_watches_read(loop: ActingLoop) -> None:
-    loop.publish("m1")
-    loop.watching = {"block_publication": {"max_error_rate": 0.05}}
-    with counting([(1000, 900), (1100, 905), (1300, 990), (1700, 991)]) as url:
-        loop.serving = {"url": url}
-        assert loop.watch().acts == ""  # where the counters stand: 900 errors are nobody's
-        assert loop.watch().acts == ""  # 105 requests are too few
-        assert "90 of 390 requests since the last judgement ended in an error" in loop.watch().acts
-        assert "Models may be published again: 1 of 401 requests" in loop.watch().acts
-    loop.serving = {"url": "http://127.0.0.1:9"}
-    loop.watch()
-    rows = loop.lake.read("decisions", where="decision == 'watch'").to_pylist()
-    last = json.loads(max(rows, key=lambda row: row["decided_at"])["inputs"])
-    (rule,) = [rule for rule in last["rules"] if rule["name"] == "error_rate"]
-    assert rule["verdict"] == "unknown" and "could not be counted" in rule["told"]
-
-
-def test_what_does_not_speak_http_is_told_and_stops_no_watch(loop: ActingLoop) -> None:
-    loop.publish("m1")
-    loop.watching = {"block_publication": {"max_error_rate": 0.05}}
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(4096)
-                connection.sendall(b"SSH-2.0\r\n")
-
-        threading.Thread(target=answer, daemon=True).start()
-        loop.serving = {"url": f"http://127.0.0.1:{server.getsockname()[1]}"}
-        loop.watch()
-    (row,) = loop.lake.read("decisions", where="decision == 'watch'").to_pylist()
-    rules = json.loads(row["inputs"])["rules"]
-    (told,) = [rule["told"] for rule in rules if rule["name"] == "error_rate"]
-    assert "the requests could not be counted: SSH-2.0" in told

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import urllib3
 
 # Worth another try: the server is overloaded, restarting or its storage changes its leader.
-_PASSING = frozenset({429, 500, 502, 503, 504})
+PASSING = frozenset({429, 500, 502, 503, 504})
 _CONNECT_SECONDS = 10.0
 _APPLY = "application/apply-patch+yaml"
 
@@ -124,7 +124,7 @@ class Transport:
             if answer.status < 400:
                 return data
             refused = refusal(answer.status, data, method=method, path=path)
-            again = answer.status == 429 or (idempotent and answer.status in _PASSING)
+            again = answer.status == 429 or (idempotent and answer.status in PASSING)
             if not remaining or not again or not isinstance(refused, Refused):
                 raise refused
             time.sleep(self.patience.pause_s(attempt, answer.headers.get("Retry-After")))

@@ -7,11 +7,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from typing import Any
 
 from visionloop.errors import VisionloopError
 
 POLL_SECONDS = 0.2
+
+
+class NoAnswer(VisionloopError):
+    """An endpoint could not be asked: nothing is known of its model."""
 
 
 def served_models(url: str, name: str, *, timeout: float = 5.0) -> list[str]:
@@ -27,6 +32,7 @@ def served_models(url: str, name: str, *, timeout: float = 5.0) -> list[str]:
 
     Raises:
         OSError: Nothing answers there.
+        HTTPException: What answers there does not speak HTTP, or broke off.
     """
     try:
         with urllib.request.urlopen(
@@ -54,7 +60,7 @@ def why_refused(url: str, model_id: str, *, timeout: float = 5.0) -> str:
             f"{url.rstrip('/')}/visionloop/status", timeout=timeout
         ) as reply:
             refused = json.load(reply)["refused"] or {}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, HTTPException, ValueError, KeyError, TypeError):
         return ""  # another server than ours
     return str(refused.get("reason", "")) if refused.get("model_id") == model_id else ""
 
@@ -80,22 +86,25 @@ def wait_for_model(
         Seconds waited.
 
     Raises:
-        VisionloopError: It did not within that time; says what it answered instead.
+        NoAnswer: It did not answer at the end of that time.
+        VisionloopError: It answered all that time, and not with that model; says with what.
     """
     began = time.monotonic()
     while True:
+        answers = False
         try:
             served = served_models(url, name)
+            answers = True
             state = f"it serves {', '.join(served)}" if served else "it is up and has no model yet"
             if model_id in served:
                 return time.monotonic() - began
-        except (OSError, ValueError) as error:
+        except (OSError, HTTPException, ValueError) as error:
             state = f"it does not answer: {getattr(error, 'reason', error)}"
         waited = time.monotonic() - began
         if waited > timeout:
             if refusal := why_refused(url, model_id):
                 state += f", and refuses this one: {refusal.rstrip('.')}"
-            raise VisionloopError(
+            raise (VisionloopError if answers else NoAnswer)(
                 f"the endpoint {name!r} did not come up with model {model_id} within "
                 f"{timeout:g} s: {state}",
                 where=url,

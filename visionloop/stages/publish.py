@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +26,7 @@ from visionloop.task import stage
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
     from visionloop.lake import Lake, Run
+    from visionloop.serving.pointer import Pointer
     from visionloop.stages.kserve_publish import Outcome
 
 
@@ -121,8 +121,13 @@ def publish(
                 # What a publish found out that ran before stands in its row.
                 told = not found.changed and _is_recorded(run, model_id)
             elif passed:
-                free = _free_to_publish(opened, model_id)
-                seconds = move_pointer(loop, place, model_id, model_uri, guard=free)
+                seconds = move_pointer(
+                    loop,
+                    opened,
+                    model_id,
+                    model_uri,
+                    demand=lambda _: _demand_free(opened, model_id),
+                )
                 reason = f"passed its gate; in service {seconds:.1f} s after the pointer moved"
         except _Refused as refused:
             published, outcome = False, refused.outcome
@@ -168,6 +173,7 @@ def _roll_out(
     round_id: str,
     run_id: str,
 ) -> Outcome:
+    from visionloop.lake.lock import writer_lock
     from visionloop.serving.inference_service.endpoint import Served
     from visionloop.serving.inference_service.record import read_record, record_uri
     from visionloop.serving.pointer import pointer_uri, read_pointer
@@ -185,8 +191,9 @@ def _roll_out(
     # A trial that was killed gives its traffic back first: it is blocked within.
     under_way = pointer is not None and record is not None and record.model_id == model_id
     if not under_way and (pointer is None or pointer.model_id != model_id):
-        with _free_to_publish(lake, model_id):
-            pass
+        # Behind a watch that is writing: it may block.
+        with writer_lock(lake.catalog_uri, lake.loop):
+            _demand_free(lake, model_id)
     return roll_out(loop, lake, Served(model_id, model_uri), harvest=bring_in, blocked=blocked)
 
 
@@ -209,20 +216,15 @@ def _refusal(lake: Lake, model_id: str) -> tuple[str, str]:
     return "", ""
 
 
-@contextmanager
-def _free_to_publish(lake: Lake, model_id: str) -> Iterator[None]:
-    """Hold the writer's lock, so that nobody blocks publication while a pointer moves.
+def _demand_free(lake: Lake, model_id: str) -> None:
+    """Refuse a model while publication is blocked, and one that was rolled back.
 
     Raises:
-        _Refused: Publication is blocked, or the model was rolled back.
+        _Refused: It is so.
     """
-    from visionloop.lake.lock import writer_lock
-
-    with writer_lock(lake.catalog_uri, lake.loop):
-        outcome, why = _refusal(lake, model_id)
-        if why:
-            raise _Refused(outcome, why)
-        yield
+    outcome, why = _refusal(lake, model_id)
+    if why:
+        raise _Refused(outcome, why)
 
 
 def _is_recorded(run: Run, model_id: str) -> bool:
@@ -263,45 +265,59 @@ def _told(loop: LoopConfig, figures: dict[str, Any]) -> list[list[str]]:
 
 def move_pointer(
     loop: LoopConfig,
-    place: str,
+    lake: Lake,
     model_id: str,
     model_uri: str,
     *,
-    guard: AbstractContextManager[None] | None = None,
+    demand: Callable[[Pointer | None], None],
 ) -> float:
     """Move the pointer to a model, and wait until the endpoint serves it, where there is one.
 
+    The pointer is read and written under the writer's lock: of a publish and a rollback at once one
+    comes first, and the other sees what it did. Nothing is locked while the endpoint comes up.
+
     Args:
         loop: The configuration.
-        place: Where the pointer lies.
+        lake: The lake; no run of this process may have begun to write.
         model_id: The model.
         model_uri: Its serving bundle.
-        guard: Held while the pointer is written; None for nothing.
+        demand: Asked under the lock before the pointer moves, with the pointer as it is; raises
+            where it must not move.
 
     Returns:
         Seconds waited.
 
     Raises:
-        VisionloopError: The endpoint did not come up with it; the pointer is back where it was.
+        VisionloopError: The endpoint did not come up with it; the pointer is back where it was,
+            unless somebody else has moved it meanwhile.
     """
+    from visionloop.lake.lock import writer_lock
     from visionloop.progress import progress
     from visionloop.serving.endpoint import wait_for_model
-    from visionloop.serving.pointer import Pointer, delete_pointer, read_pointer, write_pointer
+    from visionloop.serving.pointer import (
+        Pointer,
+        delete_pointer,
+        pointer_uri,
+        read_pointer,
+        write_pointer,
+    )
 
-    before = read_pointer(place)
-    if before is None or before.model_id != model_id:
-        now = datetime.now(UTC).isoformat()
-        moved = Pointer(
-            model_id,
-            model_uri,
-            now,
-            previous=before.model_id if before else "",
-            previous_uri=before.model_uri if before else "",
-        )
-        with guard or nullcontext():
+    place = pointer_uri(lake, loop.endpoint)
+    with writer_lock(lake.catalog_uri, lake.loop):
+        before = read_pointer(place)
+        if before is None or before.model_id != model_id:
+            demand(before)
+            moved = Pointer(
+                model_id,
+                model_uri,
+                datetime.now(UTC).isoformat(),
+                previous=before.model_id if before else "",
+                previous_uri=before.model_uri if before else "",
+            )
             write_pointer(place, moved)
-    else:
-        before = before.before()  # a publish that was killed had moved it already
+        else:
+            # One that was killed had moved it already.
+            moved, before = before, before.before()
     if not loop.serving.url:
         return 0.0
     try:
@@ -316,8 +332,11 @@ def move_pointer(
             bar.advance()
             return waited
     except BaseException:  # an interrupt too must not leave a model in service that nobody saw up
-        if before is None:
-            delete_pointer(place)
-        else:
-            write_pointer(place, before)
+        with writer_lock(lake.catalog_uri, lake.loop):
+            if read_pointer(place) != moved:
+                pass  # somebody else has put another model into service since
+            elif before is None:
+                delete_pointer(place)
+            else:
+                write_pointer(place, before)
         raise

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visionloop.errors import InputError, VisionloopError
 from visionloop.stages.opening import open_stage
-from visionloop.stages.service_records import ROLLED_BACK, mark_in_service, record_decision
+from visionloop.stages.service_records import (
+    ROLLED_BACK,
+    mark_in_service,
+    record_decision,
+    set_states,
+)
 from visionloop.task import stage
 
 if TYPE_CHECKING:
@@ -117,11 +122,19 @@ def _swap(
     inputs: dict[str, Any],
     run_id: str,
 ) -> str:
+    from visionloop.serving.pointer import pointer_uri, read_pointer
+
+    before = inputs["before"]
     with lake.run(stage="rollback", run_id=run_id) as run:
-        figures = _bring_back(loop, lake, target, uri)
+        figures = _bring_back(loop, lake, target, uri, before)
         record_decision(run, "rollback", target, "published", reason, inputs | figures)
-        mark_in_service(run, target, rolled_back=inputs["before"])
-        version = run.commit(outputs={"in_service": target})
+        # Read once the lake is this run's alone: a publish may have moved it again.
+        pointer = read_pointer(pointer_uri(lake, loop.endpoint))
+        if pointer is not None and pointer.model_id == target:
+            mark_in_service(run, target, rolled_back=before)
+        else:
+            set_states(run, {before: ROLLED_BACK})
+        version = run.commit(outputs={"in_service": pointer.model_id if pointer else ""})
     if loop.serving.kserve is not None:
         from visionloop.stages.kserve_publish import forget
 
@@ -166,12 +179,20 @@ def _target(lake: Lake, pointer: Pointer, model_id: str) -> tuple[str, str]:
     return wanted, uri
 
 
-def _bring_back(loop: LoopConfig, lake: Lake, target: str, uri: str) -> dict[str, Any]:
+def _bring_back(loop: LoopConfig, lake: Lake, target: str, uri: str, before: str) -> dict[str, Any]:
+    def demand(pointer: Pointer | None) -> None:
+        now = pointer.model_id if pointer else "no model"
+        if now != before:
+            raise InputError(
+                f"{now} is in service by now, not {before}",
+                where=f"endpoint {loop.endpoint} of {lake.place}",
+                remedy="See `visionloop lake status`; if it shall not stay, roll back again",
+            )
+
     if loop.serving.kserve is None:
-        from visionloop.serving.pointer import pointer_uri
         from visionloop.stages.publish import move_pointer
 
-        move_pointer(loop, pointer_uri(lake, loop.endpoint), target, uri)
+        move_pointer(loop, lake, target, uri, demand=demand)
         return {"url": loop.serving.url}
     from visionloop.serving.inference_service.endpoint import Served
     from visionloop.stages.kserve_publish import roll_out
@@ -181,7 +202,7 @@ def _bring_back(loop: LoopConfig, lake: Lake, target: str, uri: str) -> dict[str
         raise VisionloopError(
             f"{target} is not in service: {found.reason}",
             where=f"endpoint {loop.endpoint} of {lake.place}",
-            remedy="See what is in service with `visionloop status`, and roll back again",
+            remedy="See what is in service with `visionloop lake status`, and roll back again",
         )
     return found.figures
 

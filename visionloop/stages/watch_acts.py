@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from visionloop.errors import InputError, StaleRead, VisionloopError
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from visionloop.lake import Lake
     from visionloop.monitoring.acting_state import Swap
     from visionloop.monitoring.watching import Decision
+
+# What was decided longer ago is no reason to move a model any more.
+_PATIENCE = timedelta(days=1)
 
 
 def record(lake: Lake, decision: Decision, run_id: str) -> str:
@@ -79,7 +82,8 @@ def finish_rollback(loop: LoopConfig, lake: Lake, *, held_by: str, run_id: str) 
     """Do the rollback that was decided and is not done, also by a watch that was killed.
 
     One that cannot be done is given up, and written down: the same model is not rolled back by rule
-    a second time.
+    a second time. Where something did not answer, nothing is known of what can be done: it is left
+    to the next watch, for a day.
 
     Args:
         loop: The configuration.
@@ -103,6 +107,9 @@ def finish_rollback(loop: LoopConfig, lake: Lake, *, held_by: str, run_id: str) 
     except StaleRead:
         raise  # the whole watch looks again, and goes on from what stands then
     except VisionloopError as error:
+        if _may_pass(error) and datetime.now(UTC) - swap.at < _PATIENCE:
+            why = error.what.rstrip(". ")
+            return f"The rollback to {swap.model_id} waits for the next watch: {why}."
         told = f"Model {swap.model_id} was not brought back: {error.what.rstrip('. ')}."
         _write(lake, "rollback", swap.model_id, "failed", told, _of(swap), run_id)
         return told
@@ -142,8 +149,7 @@ def unblock(loop: LoopConfig, lake: Lake, because: str) -> str:
             where=f"endpoint {loop.endpoint} of {lake.place}",
             remedy="Nothing needs to be done",
         )
-    look = int(lake.rounds.current_or_next()) + 1
-    rules = block_rules(service, look, loop.watch, frozenset())
+    rules = block_rules(service, loop.watch, frozenset())
     grounds = {ground for rule in rules for ground in rule.grounds}
     # What cannot be told at this moment may hold all the same.
     grounds |= service.acts.block.grounds
@@ -155,6 +161,22 @@ def unblock(loop: LoopConfig, lake: Lake, because: str) -> str:
     }
     reason = f"Models may be published again, since a person says so: {because.strip()}"
     return _write(lake, "unblock", loop.endpoint, "by_hand", reason, inputs, "")
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Return whether an error came of something that did not answer, and may the next time."""
+    from visionloop.cluster.refusals import Refused, Unreachable
+    from visionloop.cluster.transport import PASSING
+    from visionloop.lake.storage import StorageError
+    from visionloop.serving.endpoint import NoAnswer
+
+    while error is not None and not isinstance(error, InputError):
+        if isinstance(error, Unreachable | NoAnswer | StorageError):
+            return True
+        if isinstance(error, Refused) and error.status in PASSING:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _of(swap: Swap) -> dict[str, Any]:

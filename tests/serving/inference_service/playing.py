@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,8 @@ def proxying(kserve: KServe) -> Callable[..., Any]:
             before, proxied, inside = path.partition("/proxy/")
             pod, _, port = before.rpartition("/")[2].partition(":")
             server = kserve._servers.get(pod)
-            if not proxied or server is None or port != "8080":
+            meets = any(re.search(fault.path, path) for fault in kserve.server.faults)
+            if not proxied or server is None or port != "8080" or meets:
                 super()._answer(method)
                 return
             if kserve.deaf and inside == "metrics":

@@ -20,6 +20,7 @@ FAULTS: list[Any] = [
     pytest.param([("PATCH", SERVICES, 0, {})], id="reset-of-the-apply"),
     pytest.param([("PATCH", SERVICES, 409, {})], id="written-meanwhile"),
     pytest.param([("PATCH", SERVICES, 500, {})], id="apply-fails-once"),
+    pytest.param([("POST", r"/proxy/", 503, {})], id="pod-refuses-a-connection"),
 ]
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from visionloop.cluster.api import Cluster
 
 ANSWER_SECONDS = 30.0
+# Of a question to a pod that has just become ready: its port may be refused for a moment.
+_TRIES = 3
 
 
 def selector(endpoint: Endpoint) -> str:
@@ -83,7 +85,10 @@ def post(
     body: bytes,
     content_type: str,
 ) -> bytes:
-    """Post to the predictor of a pod, past KServe's agent: what is asked here is not logged.
+    """Ask the predictor of a pod, past KServe's agent: what is asked here is not logged.
+
+    It is asked again where the connection breaks or the answer is one of a server in trouble: a
+    question changes nothing.
 
     Args:
         cluster: Where it runs.
@@ -106,6 +111,5 @@ def post(
         body=body,
         content_type=content_type,
         timeout_s=ANSWER_SECONDS,
-        attempts=1,
-        idempotent=False,
+        attempts=_TRIES,
     )
