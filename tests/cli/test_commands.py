@@ -138,7 +138,7 @@ def test_a_round_waits_for_people_and_says_so(
     command = ["run", "select_and_label", "--config", str(folder / "loop.yaml")]
     assert main([*command, "--output", str(tmp_path), "--set", "n_samples=3"]) == 0
     told = capsys.readouterr()
-    assert "Round 0000 waits for 6 labels in" in told.out and "it goes on" in told.out
+    assert "Round 0 waits for 6 labels in" in told.out and "it goes on" in told.out
     assert "✓ select" in told.err and "3 selected" in told.err
 
 

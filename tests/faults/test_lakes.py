@@ -211,7 +211,7 @@ def test_of_two_rounds_started_at_once_one_runs_and_one_is_refused(loop: SmallLo
     assert sorted(status for _, status in ended) == [0, 1], ended
     ((_, err),) = [texts for texts, status in ended if status == 1]
     assert "Traceback" not in err
-    assert "round 0000 is being run by process" in err and "Wait for it to end" in err
+    assert "round 0 is being run by process" in err and "Wait for it to end" in err
     assert [(one.round_id, one.state) for one in loop.lake.rounds.all()] == [("0000", "waiting")]
     assert not doubled(loop.lake)
 

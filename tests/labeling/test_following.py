@@ -111,11 +111,11 @@ def test_a_hint_is_followed_at_once_and_only_enough_answers_end_the_wait(
 ) -> None:
     following = Following(loop)
     try:
-        following.heard("round 0000 waits: 0 of 2 requests are answered")
+        following.heard("round 0 waits: 0 of 2 requests are answered")
         answer(loop, "odd")
         assert not following.wait(1)  # nobody has told it
         tell(collector)
-        following.heard("round 0000 waits: 1 of 2")
+        following.heard("round 0 waits: 1 of 2")
         answer(loop, "odd", "even")
         began = time.monotonic()
         tell(collector)
@@ -207,7 +207,7 @@ def test_the_command_runs_the_rest_of_the_round(
         process.kill()
     held = loop.lake.rounds.get("0000")
     assert held is not None and held.state == "done"
-    assert "round 0000 goes on: all 2 requests are answered" in log.read_text()
+    assert "round 0 goes on: all 2 requests are answered" in log.read_text()
 
 
 def test_the_run_can_be_submitted_to_a_server(
@@ -222,7 +222,7 @@ def test_the_run_can_be_submitted_to_a_server(
     (run,) = stub.runs
     assert json.loads(run["runtime_config"]["parameters"]["config"])["name"] == "test"
     assert stub.pipelines[0]["display_name"] == "test-watch"
-    assert "round 0000 goes on" in capsys.readouterr().err
+    assert "round 0 goes on" in capsys.readouterr().err
 
 
 def test_it_ends_when_it_is_told_to(loop: Loop, tmp_path: Path) -> None:

@@ -246,13 +246,13 @@ def test_the_numbers_that_a_watch_tells_are_of_one_definition(answered: Answerin
     # By the tool's count alone it would be enough: the answers are read.
     found = look_at_answers(config, asking.lake, "0000", datetime.now(UTC))
     assert (found.missing, found.enough, found.read) == (4, "", True)
-    assert follow() == "round 0000 waits: 4 of 8 requests are answered"
+    assert follow() == "round 0 waits: 4 of 8 requests are answered"
     # One of the two answers that were asked for makes no request answered.
     asking.desk.answer("d" * 64, "cat")
     asking.desk.answer("e" * 64, "cat")
     asking.desk.answer("e" * 64, "cat", who="bob")
     told = "5 of 8 requests are answered, and `labeling.ready.share` 0.5 is enough"
-    assert follow() == f"round 0000 goes on: {told}"
+    assert follow() == f"round 0 goes on: {told}"
     asked = watch(config=asking.config(), dry_run=True)
     assert asked.decision == "resume" and f"{told}; 3 missing in" in asked.reason
 
@@ -265,7 +265,7 @@ def test_a_count_of_the_tool_is_told_as_one(answered: Answering) -> None:
     said: list[str] = []
     Follower(load_config(asking.config()), asking.lake, say=said.append).look()
     told = "3 of 8 requests are answered at the tool, usable or not"
-    assert said == [f"round 0000 waits: {told}"]
+    assert said == [f"round 0 waits: {told}"]
     asked = watch(config=asking.config(), dry_run=True)
     assert asked.decision == "wait" and f"{told}; 5 missing in" in asked.reason
 

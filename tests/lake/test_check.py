@@ -124,11 +124,11 @@ FAULTS = {
     ),
     "rounds: in sequence, one open": (
         append("rounds", round_id=["0001"], state=["running"]),
-        "rounds 0000, 0001 are open at once",
+        "rounds 0, 1 are open at once",
     ),
     "stage_runs: in = ok + flagged + unreadable + skipped": (
         count(**{"in": 5, "ok": 3, "flagged": 1}),
-        "monitor of round 0000 counted 5 in and 4 out",
+        "monitor of round 0 counted 5 in and 4 out",
     ),
     "embeddings_other: finite, of length 1, one a sample": (
         vectors([3.0, 4.0]),

@@ -266,7 +266,7 @@ def test_a_round_that_a_live_run_holds_is_waited_for_or_refused(tmp_path: Path) 
         )  # fmt: skip
         run.commit()
     there = on_disk(lake.uri)
-    with pytest.raises(VisionloopError, match="round 0000 is being run by run 'far'"):
+    with pytest.raises(VisionloopError, match="round 0 is being run by run 'far'"):
         erase_all(lake, identity(GONE), wait=0.1)
     assert on_disk(lake.uri) == there
     assert erase_all(lake, identity(GONE), lease_minutes=0.0).proof is not None

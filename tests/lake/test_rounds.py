@@ -35,7 +35,7 @@ def test_a_second_run_is_refused_while_the_first_one_lives(
     monkeypatch.setenv("VISIONLOOP_RUNNER_PID", str(runner.pid))
     lake.rounds.open("first")
     monkeypatch.setenv("VISIONLOOP_RUNNER_PID", str(os.getpid()))
-    with pytest.raises(VisionloopError, match=f"round 0000 is being run by process {runner.pid}"):
+    with pytest.raises(VisionloopError, match=f"round 0 is being run by process {runner.pid}"):
         lake.rounds.open("second")
     assert lake.rounds.open("second", take_over=True).run_id == "second"
     monkeypatch.setenv("VISIONLOOP_RUNNER_PID", str(runner.pid))

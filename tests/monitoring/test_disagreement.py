@@ -32,7 +32,7 @@ def said(
     p = np.repeat((1 - np.asarray(sure, float))[:, None] / 2, 3, axis=1)
     p[np.arange(n), answers] = sure
     return Said(
-        "the model of round 0001",
+        "the model of round 1",
         CLASSES,
         [f"s{i:05d}" for i in range(n)],
         np.asarray(labels),
@@ -217,7 +217,7 @@ def test_an_answer_in_production_contradicts_a_label_until_people_confirm_it(lak
     assert (evidence["label"], evidence["answered"]) == ("cat", "dog")
     assert (evidence["endpoint"], evidence["answered_at"]) == ("door", "2026-11-01 00:00 UTC")
     assert evidence["trained_on_this_label"] is True
-    assert evidence["model"] == "the model of round 0000"
+    assert evidence["model"] == "the model of round 0"
     common = {"task": "classification", "origin": "csv", "annotator": "bob", "created_at": NOW}
     put(lake, "labels", [{"sample_id": names[-1], "label": "cat", **common}], "0001")
     monitor(config=config_of(lake))

@@ -126,7 +126,7 @@ def test_a_camera_that_darkened_is_flagged_by_name_with_its_darkest_pictures(
     row = found["gate", "pixel_drift"]
     told = row["told"]
     assert (told["measure"], told["unit"]) == ("brightness", "Kolmogorov-Smirnov distance")
-    assert told["reference"] == "300 images of gate from round 0000, all that came before"
+    assert told["reference"] == "300 images of gate from round 0, all that came before"
     assert (told["images_before"], told["images_now"], told["look"]) == (300, 200, 1)
     assert told["before"] == pytest.approx(0.5, abs=0.02)
     assert told["now"] == pytest.approx(0.4, abs=0.02)

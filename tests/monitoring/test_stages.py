@@ -138,7 +138,7 @@ def test_drift_of_an_endpoint_is_flagged_once_a_round(loop: Loop) -> None:
         assert (row["subject"], row["kind"]) == ("digits", "confidence_drift")
         evidence = json.loads(row["evidence"])
         assert (
-            evidence["reference"] == "what the model said in the harvest of round 0000 (300 images)"
+            evidence["reference"] == "what the model said in the harvest of round 0 (300 images)"
         )
         assert (evidence["images_now"], evidence["harvested_in_round"]) == (300, "0001")
         assert evidence["now"] < evidence["before"] and evidence["look"] == 2

@@ -45,7 +45,7 @@ def rule(decision: Decision, name: str) -> Rule:
 def test_when_nothing_happened_nothing_starts_and_each_rule_says_so() -> None:
     decision = judged()
     assert decision.outcome == "wait"
-    assert decision.reason.startswith("Nothing calls for round 0004: 0 new images of 50")
+    assert decision.reason.startswith("Nothing calls for round 4: 0 new images of 50")
     assert not [r for r in decision.rules if r.verdict == "yes"]
 
 
@@ -90,7 +90,7 @@ def test_drift_starts_a_round_and_is_named_with_its_score() -> None:
     decision = judged(drifted=(DRIFT,))
     assert decision.outcome == "start"
     assert decision.reason == (
-        "Round 0004 starts: confidence drift of digits against holdout (0.31, threshold 0.15)."
+        "Round 4 starts: confidence drift of digits against holdout (0.31, threshold 0.15)."
     )
 
 
@@ -121,7 +121,7 @@ def test_the_label_budget_holds_a_round_back_when_it_would_be_passed(
     assert decision.outcome == outcome
     if outcome == "wait":
         assert decision.reason == (
-            "Round 0004 does not start: 81 labels were asked for in the last 30 days, and 20 more "
+            "Round 4 does not start: 81 labels were asked for in the last 30 days, and 20 more "
             "make 101 of at most 100. What called for it: 60 new images of 50 that start a round "
             "(60 files at the sources, 0 samples in the lake)."
         )
@@ -268,7 +268,7 @@ def test_a_fall_is_real_when_chance_does_not_explain_it(
     (found,) = confidence_falls(current, [before, current], {}, MonitoringConfig())
     assert (found.state, found.reference, found.n_before, found.n_now) == (
         state,
-        "round 0003",
+        "round 3",
         400,
         n,
     )
@@ -286,5 +286,5 @@ def test_a_window_is_held_against_its_own_holdout_and_its_last_window_and_no_oth
     found = confidence_falls(windows[-1], windows, references, MonitoringConfig())
     assert [(f.reference, round(f.before, 1)) for f in found] == [
         ("holdout", 0.8),
-        ("round 0002", 0.9),
+        ("round 2", 0.9),
     ]

@@ -207,7 +207,7 @@ def test_outputs_are_said_in_words() -> None:
         "in_service": "",
     }
     assert describe(outputs) == (
-        "round 0002, 1,507 files, 500 new, not passed, published, accuracy 0.914, model "
+        "round 2, 1,507 files, 500 new, not passed, published, accuracy 0.914, model "
         + "m" * 16
         + "…"
     )

@@ -94,7 +94,7 @@ def test_the_command_explains_without_starting_or_writing_anything(
     command = ["watch", "--config", str(loop.file), "--dry-run"]
     assert main(command) == 0
     told = capsys.readouterr().out
-    assert told.startswith("start: Round 0000 starts: 10 new images of 10")
+    assert told.startswith("start: Round 0 starts: 10 new images of 10")
     assert "drift               start     cannot be told no answers" in told
     assert "stay in service     stay      off" in told
     assert "nothing was harvested, written or started" in told

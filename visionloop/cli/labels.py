@@ -12,7 +12,7 @@ from visionloop.cli.configuration import add_lake_options, open_existing
 from visionloop.cli.labels_status import parts_of, status
 from visionloop.cli.parser import show
 from visionloop.errors import InputError, VisionloopError
-from visionloop.words import counted
+from visionloop.words import counted, round_id_of, round_name, round_number
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -81,7 +81,8 @@ def _request(args: argparse.Namespace) -> int:
 
     found = request_labels(config=config.text(), round_id=round_id)
     text = (
-        f"round {round_id}: {counted(found.n_requested, 'sample is', 'samples are')} asked about\n"
+        f"{round_name(round_id)}: {counted(found.n_requested, 'sample is', 'samples are')} asked "
+        f"about\n"
         f"lake {config.lake}, version {found.lake_version}"
     )
     show({**found._asdict(), "round_id": round_id}, as_json=args.json, text=text)
@@ -101,7 +102,7 @@ def _collect(args: argparse.Namespace) -> int:
 
     counts = counts_of_round(lake, round_id)
     text = (
-        f"round {round_id}: {', '.join(parts_of(counts))}; {went.get(state, 'it is over')}\n"
+        f"{round_name(round_id)}: {', '.join(parts_of(counts))}; {went.get(state, 'it is over')}\n"
         f"lake {config.lake}, version {found.lake_version}"
     )
     told = {**found._asdict(), "round_id": round_id, "state": state, "requests": counts}
@@ -119,13 +120,13 @@ def _recall(args: argparse.Namespace) -> int:
     if args.dry_run:
         n_open = len(done.asked) + n_begun + n_unusable
         lines = [
-            f"round {round_id}: {counted(n_open, 'request is', 'requests are')} open, "
+            f"{round_name(round_id)}: {counted(n_open, 'request is', 'requests are')} open, "
             f"{len(done.asked):,} of which can be taken back"
         ]
     else:
         n_begun += len(done.asked) - len(done.recalled)
         taken = counted(len(done.recalled), "request was", "requests were")
-        lines = [f"round {round_id}: {taken} taken back"]
+        lines = [f"{round_name(round_id)}: {taken} taken back"]
     if n_begun:
         lines.append(f"  {counted(n_begun, 'stays', 'stay')}, since somebody has begun to answer")
     if n_unusable:
@@ -157,21 +158,22 @@ def _round(args: argparse.Namespace, *, ended: bool) -> tuple[LoopConfig, Lake, 
     config = load_config(args.config)
     refuse_lake_of_pods(config)
     lake = open_existing(config.lake, config.catalog, config.name)
-    held = lake.rounds.get(args.round) if args.round else lake.rounds.current()
+    asked = round_id_of(args.round)
+    held = lake.rounds.get(asked) if asked else lake.rounds.current()
     if held is None:
-        known = ", ".join(one.round_id for one in lake.rounds.all())
+        known = ", ".join(round_number(one.round_id) for one in lake.rounds.all())
         raise InputError(
-            f"there is no round {args.round}" if args.round else "no round is open",
+            f"there is no {round_name(asked)}" if asked else "no round is open",
             where=f"loop {lake.loop} of {config.lake}",
             remedy=f"Name one with --round: {known}"
             if known
             else "Start one: visionloop run round --config loop.yaml",
         )
     if held.state == "done" and not ended:
-        raise InputError(f"round {held.round_id} is over", remedy="Ask in the open round")
+        raise InputError(f"{round_name(held.round_id)} is over", remedy="Ask in the open round")
     who = lake.rounds.live_holder(held, lease_minutes=config.rounds.lease_minutes)
     if who:
         raise VisionloopError(
-            f"round {held.round_id} is being run by {who}", remedy="Wait for it to end"
+            f"{round_name(held.round_id)} is being run by {who}", remedy="Wait for it to end"
         )
     return config, lake, held.round_id

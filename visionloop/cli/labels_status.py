@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from visionloop.cli.configuration import lake_config, open_existing
 from visionloop.cli.parser import show
 from visionloop.errors import InputError, VisionloopError
-from visionloop.words import counted
+from visionloop.words import counted, round_name
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -100,7 +100,7 @@ def _live(config: LoopConfig, lake: Lake) -> dict[str, Any]:
 
 def _live_text(live: Mapping[str, Any]) -> str:
     n = counted(live["requested"], "request is", "requests are")
-    told = f"at the tool, of round {live['round_id']}: {live['answered']:,} of {n} answered"
+    told = f"at the tool, of {round_name(live['round_id'])}: {live['answered']:,} of {n} answered"
     if live["unusable"]:
         told += f", {live['unusable']:,} of them by answers that cannot be used (as last collected)"
     return f"{told}, {live['where']}"
@@ -114,7 +114,7 @@ def _text(rounds: list[dict[str, Any]]) -> str:
 
 def _round(one: Mapping[str, Any]) -> Iterator[str]:
     state = f" ({one['state']})" if one["state"] else ""
-    yield f"round {one['round_id']}{state}, {one['provider']}: {', '.join(parts_of(one))}"
+    yield f"{round_name(one['round_id'])}{state}, {one['provider']}: {', '.join(parts_of(one))}"
     for purpose, n in one["purposes"].items():
         told = [f"{n[name]:,} {word}" for name, word in _PARTS.items() if n.get(name)]
         yield f"  {purpose:<9} {', '.join(told)}"

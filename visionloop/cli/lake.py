@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from visionloop.cli.configuration import absolute, add_lake_options, lake_config
 from visionloop.cli.parser import show
 from visionloop.errors import InputError
+from visionloop.words import round_number
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
@@ -131,7 +132,7 @@ def _status_text(held: dict[str, Any]) -> str:
     ]
     if opened:
         lines.append(
-            f"open round  {opened['round_id']}, {opened['state']} since "
+            f"open round  {round_number(opened['round_id'])}, {opened['state']} since "
             f"{opened['updated_at']:%Y-%m-%d %H:%M} UTC, held by {opened['holder']}"
         )
     lines += [
@@ -169,7 +170,8 @@ def _versions(args: argparse.Namespace) -> int:
         )
         lines.append(
             f"{one['sequence']:>5} {one['version'] + ('' if one['readable'] else '*'):<17}"
-            f"{one['stage']:<15}{one['round_id']:<7}{one['finished_at']:%Y-%m-%d %H:%M}  {changed}"
+            f"{one['stage']:<15}{round_number(one['round_id']):<7}"
+            f"{one['finished_at']:%Y-%m-%d %H:%M}  {changed}"
         )
     if not all(one["readable"] for one in runs):
         lines.append(

@@ -10,7 +10,7 @@ from visionloop import environment
 from visionloop.cli.configuration import add_pipeline_options, start_arguments
 from visionloop.cli.parser import say, show, tell_error
 from visionloop.submission.starting import fill_from_lake
-from visionloop.words import counted
+from visionloop.words import counted, round_name
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -92,7 +92,7 @@ def _waiting(config: LoopConfig, root: str, result: RunResult) -> str:
     if config.labeling.provider == "csv":
         what = "Fill the column `label` (or write skip)"
     return (
-        f"Round {held.round_id} waits for {counted(missing, 'label')} in "
+        f"{round_name(held.round_id).capitalize()} waits for {counted(missing, 'label')} in "
         f"{told.get('waiting_for', '')}\n"
         f"{what}, then start the same command again: it goes on."
     )

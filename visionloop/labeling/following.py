@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from visionloop.errors import InputError, VisionloopError
 from visionloop.labeling import hints
 from visionloop.lake.storage import Storage, join, open_storage
-from visionloop.words import counted
+from visionloop.words import counted, round_name
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -115,7 +115,7 @@ class Follower:
                 return None
             minutes = self._config.rounds.lease_minutes
             if who := self._lake.rounds.live_holder(held, lease_minutes=minutes):
-                self._tell(f"round {held.round_id} is being run by {who}")
+                self._tell(f"{round_name(held.round_id)} is being run by {who}")
                 return None
             now = datetime.now(UTC)
             answers = look_at_answers(self._config, self._lake, held.round_id, now)
@@ -129,7 +129,7 @@ class Follower:
             return None
         every = counted(answers.requested, "request is", "requests are")
         why = answers.enough or f"all {every} answered"
-        self._tell(f"round {held.round_id} goes on: {why}")
+        self._tell(f"{round_name(held.round_id)} goes on: {why}")
         return Ready(held.round_id, why)
 
     def pause(self, seconds: float) -> None:
@@ -167,4 +167,4 @@ def _waiting(round_id: str, answers: Answers) -> str:
     there = answers.requested - answers.missing
     n = counted(answers.requested, "request is", "requests are")
     where = "" if answers.read else " at the tool, usable or not"
-    return f"round {round_id} waits: {there:,} of {n} answered{where}"
+    return f"{round_name(round_id)} waits: {there:,} of {n} answered{where}"

@@ -10,6 +10,7 @@ from visionloop.errors import InputError
 from visionloop.labeling.opening import open_provider, provider_name
 from visionloop.labeling.overview import open_requests
 from visionloop.lake.schemas import arrow_schema
+from visionloop.words import round_name
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -61,7 +62,7 @@ def recall(loop: LoopConfig, lake: Lake, round_id: str, *, dry_run: bool = False
     others = {row["provider"] for row in left} - {provider_name(loop)}
     if others:
         raise InputError(
-            f"the requests of round {round_id} were made at {', '.join(sorted(others))}",
+            f"the requests of {round_name(round_id)} were made at {', '.join(sorted(others))}",
             where=f"labeling.provider {loop.labeling.provider}",
             remedy="Give the configuration that asked",
         )

@@ -13,6 +13,7 @@ from visionloop.errors import VisionloopError
 from visionloop.lake import rounds as round_states
 from visionloop.lake.checking import Finding, finding
 from visionloop.lake.schemas import EMBEDDINGS_PREFIX, ERASED
+from visionloop.words import round_name, round_number
 
 if TYPE_CHECKING:
     from visionloop.lake.lake import Lake
@@ -189,11 +190,11 @@ def _training_sets(columns: _Columns) -> Finding:
 def _rounds(columns: _Columns) -> Finding:
     held = sorted(columns("rounds", "round_id", "state"))
     wrong = [
-        f"round {number} is missing"
+        f"{round_name(number)} is missing"
         for number in (f"{i:04d}" for i in range(len(held)))
         if number not in {round_id for round_id, _ in held}
     ]
-    opened = [round_id for round_id, state in held if state != round_states.DONE]
+    opened = [round_number(round_id) for round_id, state in held if state != round_states.DONE]
     if len(opened) > 1:
         wrong.append(f"rounds {', '.join(opened)} are open at once")
     return finding("rounds: in sequence, one open", len(held), wrong, _RESTORE)
@@ -217,8 +218,8 @@ def _history(lake: Lake) -> Iterator[Finding]:
                 found = sum(counts.get(part, 0) for part in parts)
                 if found != counts[whole]:
                     wrong.append(
-                        f"{row['stage']} of round {row['round_id']} counted {counts[whole]} in "
-                        f"and {found} out"
+                        f"{row['stage']} of {round_name(row['round_id'])} counted "
+                        f"{counts[whole]} in and {found} out"
                     )
     yield finding(
         "stage_runs: in = ok + flagged + unreadable + skipped",

@@ -14,6 +14,7 @@ from visionloop import environment
 from visionloop.errors import StaleRead, VisionloopError
 from visionloop.lake.schemas import arrow_schema
 from visionloop.lake.storage import StorageError
+from visionloop.words import round_name
 
 if TYPE_CHECKING:
     from visionloop.lake.lake import Lake
@@ -139,7 +140,7 @@ class Rounds:
             if latest is not None and latest != held:
                 if latest.state == DONE:
                     raise StaleRead(
-                        f"another run has just ended round {latest.round_id}",
+                        f"another run has just ended {round_name(latest.round_id)}",
                         where=f"loop {self._lake.loop} of {self._lake.place}",
                         remedy="Start the pipeline again for the next round",
                     )
@@ -192,7 +193,7 @@ class Rounds:
         who = self.live_holder(held, run_id, lease_minutes=lease_minutes)
         if who:
             raise VisionloopError(
-                f"round {held.round_id} is being run by {who}",
+                f"{round_name(held.round_id)} is being run by {who}",
                 where=f"loop {self._lake.loop} of {self._lake.place}",
                 remedy="Wait for it to end, or pass take_over=true if it is dead",
             )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from visionloop.words import counted
+from visionloop.words import counted, round_name
 
 UNNAMED = "images without a source"
 # So many of the latest rounds that a model learned from are looked at one by one.
@@ -122,7 +122,10 @@ def arrivals(
         elif s in ends:
             before = rows[when[rows] <= end]
             parts = [
-                Part(part, f"{counted(len(part), 'image')} of {names[s]} from round {ids[number]}")
+                Part(
+                    part,
+                    f"{counted(len(part), 'image')} of {names[s]} from {round_name(ids[number])}",
+                )
                 for number in reversed(np.unique(when[rows[learned_rows[rows]]]))
                 if len(part := rows[when[rows] == number]) >= least
             ]
@@ -194,8 +197,8 @@ def _newest(when: NDArray[np.intp], came: NDArray[np.intp], least: int) -> NDArr
 
 def _span(rounds: Sequence[str]) -> str:
     if len(rounds) < 2:
-        return f"round {rounds[0]}" if rounds else "no round"
-    return f"rounds {rounds[0]} to {rounds[-1]}"
+        return round_name(rounds[0]) if rounds else "no round"
+    return f"{round_name(rounds[0])} to {round_name(rounds[-1])}"
 
 
 def _reason(n_newest: int, has_learned: bool) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.drift import Drift, class_mix_drift, confidence_drift
+from visionloop.words import round_name
 
 # What tells which image an inference was of.
 IDENTITY = ("sample_id", "tensor_sha256", "request_sha256", "row")
@@ -75,7 +76,7 @@ class Comparison:
 
     Attributes:
         window: The window.
-        reference: What it was compared with: ``holdout``, or ``round 0003``.
+        reference: What it was compared with: ``holdout``, or ``round 3``.
         drift: What was found.
         images: Samples of the window that lie farthest out, the farthest first.
     """
@@ -252,7 +253,7 @@ def references_of(
         found.append((HOLDOUT, *references[window.model_id]))
     last = previous_window(window, windows)
     if last is not None:
-        found.append((f"round {last.round_id}", *last.once()))
+        found.append((round_name(last.round_id), *last.once()))
     return found
 
 

@@ -36,7 +36,7 @@ class Said:
     """What the model in service answered to samples that people labelled.
 
     Attributes:
-        model: The model in words, ``the model of round 0003``.
+        model: The model in words, ``the model of round 3``.
         classes: Its C classes.
         sample_ids: n samples.
         labels: int64 [n], each sample's label as place in the classes.

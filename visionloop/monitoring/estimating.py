@@ -32,6 +32,7 @@ from visionloop.monitoring.estimation import Answers, Estimate, estimate_accurac
 from visionloop.monitoring.findings import rows_table
 from visionloop.monitoring.production import Drawn, Known, Traffic, production_accuracy
 from visionloop.vectors.exact import Floats
+from visionloop.words import round_name
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
@@ -164,7 +165,7 @@ class Evidence:
             references.append((HOLDOUT, _finite(holdout)))
         before = previous_window(window, windows)
         if before is not None:
-            references.append((f"round {before.round_id}", self._known_vectors(before)[1]))
+            references.append((round_name(before.round_id), self._known_vectors(before)[1]))
         look, found = look_of(window, windows), []
         for name, vectors in references:
             drift = embedding_drift(vectors, current, self._thresholds, look=look)

@@ -22,7 +22,7 @@ class Fall:
     Attributes:
         endpoint: Name of the endpoint.
         model_id: The model that answered in both.
-        reference: ``holdout``, or ``round 0003``.
+        reference: ``holdout``, or ``round 3``.
         before: Mean confidence of the reference; of a calibrated model its expected accuracy.
         now: Mean confidence of the window.
         n_before: Different images in the reference.

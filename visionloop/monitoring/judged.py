@@ -26,7 +26,7 @@ class Judged:
         subject: Name of the endpoint or of the source.
         subject_type: ``endpoint`` or ``source``.
         round_id: The newest round whose harvest or arrivals were compared.
-        against: The reference, the same word in each look at it: ``holdout``, ``round 0003`` or
+        against: The reference, the same word in each look at it: ``holdout``, ``round 3`` or
             ``earlier images``.
         reference: What it is, in words.
         drift: What was found.

@@ -17,7 +17,7 @@ from visionloop.monitoring.acting_seen import Service
 from visionloop.monitoring.falling import Fall
 from visionloop.monitoring.rule import NO, OFF, RESUME, START, UNKNOWN, WAIT, YES, Rule
 from visionloop.monitoring.watch_config import WatchConfig
-from visionloop.words import counted
+from visionloop.words import counted, round_name
 
 # Means of float32 carry no more than that.
 _ROUNDING = 1e-9
@@ -163,7 +163,7 @@ def decide(sight: Sight, config: WatchConfig) -> Decision:
 
 def _open_round(sight: Sight, rules: tuple[Rule, ...]) -> tuple[str, str]:
     by_name = {rule.name: rule for rule in rules}
-    name = f"Round {sight.round_id}"
+    name = round_name(sight.round_id).capitalize()
     if by_name["live_run"].verdict == YES:
         return WAIT, f"{name} is open: {by_name['live_run'].told}."
     if by_name["interrupted"].verdict == YES:
@@ -175,18 +175,19 @@ def _open_round(sight: Sight, rules: tuple[Rule, ...]) -> tuple[str, str]:
 
 
 def _next_round(sight: Sight, rules: tuple[Rule, ...]) -> tuple[str, str]:
+    name = round_name(sight.round_id)
     met = [rule.told for rule in rules if rule.effect == START and rule.verdict == YES]
     limits = [rule.told for rule in rules if rule.effect == WAIT and rule.verdict == YES]
     if met and not limits:
-        return START, f"Round {sight.round_id} starts: {'; '.join(met)}."
+        return START, f"{name.capitalize()} starts: {'; '.join(met)}."
     if met:
         return WAIT, (
-            f"Round {sight.round_id} does not start: {'; '.join(limits)}. "
+            f"{name.capitalize()} does not start: {'; '.join(limits)}. "
             f"What called for it: {'; '.join(met)}."
         )
     asked = [rule.told for rule in rules if rule.effect == START and rule.verdict != OFF]
     said = "; ".join(asked) or "every rule that starts one is off"
-    return WAIT, f"Nothing calls for round {sight.round_id}: {said}."
+    return WAIT, f"Nothing calls for {name}: {said}."
 
 
 def _held(sight: Sight) -> Rule:

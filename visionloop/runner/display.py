@@ -10,6 +10,7 @@ from visionloop import environment
 from visionloop.progress import log
 from visionloop.runner.result import TaskResult
 from visionloop.runner.watcher import Listener
+from visionloop.words import round_name
 
 _LINE_PACE = 10.0
 _HIDDEN = ("lake_version", "trainable_version", "model_uri", "space", "action", "n_shards")
@@ -53,6 +54,8 @@ def describe(outputs: dict[str, Any]) -> str:
             words.append(f"{int(value):,} {spoken}")
         elif isinstance(value, float):
             words.append(f"{spoken} {value:.3f}")
+        elif name == "round_id":
+            words.append(round_name(str(value)))
         else:
             text = str(value)
             # An id can be cut, a sentence cannot.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from visionloop.errors import InputError
+from visionloop.words import round_name
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
@@ -37,7 +38,7 @@ def requests_to_export(lake: Lake, version: str, task: str, round_id: str) -> se
     if not found:
         told = "what it asked is answered or taken back" if asked else "it asked nothing"
         raise InputError(
-            f"round {round_id} waits for no answer: {told}",
+            f"{round_name(round_id)} waits for no answer: {told}",
             where="--round",
             remedy="Look at the rounds and their requests with `visionloop labels status`",
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from visionloop.errors import InputError
+from visionloop.words import round_id_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -138,6 +139,8 @@ def wanted_samples(lake: Lake, wanted: Wanted) -> tuple[pa.Table, int]:
     columns = ["sample_id", "uri", "source_uri", "width", "height", "format", "split"]
     samples = lake.read("samples", columns=columns, version=wanted.version).sort_by("sample_id")
     kind, _, name = wanted.what.partition(":")
+    if kind in ("round", "requests"):
+        name = round_id_of(name)
     if wanted.what == "all":
         return samples, samples.num_rows
     if kind == "split":

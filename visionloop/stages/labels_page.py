@@ -10,7 +10,7 @@ from visionloop.labeling.provider import DONE, DRAFT, SKIPPED
 from visionloop.labeling.requests import AUDIT, HOLDOUT, RELABEL, TRAINING, named
 from visionloop.labeling.unusable import SHOWN, more_than_shown, unusable_answers
 from visionloop.stages.artifacts import markdown_table
-from visionloop.words import counted
+from visionloop.words import counted, round_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -85,8 +85,8 @@ def labels_page(settled: Settled, late: Sequence[Settled], loop: LoopConfig, *, 
             f"**{len(settled.unknown)}** ({shown})."
         )
     parts += [
-        f"Round {one.round_id}, which went on without all answers: {len(one.samples(LABELLED))} "
-        f"of {len(one.requests)} requests are labelled now."
+        f"{round_name(one.round_id).capitalize()}, which went on without all answers: "
+        f"{len(one.samples(LABELLED))} of {len(one.requests)} requests are labelled now."
         for one in late
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visionloop.stages.monitor_part import Look, Part
-from visionloop.words import counted
+from visionloop.words import counted, round_name
 
 if TYPE_CHECKING:
     from visionloop.monitoring.disagreement import Contradicted, Said
@@ -95,7 +95,7 @@ def read_answers(look: Look, models: list[dict[str, Any]]) -> Said | None:
     mine = {row["sample_id"] for row in trained if row["training_set"] == model["training_set"]}
     given = _given(look, rows, {sample: people[sample]["label"] for sample in ids})
     return Said(
-        f"the model of round {model['round_id']}",
+        f"the model of {round_name(model['round_id'])}",
         classes,
         ids,
         np.array([place[people[sample]["label"]] for sample in ids], dtype=np.int64),

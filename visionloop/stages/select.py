@@ -16,6 +16,7 @@ from visionloop.stages.artifacts import (
 )
 from visionloop.stages.opening import open_stage
 from visionloop.task import stage
+from visionloop.words import round_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -262,7 +263,7 @@ def _page(
     from visionloop.selection.advice import headline
     from visionloop.selection.notes import note
 
-    parts = [f"# Selection of round {round_id}", f"{table.num_rows} samples were selected."]
+    parts = [f"# Selection of {round_name(round_id)}", f"{table.num_rows} samples were selected."]
     if selection is None:
         parts.append("The round had selected before; these are its picks.")
     else:

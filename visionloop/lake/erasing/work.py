@@ -28,6 +28,7 @@ from visionloop.lake.lake import Lake
 from visionloop.lake.lock import writer_lock
 from visionloop.lake.schemas import ERASED
 from visionloop.lake.storage import local_path, scheme_of
+from visionloop.words import round_name
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -162,7 +163,7 @@ def _wait_for_round(lake: Lake, until: float, lease_minutes: float) -> None:
             return
         if time.monotonic() >= until:
             raise VisionloopError(
-                f"round {held.round_id} is being run by {who}: its tasks hold what is to go",
+                f"{round_name(held.round_id)} is being run by {who}: its tasks hold what is to go",
                 where=f"loop {lake.loop} of {lake.place}",
                 remedy="Wait for it to end, with --wait MINUTES, or stop it; nothing was erased",
             )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.live.columns import METADATA, moment, told
 from visionloop.monitoring.live.index import Index
-from visionloop.monitoring.report.reading import Reader, named_model, round_name
+from visionloop.monitoring.report.reading import Reader, named_model
 from visionloop.monitoring.telling import evidence_lines, evidence_of
+from visionloop.words import round_name
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake

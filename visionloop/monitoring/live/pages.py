@@ -15,8 +15,8 @@ from visionloop.monitoring.live.details import Details
 from visionloop.monitoring.live.filters import OPERATORS
 from visionloop.monitoring.live.following import Shown
 from visionloop.monitoring.live.index import Index
-from visionloop.monitoring.report.reading import round_name
 from visionloop.monitoring.telling import file_name
+from visionloop.words import round_name
 
 # Columns whose texts are counted beside the images, and how many of them.
 _FACETS = (

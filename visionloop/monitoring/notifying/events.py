@@ -13,7 +13,7 @@ from typing import Any
 from visionloop.monitoring.kinds import KINDS, SEVERITIES, Kind, Severity
 from visionloop.monitoring.telling import evidence_of
 from visionloop.redaction import redacted
-from visionloop.words import counted
+from visionloop.words import counted, round_name
 
 FLAGS = "org.visionloop.flags.new"
 DECISION = "org.visionloop.decision"
@@ -272,7 +272,7 @@ def _badness(row: Mapping[str, Any]) -> float:
 
 
 def _where(loop: str, round_id: str | None) -> str:
-    return f"Loop {loop}, round {round_id}" if round_id else f"Loop {loop}"
+    return f"Loop {loop}, {round_name(round_id)}" if round_id else f"Loop {loop}"
 
 
 def _key(row: Mapping[str, Any]) -> str:

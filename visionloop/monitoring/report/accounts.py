@@ -16,7 +16,8 @@ from visionloop.monitoring.report.data_funnel import Account, Part, Step, parts
 from visionloop.monitoring.report.events import events
 from visionloop.monitoring.report.files import FileCounts, count_files
 from visionloop.monitoring.report.learned import Labels
-from visionloop.monitoring.report.reading import Reader, array, content, round_name
+from visionloop.monitoring.report.reading import Reader, array, content
+from visionloop.words import round_name
 
 _COPY_ROLES = {
     "copy": "further copies of a picture",

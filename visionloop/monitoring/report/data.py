@@ -18,6 +18,7 @@ from visionloop.monitoring.report.data_health import (
 from visionloop.monitoring.report.data_lineage import DecisionLine, Lineage
 from visionloop.monitoring.report.data_map import EmbeddingMap
 from visionloop.monitoring.report.data_models import Efficiency, ModelRow
+from visionloop.words import round_name
 
 
 @dataclass(frozen=True)
@@ -257,6 +258,8 @@ class ReportData:
         in_service_name: Name of the model in service, "" for none.
         flag_counts: Flags that stand now by kind, of all subjects.
         new_flags: Flags of each kind that the newest round brought.
+        upcoming: Id of the round that comes next and was not opened yet: what ran after the last
+            round carries it.
     """
 
     loop: str = ""
@@ -297,3 +300,14 @@ class ReportData:
     in_service_name: str = ""
     flag_counts: dict[str, int] = field(default_factory=dict)
     new_flags: dict[str, int] = field(default_factory=dict)
+    upcoming: str = ""
+
+
+def new_since(data: ReportData) -> str:
+    """Return in words since when `ReportData.new_flags` are counted: ``since round 3 began``."""
+    if not data.rounds:
+        return "since the beginning"
+    newest = data.rounds[-1].round_id
+    if newest != data.upcoming:
+        return f"since {round_name(newest)} began"
+    return round_name(newest, data.upcoming)

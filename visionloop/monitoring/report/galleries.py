@@ -15,9 +15,10 @@ from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.report.data import FlagKind, Gallery, Picture
 from visionloop.monitoring.report.lineage import model_in_service
 from visionloop.monitoring.report.pictures import Pictures, lookup
-from visionloop.monitoring.report.reading import Reader, array, round_name
+from visionloop.monitoring.report.reading import Reader, array
 from visionloop.monitoring.standing import current_flags
 from visionloop.monitoring.telling import evidence_lines, evidence_of, file_name
+from visionloop.words import round_name
 
 # Newest rounds shown, pictures of each, examples of each kind of flag, and of errors.
 ROUNDS, SELECTED, EXAMPLES, ERRORS = 2, 24, 6, 24

@@ -15,8 +15,9 @@ from visionloop.monitoring.kinds import KINDS, SEVERITIES
 from visionloop.monitoring.report.data_health import FailedStage, StandingAct, StandingFlag
 from visionloop.monitoring.report.galleries import OF_PICTURES, worst
 from visionloop.monitoring.report.lineage import with_names
-from visionloop.monitoring.report.reading import Reader, round_name
+from visionloop.monitoring.report.reading import Reader
 from visionloop.monitoring.telling import evidence_lines, evidence_of, file_name, measured
+from visionloop.words import round_name
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake

@@ -13,8 +13,9 @@ from visionloop.monitoring.report.data_lineage import DecisionLine, LearnedFrom,
 from visionloop.monitoring.report.data_models import ModelRow
 from visionloop.monitoring.report.learned import origin_words
 from visionloop.monitoring.report.pictures import lookup
-from visionloop.monitoring.report.reading import Reader, array, content, named_model, round_name
+from visionloop.monitoring.report.reading import Reader, array, content, named_model
 from visionloop.monitoring.telling import file_name
+from visionloop.words import round_name
 
 # Rows of the training set that the page lists; the lake holds all of them.
 LISTED = 200

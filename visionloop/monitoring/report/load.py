@@ -127,6 +127,7 @@ def load_report(
         acts=acts(reader),
         failed=failed,
         flag_counts=flag_counts(flags),
+        upcoming=reader.upcoming,
         new_flags=new_flags(flags, rounds[-1].round_id if rounds else ""),
     )
     if pictures:

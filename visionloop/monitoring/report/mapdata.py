@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup
 
 from visionloop.monitoring.report.data_map import EmbeddingMap
+from visionloop.words import round_name
 
 # The script places points on a grid of so many steps each way; finer would not be seen.
 UNIT = 10_000
 
 
-def map_json(found: EmbeddingMap) -> Markup:
+def map_json(found: EmbeddingMap, upcoming: str = "") -> Markup:
     """Return the map's points as JSON that can stand inside of a ``<script>`` element.
 
     Args:
         found: The map.
+        upcoming: Id of the round that was not opened yet.
     """
-    points = found.points
+    points, name = found.points, partial(round_name, upcoming=upcoming)
     held: dict[str, Any] = {
         "x": [round(point.x * UNIT) for point in points],
         "y": [round(point.y * UNIT) for point in points],
@@ -38,8 +41,8 @@ def map_json(found: EmbeddingMap) -> Markup:
         "flag": _words(point.flags for point in points),
         "flag_kind": _words(point.flag_kinds for point in points),
         "why": _words([point.why] if point.why else [] for point in points),
-        "round": _words([point.round_id] if point.round_id else [] for point in points),
-        "picked": _words([point.picked_in] if point.picked_in else [] for point in points),
+        "round": _words([name(point.round_id)] if point.round_id else [] for point in points),
+        "picked": _words([name(point.picked_in)] if point.picked_in else [] for point in points),
         "source": _words([point.source] if point.source else [] for point in points),
         "split": _words([point.split] if point.split else [] for point in points),
     }

@@ -10,11 +10,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
+from visionloop import words
 from visionloop.monitoring.report.charts import reading
 from visionloop.monitoring.report.data import ReportData
 from visionloop.monitoring.report.sections import prepare
@@ -36,7 +38,7 @@ def render(data: ReportData) -> str:
         f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
     )
     return (
-        _environment()
+        _environment(data.upcoming)
         .get_template("page.html.j2")
         .render(
             data=data,
@@ -62,7 +64,7 @@ def coded(text: str) -> Markup:
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
 
 
-def _environment() -> Environment:
+def _environment(upcoming: str) -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     made = Environment(
@@ -78,13 +80,14 @@ def _environment() -> Environment:
         reading.percent,
         reading.interval,
         reading.chance,
-        reading.turn,
         reading.difference,
         reading.figure,
         reading.measured,
         reading.duration,
     ):
         made.filters[read.__name__] = read
+    for name in (words.round_name, words.round_number, words.in_round):
+        made.filters[name.__name__] = partial(name, upcoming=upcoming)
     return made
 
 

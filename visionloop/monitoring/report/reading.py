@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionloop.labeling.answers import SKIPPED, latest_answers
+from visionloop.words import round_name
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
@@ -82,6 +83,11 @@ class Reader:
     def rounds(self) -> list[dict[str, Any]]:
         """Rounds, oldest first."""
         return sorted(self.read("rounds").to_pylist(), key=lambda row: str(row["round_id"]))
+
+    @cached_property
+    def upcoming(self) -> str:
+        """Id of the round that comes next: what ran after the last round carries it until then."""
+        return f"{len(self.rounds):04d}"
 
     @cached_property
     def runs(self) -> list[dict[str, Any]]:
@@ -163,11 +169,6 @@ def array(values: pa.Array | pa.ChunkedArray) -> pa.Array:
 def content(text: str | None) -> Any:
     """Return what a column of JSON holds, an empty object for nothing."""
     return json.loads(text) if text else {}
-
-
-def round_name(round_id: str) -> str:
-    """Return a round as it is called: "round 3"; a name that is no number stays as it is."""
-    return f"round {int(round_id)}" if round_id.isdigit() else f"round {round_id}"
 
 
 def model_names(experiments: list[dict[str, Any]]) -> dict[str, str]:

@@ -10,7 +10,6 @@ from markupsafe import Markup
 
 from visionloop.monitoring.report import words
 from visionloop.monitoring.report.charts import health, learning, scatter
-from visionloop.monitoring.report.charts.reading import turn
 from visionloop.monitoring.report.charts.theme import Chart, Key
 from visionloop.monitoring.report.data import FlagKind, Picture, ReportData, Window
 from visionloop.monitoring.report.data_drift import DriftSeries
@@ -19,6 +18,7 @@ from visionloop.monitoring.report.data_health import StandingFlag
 from visionloop.monitoring.report.data_map import MapPoint
 from visionloop.monitoring.report.data_models import ModelRow, SliceRow
 from visionloop.monitoring.report.mapdata import map_json
+from visionloop.words import round_number
 
 # Bounds, so that a loop of years still makes a page that opens at once; each is told where it cuts.
 ROUNDS, FUNNEL_ROUNDS, FLAG_ROUNDS = 60, 6, 6
@@ -128,19 +128,19 @@ def prepare(data: ReportData) -> dict[str, Any]:
         "funnel_rounds": [account.round_id for account in accounts],
         "map_still": chart,
         "map_keys": note,
-        "map_json": map_json(data.map) if data.map.points else Markup(""),
+        "map_json": map_json(data.map, data.upcoming) if data.map.points else Markup(""),
         "flag_rounds": flag_rounds,
         "flags_since": _since(data) if flag_rounds else {},
         "standing": [Standing(flag, _evidence(flag, points, data)) for flag in data.standing],
         "flags": sorted(data.flags, key=_severest),
         "has_planted": any(f.planted is not None for f in data.flags),
-        "drift": _drift(data.drift),
+        "drift": _drift(data.drift, data.upcoming),
         "drift_keys": health.DRIFT_KEYS,
         "drift_more": max(0, len(data.drift) - DRIFT_CHARTS),
-        "windows": _windows(data.windows),
+        "windows": _windows(data.windows, data.upcoming),
         "windows_note": words.shown(min(WINDOWS, len(data.windows)), len(data.windows), "windows"),
         "confidence_keys": health.CONFIDENCE_KEYS,
-        "drawn_cost": health.cost(data.cost.rounds),
+        "drawn_cost": health.cost(data.cost.rounds, data.upcoming),
         "spaces": _spaces(data),
         "learned": data.lineage.samples[:LEARNED] if data.lineage else (),
     }
@@ -260,25 +260,28 @@ def _map(data: ReportData) -> tuple[Markup, tuple[Key, ...]]:
     return scatter.still(data.map) if data.map.points else (Markup(""), ())
 
 
-def _drift(found: Sequence[DriftSeries]) -> list[Drawn]:
+def _drift(found: Sequence[DriftSeries], upcoming: str) -> list[Drawn]:
     # What drifts now comes first, then what can be told, then the rest.
     order = {"drift": 0, "stable": 1, "too few to say": 2, "nothing to compare": 3}
     ordered = sorted(found, key=lambda one: order.get(one.state, 4))[:DRIFT_CHARTS]
-    return [Drawn(one, health.drift(one, name=f"drift-{i}")) for i, one in enumerate(ordered)]
+    return [
+        Drawn(one, health.drift(one, name=f"drift-{i}", upcoming=upcoming))
+        for i, one in enumerate(ordered)
+    ]
 
 
-def _windows(found: Sequence[Window]) -> list[Drawn]:
+def _windows(found: Sequence[Window], upcoming: str) -> list[Drawn]:
     held = found[-WINDOWS:]
     # One scale for all: small multiples are read against each other.
     highest = max((max((*w.histogram, *w.reference), default=0.0) for w in held), default=0.0)
     return [
-        Drawn(w, health.confidences(w, highest=highest, name=f"window-{i}"))
+        Drawn(w, health.confidences(w, highest=highest, name=f"window-{i}", upcoming=upcoming))
         for i, w in enumerate(held)
     ]
 
 
-def _span(rounds: Sequence[str]) -> str:
-    first, last = turn(rounds[0]), turn(rounds[-1])
+def _span(rounds: Sequence[str], upcoming: str) -> str:
+    first, last = (round_number(one, upcoming) for one in (rounds[0], rounds[-1]))
     return first if first == last else f"{first} to {last}"
 
 
@@ -296,4 +299,7 @@ def _spaces(data: ReportData) -> list[SpaceRow]:
     for held in data.rounds:
         for space in held.spaces:
             used.setdefault(space, []).append(held.round_id)
-    return [SpaceRow(_span(rounds), name, source) for (name, source), rounds in used.items()]
+    return [
+        SpaceRow(_span(rounds, data.upcoming), name, source)
+        for (name, source), rounds in used.items()
+    ]

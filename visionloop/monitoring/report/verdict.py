@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from visionloop.monitoring.intervals import wilson
 from visionloop.monitoring.kinds import KINDS
-from visionloop.monitoring.report.data import ReportData, Round
+from visionloop.monitoring.report.data import ReportData, Round, new_since
 from visionloop.monitoring.report.data_health import (
     ACT,
     CANNOT_TELL,
@@ -20,14 +20,13 @@ from visionloop.monitoring.report.data_health import (
     Verdict,
 )
 from visionloop.monitoring.report.health import severity_of, told_flag
-from visionloop.monitoring.report.reading import round_name
 from visionloop.monitoring.report.verdict_models import (
     NO_GATE,
     Limits,
     of_models,
     told_accuracy,
 )
-from visionloop.words import counted
+from visionloop.words import counted, in_round, round_name
 
 # Share of unreadable files of the newest round, and of events lost, that are worth a look or an
 # act: judged by the lower end of the interval, so that few files never raise an alarm.
@@ -129,7 +128,7 @@ def _acts(data: ReportData) -> Iterator[Finding]:
 
 def _stages(data: ReportData) -> Iterator[Finding]:
     for one in data.failed:
-        where = f" of {round_name(one.round_id)}" if one.round_id else ""
+        where = f" {in_round(one.round_id, data.upcoming)}" if one.round_id else ""
         when = f" on {one.at:%Y-%m-%d %H:%M} UTC" if one.at else ""
         name = one.stage.replace("_", " ")
         yield Finding(
@@ -161,8 +160,7 @@ def _flags(data: ReportData) -> Iterator[Finding]:
         elif stands:
             said = f"{n:,} now"
         else:
-            since = round_name(data.rounds[-1].round_id) if data.rounds else "the beginning"
-            said = f"{n:,} since {since} began"
+            said = f"{n:,} {new_since(data)}"
         yield Finding(
             severity,
             f"{title}: {said}.",
@@ -194,8 +192,8 @@ def _files(data: ReportData) -> Iterator[Finding]:
         return
     yield Finding(
         ERROR if rate.low > UNREADABLE_ACT else WARNING,
-        f"{rate.value:.1%} of the files that {round_name(newest.round_id)} found cannot be read "
-        f"({newest.funnel.unreadable:,} of {newest.funnel.found:,}).",
+        f"{rate.value:.1%} of the files found {in_round(newest.round_id, data.upcoming)} "
+        f"cannot be read ({newest.funnel.unreadable:,} of {newest.funnel.found:,}).",
         "funnel",
         "See what writes them; the gallery of what is not readable names them.",
         "unreadable_share",
@@ -256,8 +254,8 @@ def _sums(data: ReportData) -> Iterator[Finding]:
     for account in (data.total, *data.accounts):
         for step in (*account.steps, *account.events):
             if not step.adds_up:
-                where = round_name(account.round_id) if account.round_id else "all rounds"
-                text = f"The counts of {where} do not add up at the step {step.title.lower()}: "
+                where = in_round(account.round_id, data.upcoming) or "of all rounds"
+                text = f"The counts {where} do not add up at the step {step.title.lower()}: "
                 text += f"{abs(step.missing):,} {step.unit} are unaccounted for."
                 yield Finding(
                     ERROR,

@@ -20,7 +20,7 @@ from visionloop.monitoring.report.data import HarvestCount, Window
 from visionloop.monitoring.report.data_drift import DRIFT
 from visionloop.monitoring.report.drift import comparisons
 from visionloop.monitoring.report.events import event_states
-from visionloop.monitoring.report.reading import Reader, round_name
+from visionloop.monitoring.report.reading import Reader
 
 BINS = 20
 
@@ -80,7 +80,7 @@ def _drifted(reader: Reader) -> dict[tuple[str, str, str], tuple[str, ...]]:
         about = KINDS.get(one["kind"])
         title = about.title if about else str(one["kind"]).replace("_", " ").capitalize()
         against = str(one["against"])
-        against = round_name(against[6:]) if against.startswith("round ") else f"the {against}"
+        against = against if against.startswith("round ") else f"the {against}"
         said = f"{title}, against {against}: {one['score']:.2f}, threshold {one['threshold']:.2f}"
         key = (str(one["subject"]), str(one["model_id"] or ""), str(one["round_id"]))
         found[key] = (*found.get(key, ()), said)

@@ -13,10 +13,9 @@ from visionloop.monitoring.report.charts.reading import (
     interval,
     percent,
 )
-from visionloop.monitoring.report.data import ReportData
+from visionloop.monitoring.report.data import ReportData, new_since
 from visionloop.monitoring.report.data_drift import DRIFT, STABLE
 from visionloop.monitoring.report.data_models import AHEAD, UNDECIDED, ModelRow, Saved
-from visionloop.monitoring.report.reading import round_name
 from visionloop.words import counted
 
 # An en dash, where a figure does not exist.
@@ -88,7 +87,7 @@ def _flagged(data: ReportData) -> Figure:
     new = sum(data.new_flags.values())
     note = "nothing was checked yet"
     if data.rounds:
-        note = f"{new:,} new since {round_name(data.rounds[-1].round_id)} began"
+        note = f"{new:,} new {new_since(data)}"
     return Figure("Flags", f"{standing:,}", note)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from visionloop.monitoring.report.charts.reading import duration, figure, measured, percent, turn
+from visionloop.monitoring.report.charts.reading import duration, figure, measured, percent
 from visionloop.monitoring.report.charts.theme import (
     Chart,
     Key,
@@ -18,7 +18,7 @@ from visionloop.monitoring.report.data import Window
 from visionloop.monitoring.report.data_cost import RoundCost
 from visionloop.monitoring.report.data_drift import DRIFT, STABLE, TOO_FEW, DriftSeries
 from visionloop.monitoring.report.data_funnel import Account
-from visionloop.words import counted
+from visionloop.words import counted, in_round, round_name, round_number
 
 # A phone shows one beside nothing, a desktop two or three beside each other.
 SMALL = (272, 150)
@@ -34,12 +34,13 @@ _DRIFT = {
 }
 
 
-def drift(series: DriftSeries, *, name: str) -> Chart | None:
+def drift(series: DriftSeries, *, name: str, upcoming: str = "") -> Chart | None:
     """Return what was measured in each round, and the threshold that it was held against.
 
     Args:
         series: The measure; None comes back where no round has a score.
         name: Name that is unique on the page.
+        upcoming: Id of the round that was not opened yet.
     """
     import altair as alt
 
@@ -48,7 +49,7 @@ def drift(series: DriftSeries, *, name: str) -> Chart | None:
         return None
     rows = [
         {
-            "round": turn(p.round_id),
+            "round": round_number(p.round_id, upcoming),
             "score": score,
             "threshold": p.threshold,
             "series": _DRIFT.get(p.state, _DRIFT[TOO_FEW])[0],
@@ -101,7 +102,8 @@ def drift(series: DriftSeries, *, name: str) -> Chart | None:
         name=name,
         words=f"{series.title}, {series.subject_type} {series.subject}. "
         + " ".join(
-            f"Round {turn(p.round_id)}: {measured(p.score, series.unit)}, threshold "
+            f"{round_name(p.round_id, upcoming).capitalize()}: "
+            f"{measured(p.score, series.unit)}, threshold "
             f"{measured(p.threshold, series.unit)}, {p.state}."
             for p, _ in held
         ),
@@ -109,7 +111,7 @@ def drift(series: DriftSeries, *, name: str) -> Chart | None:
         head=("Round", "Measured", "Threshold", "n", "State"),
         rows=tuple(
             (
-                turn(p.round_id),
+                round_number(p.round_id, upcoming),
                 measured(p.score, series.unit),
                 measured(p.threshold, series.unit),
                 f"{p.n:,}" if p.n else "\u2013",
@@ -131,13 +133,14 @@ CONFIDENCE_KEYS = (
 )
 
 
-def confidences(window: Window, *, highest: float, name: str) -> Chart:
+def confidences(window: Window, *, highest: float, name: str, upcoming: str = "") -> Chart:
     """Return how sure a model was in production, and how sure it is on its own holdout.
 
     Args:
         window: The confidences.
         highest: Share that the full height stands for, common to charts side by side.
         name: Name that is unique on the page.
+        upcoming: Id of the round that was not opened yet.
     """
     import altair as alt
 
@@ -177,7 +180,7 @@ def confidences(window: Window, *, highest: float, name: str) -> Chart:
     return one(
         alt.layer(*layers),
         name=name,
-        words=f"Confidences of {window.endpoint} in round {turn(window.round_id)}: "
+        words=f"Confidences of {window.endpoint} {in_round(window.round_id, upcoming)}: "
         f"{percent(sure)} of {counted(window.n, 'inference')} are at least 90% sure.",
         size=SMALL,
         head=("Confidence", "In production", "On the holdout"),
@@ -270,17 +273,19 @@ def _steps(rows: Sequence[Mapping[str, Any]], told: str) -> Any:
     )
 
 
-def cost(rounds: Sequence[RoundCost]) -> Chart | None:
+def cost(rounds: Sequence[RoundCost], upcoming: str = "") -> Chart | None:
     """Return the seconds of work of each stage, a bar a round.
 
     Args:
         rounds: Costs, oldest first; None comes back where no stage ran.
+        upcoming: Id of the round that was not opened yet.
     """
     import altair as alt
 
     held = [one for one in rounds if one.seconds][-COST_ROUNDS:]
     if not held:
         return None
+    named = [(round_name(one.round_id, upcoming), one) for one in held]
     totals: dict[str, float] = {}
     for spent in held:
         for stage, seconds in spent.seconds.items():
@@ -294,8 +299,9 @@ def cost(rounds: Sequence[RoundCost]) -> Chart | None:
         for stage, seconds in spent.seconds.items():
             key = stage if stage in largest else rest
             grouped[key] = grouped.get(key, 0.0) + seconds
+        number = round_number(spent.round_id, upcoming)
         rows += [
-            {"round": turn(spent.round_id), "stage": n, "s": grouped[n], "order": i}
+            {"round": number, "stage": n, "s": grouped[n], "order": i}
             for i, n in enumerate(names)
             if n in grouped
         ]
@@ -321,9 +327,9 @@ def cost(rounds: Sequence[RoundCost]) -> Chart | None:
         chart,
         name="cost",
         words="Work of each round. "
-        + " ".join(f"Round {turn(one.round_id)}: {duration(one.total_seconds)}." for one in held),
+        + " ".join(f"{name.capitalize()}: {duration(one.total_seconds)}." for name, one in named),
         heights=(50 + 26 * len(held),) * 2,
-        head=("Stage", *(f"Round {turn(spent.round_id)}" for spent in held), "All"),
+        head=("Stage", *(name.capitalize() for name, _ in named), "All"),
         rows=tuple(
             (
                 stage.replace("_", " "),

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from visionloop.monitoring.intervals import Rate
-from visionloop.monitoring.report.charts.reading import interval, percent, told, turn
+from visionloop.monitoring.report.charts.reading import interval, percent, told
 from visionloop.monitoring.report.charts.theme import Chart, Key, both, colour, one, values
 from visionloop.monitoring.report.data_models import ArmPoint, Efficiency, ModelRow, SliceRow
-from visionloop.words import counted
+from visionloop.words import counted, round_name, round_number
 
 LOOP, RANDOM = "chosen by the loop", "drawn at random"
 # What a model's state at the gate is called, its mark and its colour.
@@ -76,7 +76,7 @@ def efficiency(found: Efficiency, *, words: str) -> Chart | None:
     names = [name for name, held in arms if held]
     floor = floor_of([p.accuracy for _, p in drawn])
     rows = [
-        {"series": name, "labels": p.labels, "round": turn(p.round_id), **_ends(p.accuracy)}
+        {"series": name, "labels": p.labels, "round": round_number(p.round_id), **_ends(p.accuracy)}
         for name, p in drawn
     ]
     title = "accuracy on the holdout"
@@ -107,7 +107,8 @@ def efficiency(found: Efficiency, *, words: str) -> Chart | None:
         heights=(300, 250),
         head=("Model of labels", "Round", "Labels", "Accuracy", "95% interval", "n"),
         rows=tuple(
-            (name, turn(p.round_id), f"{p.labels:,}", *_read(p.accuracy)) for name, p in drawn
+            (name, round_number(p.round_id), f"{p.labels:,}", *_read(p.accuracy))
+            for name, p in drawn
         ),
         keys=tuple(
             Key(name, "accent" if name == LOOP else "grey", "circle" if name == LOOP else "square")
@@ -132,7 +133,8 @@ def over_rounds(models: Sequence[ModelRow]) -> Chart | None:
     if not held:
         return None
     rows = [
-        {"round": turn(m.round_id), "series": _GATES[m.gate][0], **_ends(rate)} for m, rate in held
+        {"round": round_number(m.round_id), "series": _GATES[m.gate][0], **_ends(rate)}
+        for m, rate in held
     ]
     used = [g for g in _GATES.values() if g[0] in {row["series"] for row in rows}]
     names = [g[0] for g in used]
@@ -155,11 +157,12 @@ def over_rounds(models: Sequence[ModelRow]) -> Chart | None:
         name="rounds",
         words="Accuracy of each round's model. "
         + " ".join(
-            f"Round {turn(m.round_id)}: {told(rate)}, {_GATES[m.gate][0]}." for m, rate in held
+            f"{round_name(m.round_id).capitalize()}: {told(rate)}, {_GATES[m.gate][0]}."
+            for m, rate in held
         ),
         heights=(240, 220),
         head=("Round", "Accuracy", "95% interval", "n", "Gate"),
-        rows=tuple((turn(m.round_id), *_read(rate), _GATES[m.gate][0]) for m, rate in held),
+        rows=tuple((round_number(m.round_id), *_read(rate), _GATES[m.gate][0]) for m, rate in held),
         keys=tuple(Key(held[0], held[2], held[1]) for held in used),
     )
 

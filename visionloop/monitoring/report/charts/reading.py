@@ -37,11 +37,6 @@ def chance(value: Difference) -> str:
     return "may be chance" if value.p is None else f"may be chance (p = {value.p:.2g})"
 
 
-def turn(round_id: str) -> str:
-    """Return a round's number as it is read: ``3`` for ``0003``."""
-    return str(int(round_id)) if round_id.isdigit() else round_id
-
-
 def figure(value: float) -> str:
     """Return a measure with three digits that count, without an exponent where it can be read."""
     if value == 0 or 1e-4 <= abs(value) < 1e6:

@@ -33,16 +33,14 @@
     if (value < 0) return "not predicted";
     return value < 500 ? "under 50%" : value < 800 ? "50 to 80%" : value < 950 ? "80 to 95%" : "95% and more";
   };
-  // Rounds are told by their number, as everywhere on the page.
-  const turn = (id) => (/^[0-9]+$/.test(id) ? String(Number(id)) : id);
   const ways = {
     label: (i) => one("label", i) || "no label",
     prediction: (i) => one("prediction", i) || "not predicted",
     agreement: agreed,
     confidence: sure,
     flag: (i) => one("flag_kind", i) || "no flag",
-    round: (i) => (one("round", i) ? `round ${turn(one("round", i))}` : "unknown"),
-    picked: (i) => (one("picked", i) ? `round ${turn(one("picked", i))}` : "not picked"),
+    round: (i) => one("round", i) || "unknown",
+    picked: (i) => one("picked", i) || "not picked",
     source: (i) => one("source", i) || "unknown",
     split: (i) => one("split", i) || "unknown",
   };
@@ -176,8 +174,8 @@
     const value = data.confidence[i];
     line(list, "Prediction", one("prediction", i) ? `${one("prediction", i)}${value < 0 ? "" : `, ${(value / 10).toFixed(1)}% sure`}` : "none");
     line(list, "Flags", told("flag", i).join("; ") || "none");
-    line(list, "Picked", one("picked", i) ? `in round ${turn(one("picked", i))}. ${one("why", i)}` : "no");
-    line(list, "Came in", one("round", i) ? `round ${turn(one("round", i))}` : "");
+    line(list, "Picked", one("picked", i) ? `in ${one("picked", i)}. ${one("why", i)}` : "no");
+    line(list, "Came in", one("round", i));
     line(list, "Split", one("split", i));
     line(list, "Source", one("source", i));
     line(list, "Sample", data.sample[i]);
