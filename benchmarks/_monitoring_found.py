@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 
@@ -22,7 +22,6 @@ from benchmarks._injected import (
     Pool,
     among_clothes,
     among_digits,
-    arrivals,
     journeys,
     new_digits,
 )
@@ -30,13 +29,14 @@ from benchmarks._label_noise import KINDS as NOISES
 from benchmarks._label_noise import available, draw, with_errors
 from benchmarks._monitoring_peers_run import AllPeers
 from benchmarks._rows import Row
+from benchmarks._sound_samples import sound_rows
+from visionloop.labeling.trust.doubting import doubt
 from visionloop.labeling.trust.out_of_sample import cross_validate
 from visionloop.labeling.trust.suspects import find_suspects
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.contradictions import flag_contradictions
 from visionloop.monitoring.findings import Findings
 from visionloop.monitoring.outliers import find_outliers
-from visionloop.monitoring.silence import silences
 
 Mask = NDArray[np.bool_]
 SEEDS, QUICK_SEEDS = 5, 2
@@ -106,7 +106,7 @@ def outlier_rows(peers: AllPeers, quick: bool) -> list[Row]:
         others = {f"Datalab {peers.datalab.versions.get('cleanlab', '')}": theirs} if found else {}
         others[f"scikit-learn {version('scikit-learn')}, LOF, novelty"] = factor
         rows += compared(f"outlier: {case}", ours, others)
-    return rows
+    return rows + sound_rows(peers, quick)
 
 
 OUTLIERS: dict[str, Callable[[int], Pool]] = {
@@ -182,52 +182,6 @@ def _isolated(made: Journeys) -> Mask:
     return odd
 
 
-def silence_rows(*, quick: bool) -> list[Row]:
-    """Look at cameras every few hours while none stops, and while one of them has."""
-    number = 10 if quick else 60
-    limits: dict[str, Silent] = {"ours": _our_silent, f"a time-out of {TIME_OUT} h": _timed_out}
-    false = {who: 0 for who in limits}
-    told: dict[str, list[float]] = {who: [] for who in limits}
-    for seed in range(number):
-        heard, stops = arrivals(seed, KNOWN_DAYS + LOOKED_DAYS)
-        begins = START + timedelta(days=KNOWN_DAYS)
-        cut = np.datetime64(begins.replace(tzinfo=None), "us")
-        ended = {**heard, stops: heard[stops][heard[stops] <= cut]}
-        looks = [begins + timedelta(hours=h) for h in range(0, LOOKED_DAYS * 24, EVERY_HOURS)]
-        for who, silent in limits.items():
-            false[who] += any(silent(heard, now) for now in looks)
-            first = next((now for now in looks if stops in silent(ended, now)), None)
-            last = ended[stops][-1].astype(datetime).replace(tzinfo=UTC)
-            hours = (first - last).total_seconds() / 3600 if first else np.inf
-            told[who].append(hours)
-    case = f"camera_silent: 5 cameras, {LOOKED_DAYS} days of looks, {number} runs"
-    (_, mine), (who, theirs) = told.items()
-    wrong = [false[name] / number for name in limits]
-    found = [float(np.mean(np.isfinite(hours))) for hours in (mine, theirs)]
-    until = [float(np.median(hours)) for hours in (mine, theirs)]
-    return [
-        Row(f"{case}: false alarm", wrong[0], who, wrong[1], ""),
-        Row(f"{case}: found", found[0], who, found[1], "", None, False),
-        Row(f"{case}: silence until told, median", until[0], who, until[1], "h"),
-    ]
-
-
-Moments = NDArray[np.datetime64]
-Silent = Callable[[Mapping[str, Moments], datetime], set[str]]
-KNOWN_DAYS, LOOKED_DAYS, EVERY_HOURS, TIME_OUT = 40, 14, 6, 24
-
-
-def _our_silent(heard: Mapping[str, Moments], now: datetime) -> set[str]:
-    judged = silences(heard, now, MonitoringConfig())
-    return {one.camera for one in judged if one.state == "silent"}
-
-
-def _timed_out(heard: Mapping[str, Moments], now: datetime) -> set[str]:
-    until = np.datetime64(now.replace(tzinfo=None), "us")
-    out = np.timedelta64(TIME_OUT, "h")
-    return {name for name, at in heard.items() if until - at[at <= until][-1] > out}
-
-
 def label_rows(peers: AllPeers, quick: bool) -> list[Row]:
     """Put wrong labels in, and look for them with the same out-of-sample probabilities."""
     names = [name for name in available() if not quick or name == "digits"]
@@ -244,13 +198,19 @@ def label_rows(peers: AllPeers, quick: bool) -> list[Row]:
                 arrays[f"labels:{seed}:p"] = p / p.sum(axis=1, keepdims=True)
                 drawn[seed] = (given, told, given != y)
             ours, theirs, found = Found(), Found(), peers.datalab.found(arrays)
+            judged = 0
             for seed, (given, told, wrong) in drawn.items():
-                ours.add(np.asarray(find_suspects(given, told).flagged), wrong)
+                suspects = find_suspects(given, told)
+                ours.add(np.asarray(suspects.flagged), wrong)
+                judged += doubt(given, told, suspects).enough
                 if found:
                     theirs.add(_mask(found[f"labels:{seed}"], len(given)), wrong)
             case = f"label_suspect: {name}, {WRONG_LABELS:.0%} wrong, {noise}"
             who = f"Datalab {peers.datalab.versions.get('cleanlab', '')}"
             rows += compared(case, ours, {who: theirs} if found else {})
+            # Below a certain skill of the models the monitor flags nothing, and says so.
+            told_of = f"{case}: sets that the monitor judges, of {len(drawn)}"
+            rows.append(Row(told_of, judged, "whoever judges all", len(drawn), "", None, False))
     return rows
 
 

@@ -10,7 +10,8 @@ is what it would have said. *Misled* is the share of all windows that got a numb
 points off. A refusal is right where the estimate that was not given would have been.
 Then windows in which the same images come again and again. Then simulations: how often intervals
 from labels of random picks cover the truth, and how often windows that are alike are called
-drifted, at a level of .05 and by default, each image asked about once and ten times.
+drifted, at a level of .05 and by default, each image asked about once and ten times. Last, how
+often the interval of the calibration error covers it, beside the bootstrap's percentiles.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._calibration_error import calibration_rows
 from benchmarks._rows import Row, arguments, report
 from visionloop.monitoring.calibrating import fit_calibration
 from visionloop.monitoring.config import MonitoringConfig
@@ -371,6 +373,7 @@ def main() -> None:
         *repeats(splits, windows),
         *production(runs),
         *false_alarms(alarms),
+        *calibration_rows(10 if options.quick else 300),
     ]
     report("estimation", rows, as_json=options.json)
 

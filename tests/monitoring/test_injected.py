@@ -12,7 +12,6 @@ from benchmarks._monitoring_found import (
     Found,
     metadata_rows,
     our_outliers,
-    silence_rows,
 )
 from benchmarks._monitoring_streams import (
     BEGINS,
@@ -26,6 +25,7 @@ from benchmarks._monitoring_streams import (
     told_rows,
 )
 from benchmarks._photographs import data_folder
+from benchmarks._silent_cameras import life_rows, stopped_rows
 from visionloop.labeling.trust.out_of_sample import cross_validate
 from visionloop.labeling.trust.suspects import find_suspects
 
@@ -67,8 +67,16 @@ def test_clocks_and_places_that_cannot_be_are_named_for_what_they_are() -> None:
 
 
 def test_the_camera_that_stopped_is_the_one_that_is_called_silent() -> None:
-    false, found, hours = (row.ours for row in silence_rows(quick=True))
+    false, found, hours = (row.ours for row in stopped_rows(10))
     assert false == 0 and found == 1.0 and hours < 72
+
+
+def test_a_camera_that_keeps_its_pace_is_accused_in_hardly_any_life() -> None:
+    accused = [row.ours for row in life_rows(2) if row.case.endswith("accused")]
+    until = {row.case: row.ours for row in life_rows(2) if "heard every night" in row.case}
+    assert len(accused) == 7 and sum(accused) <= 1.0
+    (hours,) = (value for case, value in until.items() if "until" in case)
+    assert 24 < hours < 48
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
