@@ -40,6 +40,11 @@ STEP = 300
 # Of each alert: series that set it off, and series of a loop that is well.
 CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "VisionloopLakeUnreadable": ({"lake_readable": "0"}, {"lake_readable": "1"}),
+    # Where no loop can be read, the alert is the lake's.
+    "VisionloopLoopUnreadable": (
+        {'loop_readable{loop="a"}': "1", 'loop_readable{loop="b"}': "0", "lake_readable": "1"},
+        {'loop_readable{loop="a"}': "0", "lake_readable": "0"},
+    ),
     "VisionloopHealthStale": (
         {"lake_read_timestamp_seconds": "0"},
         {"lake_read_timestamp_seconds": f"{2 * DAY}"},
@@ -171,7 +176,7 @@ def rules() -> list[Document]:
 
 def exposed() -> set[str]:
     """Return the name of every metric that we expose."""
-    reader = Reader(lambda _: {"a": sample_health()})
+    reader = Reader(lambda: {"a": lambda _: sample_health()})
     reader.refresh()
     found = {one.name for one in text_string_to_metric_families(reader.text().decode())}
     # Of the servers: their modules list them.

@@ -8,7 +8,8 @@ visionloop metrics --config loop.yaml > visionloop.prom
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from visionloop.cli.configuration import absolute, add_lake_options, lake_config, open_existing
@@ -16,7 +17,9 @@ from visionloop.cli.parser import add_address_options
 from visionloop.errors import InputError
 
 if TYPE_CHECKING:
+    from visionloop.config import LoopConfig
     from visionloop.monitoring.metrics.health import Health
+    from visionloop.monitoring.metrics.reader import ReadLoop
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,35 +45,39 @@ def run(args: argparse.Namespace) -> int:
     from visionloop.monitoring.metrics.reader import Reader
     from visionloop.monitoring.metrics.server import serve
 
-    reader = Reader(lambda before: _read(args, before))
+    reader = Reader(lambda: _loops(args))
     if not args.serve:
-        reader.refresh(strict=True)
+        whole = reader.refresh(strict=True)
         print(reader.text().decode(), end="")
-        return 0
+        return 0 if whole else 1
     if args.config:
         lake_config(args)  # what is wrong with it is told now, and not by each reading
     serve(reader, host=args.host, port=args.port, port_file=args.port_file, every=args.every)
     return 0
 
 
-def _read(args: argparse.Namespace, before: Mapping[str, Health]) -> dict[str, Health]:
-    """Read the health of the loop that was named, or of all in the lake.
-
-    The lake is opened anew each time: one that was restored meanwhile is another.
-    """
+def _loops(args: argparse.Namespace) -> dict[str, ReadLoop]:
+    """Return what reads the loop that was named, or each one in the lake."""
     from visionloop.lake import Lake
-    from visionloop.monitoring.metrics.health import read_health
 
     if args.lake and not args.config and not args.loop:
         root = absolute(args.lake)
         named = Lake.loops(root, catalog=args.catalog or "")
-        configs = [lake_config(argparse.Namespace(**{**vars(args), "loop": n})) for n in named]
-        if not configs:
+        if not named:
             raise InputError("there is no lake here", where=root, remedy="Check the path or URI")
-    else:
-        configs = [lake_config(args)]
-    found = {}
-    for one in configs:
-        lake = open_existing(one.lake, one.catalog, one.name)
-        found[one.name] = read_health(lake, one.monitoring, before.get(one.name))
-    return found
+        each = {name: argparse.Namespace(**{**vars(args), "loop": name}) for name in named}
+        return {name: partial(_read, partial(lake_config, one)) for name, one in each.items()}
+    config = lake_config(args)
+    return {config.name: partial(_read, lambda: config)}
+
+
+def _read(config: Callable[[], LoopConfig], before: Health | None) -> Health:
+    """Read a loop's health.
+
+    The lake is opened anew each time: one that was restored meanwhile is another.
+    """
+    from visionloop.monitoring.metrics.health import read_health
+
+    loop = config()
+    lake = open_existing(loop.lake, loop.catalog, loop.name)
+    return read_health(lake, loop.monitoring, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
@@ -12,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.monitoring.notifying.receiving import decision, flag, write
 from tests.monitoring.sample_report import full_report
 from visionloop.cli import main
+from visionloop.cli.metrics import _loops
 from visionloop.lake import Lake
+from visionloop.lake.storage import local_path
 from visionloop.monitoring.acting_state import standing_acts
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.failed_stages import record_failure
@@ -58,7 +61,7 @@ def told_of(lake: Lake) -> dict[Key, float]:
 
 
 def told_by(health: Health) -> dict[Key, float]:
-    reader = Reader(lambda _: {"test": health})
+    reader = Reader(lambda: {"test": lambda _: health})
     reader.refresh()
     return parsed(reader.text().decode())
 
@@ -135,7 +138,7 @@ def test_every_loop_of_a_lake_is_told_where_none_is_named(
 
 def test_of_a_full_report_each_number_comes_with_its_interval() -> None:
     health = sample_health()
-    reader = Reader(lambda _: {"digits": health})
+    reader = Reader(lambda: {"digits": lambda _: health})
     reader.refresh()
     told = parsed(reader.text().decode())
     accuracy = health.data.in_service_accuracy
@@ -214,7 +217,7 @@ def test_the_report_is_read_again_where_the_lake_has_changed_or_a_stage_has_fail
 
 def test_names_units_and_help_are_as_prometheus_wants_them() -> None:
     health = sample_health()
-    reader = Reader(lambda _: {"digits": health})
+    reader = Reader(lambda: {"digits": lambda _: health})
     reader.refresh()
     text = reader.text().decode()
     for family in text_string_to_metric_families(text):
@@ -235,12 +238,12 @@ def test_names_units_and_help_are_as_prometheus_wants_them() -> None:
 def test_a_lake_that_went_away_is_a_number_and_what_was_known_stays() -> None:
     health, here = sample_health(), [True]
 
-    def read(_: Mapping[str, Health]) -> dict[str, Health]:
+    def read(_: Health | None) -> Health:
         if not here[0]:
             raise OSError("the bucket does not answer")
-        return {"digits": health}
+        return health
 
-    reader = Reader(read)
+    reader = Reader(lambda: {"digits": read})
     assert (
         set(parsed(reader.text().decode()))
         == {("visionloop_build_info", frozenset({("version", "0.1.0")}))}
@@ -253,15 +256,78 @@ def test_a_lake_that_went_away_is_a_number_and_what_was_known_stays() -> None:
     assert value(told, "lake_readable") == 0 and value(told, "accuracy_ratio") > 0
 
 
+def by_loop(text: str, name: str) -> dict[str, float]:
+    """Return a metric's value by loop; of several the last."""
+    return {
+        one.labels["loop"]: one.value
+        for family in text_string_to_metric_families(text)
+        for one in family.samples
+        if one.name == f"visionloop_{name}"
+    }
+
+
+def test_a_loop_that_cannot_be_read_keeps_its_numbers_and_makes_no_other_one_stale(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    health, here, n = sample_health(), [True], [1]
+
+    def good(_: Health | None) -> Health:
+        return replace(health, outbox=n[0])
+
+    def bad(_: Health | None) -> Health:
+        if not here[0]:
+            raise OSError("a file of it is gone")
+        return replace(health, outbox=n[0])
+
+    reader = Reader(lambda: {"good": good, "bad": bad})
+    for readable, waiting, bad_waits in ((True, 1, 1), (False, 2, 1), (True, 3, 3)):
+        here[0], n[0] = readable, waiting
+        assert reader.refresh() is readable
+        text = reader.text().decode()
+        assert by_loop(text, "loop_readable") == {"good": 1, "bad": readable}
+        assert by_loop(text, "notifications_waiting") == {"good": waiting, "bad": bad_waits}
+        assert value(parsed(text), "lake_readable") == 1
+        times = by_loop(text, "loop_read_timestamp_seconds")
+        assert (times["bad"] > times["good"]) is readable
+    said = capsys.readouterr().err
+    assert said.count("the loop bad cannot be read, and will be tried again: OSError") == 1
+
+
+def test_of_a_lake_with_a_loop_that_is_broken_the_others_are_printed(
+    lake: Lake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = Lake.open(lake.uri, loop="broken")
+    for one in (lake, broken):
+        write(one, "flags", flag("unreadable", "x"))
+    local_path(broken.table("flags").metadata_location).unlink()
+    assert main(["metrics", "--lake", lake.uri]) == 1
+    told = capsys.readouterr()
+    assert by_loop(told.out, "loop_readable") == {"test": 1, "broken": 0}
+    assert by_loop(told.out, "flags").keys() == {"test"}
+    assert "the loop broken cannot be read" in told.err
+
+
+def test_a_server_without_a_lake_says_that_it_tries_again_and_asks_nobody_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "loop.yaml"
+    file.write_text(json.dumps({"lake": str(tmp_path / "lake"), "name": "small"}))
+    args = argparse.Namespace(lake="", config=str(file), loop="", catalog="")
+    assert not Reader(lambda: _loops(args)).refresh()
+    said = capsys.readouterr().err
+    assert "cannot be read, and will be tried again: there is no lake here" in said
+    assert "start the same command again" not in said and "Check the path" not in said
+
+
 def test_a_scrape_does_not_wait_for_the_lake() -> None:
     reading, go = threading.Event(), threading.Event()
 
-    def read(_: Mapping[str, Health]) -> dict[str, Health]:
+    def read(_: Health | None) -> Health:
         reading.set()
         go.wait(30)
-        return {"digits": sample_health()}
+        return sample_health()
 
-    reader = Reader(read)
+    reader = Reader(lambda: {"digits": read})
     server = bind(reader, "127.0.0.1", 0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     worker = threading.Thread(target=reader.refresh)
