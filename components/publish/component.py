@@ -26,10 +26,14 @@ def publish(
     known image as its file does, then it is tried on part of the traffic, and promoted or rolled
     back. Without it the pointer moves. A task that was killed goes on where it was.
 
-    Reads: experiments, decisions; the endpoint's pointer, the endpoint where its URL is configured;
-        with an InferenceService its pods, samples, confidences and what harvest reads.
-    Writes: experiments, decisions, rounds; the endpoint's pointer, under serving/ in the lake, and
-        the record of a rollout, under leases/; the InferenceService, and what harvest writes.
+    Where the watch's rules ask for doubted labels, these are judged first, and may block it.
+
+    Reads: experiments, decisions, flags, labels, annotations, samples, embeddings, predictions,
+        training_sets, stage_runs; the endpoint's pointer, the endpoint where its URL is configured;
+        with an InferenceService its pods, confidences and what harvest reads.
+    Writes: experiments, decisions, flags, rounds; the endpoint's pointer, under serving/ in the
+        lake, and the record of a rollout, under leases/; the InferenceService, and what harvest
+        writes.
 
     Args:
         config: Text of loop.yaml, or the URI of one.

@@ -21,6 +21,7 @@ from visionloop.monitoring.acting_seen import (
     Service,
     StandingFlags,
     Suspects,
+    pairs_again,
     read_again,
 )
 from visionloop.monitoring.acting_state import StandingActs, standing_acts
@@ -41,13 +42,20 @@ class Watch:
         self.rows: list[dict[str, Any]] = []
         self.round, self.hour = 0, 0
 
-    def look(self, service: Service, falls: tuple[Fall, ...] = (), held: str = "") -> Decision:
+    def look(
+        self,
+        service: Service,
+        falls: tuple[Fall, ...] = (),
+        held: str = "",
+        chosen: bool = False,
+    ) -> Decision:
         self.hour += 1
         sight = Sight(
             NOW + timedelta(hours=self.hour),
             round_id=f"{self.round:04d}",
             falls=falls,
             held_by=held,
+            chosen=chosen,
             service=replace(service, acts=self.acts),
         )
         found = decide(sight, self.config)
@@ -106,6 +114,38 @@ def test_what_cannot_be_told_takes_nothing_back() -> None:
     assert watch.acts.random_share == 0.3
     # Another model has other scores.
     assert watch.did(service(in_service="m3", n_comparisons=0)) == [("random_share", "restored")]
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_a_raised_share_holds_for_as_many_rounds_as_configured_also_from_an_open_one_on(
+    chosen: bool,
+) -> None:
+    watch = Watch(raise_random_share={"max_rounds": 2})
+    drawn = []
+    for watch.round in range(5):
+        # A round that waits for labels has chosen already.
+        if not chosen:
+            watch.look(service(flags=(DRIFTED,)))
+        drawn.append(watch.acts.random_share)
+        watch.look(service(flags=(DRIFTED,)), chosen=True)
+    raised = [i for i, share in enumerate(drawn) if share == 0.3]
+    assert raised == ([1, 2] if chosen else [0, 1])
+
+
+def test_the_same_answers_are_one_look_and_too_few_are_none() -> None:
+    of = ("m2", "m1")
+    first = pairs_again(None, Pairs(10, 1, 5, 0, of), 50)
+    assert first.looks == 0
+    few = pairs_again(first, Pairs(20, 1, 5, 1, of), 50)
+    assert few.looks == 0
+    looks = []
+    held = few
+    for n, worse in ((60, 6), (60, 6), (60, 7), (80, 7), (80, 7)):
+        held = pairs_again(held, Pairs(n, 1, worse, 1, of), 50)
+        looks.append(held.looks)
+    assert looks == [1, 1, 2, 3, 3]
+    # Of another pair of models nothing was looked at.
+    assert pairs_again(held, Pairs(60, 1, 6, 1, ("m3", "m2")), 50).looks == 1
 
 
 def test_a_raised_share_ends_with_its_rounds_and_the_same_drift_does_not_raise_it_again() -> None:

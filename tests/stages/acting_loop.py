@@ -62,9 +62,11 @@ class ActingLoop:
             told = {"in": ok + flagged, "ok": ok, "flagged": flagged, "unchecked": 0}
             run.commit(outputs={"labels": told})
 
-    def random_picks(self, round_id: str, n: int, *, better: int, worse: int) -> None:
+    def random_picks(
+        self, round_id: str, n: int, *, better: int, worse: int, first: int = 0
+    ) -> None:
         """Label random picks, about some of which only m2 or only m1 is right."""
-        names = [f"{round_id}-{i:03d}" for i in range(n)]
+        names = [f"{round_id}-{i:03d}" for i in range(first, first + n)]
         put(self.lake, "selections", [{"sample_id": s, "arm": "random"} for s in names], round_id)
         rows = [{"sample_id": s, "label": "even", "created_at": NOW} for s in names]
         put(self.lake, "labels", rows, round_id)

@@ -223,6 +223,27 @@ def test_images_that_a_model_was_trained_on_or_that_were_chosen_judge_nobody(
     assert found.acts == "" and loop.in_service() == ("m2", "m1")
 
 
+def test_answers_of_two_models_are_looked_at_once_for_each_new_label_also_within_a_round(
+    loop: ActingLoop,
+) -> None:
+    loop.watching = BACK
+    loop.publish("m1")
+    loop.publish("m2")
+
+    def looks() -> int:
+        loop.watch()
+        rows = loop.lake.read("decisions", where="decision == 'watch'").to_pylist()
+        seen = json.loads(max(rows, key=lambda row: row["decided_at"])["inputs"])["seen"]
+        found: int = seen["service"]["pairs"]["looks"]
+        return found
+
+    loop.random_picks("0002", 60, better=2, worse=4)
+    assert [looks(), looks()] == [1, 1]
+    # The round goes on, and brings more of its labels.
+    loop.random_picks("0002", 20, better=0, worse=0, first=60)
+    assert [looks(), looks()] == [2, 2]
+
+
 def test_labels_that_are_given_again_judge_nobody(loop: ActingLoop) -> None:
     loop.watching = BACK
     loop.publish("m1")

@@ -57,6 +57,7 @@ def judge(
     now: datetime,
     round_id: str,
     held_by: str,
+    chosen: bool = False,
 ) -> tuple[tuple[Rule, ...], tuple[Act, ...]]:
     """Judge every rule, and return what is to be done.
 
@@ -67,16 +68,17 @@ def judge(
         now: When it was looked, UTC.
         round_id: The open round, or the one that comes next.
         held_by: Which live run holds the open round, in words; empty where none does.
+        chosen: Whether the open round has chosen its samples: no other share reaches it.
 
     Returns:
         The rules, and the acts in the order in which they are done.
     """
     excused = service.acts.excused
     share = share_rules(service, falls, config, excused.get(RANDOM_SHARE, frozenset()))
-    block = block_rules(service, int(round_id) + 1, config, excused.get(BLOCK, frozenset()))
+    block = block_rules(service, config, excused.get(BLOCK, frozenset()))
     back = (*back_rules(service, config), _stay(service, config, now, held_by))
     acts = [
-        _share_act(service, share, config, round_id),
+        _share_act(service, share, config, f"{int(round_id) + chosen:04d}"),
         _block_act(service, block),
         _back_act(service, back),
     ]
@@ -86,6 +88,7 @@ def judge(
 def _share_act(
     service: Service, rules: Sequence[Rule], config: ActingConfig, round_id: str
 ) -> Act | None:
+    """Return what becomes of the random share from a round on, the next one to choose."""
     stands, raising = service.acts.share, config.raise_random_share
     usual = f"{service.random_share:g}"
     if stands is None:
@@ -109,6 +112,21 @@ def _share_act(
     }
     reason = f"The random share is {usual} again: {why}."
     return Act(RANDOM_SHARE, RESTORED, round_id, reason, inputs)
+
+
+def blocks(service: Service, config: ActingConfig) -> Act | None:
+    """Return the act that blocks publication, if it is called for and not blocked already.
+
+    Nothing is lifted: that takes all that a watch looks at.
+
+    Args:
+        service: What was seen of labels and flags; errors of the server are none of it.
+        config: The section ``watch``.
+    """
+    without_errors = config.block_publication.model_copy(update={"max_error_rate": 0.0})
+    asked = config.model_copy(update={"block_publication": without_errors})
+    rules = block_rules(service, asked, service.acts.excused.get(BLOCK, frozenset()))
+    return _block_act(service, rules) if service.acts.block is None else None
 
 
 def _block_act(service: Service, rules: Sequence[Rule]) -> Act | None:

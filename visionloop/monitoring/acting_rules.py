@@ -55,13 +55,12 @@ def share_rules(
 
 
 def block_rules(
-    service: Service, look: int, config: ActingConfig, excused: frozenset[str]
+    service: Service, config: ActingConfig, excused: frozenset[str]
 ) -> tuple[Rule, ...]:
     """Judge what blocks publication.
 
     Args:
         service: What was seen.
-        look: Which look at the labels it is: there is one set of them a round.
         config: The section ``watch``.
         excused: Grounds that set off nothing.
 
@@ -70,7 +69,7 @@ def block_rules(
     """
     blocking = config.block_publication
     rules = [
-        _suspects(service, blocking.max_label_suspects, blocking.min_labels, look, config),
+        _suspects(service, blocking.max_label_suspects, blocking.min_labels, config),
         _errors("error_rate", BLOCK, service, blocking.max_error_rate, config),
     ]
     if blocking.flags:
@@ -143,7 +142,7 @@ def _flags(flags: Sequence[StandingFlags], kinds: Sequence[str], effect: str) ->
     return Rule(name, effect, YES if found else NO, n, 1, told, n, grounds)
 
 
-def _suspects(service: Service, most: float, least: int, look: int, config: ActingConfig) -> Rule:
+def _suspects(service: Service, most: float, least: int, config: ActingConfig) -> Rule:
     name = "label_suspects"
     if not most:
         return Rule(name, BLOCK, OFF, None, most, "doubted labels block nothing")
@@ -152,6 +151,7 @@ def _suspects(service: Service, most: float, least: int, look: int, config: Acti
         return Rule(name, BLOCK, UNKNOWN, None, most, "no label could be checked yet", 0)
     n, k = seen.n_checked, seen.n_suspected
     told = f"{k:,} of {counted(n, 'checked label')} {'is' if k == 1 else 'are'} doubted"
+    look = max(seen.look, 1)
     return _rate(name, BLOCK, (k, n), most, least, look, config.act_significance, told)
 
 

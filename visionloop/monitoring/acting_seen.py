@@ -32,10 +32,12 @@ class Suspects:
     Attributes:
         n_checked: Labels that could be judged.
         n_suspected: Those of them that are likely wrong.
+        look: How often they were looked at with another result, with this time.
     """
 
     n_checked: int
     n_suspected: int
+    look: int = 1
 
 
 @dataclass(frozen=True)
@@ -122,18 +124,37 @@ class Pairs:
         n: Images that both have answered.
         n_better: Of those that only the model in service is right about.
         n_worse: Those that only the model before is right about.
-        looks: Rounds in which such labels came: how often it could be judged.
+        looks: How often they were judged with another result, with this time.
+        of: The model in service, and the one before it.
     """
 
     n: int
     n_better: int
     n_worse: int
     looks: int
+    of: tuple[str, str] = ("", "")
 
     @property
     def drop(self) -> float:
         """By how much less of the images the model in service is right."""
         return (self.n_worse - self.n_better) / self.n if self.n else 0.0
+
+
+def pairs_again(held: Pairs | None, now: Pairs, least: int) -> Pairs:
+    """Return a comparison with the number of looks at it.
+
+    The same numbers are the same test, which raises nothing that it did not raise before, and what
+    is too few is not tested: neither is a further look.
+
+    Args:
+        held: What the watch before saw; None for the first.
+        now: What is seen now; its looks are those that may have been before it was remembered.
+        least: Images that are enough to judge.
+    """
+    if held is None or held.of != now.of:
+        return now
+    anew = (held.n, held.n_better, held.n_worse) != (now.n, now.n_better, now.n_worse)
+    return replace(now, looks=held.looks + (now.n >= least and (anew or not held.looks)))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -37,7 +37,7 @@ class Standing:
 
     Attributes:
         since: When it was decided, UTC.
-        round_id: The round in which it was.
+        round_id: The round in which it was; of a random share the first that it holds for.
         why: One sentence.
         because: What it is for, without what is done; fit for the end of a sentence.
         causes: The rules that were met, by name.
@@ -128,7 +128,8 @@ def standing_acts(decisions: Iterable[Mapping[str, Any]]) -> StandingActs:
     for row in sorted(decisions, key=_in_order):
         what, outcome = row["decision"], row["outcome"]
         if what == RANDOM_SHARE:
-            share = _standing(row) if outcome == RAISED else None
+            first = row["subject"] or row["round_id"] or ""
+            share = replace(_standing(row), round_id=first) if outcome == RAISED else None
             if outcome == RESTORED:
                 excused[RANDOM_SHARE] = _excused(row)
         elif what == BLOCK:

@@ -44,6 +44,7 @@ class Sight:
         round_id: The open round, or the one that comes next.
         state: ``running`` or ``waiting`` of the open round; empty where none is open.
         held_by: Which live run holds the open round, in words; empty where none does.
+        chosen: Whether the open round has chosen its samples.
         n_requested: Labels that the waiting round asked for.
         n_missing: Those of them that nobody has given yet.
         answers_read: Whether the answers were read; else the tool has counted them, and with them
@@ -66,6 +67,7 @@ class Sight:
     round_id: str = "0000"
     state: str = ""
     held_by: str = ""
+    chosen: bool = False
     n_requested: int = 0
     n_missing: int = 0
     answers_read: bool = True
@@ -157,6 +159,7 @@ def decide(sight: Sight, config: WatchConfig) -> Decision:
         now=sight.now,
         round_id=sight.round_id,
         held_by=sight.held_by,
+        chosen=sight.chosen,
     )
     return Decision(outcome, sight.round_id, reason, (*rules, *judged), sight, acts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from visionloop.stages.artifacts import markdown_table
@@ -10,7 +11,11 @@ from visionloop.stages.monitor_part import Look, Part
 from visionloop.words import counted
 
 if TYPE_CHECKING:
+    from visionloop.labeling.trust.suspect_flags import LabelChecks
     from visionloop.lake import Lake
+
+# The run that judges them before a model is published.
+JUDGING = "judge_labels"
 
 
 def check_labels(look: Look) -> Part:
@@ -20,23 +25,21 @@ def check_labels(look: Look) -> Part:
     labels, the answers, the embeddings, which samples are held out, the models and the classes.
 
     Args:
-        look: What the monitor looks at.
+        look: What the monitor, or `publish`, looks at.
 
     Returns:
         What was found. The run's outputs hold under ``labels``: in = ok + flagged + unchecked, why
-        what is unchecked, what judged and how far it can be believed, and of which state of the
-        tables it is.
+        what is unchecked, what judged and how far it can be believed, of which state of the
+        tables it is, and how often the labels were looked at with another result.
     """
     from visionloop.labeling.trust.suspect_flags import KIND, judge_labels
     from visionloop.monitoring.standing import write_standing
 
     lake, run, loop = look.lake, look.run, look.loop
-    tables = (
-        "labels", "annotations", f"embeddings_{look.space}", "samples", "predictions", "experiments"
-    )  # fmt: skip
-    of = [*(lake.snapshot(name, version=run.base) for name in tables), loop.classes]
-    told, new = _judged_before(lake), []
-    if told.get("of") != of or "doubt" not in told:
+    tables = ("labels", "annotations", f"embeddings_{look.space}", "samples", "predictions")
+    of = [*(lake.snapshot(name, version=run.base) for name in tables), _models(look)]
+    told, new = labels_told(lake), []
+    if told.get("of") != of or "look" not in told:
         checks = judge_labels(lake, loop, look.space, run.base, look.now)
         new = write_standing(run, [KIND], checks.flags.to_pylist())
         told = {
@@ -44,16 +47,56 @@ def check_labels(look: Look) -> Part:
             "why_unchecked": checks.unchecked,
             "told_by": checks.told_by,
             "doubt": checks.doubt,
+            "look": _look(told, checks),
             "of": of,
         }
     return Part(new, label_metrics(told), label_page(told), {"labels": told})
 
 
-def _judged_before(lake: Lake) -> dict[str, Any]:
-    runs = lake.stage_runs(where="stage == 'monitor'").sort_by("sequence").to_pylist()
-    outputs = json.loads(runs[-1]["outputs"] or "{}") if runs else {}
-    found: dict[str, Any] = outputs.get("labels") or {}
-    return found
+def _models(look: Look) -> str:
+    """Return a digest of the classes and of what is judged by of the models.
+
+    Not the table's snapshot: that a model goes into service makes no label another one.
+    """
+    known = list(look.loop.classes)
+    columns = ["model_id", "training_set", "trained_at", "classes"]
+    columns += [] if known else ["state"]  # whose classes count
+    rows = look.run.read("experiments", columns=columns, where="arm == 'loop'").to_pylist()
+    told = sorted(json.dumps(row, sort_keys=True, default=str) for row in rows)
+    return sha256(json.dumps([known, told]).encode()).hexdigest()
+
+
+def _look(before: dict[str, Any], checks: LabelChecks) -> int:
+    """Return how often the doubted share of the labels was looked at, with this time.
+
+    The same numbers are the same test, which raises nothing that it did not raise before: they are
+    no further look. A run that was killed left none, so that its repetition is the same look.
+    """
+    held = int(before.get("look") or 0)
+    if not checks.ok + checks.flagged:
+        return held
+    now = (checks.ok, checks.flagged)
+    return held if held and (before["ok"], before["flagged"]) == now else held + 1
+
+
+def labels_told(lake: Lake) -> dict[str, Any]:
+    """Return what was told of the labels last, by the monitor or before a publication.
+
+    Args:
+        lake: The lake.
+
+    Returns:
+        As the outputs of `check_labels` hold it; empty where none were judged.
+    """
+    from pyiceberg.expressions import In
+
+    judging = In(term="stage", literals=["monitor", JUDGING])
+    runs = lake.stage_runs(where=judging).sort_by([("sequence", "descending")])
+    for outputs in runs["outputs"]:
+        told: dict[str, Any] = json.loads(outputs.as_py() or "{}").get("labels") or {}
+        if told:
+            return told
+    return {}
 
 
 def label_metrics(told: dict[str, Any]) -> dict[str, float]:

@@ -76,7 +76,9 @@ def publish(
     become ready, answer a known image as its file does, and pass its canary; otherwise the model
     before keeps, or gets back, all the traffic. A publish that was killed goes on where it was.
 
-    While the watch blocks publication the model before stays, and the round ends with it. That is
+    The labels are judged first, those of this round with them: what the watch's rule says of them
+    blocks this very publication. While it is blocked, by that or by a watch, the model before
+    stays, and the round ends with it. That is
     asked at the moment at which the pointer moves, under the writer's lock: a watch that blocks
     meanwhile comes either before or after it.
 
@@ -96,10 +98,13 @@ def publish(
         VisionloopError: The endpoint did not come up; the model before is in service again.
     """
     from visionloop.serving.pointer import pointer_uri, read_pointer
+    from visionloop.stages.label_gate import judge_labels_first
 
     loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
     place = pointer_uri(opened, loop.endpoint)
     rolls_out = passed and loop.serving.kserve is not None
+    if passed:
+        judge_labels_first(loop, opened, round_id=round_id, run_id=run_id)
     # A run shows that its round is alive; it locks the lake at its first write, after the waiting.
     with opened.run(
         stage="publish", round_id=round_id, run_id=run_id, base_version=lake_version

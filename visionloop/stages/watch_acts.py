@@ -10,6 +10,7 @@ from visionloop.errors import InputError, StaleRead, VisionloopError
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
     from visionloop.lake import Lake
+    from visionloop.monitoring.acting import Act
     from visionloop.monitoring.acting_state import Swap
     from visionloop.monitoring.watching import Decision
 
@@ -76,6 +77,40 @@ def record(lake: Lake, decision: Decision, run_id: str) -> str:
             run.append("decisions", _rows([row]))
         run.append("decisions", _rows(acts))
         return run.commit(outputs=outputs)
+
+
+def record_act(
+    lake: Lake, act: Act, version: str, *, stage: str, round_id: str = "", run_id: str = ""
+) -> None:
+    """Write an act that was decided outside a watch, unless somebody decided meanwhile.
+
+    Args:
+        lake: The lake.
+        act: The act.
+        stage: What decided it.
+        version: The version that it was decided at.
+        round_id: The round; empty for the open one.
+        run_id: The run that decided.
+
+    Raises:
+        StaleRead: A decision was written since: it has to be looked again.
+    """
+    from visionloop.monitoring.watching import plain
+
+    with lake.run(stage=stage, round_id=round_id, run_id=run_id, base_version=version) as run:
+        run.refuse_stale("decisions")
+        row = {
+            "decision": act.decision,
+            "subject": act.subject,
+            "outcome": act.outcome,
+            "reason": act.reason,
+            "inputs": plain({**act.inputs, "lake_version": version}),
+            "decided_at": datetime.now(UTC),
+            "run_id": run.run_id,
+            "round_id": run.round_id,
+        }
+        run.append("decisions", _rows([row]))
+        run.commit(outputs={"decision": act.decision, "reason": act.reason})
 
 
 def finish_rollback(loop: LoopConfig, lake: Lake, *, held_by: str, run_id: str) -> str:

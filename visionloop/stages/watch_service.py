@@ -59,9 +59,31 @@ def look_at_service(loop: LoopConfig, lake: Lake, version: str, *, n_comparisons
         n_comparisons=n_comparisons,
         n_judged=_n_judged(monitored),
         flags=_flags(loop, lake, version, in_service),
-        suspects=_suspects(monitored),
+        suspects=_suspects(lake),
         requests=_requests(loop, lake, pointer, version) if counts and pointer else None,
         pairs=_pairs(loop, lake, in_service, before, version) if pairs and before else None,
+        acts=acts_with_excuses(lake, version),
+    )
+
+
+def look_at_labels(loop: LoopConfig, lake: Lake, version: str) -> Service:
+    """Look at what blocks a publication and stands in the lake: doubted labels, and flags.
+
+    Args:
+        loop: The loop's configuration.
+        lake: Its lake.
+        version: The version to read at.
+    """
+    from visionloop.monitoring.acting_seen import Service
+    from visionloop.serving.pointer import pointer_uri, read_pointer
+
+    pointer = read_pointer(pointer_uri(lake, loop.endpoint))
+    in_service = pointer.model_id if pointer else ""
+    return Service(
+        endpoint=loop.endpoint,
+        in_service=in_service,
+        flags=_flags(loop, lake, version, in_service),
+        suspects=_suspects(lake),
         acts=acts_with_excuses(lake, version),
     )
 
@@ -113,12 +135,13 @@ def _flags(
 
     from visionloop.monitoring.acting_rules import DRIFT
     from visionloop.monitoring.acting_seen import StandingFlags
+    from visionloop.monitoring.telling import evidence_of
 
     wanted = DRIFT.union(loop.watch.raise_random_share.flags, loop.watch.block_publication.flags)
     where = In(term="kind", literals=sorted(wanted))
     found: Counter[tuple[str, str, str]] = Counter()
     for row in lake.read("flags", where=where, version=version).to_pylist():
-        evidence = json.loads(row["evidence"] or "{}")
+        evidence = evidence_of(row)
         if row["kind"] in DRIFT and "comparisons" not in evidence:
             continue  # of a program that never withdrew drift: it says how things were once
         models = {one.get("model_id") for one in evidence.get("comparisons") or [evidence]}
@@ -126,7 +149,7 @@ def _flags(
             continue  # of a model that is in service no more
         model = in_service if in_service in models else ""
         many = row["subject_type"] in ("sample", "file", "label")
-        found[row["kind"], "" if many else row["subject"], model] += 1
+        found[row["kind"], "" if many else row["subject"] or "", model] += 1
     return tuple(StandingFlags(*key, n) for key, n in sorted(found.items()))
 
 
@@ -144,13 +167,15 @@ def _n_judged(monitored: dict[str, Any]) -> int:
     return sum(one["state"] in (DRIFT, STABLE) for one in monitored.get("comparisons", ()))
 
 
-def _suspects(monitored: dict[str, Any]) -> Suspects | None:
+def _suspects(lake: Lake) -> Suspects | None:
     from visionloop.monitoring.acting_seen import Suspects
+    from visionloop.stages.monitor_labels import labels_told
 
-    told = monitored.get("labels")
+    told = labels_told(lake)
     if not told:
         return None
-    return Suspects(int(told["ok"]) + int(told["flagged"]), int(told["flagged"]))
+    n_checked = int(told["ok"]) + int(told["flagged"])
+    return Suspects(n_checked, int(told["flagged"]), int(told.get("look") or 1))
 
 
 def _requests(loop: LoopConfig, lake: Lake, pointer: Pointer, version: str) -> Requests:
@@ -168,18 +193,32 @@ def _requests(loop: LoopConfig, lake: Lake, pointer: Pointer, version: str) -> R
     return read_again(held, pointer.model_id, now, least, since=since)
 
 
+def _seen_before(lake: Lake, version: str) -> dict[str, Any]:
+    """Return what the watch before saw of the service."""
+    mine = "decision == 'watch'"
+    times = lake.read("decisions", columns=["decided_at"], where=mine, version=version)
+    if not times.num_rows:
+        return {}
+    newest = max(times["decided_at"].to_pylist())
+    where = f"{mine} and decided_at == '{newest.isoformat()}'"
+    row = lake.read("decisions", where=where, version=version).to_pylist()[0]
+    seen: dict[str, Any] = json.loads(row["inputs"])["seen"].get("service") or {}
+    return seen
+
+
+def _compared_before(lake: Lake, version: str) -> Pairs | None:
+    """Return the two models' answers as the watch before saw them."""
+    from visionloop.monitoring.acting_seen import Pairs
+
+    held = _seen_before(lake, version).get("pairs")
+    return Pairs(**{**held, "of": tuple(held.get("of", ()))}) if held else None
+
+
 def _counted_before(lake: Lake, version: str) -> Requests | None:
     """Return what the watch before had counted."""
     from visionloop.monitoring.acting_seen import Requests
 
-    mine = "decision == 'watch'"
-    times = lake.read("decisions", columns=["decided_at"], where=mine, version=version)
-    if not times.num_rows:
-        return None
-    newest = max(times["decided_at"].to_pylist())
-    where = f"{mine} and decided_at == '{newest.isoformat()}'"
-    row = lake.read("decisions", where=where, version=version).to_pylist()[0]
-    held = (json.loads(row["inputs"])["seen"].get("service") or {}).get("requests")
+    held = _seen_before(lake, version).get("requests")
     if not held:
         return None
     pairs = {name: tuple(held[name]) for name in ("total", "before")}
@@ -226,7 +265,7 @@ def _pairs(loop: LoopConfig, lake: Lake, in_service: str, before: str, version: 
 
     from visionloop.labeling.answers import MODEL, latest_answers
     from visionloop.lake.parts import rows_of
-    from visionloop.monitoring.acting_seen import Pairs
+    from visionloop.monitoring.acting_seen import Pairs, pairs_again
 
     def read(table: str, columns: list[str], where: Any) -> list[dict[str, Any]]:
         rows = lake.read(table, columns=columns, where=where, version=version).to_pylist()
@@ -259,9 +298,12 @@ def _pairs(loop: LoopConfig, lake: Lake, in_service: str, before: str, version: 
         for model, answers in said.items()
     }
     paired = list(zip(right[in_service], right[before], strict=True))
-    return Pairs(
+    now = Pairs(
         len(both),
-        sum(now and not then for now, then in paired),
-        sum(then and not now for now, then in paired),
+        sum(new and not old for new, old in paired),
+        sum(old and not new for new, old in paired),
         len({labels[sample]["round_id"] for sample in both}),
+        (in_service, before),
     )
+    least = loop.watch.roll_back.min_labels
+    return pairs_again(_compared_before(lake, version), now, least)

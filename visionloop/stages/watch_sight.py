@@ -66,6 +66,7 @@ def look(loop: LoopConfig, lake: Lake, *, run_id: str = "", n_samples: int = 0) 
         held_by=lake.rounds.live_holder(held, run_id, lease_minutes=loop.rounds.lease_minutes)
         if held
         else "",
+        chosen=held is not None and bool(_chosen_at(lake, held.round_id)),
         n_requested=answers.requested,
         n_missing=answers.missing,
         answers_read=answers.read,
@@ -116,11 +117,15 @@ def _last_chosen(lake: Lake, ended: list[Round]) -> datetime | None:
     if not ended:
         return None
     last = ended[-1]
-    rows = lake.stage_runs(where=f"stage == 'select' and round_id == '{last.round_id}'").to_pylist()
-    chosen = [
+    return max(_chosen_at(lake, last.round_id), default=last.opened_at)
+
+
+def _chosen_at(lake: Lake, round_id: str) -> list[datetime]:
+    """Return when a round chose; a selection that was there already is none."""
+    rows = lake.stage_runs(where=f"stage == 'select' and round_id == '{round_id}'").to_pylist()
+    return [
         row["started_at"] for row in rows if not json.loads(row["outputs"] or "{}").get("resumed")
     ]
-    return max(chosen, default=last.opened_at)
 
 
 def _answers(
@@ -202,7 +207,7 @@ def _flagged(lake: Lake, round_id: str, version: str) -> list[Drifted]:
 
     kinds = In(term="kind", literals=[kind.name for kind in DRIFT_KINDS])
     rows = lake.read("flags", columns=["evidence"], where=kinds, version=version).to_pylist()
-    evidence = [json.loads(row["evidence"] or "{}") for row in rows]
+    evidence = [evidence_of(row) for row in rows]
     found = [one for held in evidence for one in held.get("comparisons", ())]
     # Drift stands while nothing newer came; what an earlier round brought was heard by it.
     return [
