@@ -204,3 +204,8 @@ def test_a_server_refuses_a_port_that_is_taken_with_status_2(
 def test_serve_refuses_events_that_are_no_address(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", "--model", "m.json", "--events", "lake/events"]) == 2
     assert "visionloop collect" in capsys.readouterr().err
+
+
+def test_serve_needs_a_name_for_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--model", "models/.json"]) == 2
+    assert "--name" in capsys.readouterr().err

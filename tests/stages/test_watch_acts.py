@@ -322,6 +322,14 @@ def test_a_raised_share_is_drawn_and_its_reason_told_until_it_is_restored(
     assert arms("0002")[0] == 2
 
 
+def test_flags_that_name_nobody_or_tell_no_evidence_stop_no_watch(loop: ActingLoop) -> None:
+    loop.publish("m2")
+    loop.drift(of="test")
+    (told,) = loop.lake.read("flags").to_pylist()
+    put(loop.lake, "flags", [{**told, "subject": None}, {**told, "evidence": "[1]"}])
+    assert "The random share is raised from 0.1 to 0.3: drift stands" in loop.watch().acts
+
+
 def test_drift_that_an_earlier_program_never_withdrew_raises_nothing(loop: ActingLoop) -> None:
     loop.publish("m2")
     told = json.dumps({"model_id": "m2", "harvested_in_round": "0000", "reference": "holdout"})

@@ -95,6 +95,12 @@ def run(args: argparse.Namespace) -> int:
 
     model = absolute(args.model)
     name = args.name or model.rstrip("/").rpartition("/")[2].removesuffix(".json")
+    if not name:
+        raise InputError(
+            "the model has no name, which its paths need",
+            where=f"--model {args.model}",
+            remedy="Give one with --name",
+        )
     grpc_port = args.grpc_port
     if grpc_port is None:
         # A second server on this machine got a port of its own; 8081 is likely the first one's.

@@ -203,6 +203,7 @@ def _flagged(lake: Lake, round_id: str, version: str) -> list[Drifted]:
     from pyiceberg.expressions import In
 
     from visionloop.monitoring.drift_kinds import DRIFT_KINDS
+    from visionloop.monitoring.telling import evidence_of
     from visionloop.monitoring.watching import Drifted
 
     kinds = In(term="kind", literals=[kind.name for kind in DRIFT_KINDS])

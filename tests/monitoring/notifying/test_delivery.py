@@ -128,3 +128,24 @@ def test_evidence_of_another_form_holds_no_notification_back(lake: Lake, hook: R
     write(lake, "flags", flag("bad_metadata", "x", evidence=json.dumps(["no object"])))
     write(lake, "decisions", decision("block", "blocked", "why"))
     assert tell_new(lake, telling(hook.url)) == delivery.Sent(taken=2)
+
+
+def test_what_names_no_subject_is_told_once_in_words(lake: Lake, hook: Receiver) -> None:
+    nameless = [
+        flag("unreadable", "x", subject=None, subject_type=kind)
+        for kind in ("sample", "file", "camera", None)
+    ]
+    write(lake, "flags", *nameless, flag("unreadable", "named"))
+    write(lake, "decisions", decision("block", "blocked", "") | {"subject": None, "reason": None})
+    tell_new(lake, telling(hook.url))
+    write(lake, "flags", flag("unreadable", "later"))
+    tell_new(lake, telling(hook.url))
+    flags, block, more = (event["data"] for event in hook.taken)
+    assert flags["n"] == 5 and more["n"] == 1
+    names = {one["name"] for one in flags["kinds"][0]["examples"]}
+    assert names <= {
+        "named",
+        *(f"{kind} without a name" for kind in ("sample", "file", "camera", "something")),
+    }
+    assert "None" not in flags["text"] + block["text"]
+    assert block["text"].endswith("block blocked: no reason was written")

@@ -147,7 +147,8 @@ def decision_event(row: Mapping[str, Any], *, loop: str, place: str, report: str
     decision, outcome = row["decision"], row["outcome"] or ""
     severity = _DECISIONS.get((decision, outcome)) or _DECISIONS.get((decision, "")) or "info"
     named = f"{decision} {outcome}".replace("_", " ").strip()
-    text = redacted(f"{_where(loop, row['round_id'])}: {named}: {row['reason']}")
+    why = row["reason"] or "no reason was written"
+    text = redacted(f"{_where(loop, row['round_id'])}: {named}: {why}")
     return Event(
         id=_id(DECISION, place, loop, decision, row["subject"], outcome, str(row["decided_at"])),
         type=DECISION,
@@ -252,10 +253,12 @@ def _explained(known: Kind | None) -> dict[str, str]:
 
 def _example(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     evidence = evidence_of(row)
+    # A program of another version may have named nothing.
+    subject = row["subject"] or f"{row['subject_type'] or 'something'} without a name"
     return {
         "subject": row["subject"],
         "subject_type": row["subject_type"],
-        "name": redacted(names.get(row["subject"], row["subject"])),
+        "name": redacted(names.get(subject, subject)),
         "score": row["score"],
         "threshold": row["threshold"],
         "unit": evidence.get("unit", ""),
@@ -279,8 +282,8 @@ def _key(row: Mapping[str, Any]) -> str:
     return json.dumps([row["kind"], row["subject"], row["round_id"]])
 
 
-def _id(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+def _id(*parts: str | None) -> str:
+    return hashlib.sha256("\n".join(part or "" for part in parts).encode()).hexdigest()[:32]
 
 
 def _time(when: datetime | None) -> str:

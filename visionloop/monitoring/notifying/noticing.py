@@ -138,10 +138,22 @@ def _new(
             newest = rounds[-1].round_id if rounds else lake.rounds.current_or_next()
             held = held.filter(pc.equal(held["round_id"], newest))
     else:
-        numbered = held.select(list(key)).append_column("row", pa.array(range(held.num_rows)))
-        held = held.take(numbered.join(old, keys=list(key), join_type="left anti")["row"])
+        # A join finds no null equal to another: what has no subject would be new for ever.
+        known, now = _filled(old), _filled(held.select(list(key)))
+        numbered = now.append_column("row", pa.array(range(held.num_rows)))
+        held = held.take(numbered.join(known, keys=list(key), join_type="left anti")["row"])
     new: list[dict[str, Any]] = held.to_pylist()
     return new
+
+
+def _filled(rows: pa.Table) -> pa.Table:
+    """Return rows in which the texts that are null are empty."""
+    import pyarrow.compute as pc
+
+    for i, column in enumerate(rows.schema):
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            rows = rows.set_column(i, column.name, pc.fill_null(rows.column(i), ""))
+    return rows
 
 
 def _wanted_kinds(config: NotifyConfig) -> Callable[[str], bool]:
@@ -177,9 +189,9 @@ def _names(lake: Lake, flags: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     for row in flags:
         by_kind.setdefault(row["kind"], []).append(row)
     shown = [row for rows in by_kind.values() for row in worst(rows)]
-    ids = sorted({row["subject"] for row in shown if row["subject_type"] in ("sample", "label")})
-    files = {row["subject"]: name_of(row["subject"]) for row in shown
-             if row["subject_type"] == "file"}  # fmt: skip
+    of = [(row["subject"], row["subject_type"]) for row in shown if row["subject"]]
+    ids = sorted({subject for subject, kind in of if kind in ("sample", "label")})
+    files = {subject: name_of(subject) for subject, kind in of if kind == "file"}
     if not ids:
         return files
     where = In(term="sample_id", literals=ids)
