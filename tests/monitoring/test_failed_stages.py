@@ -193,6 +193,9 @@ def test_what_is_no_record_is_passed_over(lake: Lake) -> None:
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-train-1.json"
     lake.storage.write(lake.path("failures", "test", name), b'{"stage": 1}')
     assert failures(lake) == []
+    record_failure(lake, {"stage": "train", **TOLD}, datetime.now(UTC))
+    for mine in ("notes.txt", name):
+        assert lake.storage.exists(lake.path("failures", "test", mine)), "nobody's to delete"
 
 
 def test_of_many_failures_of_a_stage_only_the_last_is_read(

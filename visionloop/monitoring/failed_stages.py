@@ -7,11 +7,12 @@ So a failure is a file of its own, written without a lock, and counts until its 
 from __future__ import annotations
 
 import json
+import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow.compute as pc
 
@@ -37,6 +38,8 @@ SHOWN_BY = {
 # Succeeds by leaving its page.
 REPORT = "report"
 _TIME = "%Y%m%dT%H%M%S.%fZ"
+# A record's file: when it failed, which stage, and what tells two of one time apart.
+_NAME = re.compile(r"(\d{8}T\d{6}\.\d{6}Z)-([a-z_]+)-[0-9a-f]{8}\.json")
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,9 @@ def record_failure(lake: Lake, failure: Mapping[str, Any], now: datetime) -> str
     }
     record = {**shown, "when": now.isoformat()}
     lake.storage.write(uri, json.dumps(record, ensure_ascii=False).encode())
-    for old in files_under(lake.storage, lake.path(FOLDER, lake.loop)):
-        if _when(old) < now - STAYS:
-            lake.storage.delete(old)
+    for old in _records(lake):
+        if old.when < now - STAYS:
+            lake.storage.delete(old.uri)
     return uri
 
 
@@ -102,24 +105,23 @@ def failures(lake: Lake, *, now: datetime | None = None) -> list[Failure]:
         lake: The lake.
         now: What happened later is not known yet; null for all.
     """
-    folder = lake.path(FOLDER, lake.loop)
     until = now or datetime.now(UTC)
-    by_stage: dict[str, list[str]] = {}
-    for uri in files_under(lake.storage, folder):
-        if until - STAYS < _when(uri) <= until:
-            by_stage.setdefault(_stage(uri), []).append(uri)
+    by_stage: dict[str, list[_Record]] = {}
+    for one in _records(lake):
+        if until - STAYS < one.when <= until:
+            by_stage.setdefault(one.stage, []).append(one)
     if not by_stage:
         return []
     successes = _successes(lake, until)
     found = []
     for name, held in by_stage.items():
         success = successes.get(SHOWN_BY.get(name, name))
-        left = sorted((uri for uri in held if success is None or _when(uri) > success), key=_when)
+        left = sorted(one for one in held if success is None or one.when > success)
         # A stage that fails every hour leaves thousands: of these only the last is read.
         while left and (record := _read(lake, left[-1])) is None:
             left.pop()
         if left and record is not None:
-            found.append(Failure(**record, times=len(left), since=_when(left[0])))
+            found.append(Failure(**record, times=len(left), since=left[0].when))
     return sorted(found, key=lambda failure: (failure.when, failure.stage), reverse=True)
 
 
@@ -171,24 +173,28 @@ def _listed(lake: Lake, uri: str) -> list[Any]:
     return list(lake.storage.list(uri)) if lake.storage.exists(uri) else []
 
 
-def _when(uri: str) -> datetime:
-    """Return the time in a record's name; of another file the beginning of time."""
-    try:
-        return datetime.strptime(name_of(uri).partition("-")[0], _TIME).replace(tzinfo=UTC)
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
+class _Record(NamedTuple):
+    when: datetime
+    stage: str
+    uri: str
 
 
-def _stage(uri: str) -> str:
-    """Return the stage in a record's name."""
-    return name_of(uri).partition("-")[2].rpartition("-")[0]
+def _records(lake: Lake) -> Iterator[_Record]:
+    """Yield the records; what somebody else keeps beside them is none of them."""
+    for uri in files_under(lake.storage, lake.path(FOLDER, lake.loop)):
+        if found := _NAME.fullmatch(name_of(uri)):
+            try:
+                when = datetime.strptime(found[1], _TIME).replace(tzinfo=UTC)
+            except ValueError:
+                continue
+            yield _Record(when, found[2], uri)
 
 
-def _read(lake: Lake, uri: str) -> dict[str, Any] | None:
+def _read(lake: Lake, one: _Record) -> dict[str, Any] | None:
     names = ("stage", "round_id", "run_id", "what", "where", "remedy")
     try:
-        record = json.loads(lake.storage.read(uri))
+        record = json.loads(lake.storage.read(one.uri))
         told = {name: str(record[name] or "") for name in names}
     except (StorageError, ValueError, KeyError, TypeError):
         return None  # removed meanwhile, or no record of ours
-    return {**told, "when": _when(uri)}
+    return {**told, "when": one.when}
