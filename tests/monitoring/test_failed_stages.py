@@ -190,7 +190,7 @@ def test_a_vacuum_keeps_failures_and_removes_what_a_kill_left_of_one(lake: Lake)
 def test_what_is_no_record_is_passed_over(lake: Lake) -> None:
     put(lake, "samples", [{"sample_id": "a"}])
     lake.storage.write(lake.path("failures", "test", "notes.txt"), b"hello")
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-train-1.json"
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-train-0000000a.json"
     lake.storage.write(lake.path("failures", "test", name), b'{"stage": 1}')
     assert failures(lake) == []
     record_failure(lake, {"stage": "train", **TOLD}, datetime.now(UTC))
