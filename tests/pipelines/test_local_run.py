@@ -205,6 +205,8 @@ def test_outputs_are_said_in_words() -> None:
         "accuracy": 0.91432,
         "model_id": "m" * 40,
         "in_service": "",
+        "reason": "A sentence.",
+        "acts": "One.\nAnother.",
     }
     assert describe(outputs) == (
         "round 2, 1,507 files, 500 new, not passed, published, accuracy 0.914, model "

@@ -63,7 +63,7 @@ def names(result: RunResult) -> list[str]:
 
 @pytest.mark.slow
 def test_a_watch_explains_in_a_dry_run_then_starts_a_round_and_then_waits_for_it(
-    loop: Loop,
+    loop: Loop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dry = loop.watch(dry_run=True)
     assert names(dry) == ["watch"]
@@ -81,10 +81,15 @@ def test_a_watch_explains_in_a_dry_run_then_starts_a_round_and_then_waits_for_it
 
     with loop.lake.run(stage="monitor") as run:
         run.commit(outputs={"labels": {"ok": 200, "flagged": 100}})
-    again = loop.watch()
-    assert names(again) == ["harvest", "watch"]
-    assert again.tasks[1].outputs["acts"].startswith("Publication is blocked: 100 of 300 checked")
-    assert "0 of 3 requests are answered" in again.tasks[1].outputs["reason"]
+    command = ["watch", "--config", str(loop.file), "--output", str(loop.folder / "out")]
+    assert main(command) == 0
+    told = capsys.readouterr()
+    tasks = [line.split()[1] for line in told.err.splitlines() if line.startswith("✓")]
+    assert tasks == ["harvest", "watch"]
+    decided, act, *_ = told.out.splitlines()
+    assert decided.startswith("wait: Round 0 waits for labels: 0 of 3 requests are answered")
+    assert act.startswith("Publication is blocked: 100 of 300 checked")
+    assert (told.err + told.out).count("Publication is blocked") == 1, "each act is told once"
     assert loop.decisions() == [("start", "0000"), ("wait", "0000")]
 
 

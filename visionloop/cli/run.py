@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from visionloop.runner.local import run_pipeline
 
     result = run_pipeline(pipeline, arguments, args.output)
+    watched = _watched(result)
     if result.error is None:
         state = "waits for labels, after" if result.waiting else "done in"
         text = f"{pipeline}: {state} {result.seconds:.1f} s, log {result.log}"
@@ -49,19 +50,27 @@ def run(args: argparse.Namespace) -> int:
             text += f"\n{_waiting(config, arguments['lake'], result)}"
         if result.task("publish") is not None:
             text += f"\n{_published(config, arguments['lake'])}"
-        watched = result.task("watch")
-        if watched is not None:
-            acts = "".join(f"{act}\n" for act in watched.outputs["acts"].splitlines())
-            text = f"{watched.outputs['decision']}: {watched.outputs['reason']}\n{acts}{text}"
-        show(result.summary(), as_json=args.json, text=text)
+        show(result.summary(), as_json=args.json, text=watched + text)
         return 0
     if args.json:
         show(result.summary(), as_json=True, text="")
+    if watched:
+        say(watched.rstrip())
     if environment.debug() and result.traceback:
         say(result.traceback.rstrip())
     task = f"task {result.failed_task} failed: " if result.failed_task else ""
     tell_error(result.error, before=task, after=f" The log is {result.log}")
     return result.error.exit_status
+
+
+def _watched(result: RunResult) -> str:
+    """Say what a watch decided and did, a line each; nothing where none was."""
+    watched = result.task("watch")
+    if watched is None or not watched.succeeded:
+        return ""
+    told = watched.outputs
+    lines = [f"{told['decision']}: {told['reason']}", *told["acts"].splitlines()]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _published(config: LoopConfig, root: str) -> str:

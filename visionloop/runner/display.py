@@ -14,6 +14,8 @@ from visionloop.words import round_name
 
 _LINE_PACE = 10.0
 _HIDDEN = ("lake_version", "trainable_version", "model_uri", "space", "action", "n_shards")
+# Whole sentences of `watch`: whoever starts it tells them once, each on a line of its own.
+_SENTENCES = ("reason", "acts")
 
 
 def make_display(stream: TextIO | None = None, *, show: bool = True) -> Listener:
@@ -45,7 +47,7 @@ def describe(outputs: dict[str, Any]) -> str:
     """
     words = []
     for name, value in outputs.items():
-        if name in _HIDDEN or value == "":
+        if name in (*_HIDDEN, *_SENTENCES) or value == "":
             continue
         spoken = name.removeprefix("n_").removesuffix("_id").replace("_", " ")
         if isinstance(value, bool):
