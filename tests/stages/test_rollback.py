@@ -125,7 +125,7 @@ def test_an_endpoint_that_comes_up_with_nothing_gives_back_no_pointer_that_moved
 ) -> None:
     published(lake, tmp_path, "m1", "m2")
     place = pointer_uri(lake, "test")
-    serving = {"url": f"http://127.0.0.1:{free_port()}", "timeout_s": 3}
+    serving = {"url": f"http://127.0.0.1:{free_port()}", "timeout_s": 1.5}
     given = json.dumps(json.loads(config(lake)) | {"serving": serving})
     failed = []
 

@@ -132,7 +132,7 @@ def test_evidence_of_another_form_holds_no_notification_back(lake: Lake, hook: R
 
 def test_what_names_no_subject_is_told_once_in_words(lake: Lake, hook: Receiver) -> None:
     nameless = [
-        flag("unreadable", "x", subject=None, subject_type=kind)
+        flag("unreadable", "x") | {"subject": None, "subject_type": kind}
         for kind in ("sample", "file", "camera", None)
     ]
     write(lake, "flags", *nameless, flag("unreadable", "named"))
