@@ -15,6 +15,7 @@ from tests.selection.small_lake import put
 from visionloop.lake import Lake
 from visionloop.lake.run import Run
 from visionloop.stages.monitor import monitor
+from visionloop.stages.monitor_labels import labels_told
 from visionloop.stages.publish import PublishOutputs, publish
 from visionloop.stages.watch import watch
 
@@ -79,7 +80,7 @@ class Collecting:
 
 
 def test_a_round_with_many_wrong_labels_is_blocked_in_that_same_round(tmp_path: Path) -> None:
-    loop = Collecting(tmp_path, 0.5)
+    loop = Collecting(tmp_path, 0.4)
     loop.monitor()
     assert loop.publish("m1")[1:] == (True, "m1")
     loop.collect()
@@ -108,16 +109,16 @@ def test_a_round_whose_labels_are_right_publishes_and_the_monitor_judges_them_no
     assert loop.decisions("block") == []
     before = loop.told()
     assert [stage for stage, _, _ in before] == ["judge_labels", "judge_labels"]
-    flags = loop.lake.snapshot("flags")
+    judged = labels_told(loop.lake)
     loop.monitor()
     assert loop.told() == [*before, ("monitor", *before[-1][1:])]
-    assert loop.lake.snapshot("flags") == flags, "what publish judged is taken over"
+    assert labels_told(loop.lake) == judged, "taken over, with the state that it is of"
 
 
 def test_a_publish_that_dies_and_starts_again_judges_and_blocks_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop = Collecting(tmp_path, 0.5)
+    loop = Collecting(tmp_path, 0.4)
     loop.publish("m1")
     loop.collect()
     commit = Run.commit
@@ -142,7 +143,7 @@ def test_a_publish_that_dies_and_starts_again_judges_and_blocks_once(
 
 
 def test_each_result_is_one_look_however_often_it_is_looked_at(tmp_path: Path) -> None:
-    loop = Collecting(tmp_path, 0.5)
+    loop = Collecting(tmp_path, 0.4)
     loop.monitor()
     loop.monitor()
     with loop.lake.run(stage="infer", round_id="0000") as run:  # another sample, no new label
@@ -162,7 +163,7 @@ def test_each_result_is_one_look_however_often_it_is_looked_at(tmp_path: Path) -
 def test_where_no_rule_asks_for_doubted_labels_they_are_left_to_the_monitor(
     tmp_path: Path,
 ) -> None:
-    loop = Collecting(tmp_path, 0.5, max_label_suspects=0)
+    loop = Collecting(tmp_path, 0.4, max_label_suspects=0)
     loop.collect()
     assert loop.publish("m1").published and loop.told() == []
 
@@ -178,7 +179,7 @@ def test_what_a_person_has_excused_does_not_block_the_next_round(tmp_path: Path)
     from visionloop.config import load_config
     from visionloop.stages.watch_acts import unblock
 
-    loop = Collecting(tmp_path, 0.5)
+    loop = Collecting(tmp_path, 0.4)
     loop.collect()
     assert not loop.publish("m1").published
     unblock(load_config(loop.config), loop.lake, "they are hard")
