@@ -42,7 +42,10 @@ def proxying(kserve: KServe) -> Callable[..., Any]:
             before, proxied, inside = path.partition("/proxy/")
             pod, _, port = before.rpartition("/")[2].partition(":")
             server = kserve._servers.get(pod)
-            meets = any(re.search(fault.path, path) for fault in kserve.server.faults)
+            meets = any(
+                fault.method == method and re.search(fault.path, path)
+                for fault in kserve.server.faults
+            )
             if not proxied or server is None or port != "8080" or meets:
                 super()._answer(method)
                 return
