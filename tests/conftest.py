@@ -11,6 +11,7 @@ import pytest
 
 from tests.cluster.api_server import ApiServer
 from visionloop.lake import Lake
+from visionloop.lake.credentials import has_google_credentials
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -51,3 +52,14 @@ def kubeconfig(api_server: ApiServer, tmp_path: Path, monkeypatch: pytest.Monkey
     path = api_server.kubeconfig(tmp_path / "kubeconfig")
     monkeypatch.setenv("KUBECONFIG", str(path))
     return path
+
+
+@pytest.fixture
+def without_google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which nobody is signed in at Google, and which asks nobody there."""
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST", "VISIONLOOP_CATALOG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("VISIONLOOP_GOOGLE_APIS", "http://127.0.0.1:9")
+    has_google_credentials.cache_clear()

@@ -10,20 +10,8 @@ import pytest
 
 from tests.cli.cluster_checks.made import NAMESPACE, Findings, lake_claim, thing
 from tests.cluster.api_server import ApiServer
-from visionloop.lake.credentials import has_google_credentials
 
 UNTOLD = "cannot tell from here"
-
-
-@pytest.fixture
-def without_google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine on which nobody is signed in at Google, and which asks nobody there."""
-    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST", "VISIONLOOP_CATALOG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
-    monkeypatch.setenv("NO_GCE_CHECK", "true")
-    monkeypatch.setenv("VISIONLOOP_GOOGLE_APIS", "http://127.0.0.1:9")
-    has_google_credentials.cache_clear()
 
 
 def test_what_lies_on_the_claim_cannot_be_told_from_a_laptop_and_is_looked_at_in_a_pod(

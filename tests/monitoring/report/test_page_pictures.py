@@ -7,11 +7,12 @@ import io
 import math
 from pathlib import Path
 
+import pytest
 from PIL import Image, PngImagePlugin
 
 from tests.monitoring.report.lakes import START, Rows, sample_id
 from visionloop.monitoring.report.build import build_report
-from visionloop.monitoring.report.thumbnails import thumbnail
+from visionloop.monitoring.report.thumbnails import thumbnail, thumbnails
 
 
 def test_a_thumbnail_is_new_pixels_never_the_file() -> None:
@@ -46,3 +47,17 @@ def test_a_confidence_that_is_no_number_does_not_take_the_page_away(tmp_path: Pa
         ],
     )
     assert '"confidence":[500,-1,-1]' in build_report(rows.lake)
+
+
+def test_a_bucket_that_nobody_here_may_read_takes_no_other_picture_away(
+    tmp_path: Path, without_google: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = Rows(tmp_path)
+    rows.pictures(range(1))
+    there = tmp_path / "there.jpg"
+    Image.new("RGB", (20, 20), "red").save(there)
+    kept, lost, found = "gs://bucket/0.jpg", "gs://bucket/1.jpg", there.as_uri()
+    made = thumbnails(rows.lake, {kept: sample_id(0), lost: sample_id(1), found: ""})
+    assert made.keys() == {kept, found}
+    [said] = [r.message for r in caplog.records if r.name.startswith("visionloop")]
+    assert said.startswith("2 pictures cannot be shown: no Google credentials were found")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from visionloop.errors import UnreadableMedia
+from visionloop.errors import InputError, UnreadableMedia
 from visionloop.monitoring.media_reading import read_media
+from visionloop.words import counted
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
+
+_LOG = logging.getLogger(__name__)
 
 # Shown at 104 to 150 CSS pixels; twice that for a dense screen would double the page.
 SIDE = 160
@@ -61,23 +65,38 @@ def thumbnails(lake: Lake, pictures: Mapping[str, str]) -> dict[str, Thumbnail]:
             stand in for pictures that cannot be read any more, or were overwritten.
         pictures: Sample id of each URI, "" where it is no sample's.
     """
-    from visionloop.lake.identity import is_sample
-    from visionloop.lake.storage import StorageError
+    from visionloop.lake.storage import storage_of
 
+    by_storage: dict[str, dict[str, str]] = {}
+    for uri, sample in pictures.items():
+        by_storage.setdefault(storage_of(uri), {})[uri] = sample
     found: dict[str, Thumbnail] = {}
-    for uri, data in read_media(lake, pictures):
-        sample = pictures[uri]
-        if isinstance(data, StorageError) or (sample and not is_sample(sample, data)):
-            continue  # gone, or overwritten by another picture
-        made = thumbnail(data)
-        if made is not None:
-            found[uri] = made
+    for some in by_storage.values():
+        try:
+            found.update(_read(lake, some))
+        except InputError as error:
+            # A laptop with the lake but no right to the bucket still gets its page.
+            _LOG.warning("%s cannot be shown: %s", counted(len(some), "picture"), error)
     lost = {sample: uri for uri, sample in pictures.items() if sample and uri not in found}
     for sample, image in _kept(lake, lost) if lost else ():
         made = thumbnail(image)
         if made is not None:
             found[lost[sample]] = made
     return found
+
+
+def _read(lake: Lake, pictures: Mapping[str, str]) -> Iterator[tuple[str, Thumbnail]]:
+    """Yield thumbnails of the media that one storage holds, by URI."""
+    from visionloop.lake.identity import is_sample
+    from visionloop.lake.storage import StorageError
+
+    for uri, data in read_media(lake, pictures):
+        sample = pictures[uri]
+        if isinstance(data, StorageError) or (sample and not is_sample(sample, data)):
+            continue  # gone, or overwritten by another picture
+        made = thumbnail(data)
+        if made is not None:
+            yield uri, made
 
 
 def _kept(lake: Lake, samples: Iterable[str]) -> Iterator[tuple[str, bytes]]:
