@@ -68,7 +68,9 @@ def test_train_evaluate_and_export_make_a_model_that_can_be_served(loop: SmallLo
         assert sum(s["n"] for s in slices if s["column"] == column) == measures["n"]
     categories, matrix = confusion.logged["confusion"]
     assert len(categories) == 10 and sum(map(sum, matrix)) == measures["n"]
-    assert "accuracy camera=north" in metrics.logged
+    north = next(s for s in slices if (s["column"], s["value"]) == ("camera", "north"))
+    told = [metrics.logged[f"accuracy camera=north{end}"] for end in ("", " low", " high", " n")]
+    assert told == [north[name] for name in ("accuracy", "low", "high", "n")]
     assert "no model in service" in Path(page.path).read_text()
     decision = loop.lake.read("decisions", where="decision == 'gate'").to_pylist()[0]
     assert (decision["subject"], decision["outcome"]) == (trained.model_id, "passed")

@@ -127,7 +127,8 @@ def _round(one: Mapping[str, Any]) -> Iterator[str]:
         seconds = person["median_seconds"]
         told += [] if seconds is None else [f"median {seconds:.1f} s"]
         told += [
-            f"{share['value']:.0%} like {whom} ({share['low']:.0%} to {share['high']:.0%})"
+            f"{share['value']:.0%} like {whom} ({share['low']:.0%} to {share['high']:.0%}, "
+            f"n = {share['n']:,})"
             for key, whom in _LIKE.items()
             if (share := person[key])["enough"]
         ]

@@ -373,10 +373,15 @@ def _report(
     if own.evaluation:
         overall = own.evaluation.metrics()
         values |= {name: overall[name] for name in overall if name != "per_class"}
-        values |= {f"accuracy {s['column']}={s['value']}": s["accuracy"] for s in own.slices}
+        for s in own.slices:
+            name = f"accuracy {s['column']}={s['value']}"
+            values |= {name: s["accuracy"], f"{name} low": s["low"], f"{name} high": s["high"]}
+            values[f"{name} n"] = s["n"]
         log_confusion(confusion, own.evaluation.classes, own.evaluation.confusion)
     for name, other in (("in_service", before), ("random", random)):
         if other and other.evaluation:
             values[f"{name}_accuracy"] = other.evaluation.accuracy
+            values[f"{name}_accuracy_low"] = other.evaluation.low
+            values[f"{name}_accuracy_high"] = other.evaluation.high
     log_metrics(metrics, values)
     write_page(page, evaluation_page(measured, before, verdict, unreadable))

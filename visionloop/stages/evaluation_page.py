@@ -64,6 +64,7 @@ def evaluation_page(
         [
             markdown_text(row["class"]),
             row["n"],
+            row["predicted"],
             _rate(own.evaluation.confusion[i][i], row["predicted"]),
             _rate(own.evaluation.confusion[i][i], row["n"]),
             f"{row['f1']:.3f}" if row["n"] + row["predicted"] else "none",
@@ -71,7 +72,7 @@ def evaluation_page(
         for i, row in enumerate(own.evaluation.per_class)
     ]
     header = [
-        "class", "samples", "precision (95% interval)", "recall (95% interval)", "F1",
+        "class", "samples", "answers", "precision (95% interval)", "recall (95% interval)", "F1",
     ]  # fmt: skip
     lines += ["## By class", "", markdown_table(header, per_class), ""]
     if own.slices:
@@ -92,8 +93,8 @@ def _slices(slices: list[dict[str, Any]]) -> list[str]:
     for s in worse:
         told.append(
             f"- **{markdown_text(s['column'])} {markdown_text(s['value'])}** is worse than the "
-            f"rest: {s['accuracy']:.3f} of {s['n']} samples (p {s['p']:.2g}, corrected for all "
-            "slices)."
+            f"rest: {s['accuracy']:.3f} ({s['low']:.3f} to {s['high']:.3f}) of {s['n']} samples "
+            f"(p {s['p']:.2g}, corrected for all slices)."
         )
     if all(s["worse"] is None for s in slices):
         told.append("Whether a slice is worse than the rest cannot be told of so few samples.")

@@ -91,7 +91,9 @@ def watch(
         held_by = decision.sight.held_by
         if done := finish_rollback(loop, opened, held_by=held_by, run_id=run_id):
             version, acts = opened.version(), [*acts, done]
-    log_metrics(metrics, {r.name: r.value for r in decision.rules if r.value is not None})
+    told = [rule for rule in decision.rules if rule.value is not None]
+    log_metrics(metrics, {rule.name: rule.value for rule in told})
+    log_metrics(metrics, {f"{rule.name}_n": rule.n for rule in told if rule.n is not None})
     write_page(page, _page(decision, acts, dry_run=dry_run))
     return WatchOutputs(
         version,

@@ -224,4 +224,4 @@ def test_slices_that_are_worse_beyond_chance_are_named_and_alarm_nobody() -> Non
     data = replace(healthy(), models=(replace(healthy().models[0], slices=slices),))
     found = verdict(data, GATED)
     assert found.state == "healthy"
-    assert "camera dock (50.0% of 60)" in found.findings[0].text
+    assert "camera dock: 50.0% (37.7% to 62.3%, n = 60)" in found.findings[0].text

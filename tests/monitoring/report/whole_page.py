@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from tests.monitoring.sample_report import full_report, picture, thumbnail
-from visionloop.monitoring.intervals import wilson
+from visionloop.monitoring.intervals import Rate, wilson
 from visionloop.monitoring.report.data import Gallery, ReportData
 from visionloop.monitoring.report.data_cost import AnnotatorLine, Annotators, Cost, RoundCost
 from visionloop.monitoring.report.data_drift import (
@@ -254,7 +254,7 @@ def _models() -> tuple[ModelRow, ...]:
             wilson(right, 597),
             right / 600,
             wilson(31 - 8 * i, 597),
-            0.21 - 0.05 * i,
+            Rate(0.21 - 0.05 * i, 0.17 - 0.05 * i, 0.25 - 0.05 * i, 597),
             bins,
             slices,
             gates[i],

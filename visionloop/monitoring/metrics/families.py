@@ -162,10 +162,10 @@ def _models(data: ReportData) -> _Told:
         [({}, data.in_service_accuracy)],
     )
     served = next((one for one in data.models if one.model_id == data.in_service), None)
-    yield (
-        "calibration_error_ratio",
+    yield from _rate(
+        "calibration_error",
         "Expected calibration error of the model in service",
-        [({}, served.ece.value if served and served.ece else None)],
+        [({}, served.ece if served else None)],
     )
     newest = _by_endpoint(
         data.windows, lambda one: (one.round_id, one.model_id == data.in_service, one.n)

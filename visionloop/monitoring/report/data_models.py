@@ -191,7 +191,7 @@ class ModelRow:
         macro_f1: Mean of the classes' F1; None where it was not evaluated.
         ece: Expected calibration error with its interval; None where it is not known. Where an
             older evaluation gave no interval, low and high are the value.
-        brier: Brier score; None where it is not known.
+        brier: Brier score, 0 to 2, with its interval; None where it is not known.
         bins: Reliability, () where it is not known.
         slices: Accuracy by metadata.
         gate: ``passed``, ``rejected`` or "".
@@ -209,7 +209,7 @@ class ModelRow:
     accuracy: Rate | None = None
     macro_f1: float | None = None
     ece: Rate | None = None
-    brier: float | None = None
+    brier: Rate | None = None
     bins: tuple[ReliabilityBin, ...] = ()
     slices: tuple[SliceRow, ...] = ()
     gate: str = ""

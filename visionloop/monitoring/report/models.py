@@ -65,8 +65,8 @@ def model_rows(
             int(row["n_labels"] or 0),
             accuracy,
             finite(metrics.get("macro_f1")),
-            _calibration_error(metrics, accuracy),
-            finite(metrics.get("brier")),
+            _measured("ece", metrics, accuracy),
+            _measured("brier", metrics, accuracy),
             _bins(metrics),
             slice_rows(row["slices"], thresholds),
             gate.get("outcome") or "",
@@ -96,11 +96,12 @@ def finite(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _calibration_error(metrics: Mapping[str, Any], accuracy: Rate | None) -> Rate | None:
-    value = finite(metrics.get("ece"))
+def _measured(name: str, metrics: Mapping[str, Any], accuracy: Rate | None) -> Rate | None:
+    """Return a measure of the answers to the holdout, with its interval where one is on record."""
+    value = finite(metrics.get(name))
     if value is None:
         return None
-    low, high = finite(metrics.get("ece_low")), finite(metrics.get("ece_high"))
+    low, high = finite(metrics.get(f"{name}_low")), finite(metrics.get(f"{name}_high"))
     n = accuracy.n if accuracy else 0
     return Rate(value, value if low is None else low, value if high is None else high, n)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from visionloop.monitoring.intervals import Rate
+from visionloop.monitoring.report.charts.reading import told
 from visionloop.monitoring.report.data import ReportData
 from visionloop.monitoring.report.data_health import ERROR, INFO, WARNING, Finding
 from visionloop.monitoring.report.data_models import BEHIND, Difference, ModelRow
@@ -149,14 +150,12 @@ def _slices(data: ReportData) -> Iterator[Finding]:
     if not worse:
         return
     worse.sort(key=lambda row: (row.accuracy.value, row.column, row.value))
-    named = [
-        f"{row.column} {row.value} ({row.accuracy.value:.1%} of {row.accuracy.n:,})"
-        for row in worse[:_SLICES]
-    ]
-    more = f" and {len(worse) - _SLICES:,} more" if len(worse) > _SLICES else ""
+    named = [f"{row.column} {row.value}: {told(row.accuracy)}" for row in worse[:_SLICES]]
+    more = f"; and {len(worse) - _SLICES:,} more" if len(worse) > _SLICES else ""
     yield Finding(
         INFO,
-        f"The model in service is worse than elsewhere on {', '.join(named)}{more}, beyond chance.",
+        f"The model in service is worse on some slices than elsewhere, beyond chance. "
+        f"{'; '.join(named)}{more}.",
         "slices",
         "Label more pictures of these.",
         "worse_slices",
