@@ -70,6 +70,7 @@ class Outliers:
     Attributes:
         n_judged: New samples that were judged.
         n_without: New samples that have no embedding, and were not.
+        n_unjudged: New samples that have one, and were not either, for the reason in `why_not`.
         why_not: Why none was judged, in words; "" where some were.
         n_reference: Samples that they were compared with.
         earlier: Whether those are the samples known before; else all, the new ones among them.
@@ -81,6 +82,7 @@ class Outliers:
 
     n_judged: int = 0
     n_without: int = 0
+    n_unjudged: int = 0
     why_not: str = ""
     n_reference: int = 0
     earlier: bool = False
@@ -120,24 +122,23 @@ def find_outliers(
     del ids, before
     if len(chosen) < thresholds.outlier_min_reference:
         told = f"{len(chosen)} samples with an embedding are too few to tell what is usual"
-        return Outliers(
-            n_without=without, why_not=f"{told}: {thresholds.outlier_min_reference} are needed"
-        )
+        told += f": {thresholds.outlier_min_reference} are needed"
+        return Outliers(0, without, len(judged), told, n_reference=len(chosen))
     reference = _Reference(joined([part.among(chosen) for part in parts_of(read_vectors)]))
     if not reference.usual > _TINY:
-        return Outliers(n_without=without, why_not="most samples have the same embedding")
+        return Outliers(0, without, len(judged), "most samples have the same embedding")
     limit = reference.limit(thresholds.outlier_share)
     if not _can_show(reference, limit):
         told = (
             "the samples lie so far apart that even a vector drawn at random is as near as they are"
         )
-        return Outliers(n_without=without, why_not=told, n_reference=len(chosen))
+        return Outliers(0, without, len(judged), told, n_reference=len(chosen))
     found = list(reference.own(judged & chosen, limit))
     for part in parts_of(read_vectors):
         found += reference.others(part.among(judged - chosen), limit)
     found.sort(key=lambda one: (-one.ratio, one.sample_id))
     return Outliers(
-        len(judged), without, "", len(chosen), earlier, reference.usual, limit, reference.sparse,
+        len(judged), without, 0, "", len(chosen), earlier, reference.usual, limit, reference.sparse,
         found,
     )  # fmt: skip
 

@@ -29,6 +29,7 @@ from visionloop.monitoring.sample_flags import (
 )
 from visionloop.monitoring.semantic_duplicates import flag_semantic_duplicates
 from visionloop.monitoring.subjects import AGAIN, CARRIER, COPY, UNKNOWN, subjects
+from visionloop.monitoring.unjudged import Unjudged, of_pictures
 from visionloop.monitoring.vector_parts import ReadVectors
 
 STATES = ("ok", "flagged", "unreadable", "unchecked")
@@ -44,6 +45,7 @@ class Checked:
         states: Number of files in each of the four states.
         kinds: Number of flags of each kind.
         outliers: How the new samples were judged for lying far from all others, or why not.
+        not_judged: What the new samples were not judged for; None where none is new.
     """
 
     checks: pa.Table
@@ -51,6 +53,7 @@ class Checked:
     states: dict[str, int]
     kinds: dict[str, int]
     outliers: Outliers
+    not_judged: tuple[Unjudged, ...] | None
 
     @property
     def n_in(self) -> int:
@@ -96,7 +99,7 @@ def check_samples(
     findings = Findings(now)
     new, unknown = _check_files(files, samples, done, findings)
     new.update(s for s in samples["sample_id"].to_pylist() if (s, "") not in done)
-    unmeasured, outliers = _check_new_samples(
+    unmeasured, outliers, not_judged = _check_new_samples(
         samples, metadata, new, thresholds, read_greys, read_pixels, read_vectors, findings
     )
 
@@ -105,7 +108,12 @@ def check_samples(
     states["unchecked"] += unknown + unmeasured
     kinds = Counter(row["kind"] for row in findings.flags)
     return Checked(
-        findings.checks_table(), findings.flags_table(), dict(states), dict(kinds), outliers
+        findings.checks_table(),
+        findings.flags_table(),
+        dict(states),
+        dict(kinds),
+        outliers,
+        not_judged,
     )
 
 
@@ -168,17 +176,17 @@ def _check_new_samples(
     read_pixels: ReadPixels,
     read_vectors: ReadVectors,
     findings: Findings,
-) -> tuple[int, Outliers]:
+) -> tuple[int, Outliers, tuple[Unjudged, ...] | None]:
     """Check the new samples; return how many lack a measure and so stay unchecked."""
     if not new:
-        return 0, Outliers(why_not="no sample is new")
+        return 0, Outliers(why_not="no sample is new"), None
     population = population_of(samples, new)
     first = len(findings.flags)
     flag_quality(population, thresholds, findings)
     flag_attached(samples, new, findings)
     flag_pixel_duplicates(samples, new, read_pixels, findings)
     flag_near_duplicates(population, thresholds, read_greys, findings)
-    flag_semantic_duplicates(population, thresholds, read_vectors, findings)
+    n_vectors = flag_semantic_duplicates(population, thresholds, read_vectors, findings)
     outliers = flag_outliers(new, thresholds, read_vectors, findings)
     flag_sidecars(metadata, new, findings)
     flag_contradictions(metadata, samples, new, thresholds, findings)
@@ -192,4 +200,5 @@ def _check_new_samples(
             findings.check(sample, "", "ok")
         else:
             unmeasured += 1
-    return unmeasured, outliers
+    n_measured = int(population.measured.sum())
+    return unmeasured, outliers, of_pictures(outliers, n_measured, n_vectors, thresholds)

@@ -29,7 +29,7 @@ def flag_semantic_duplicates(
     thresholds: MonitoringConfig,
     read_vectors: ReadVectors,
     findings: Findings,
-) -> None:
+) -> int | None:
     """Flag new samples whose embedding is nearly that of an earlier one.
 
     What `flag_near_duplicates` or equal pixels have flagged is left out. Of new samples that are
@@ -40,16 +40,19 @@ def flag_semantic_duplicates(
         thresholds: ``semantic_duplicate_share`` and ``min_population``.
         read_vectors: Reads the embeddings of all samples, twice.
         findings: Receives the flags.
+
+    Returns:
+        How many samples have an embedding; None where none was looked for.
     """
     share = thresholds.semantic_duplicate_share
     told = {flag["subject"] for flag in findings.flags if flag["kind"] in _SAME}
     uris = dict(zip(population.ids, population.uris, strict=True))
     new = {population.ids[row] for row in np.flatnonzero(population.is_new).tolist()}
     if not share or not new - told:
-        return
+        return None
     n, sample, fresh = _first_pass(read_vectors, new - told)
     if n < thresholds.min_population or not len(fresh.names):
-        return
+        return n
     fresh = fresh.take(np.array(sorted(range(len(fresh.names)), key=fresh.order(uris))))
     usual, earlier = _Nearest(sample), _Nearest(fresh)
     usual.squared = nearest_neighbours(sample.vectors, 1).distances[:, 0] ** 2
@@ -59,7 +62,7 @@ def flag_semantic_duplicates(
     middle = float(np.median(usual.squared))
     limit = share * middle
     if limit <= 0:
-        return
+        return n
     rest = np.flatnonzero(earlier.squared > limit)
     stays = thinned(fresh.vectors[rest], _cosine(limit))
     kept, gone = rest[stays], rest[~stays]
@@ -80,6 +83,7 @@ def flag_semantic_duplicates(
             original_uri=uris.get(original, ""),
             usual=_cosine(middle),
         )
+    return n
 
 
 def _cosine(squared: float) -> float:

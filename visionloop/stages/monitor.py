@@ -67,6 +67,7 @@ def monitor(
         page: Receives a Markdown page.
     """
     from visionloop.monitoring.findings import rows_table
+    from visionloop.monitoring.unjudged import of_comparisons, of_labels
     from visionloop.selection.material import space_of_inference
 
     loop, opened = open_stage(config, lake, lake_version=lake_version, round_id=round_id)
@@ -82,9 +83,15 @@ def monitor(
             check_sources(look),
             check_loop(look),
         ]
+        outputs = {name: value for part in parts for name, value in part.outputs.items()}
+        not_judged = [
+            *(one for part in parts for one in part.not_judged),
+            *of_labels(outputs["labels"]),
+            *of_comparisons(outputs["comparisons"]),
+        ]
         version = run.commit(
             counts={"in": checked.n_in, **checked.states},
-            outputs={name: value for part in parts for name, value in part.outputs.items()},
+            outputs={**outputs, "not_judged": [one.plain() for one in not_judged]},
         )
     new = [row for part in parts for row in part.new]
     kinds = Counter(row["kind"] for row in new)
@@ -94,9 +101,11 @@ def monitor(
         {
             **{f"flag_{kind}": n for kind, n in sorted(kinds.items())},
             **{name: value for part in parts for name, value in part.metrics.items()},
+            "n_not_judged": float(len(not_judged)),
         },
     )
     if page is not None:
-        write_page(page, monitor_page(opened, version, new, [part.page for part in parts]))
+        sections = [part.page for part in parts]
+        write_page(page, monitor_page(opened, version, new, sections, not_judged))
     n_checked = checked.n_in - checked.states["unchecked"]
     return MonitorOutputs(version, n_checked, checked.states["flagged"], len(new))

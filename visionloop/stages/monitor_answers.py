@@ -25,6 +25,7 @@ def check_answers(look: Look) -> Part:
     """
     from visionloop.monitoring import disagreement, stale
     from visionloop.monitoring.standing import write_standing
+    from visionloop.monitoring.unjudged import of_answers
 
     thresholds = look.loop.monitoring
     models = look.run.read("experiments", where="arm == 'loop'").to_pylist()
@@ -43,7 +44,13 @@ def check_answers(look: Look) -> Part:
     if found is not None and not found.why:
         told |= {"limit": found.limit, "n_holdout": found.n_holdout}
     metrics = {f"n_{kind}": float(count) for kind, count in n.items()}
-    return Part(new, metrics, _page(said, told), {"answers": told})
+    not_judged = of_answers(
+        told["why"],
+        told["n"],
+        found.n_holdout if found else None,
+        disagreement.least_holdout(thresholds.disagreement_share),
+    )
+    return Part(new, metrics, _page(said, told), {"answers": told}, not_judged)
 
 
 def read_answers(look: Look, models: list[dict[str, Any]]) -> Said | None:

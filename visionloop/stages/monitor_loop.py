@@ -23,6 +23,7 @@ def check_loop(look: Look) -> Part:
     """
     from visionloop.monitoring import exhaustion, failed_stages, slow_stages
     from visionloop.monitoring.standing import write_standing
+    from visionloop.monitoring.unjudged import of_paces
 
     thresholds = look.loop.monitoring
     failed = failed_stages.failures(look.lake, now=look.now)
@@ -42,8 +43,9 @@ def check_loop(look: Look) -> Part:
     }
     if math.isfinite(left.rounds):
         metrics["n_rounds_left"] = left.rounds
+    few = of_paces(paces, thresholds.slow_stage_min_runs)
     told = {"n_pool": left.n_pool, "n_left": left.n_left, "budget": left.budget}
-    return Part(new, metrics, _page(failed, paces, left), {"pool": told})
+    return Part(new, metrics, _page(failed, paces, left), {"pool": told}, few)
 
 
 def _page(failed: list[Failure], paces: list[Pace], left: Left) -> str:

@@ -11,13 +11,18 @@ from visionloop.words import counted
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
+    from visionloop.monitoring.unjudged import Unjudged
 
 # Examples shown of each kind, and in all; every kind is shown at least once.
 _OF_KIND, _IN_ALL = 5, 60
 
 
 def monitor_page(
-    lake: Lake, version: str, new: Sequence[dict[str, Any]], sections: Sequence[str]
+    lake: Lake,
+    version: str,
+    new: Sequence[dict[str, Any]],
+    sections: Sequence[str],
+    not_judged: Sequence[Unjudged],
 ) -> str:
     """Return the page.
 
@@ -26,6 +31,7 @@ def monitor_page(
         version: The lake's version after the monitor.
         new: Rows of ``flags`` that are new.
         sections: What the parts of the monitor tell, in order.
+        not_judged: What there was too little of to be judged.
     """
     parts = ["# Checks\n", "## New flags\n"]
     if new:
@@ -39,6 +45,7 @@ def monitor_page(
     else:
         parts.append("Nothing new was flagged.")
     parts += _standing(lake, version, new)
+    parts += _not_judged(not_judged)
     return "\n".join(parts) + "\n\n" + "\n".join(section for section in sections if section)
 
 
@@ -53,6 +60,15 @@ def _standing(lake: Lake, version: str, new: Sequence[dict[str, Any]]) -> list[s
         return []
     told = (f"{KINDS[kind].title}: {n:,}" for kind, n in sorted(stand.items()))
     return [f"\nStanding from before: {'; '.join(told)}."]
+
+
+def _not_judged(not_judged: Sequence[Unjudged]) -> list[str]:
+    from visionloop.monitoring.unjudged import title_of
+
+    rows = [(markdown_text(title_of(one)), markdown_text(one.text)) for one in not_judged]
+    if not rows:
+        return []
+    return ["\n## Not judged: too few to say\n", markdown_table(["what", "why"], rows)]
 
 
 def _by_severity(new: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

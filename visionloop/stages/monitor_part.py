@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from visionloop.config import LoopConfig
     from visionloop.lake import Lake
     from visionloop.lake.run import Run
+    from visionloop.monitoring.unjudged import Unjudged
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,11 @@ class Part:
         metrics: Numbers for KFP.
         page: Its section of the Markdown page, which starts with a heading; empty for none.
         outputs: What the run's outputs hold, by name.
+        not_judged: What there was too little of to be judged.
     """
 
     new: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     page: str = ""
     outputs: dict[str, Any] = field(default_factory=dict)
+    not_judged: Sequence[Unjudged] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from visionloop.stages.artifacts import markdown_table
@@ -9,8 +10,10 @@ from visionloop.stages.monitor_part import Look, Part
 from visionloop.words import counted
 
 if TYPE_CHECKING:
+    from visionloop.lake import Lake
     from visionloop.monitoring.outliers import Outliers
     from visionloop.monitoring.samples import Checked
+    from visionloop.monitoring.unjudged import Unjudged
 
 
 def check_new_samples(look: Look) -> tuple[Checked, Part]:
@@ -49,7 +52,18 @@ def check_new_samples(look: Look) -> tuple[Checked, Part]:
         {name: float(value) for name, value in metrics.items()},
         _page(checked, look.space),
         {"kinds": checked.kinds, "outliers": outliers_told(checked.outliers, look.space)},
+        _not_judged_before(lake) if checked.not_judged is None else checked.not_judged,
     )
+
+
+def _not_judged_before(lake: Lake) -> tuple[Unjudged, ...]:
+    """Return what the last new pictures were not judged for: they are looked at once."""
+    from visionloop.monitoring.unjudged import OF_PICTURES, read_unjudged
+
+    runs = lake.stage_runs(where="stage == 'monitor'").sort_by("sequence")
+    outputs = json.loads(runs["outputs"][-1].as_py() or "{}") if runs.num_rows else {}
+    held = read_unjudged(outputs.get("not_judged") or ())
+    return tuple(one for one in held if OF_PICTURES.issuperset(one.kinds))
 
 
 def outliers_told(outliers: Outliers, space: str) -> dict[str, Any]:

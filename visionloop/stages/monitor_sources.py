@@ -31,6 +31,7 @@ def check_sources(look: Look) -> Part:
         new to say.
     """
     from visionloop.monitoring.standing import write_standing
+    from visionloop.monitoring.unjudged import of_silences
 
     judged = _silences(look)
     unseen = _unseen(look)
@@ -43,7 +44,8 @@ def check_sources(look: Look) -> Part:
         state: sum(one.state == state for one in judged) for state in ("silent", "heard", "too few")
     }
     metrics = {"n_cameras_silent": float(len(silent)), "n_classes_unseen": float(len(unseen))}
-    return Part(new, metrics, _page(judged, unseen), {"cameras": states})
+    few = of_silences(judged, look.loop.monitoring.silence_min_gaps)
+    return Part(new, metrics, _page(judged, unseen), {"cameras": states}, few)
 
 
 def _silences(look: Look) -> list[Silence]:
@@ -121,19 +123,19 @@ def _newest(look: Look, cameras: set[str]) -> dict[str, list[str]]:
 
 
 def _silent_row(one: Silence, images: list[str], now: datetime) -> dict[str, Any]:
+    from visionloop.monitoring.findings import SINCE, flag_row
+
     what = "gaps between its arrivals" if one.of == "gaps" else "days' longest gaps"
     evidence = {
         "reference": f"{one.n:,} {what} before",
         "unit": "hours",
         "images": images,
-        "last_heard": one.last.replace(tzinfo=UTC).isoformat(),
+        SINCE: one.last.replace(tzinfo=UTC).isoformat(),
+        "last_heard": f"{one.last:%Y-%m-%d %H:%M} UTC",
         "usual_gap_hours": one.usual_hours,
         "longest_gap_hours": one.longest_hours,
-        "probability": one.probability,
         "level": one.level,
     }
-    from visionloop.monitoring.findings import flag_row
-
     return flag_row(one.camera, "camera", SILENT, one.hours, one.threshold_hours, evidence, now)
 
 

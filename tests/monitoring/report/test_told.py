@@ -53,6 +53,7 @@ def test_labels_are_overdue_at_the_time_of_the_report_whether_or_not_a_stage_ran
     rows: Rows,
 ) -> None:
     rows.pictures(range(3))
+    rows.lake.rounds.open("run")
     with rows.lake.run(stage="request_labels", round_id="0000", run_id="run") as run:
         run.set_round(state="waiting", counts={"labels_missing": 3})
         run.commit()

@@ -18,6 +18,7 @@ from visionloop.monitoring.report.data_health import (
 from visionloop.monitoring.report.data_lineage import DecisionLine, Lineage
 from visionloop.monitoring.report.data_map import EmbeddingMap
 from visionloop.monitoring.report.data_models import Efficiency, ModelRow
+from visionloop.monitoring.unjudged import Unjudged
 from visionloop.words import round_name
 
 
@@ -258,6 +259,7 @@ class ReportData:
         in_service_name: Name of the model in service, "" for none.
         flag_counts: Flags that stand now by kind, of all subjects.
         new_flags: Flags of each kind that the newest round brought.
+        not_judged: What there was too little of to be judged.
         upcoming: Id of the round that comes next and was not opened yet: what ran after the last
             round carries it.
     """
@@ -300,6 +302,7 @@ class ReportData:
     in_service_name: str = ""
     flag_counts: dict[str, int] = field(default_factory=dict)
     new_flags: dict[str, int] = field(default_factory=dict)
+    not_judged: tuple[Unjudged, ...] = ()
     upcoming: str = ""
 
 

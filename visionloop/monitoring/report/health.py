@@ -12,11 +12,21 @@ import pyarrow.compute as pc
 from visionloop.monitoring.acting_state import standing_acts
 from visionloop.monitoring.failed_stages import KIND, failures
 from visionloop.monitoring.kinds import KINDS, SEVERITIES
+from visionloop.monitoring.report.data_drift import DriftSeries
 from visionloop.monitoring.report.data_health import FailedStage, StandingAct, StandingFlag
 from visionloop.monitoring.report.galleries import OF_PICTURES, worst
 from visionloop.monitoring.report.lineage import with_names
-from visionloop.monitoring.report.reading import Reader
-from visionloop.monitoring.telling import evidence_lines, evidence_of, file_name, measured
+from visionloop.monitoring.report.reading import Reader, content
+from visionloop.monitoring.findings import score_now
+from visionloop.monitoring.telling import evidence_lines, evidence_of, file_name, measured_apart
+from visionloop.monitoring.unjudged import (
+    LABELS,
+    OF_DRIFT,
+    Unjudged,
+    of_comparisons,
+    of_labels,
+    read_unjudged,
+)
 from visionloop.words import round_name
 
 if TYPE_CHECKING:
@@ -58,7 +68,7 @@ def _standing(reader: Reader, row: Mapping[str, Any]) -> StandingFlag:
     about = KINDS.get(row["kind"])
     lines = [
         with_names(reader, line)
-        for line in evidence_lines(row)
+        for line in evidence_lines(row, reader.upcoming)
         if ", threshold " not in line and not line.startswith("compared with ")
     ]
     images = evidence.get("images")
@@ -68,7 +78,7 @@ def _standing(reader: Reader, row: Mapping[str, Any]) -> StandingFlag:
         severity_of(row["kind"]),
         _subject(reader, row),
         row["subject_type"] or "",
-        row["score"],
+        score_now(row["score"], evidence),
         row["threshold"],
         str(evidence.get("unit") or ""),
         with_names(reader, str(evidence.get("reference") or "")),
@@ -94,7 +104,7 @@ def told_flag(flag: StandingFlag) -> str:
     """Return a standing flag as a clause: its subject, and by how much."""
     said = flag.subject
     if flag.score is not None and flag.threshold is not None:
-        score, limit = measured(flag.score, flag.unit), measured(flag.threshold, flag.unit)
+        score, limit = measured_apart(flag.score, flag.threshold, flag.unit)
         said += f" ({score}, threshold {limit})"
     return said
 
@@ -140,6 +150,37 @@ def still_failed(flags: pa.Table, failed: Sequence[FailedStage]) -> pa.Table:
         pc.equal(flags["kind"], KIND), pc.invert(pc.is_in(flags["subject"], value_set=stages))
     )
     return flags.filter(pc.invert(mended))
+
+
+def not_judged(reader: Reader, series: Sequence[DriftSeries]) -> tuple[Unjudged, ...]:
+    """Return what there was too little of to be judged, at the newest look at each thing.
+
+    Labels are judged before a publication too, and drift by each monitor that had something new to
+    compare; the rest is as the newest monitor told it.
+
+    Args:
+        reader: The lake.
+        series: Every measure of drift.
+    """
+    outputs = [content(run["outputs"]) for run in reversed(reader.runs)]
+    rows = next((told["not_judged"] for told in outputs if "not_judged" in told), ())
+    labels = next((told["labels"] for told in outputs if told.get("labels")), {})
+    last = [
+        {
+            "kind": one.kind,
+            "subject": one.subject,
+            "state": one.state,
+            "reason": one.points[-1].reason,
+        }
+        for one in series
+        if one.points
+    ]
+    elsewhere = OF_DRIFT | {LABELS}
+    return (
+        *(one for one in read_unjudged(rows) if elsewhere.isdisjoint(one.kinds)),
+        *(of_labels(labels) if isinstance(labels, dict) else ()),
+        *of_comparisons(last),
+    )
 
 
 def flag_counts(flags: pa.Table) -> dict[str, int]:

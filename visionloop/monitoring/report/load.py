@@ -34,13 +34,13 @@ from visionloop.monitoring.report.health import (
     failed_stages,
     flag_counts,
     new_flags,
+    not_judged,
     standing_flags,
     still_failed,
 )
 from visionloop.monitoring.report.lineage import (
     decision_lines,
     lineage,
-    model_in_service,
     with_names,
 )
 from visionloop.monitoring.report.map import MapSample, embedding_map
@@ -87,7 +87,7 @@ def load_report(
     n_holdout = int(pc.sum(in_holdout).as_py() or 0)
     models = model_rows(reader, n_holdout or len(reader.holdout), thresholds)
     rounds = _rounds(reader, counts, models)
-    in_service = model_in_service(reader)
+    in_service = reader.in_service
     served = next((row for row in models if row.model_id == in_service), None)
     as_of = max((row["finished_at"] for row in reader.runs if row["finished_at"]), default=None)
     old = reader.version != newest
@@ -128,6 +128,7 @@ def load_report(
         failed=failed,
         flag_counts=flag_counts(flags),
         upcoming=reader.upcoming,
+        not_judged=not_judged(reader, series),
         new_flags=new_flags(flags, rounds[-1].round_id if rounds else ""),
     )
     if pictures:
@@ -135,7 +136,7 @@ def load_report(
     else:
         data = replace(
             data,
-            flags=flag_kinds(choose(reader, flags), Pictures(reader, ()), planted),
+            flags=flag_kinds(choose(reader, flags), Pictures(reader, ()), planted, reader.upcoming),
             map=EmbeddingMap(reason="Pictures were not asked for."),
         )
     limits = _limits(reader, models, served, as_of if old else now or datetime.now(UTC))
@@ -154,7 +155,7 @@ def _with_pictures(
     return replace(
         data,
         selections=selection_galleries(reader, chosen, pictures),
-        flags=flag_kinds(chosen, pictures, planted),
+        flags=flag_kinds(chosen, pictures, planted, reader.upcoming),
         errors=error_gallery(reader, chosen, pictures),
         disagreements=disagreement_gallery(chosen, pictures),
         map=embedding_map(reader, sample, flags, pictures),

@@ -18,6 +18,7 @@ from visionloop.monitoring.report.data_health import StandingFlag
 from visionloop.monitoring.report.data_map import MapPoint
 from visionloop.monitoring.report.data_models import ModelRow, SliceRow
 from visionloop.monitoring.report.mapdata import map_json
+from visionloop.monitoring.unjudged import title_of
 from visionloop.words import round_number
 
 # Bounds, so that a loop of years still makes a page that opens at once; each is told where it cuts.
@@ -131,6 +132,7 @@ def prepare(data: ReportData) -> dict[str, Any]:
         "map_json": map_json(data.map, data.upcoming) if data.map.points else Markup(""),
         "flag_rounds": flag_rounds,
         "flags_since": _since(data) if flag_rounds else {},
+        "not_judged": [(title_of(one), one.text) for one in data.not_judged],
         "standing": [Standing(flag, _evidence(flag, points, data)) for flag in data.standing],
         "flags": sorted(data.flags, key=_severest),
         "has_planted": any(f.planted is not None for f in data.flags),

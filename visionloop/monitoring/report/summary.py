@@ -47,6 +47,9 @@ def summary(data: ReportData) -> dict[str, Any]:
           labels_saved_high, reason, shares}``; no ``labels_saved_low`` where nothing bounds it
         - ``flags``: ``{kind: {standing, new, severity, title}}``; ``standing`` counts flags that
           count now, ``new`` those of them that the newest round brought
+        - ``not_judged``: ``[{kinds, text, n, needed, have}]``, what there was too little of to be
+          judged: ``n`` subjects; ``have`` is how many there are of what is counted, by subject (""
+          for all together), ``needed`` how many it takes, null where no number would do
         - ``drift``: ``[{subject, subject_type, kind, state, standing, score, threshold, unit,
           round_id, n, n_reference, p, reason}]``, the newest comparison of each
         - ``drift_note``: what was not compared
@@ -90,6 +93,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         },
         "efficiency": _efficiency(data),
         "flags": flags_by_kind(data),
+        "not_judged": [one.plain() for one in data.not_judged],
         "drift": [_drift(series) for series in data.drift],
         "drift_note": data.drift_note,
         "production": [
@@ -146,6 +150,7 @@ def numbers(told: dict[str, Any]) -> dict[str, float]:
         "n_samples": told["samples"],
         "n_labels": told["labels"],
         "n_findings": len(told["findings"]),
+        "n_not_judged": len(told["not_judged"]),
         "gpu_hours": told["cost"]["gpu_hours"],
         "stage_seconds": told["cost"]["seconds"],
         "labels_bought": told["cost"]["labels"],
@@ -218,7 +223,7 @@ def _model(row: ModelRow) -> dict[str, Any]:
         "accuracy": _rate(row.accuracy),
         "macro_f1": row.macro_f1,
         "ece": _rate(row.ece),
-        "brier": row.brier,
+        "brier": _rate(row.brier),
         "gate": row.gate,
         "gained": _difference(row.gained),
     }

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from visionloop.monitoring.intervals import wilson
 from visionloop.monitoring.kinds import KINDS
+from visionloop.monitoring.report.charts.reading import interval
 from visionloop.monitoring.report.data import ReportData, Round, new_since
 from visionloop.monitoring.report.data_health import (
     ACT,
@@ -26,6 +27,7 @@ from visionloop.monitoring.report.verdict_models import (
     of_models,
     told_accuracy,
 )
+from visionloop.monitoring.unjudged import OF_DRIFT, title_of
 from visionloop.words import counted, in_round, round_name
 
 # Share of unreadable files of the newest round, and of events lost, that are worth a look or an
@@ -62,6 +64,7 @@ def verdict(data: ReportData, limits: Limits) -> Verdict:
         *_events(data),
         *_sums(data),
         *_drift(data),
+        *_not_judged(data),
     ]
     found.sort(key=lambda one: (_ORDER[one.severity], one.unknown))
     findings = tuple(found)
@@ -193,7 +196,8 @@ def _files(data: ReportData) -> Iterator[Finding]:
     yield Finding(
         ERROR if rate.low > UNREADABLE_ACT else WARNING,
         f"{rate.value:.1%} of the files found {in_round(newest.round_id, data.upcoming)} "
-        f"cannot be read ({newest.funnel.unreadable:,} of {newest.funnel.found:,}).",
+        f"cannot be read ({newest.funnel.unreadable:,} of {newest.funnel.found:,}; "
+        f"{interval(rate)}).",
         "funnel",
         "See what writes them; the gallery of what is not readable names them.",
         "unreadable_share",
@@ -242,8 +246,8 @@ def _events(data: ReportData) -> Iterator[Finding]:
     if rate.low > LOST_LOOK:
         yield Finding(
             WARNING,
-            f"{rate.value:.1%} of the logged events are lost to the loop: {lost:,} of "
-            f"{logged.n:,} are refused, or lack their other half.",
+            f"{rate.value:.1%} of the logged events ({interval(rate)}) are lost to the loop: "
+            f"{lost:,} of {logged.n:,} are refused, or lack their other half.",
             "events",
             "The list of events names the reasons; look at the logger of the endpoint.",
             "events_lost",
@@ -264,6 +268,21 @@ def _sums(data: ReportData) -> Iterator[Finding]:
                     "Run `visionloop lake check`; if it finds nothing, this is an error of ours.",
                     "counts_do_not_add_up",
                 )
+
+
+def _not_judged(data: ReportData) -> Iterator[Finding]:
+    # Of drift there is a finding of its own.
+    untold = [one for one in data.not_judged if OF_DRIFT.isdisjoint(one.kinds)]
+    if untold:
+        titles = list(dict.fromkeys(title_of(one).lower() for one in untold))
+        yield Finding(
+            INFO,
+            f"Not judged, too few to say: {', '.join(titles)}.",
+            "flags",
+            "The list of what was not judged says how many there are and how many are needed.",
+            "not_judged",
+            unknown=True,
+        )
 
 
 def _drift(data: ReportData) -> Iterator[Finding]:
