@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.selection.small_lake import put
+from visionloop.config import load_config
 from visionloop.lake import Lake
 from visionloop.monitoring.disagreement import (
     Said,
@@ -17,8 +18,11 @@ from visionloop.monitoring.disagreement import (
     disagreement_rows,
     least_holdout,
 )
+from visionloop.monitoring.findings import score_now
 from visionloop.monitoring.stale import added_classes, stale_rows
 from visionloop.stages.monitor import monitor
+from visionloop.stages.monitor_answers import check_answers
+from visionloop.stages.monitor_part import Look
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 CLASSES = ["cat", "dog", "owl"]
@@ -74,9 +78,35 @@ def test_labels_that_were_exchanged_are_found_the_surest_first() -> None:
     rows = disagreement_rows(held, found, 0.01, NOW)
     assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
     evidence = json.loads(rows[0]["evidence"])
+    at = held.sample_ids.index(rows[0]["subject"])
+    assert evidence["as_answered"] == held.probabilities[at].max() == found.as_answered[at]
+    assert evidence["calibrated"] == rows[0]["score"] != evidence["as_answered"]
+    evidence = json.loads(rows[0]["evidence"])
     assert evidence["label"] != evidence["answered"]
     assert evidence["images"] == [rows[0]["subject"]] and evidence["unit"] == "probability"
     assert "200 labels of the holdout" in evidence["reference"]
+
+
+def test_of_answers_calibrated_alike_the_evidence_tells_what_sets_the_flagged_apart() -> None:
+    rng = np.random.default_rng(0)
+    sure = rng.beta(5, 1.5, 3000) * 2 / 3 + 1 / 3
+    labels = rng.integers(0, 3, 3000)
+    right = rng.random(3000) < np.where(sure > 0.8, 0.85, 0.5)
+    held = said(labels, np.where(right, labels, (labels + 1) % 3), sure, 1500)
+    found = contradicted(held, 0.02)
+    rows = disagreement_rows(held, found, 0.02, NOW)
+    tied = [row for row in rows if row["score"] == row["threshold"]]
+    assert 0 < len(tied) < len(rows)
+    for row in tied:
+        evidence = json.loads(row["evidence"])
+        assert evidence["as_answered"] > evidence["as_answered_threshold"]
+    equal = found.contradicts & (found.confidences == found.limit)
+    assert {row["subject"] for row in tied} == {
+        held.sample_ids[i]
+        for i in np.flatnonzero(equal & (found.as_answered > found.limit_as_answered))
+    }
+    others = [row for row in rows if row["score"] > row["threshold"]]
+    assert not any("as_answered_threshold" in row["evidence"] for row in others)
 
 
 def test_a_small_holdout_cannot_tell_and_says_how_many_are_needed() -> None:
@@ -134,7 +164,7 @@ def test_a_label_is_stale_when_it_is_old_or_from_before_the_class_and_contradict
     assert [row["subject"] for row in rows] == (["s00200"] if stale else [])
     if stale:
         evidence = json.loads(rows[0]["evidence"])
-        assert (rows[0]["score"], evidence["unit"]) == (age, "days")
+        assert (rows[0]["score"], evidence["unit"]) == (10 if added else age, "days")
         assert rows[0]["score"] > rows[0]["threshold"]
 
 
@@ -222,6 +252,32 @@ def test_an_answer_in_production_contradicts_a_label_until_people_confirm_it(lak
     put(lake, "labels", [{"sample_id": names[-1], "label": "cat", **common}], "0001")
     monitor(config=config_of(lake))
     assert lake.read("flags", where="kind == 'confident_disagreement'").num_rows == 0
+
+
+def test_an_hour_that_passes_changes_no_flag_of_a_stale_label_and_its_age_is_told(
+    lake: Lake,
+) -> None:
+    lake_with_answers(lake)
+
+    def look(now: datetime) -> str:
+        loop = load_config(config_of(lake)[:-1] + ', "monitoring": {"stale_after_days": 3}}')
+        with lake.run(stage="monitor", round_id="0000") as run:
+            check_answers(Look(lake, run, loop, "", now))
+            return run.commit()
+
+    first = look(NOW)
+    (flag,) = lake.read("flags", where="kind == 'stale_label'").to_pylist()
+    assert (flag["score"], flag["threshold"]) == (5.0, 3.0)
+    snapshot = lake.snapshot("flags")
+    assert look(NOW + timedelta(hours=1)) == first
+    assert lake.snapshot("flags") == snapshot
+    evidence = json.loads(flag["evidence"])
+    assert score_now(flag["score"], evidence, NOW + timedelta(days=40)) == 45.0
+    # A label that is given anew is another one.
+    common = {"task": "classification", "origin": "csv", "annotator": "ann", "created_at": NOW}
+    put(lake, "labels", [{"sample_id": flag["subject"], "label": "cat", **common}], "0001")
+    assert look(NOW + timedelta(hours=2)) != first
+    assert lake.read("flags", where="kind == 'stale_label'").num_rows == 0
 
 
 def test_a_sample_that_is_only_guessed_contradicts_nothing(lake: Lake) -> None:

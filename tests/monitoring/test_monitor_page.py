@@ -93,8 +93,6 @@ def test_evidence_is_told_in_words_and_units_without_ids_and_raw_json() -> None:
     ]
     failed = row("train", "failed_stage", 2.0, what="No space", remedy="Free some", unit="failures")
     assert evidence_lines(failed) == ["No space", "Free some", "2 failures since it succeeded"]
-    said = row("x", "confident_disagreement", 0.9, label="cat", answered="dog", unit="probability")
-    assert evidence_lines(said) == ["labelled cat, answered dog", "90.0%, threshold 50.0%"]
     assert evidence_lines(row("u", "unreadable", 1.0, reason="cut_short"))[0] == "cut short"
     votes = {"ann": "cat", "bob": "dog", "eve": "cat"}
     lines = evidence_lines(row("x", "label_conflict", 0.2, votes=votes))

@@ -67,17 +67,23 @@ class Contradicted:
     """Which labels the model contradicts, and how surely.
 
     Attributes:
+        as_answered: float64 [n], confidences as the model gave them.
         confidences: float64 [n], calibrated on the holdout; of what is too few, as they are.
         contradicts: bool [n], whether the answer is another class than the label.
-        limit: Confidence beyond which a contradiction is flagged; NaN where it cannot be told.
+        limit: Calibrated confidence from which on a contradiction is flagged; NaN where it cannot
+            be told.
+        limit_as_answered: Confidence as answered of the contradiction that taught the limit: of
+            answers that are calibrated to the limit, those above it are flagged. NaN for none.
         n_holdout: Labels of the holdout that it was learned from.
         flagged: bool [n].
         why: Why it cannot be told; empty where it can.
     """
 
+    as_answered: Floats
     confidences: Floats
     contradicts: NDArray[np.bool_]
     limit: float
+    limit_as_answered: float
     n_holdout: int
     flagged: NDArray[np.bool_]
     why: str = ""
@@ -100,19 +106,22 @@ def contradicted(said: Said, share: float) -> Contradicted:
     none = np.zeros(len(said.labels), dtype=np.bool_)
     own = np.flatnonzero(said.holdout)
     needed = least_holdout(share)
+    raw = said.probabilities.max(axis=1) if len(said.labels) else np.zeros(0)
     if len(own) < needed:
         have = counted(len(own), "label of the holdout was", "labels of the holdout were")
         why = f"{have} answered by this model, {needed} are needed"
-        raw = said.probabilities.max(axis=1) if len(said.labels) else np.zeros(0)
-        return Contradicted(raw, contradicts, math.nan, len(own), none, why)
+        return Contradicted(raw, raw, contradicts, math.nan, math.nan, len(own), none, why)
     fitted = fit_calibration(said.probabilities[own], said.labels[own])
-    raw = said.probabilities.max(axis=1)
     confidences = np.clip(fitted.confidences(said.probabilities), 0.0, 1.0)
     sure = np.where(contradicts, confidences + _TIE * raw, 0.0)
     place = math.floor(share * (len(own) + 1) + 1e-9)
-    limit = max(float(np.sort(sure[own])[-place]), LEAST_CONFIDENCE)
-    flagged = (sure > limit) & ~said.confirmed
-    return Contradicted(confidences, contradicts, limit, len(own), flagged)
+    teacher = own[np.argsort(sure[own], kind="stable")[-place]]
+    # What taught nothing, or less than the least, leaves the least.
+    teaches = float(sure[teacher]) > LEAST_CONFIDENCE
+    limit = float(confidences[teacher]) if teaches else LEAST_CONFIDENCE
+    taught = float(raw[teacher]) if teaches else math.nan
+    flagged = (sure > max(float(sure[teacher]), LEAST_CONFIDENCE)) & ~said.confirmed
+    return Contradicted(raw, confidences, contradicts, limit, taught, len(own), flagged)
 
 
 def disagreement_rows(
@@ -137,13 +146,14 @@ def disagreement_rows(
             "sample",
             KIND,
             float(found.confidences[i]),
-            min(found.limit, 1.0),
+            found.limit,
             {
                 "reference": reference,
                 "unit": "probability",
                 "measure": "calibrated confidence",
                 "images": [said.sample_ids[i]],
-                **told(said, i),
+                **told(said, found, i),
+                **_tie(found, i),
                 "trained_on_this_label": bool(said.trained[i]),
                 "of_the_holdout": bool(said.holdout[i]),
             },
@@ -153,12 +163,20 @@ def disagreement_rows(
     ]
 
 
-def told(said: Said, i: int) -> dict[str, Any]:
-    """Return what a person needs to judge one answer: both classes, who, where and when."""
+def _tie(found: Contradicted, i: int) -> dict[str, float]:
+    """Return what decided where an answer is calibrated to what the limit is calibrated to."""
+    tied = found.confidences[i] <= found.limit and not math.isnan(found.limit_as_answered)
+    return {"as_answered_threshold": found.limit_as_answered} if tied else {}
+
+
+def told(said: Said, found: Contradicted, i: int) -> dict[str, Any]:
+    """Return what a person needs to judge one answer: both classes, how sure, who, where, when."""
     answered, labelled = said.answered_at[i], said.labelled_at[i]
     return {
         "label": said.classes[int(said.labels[i])],
         "answered": said.classes[int(said.probabilities[i].argmax())],
+        "as_answered": float(found.as_answered[i]),
+        "calibrated": float(found.confidences[i]),
         "model": said.model,
         "endpoint": said.endpoints[i],
         "answered_at": f"{answered:%Y-%m-%d %H:%M} UTC" if answered else "",

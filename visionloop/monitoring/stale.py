@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from visionloop.monitoring.disagreement import LEAST_CONFIDENCE, Contradicted, Said, told
-from visionloop.monitoring.findings import flag_row
+from visionloop.monitoring.findings import SINCE, flag_row
 
 KIND = "stale_label"
 _DAY = timedelta(days=1)
@@ -67,23 +67,26 @@ def stale_rows(
         labelled = said.labelled_at[i]
         if labelled is None:
             continue
-        age = (now - labelled) / _DAY
         answered = said.classes[int(said.probabilities[i].argmax())]
         since = added.get(answered)
         if since is not None and labelled < since:
-            limit, why = (now - since) / _DAY, f"labelled before the class {answered} was added"
-        elif stale_after_days and age > stale_after_days:
-            limit, why = float(stale_after_days), "labelled long ago"
+            score, limit = (since - labelled) / _DAY, 0.0
+            told_of = {
+                "measure": "older than the class by",
+                "why": f"labelled before the class {answered} was added",
+            }
+        elif stale_after_days and (now - labelled) / _DAY > stale_after_days:
+            score, limit = (now - labelled) / _DAY, float(stale_after_days)
+            told_of = {"measure": "age", "why": "labelled long ago", SINCE: labelled.isoformat()}
         else:
             continue
         evidence = {
             "reference": f"what {said.model} answers",
             "unit": "days",
-            "measure": "age",
             "images": [said.sample_ids[i]],
-            "why": why,
-            "confidence": round(float(found.confidences[i]), 4),
-            **told(said, int(i)),
+            **told_of,
+            **told(said, found, int(i)),
         }
-        rows.append(flag_row(said.sample_ids[i], "sample", KIND, age, limit, evidence, now))
-    return sorted(rows, key=lambda row: (-row["score"], row["subject"]))
+        row = flag_row(said.sample_ids[i], "sample", KIND, score, limit, evidence, now)
+        rows.append((labelled, said.sample_ids[i], row))
+    return [row for *_, row in sorted(rows, key=lambda one: one[:2])]

@@ -9,11 +9,16 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from visionloop.monitoring.findings import SINCE, score_now
+from visionloop.words import in_round
+
 # What is told apart from the rest, or is for programs.
 _APART = {"reference", "unit", "images", "measure", "rule", "problems", "model_id", "original",
           "sample_id", "uri", "told_by", "probabilities", "posterior", "votes",
-          "confident_learning", "level", "look", "population"}  # fmt: skip
+          "confident_learning", "level", "look", "population", SINCE}  # fmt: skip
 _LONGEST = 160
+# Beyond so many digits two numbers are the same to whoever reads them.
+_MOST_DIGITS = 5
 _SHORT_UNIT = 16
 # The id of a sample within a sentence of another stage.
 _ID = re.compile(r",? \b[0-9a-f]{40,64}\b")
@@ -30,31 +35,51 @@ def evidence_of(row: Mapping[str, Any]) -> dict[str, Any]:
     return held if isinstance(held, dict) else {"problem": held}
 
 
-def measured(value: float, unit: str) -> str:
+def measured(value: float, unit: str, more: int = 0) -> str:
     """Return a number with its unit, shares in percent.
 
     Args:
         value: The number.
         unit: Its unit; empty for none.
+        more: Digits more than usual.
     """
     if unit in ("share", "probability"):
-        return f"{value:.1%}" if abs(value) >= 0.001 or value == 0 else f"{value:.2g}"
-    number = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        small = abs(value) < 0.001 and value != 0
+        return f"{value:.{2 + more}g}" if small else f"{value:.{1 + more}%}"
+    large = abs(value) >= 1000
+    number = f"{value:,.{more}f}" if large else f"{value:.{3 + more}g}"
     return f"{number} {unit}".rstrip()
 
 
-def evidence_lines(row: Mapping[str, Any]) -> list[str]:
+def measured_apart(value: float, threshold: float, unit: str) -> tuple[str, str]:
+    """Return a number and its threshold with their unit, and the digits that tell them apart.
+
+    Args:
+        value: The number.
+        threshold: What it was held against.
+        unit: Unit of both; empty for none.
+    """
+    said = measured(value, unit), measured(threshold, unit)
+    for more in range(1, _MOST_DIGITS):
+        if said[0] != said[1] or value == threshold:
+            return said
+        said = measured(value, unit, more), measured(threshold, unit, more)
+    return said
+
+
+def evidence_lines(row: Mapping[str, Any], upcoming: str = "") -> list[str]:
     """Return what a flag rests on, the most telling first; neither ids nor raw JSON.
 
     Args:
         row: A row of ``flags``.
+        upcoming: Id of the round that comes next, see `visionloop.words.round_name`.
     """
     evidence = evidence_of(row)
     lines = _special(row, evidence)
     if row["score"] is not None and row["kind"] not in _WITHOUT_SCORE:
         lines.append(_score(row, evidence))
     lines += [
-        f"{name.replace('_', ' ')}: {_plain(value)}"[:_LONGEST]
+        _named(name, value, upcoming)[:_LONGEST]
         for name, value in evidence.items()
         if name not in _APART and name not in _SPECIAL.get(row["kind"], ()) and _is_plain(value)
     ]
@@ -64,18 +89,23 @@ def evidence_lines(row: Mapping[str, Any]) -> list[str]:
 
 
 def _score(row: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
+    value = score_now(row["score"], evidence)
     unit, comma, span = str(evidence.get("unit") or "").partition(", ")
     name = str(evidence.get("measure") or "").replace("_", " ")
     if comma:  # `likeness, 0 to 1`: a name and its span, rather than a unit
         name, unit = name or unit, ""
     elif len(unit) > _SHORT_UNIT:  # said once: twice it would bury the two numbers
         unit, span = "", unit
-    line = f"{name} {measured(row['score'], unit)}".strip()
-    if row["threshold"] is not None:
-        line += f", threshold {measured(row['threshold'], unit)}"
+    if row["threshold"] is None:
+        line = f"{name} {measured(value, unit)}".strip()
+    else:
+        score, threshold = measured_apart(value, row["threshold"], unit)
+        line = f"{name} {score}, threshold {threshold}".strip()
     return f"{line} ({span})" if span else line
 
 
+# How sure an answer was, of the two kinds that rest on it.
+_SURE = ("as_answered", "calibrated", "as_answered_threshold")
 # What `_special` tells of a kind.
 _SPECIAL = {
     "label_suspect": ("label", "suggested", "holdout"),
@@ -86,22 +116,22 @@ _SPECIAL = {
     "attached_data": ("attached",),
     "bad_metadata": ("problem",),
     "unreadable": ("reason", "detail"),
-    "confident_disagreement": ("label", "answered"),
-    "stale_label": ("label", "answered", "why"),
+    "confident_disagreement": ("label", "answered", *_SURE),
+    "stale_label": ("label", "answered", "why", *_SURE),
     "failed_stage": ("what", "where", "remedy"),
 }
 _WITHOUT_SCORE = ("unreadable", "label_conflict", "exact_duplicate", "pixel_duplicate",
-                  "failed_stage")  # fmt: skip
+                  "failed_stage", "label_suspect", "confident_disagreement")  # fmt: skip
 
 
 def _special(row: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[str]:
     kind = row["kind"]
     lines: list[str] = []
     if kind == "label_suspect":
-        lines.append(f"labelled {evidence.get('label')}, likelier {evidence.get('suggested')}")
+        lines += _suspected(row, evidence)
     elif kind in ("confident_disagreement", "stale_label"):
         lines.append(f"labelled {evidence.get('label')}, answered {evidence.get('answered')}")
-        lines.append(str(evidence.get("why") or ""))
+        lines += [str(evidence.get("why") or ""), _sure(row, evidence)]
     elif kind == "failed_stage":
         lines += [str(evidence.get(name) or "") for name in ("what", "remedy")]
         lines.append(f"{row['score']:.0f} {evidence.get('unit')} since it succeeded")
@@ -123,6 +153,43 @@ def _special(row: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[str]:
             lines.append(f"{evidence['bits']} of 256 bits of the fingerprints differ")
     lines += [str(one)[:_LONGEST] for one in evidence.get("problems") or ()]
     return [_ID.sub("", line) for line in lines if line]
+
+
+def _suspected(row: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[str]:
+    label, suggested = evidence.get("label"), evidence.get("suggested")
+    lines = [f"labelled {label}, likelier {suggested}"]
+    if row["score"] is not None and row["threshold"] is not None:
+        given, rival = measured_apart(row["score"], row["threshold"], "probability")
+        lines.append(
+            f"the label has a probability of {given}, {suggested} one of {rival}: a label is "
+            "doubted where another class is likelier"
+        )
+    return lines
+
+
+def _sure(row: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
+    """Return how sure an answer was: as it was given, and calibrated on the holdout."""
+    raw, calibrated = evidence.get("as_answered"), evidence.get("calibrated")
+    if raw is None or calibrated is None:
+        return ""
+    least = evidence.get("as_answered_threshold")
+    given, limit = measured(raw, "share"), ""
+    if least is not None:
+        given, limit = measured_apart(raw, least, "share")
+    if row["kind"] != "confident_disagreement" or row["threshold"] is None:
+        return (
+            f"{given} sure as answered, {measured(calibrated, 'share')} calibrated on the holdout"
+        )
+    score, threshold = measured_apart(calibrated, row["threshold"], "share")
+    said = f"{given} sure as answered, {score} calibrated on the holdout, threshold {threshold}"
+    return f"{said}, and of equal ones those above {limit} as answered" if limit else said
+
+
+def _named(name: str, value: Any, upcoming: str) -> str:
+    if name.endswith("_in_round"):
+        when = in_round(str(value), upcoming)
+        return f"{name.removesuffix('_in_round').replace('_', ' ')} {when}"
+    return f"{name.replace('_', ' ')}: {_plain(value)}"
 
 
 def _is_plain(value: Any) -> bool:

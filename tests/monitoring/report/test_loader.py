@@ -158,7 +158,9 @@ def test_the_map_tells_of_each_point_what_the_lake_knows(turned: Turned) -> None
     found = turned.data.map
     assert (found.n_total, len(found.points)) == (turned.data.n_samples, turned.data.n_samples)
     # The model of round 1 was just published and has predicted the holdout alone.
-    assert found.predicted_by == "model of round 0"
+    assert found.predicted_by == (
+        "model of round 0: the model of round 1, in service now, has answered the holdout alone so far"
+    )
     assert all(0 <= p.x <= 1 and 0 <= p.y <= 1 for p in found.points)
     picked = [p for p in found.points if p.picked_in]
     assert len(picked) == 32
@@ -170,7 +172,11 @@ def test_the_map_tells_of_each_point_what_the_lake_knows(turned: Turned) -> None
 def test_the_galleries_show_errors_with_the_surest_first(turned: Turned) -> None:
     gallery = turned.data.errors
     assert gallery is not None
-    assert "model of round 0" in gallery.note
+    # Right after publication the errors are those of what is served, on the holdout.
+    assert gallery.note.startswith("Answers of the model of round 1, in service; it has answered")
+    assert {line for picture in gallery.pictures for line in picture.lines[1:]} <= {
+        "of the holdout"
+    }
     sure = [float(picture.lines[0].split("%")[0]) for picture in gallery.pictures]
     assert sure == sorted(sure, reverse=True)
     assert [g.heading for g in turned.data.selections] == ["Round 1", "Round 0"]

@@ -112,6 +112,7 @@ def _flag(labelled: Labelled, found: Suspects, i: int, now: datetime) -> dict[st
         "reference": f"{len(labelled)} labels, by models that did not train on this sample",
         "unit": "probability",
         "measure": "probability of the label",
+        "rule": "another class is likelier: the threshold is the probability of that class",
         "images": [labelled.sample_ids[i]],
         "label": labelled.classes[given],
         "suggested": labelled.classes[int(found.suggested[i])],

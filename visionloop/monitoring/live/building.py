@@ -195,9 +195,11 @@ def _as_of(runs: pa.Table, version: str) -> Any:
 
 
 def _model_words(lake: Lake, version: str, model: str) -> str:
-    from visionloop.monitoring.report.reading import Reader, named_model
+    from visionloop.monitoring.report.reading import Reader
 
-    return named_model(Reader(lake, version).model_names, model)
+    reader = Reader(lake, version)
+    reader.predicting = model  # looking for it would read all predictions once more
+    return reader.predicting_words
 
 
 def _space(lake: Lake, runs: pa.Table, version: str) -> str:

@@ -40,7 +40,7 @@ TITLES = {
     "label_origin": "Label from",
     "objects": "Objects labelled",
     "prediction": "Prediction",
-    "confidence": "Confidence, 0 to 1",
+    "confidence": "Confidence as answered, 0 to 1",
     "predicted_objects": "Objects predicted",
     "agrees": "Prediction is the label",
     "flags": "Flags",

@@ -208,11 +208,12 @@ def _prediction(row: Mapping[str, Any], models: _Models) -> dict[str, Any]:
         f"{box['label'] or 'an object'}" + (f", {max(box['scores']):.1%}" if box["scores"] else "")
         for box in row["boxes"] or ()
     ]
+    sure = row["confidence"]
     return {
         "model": models.words(row["model_id"]),
         "said": row["label"] or "",
         "objects": objects,
-        "confidence": f"{row['confidence']:.2%}" if row["confidence"] is not None else "",
+        "confidence": f"{sure:.2%} sure as answered" if sure is not None else "",
         "classes": [(name, f"{value:.2%}") for name, value in pairs[:5]],
         "more": max(0, len(pairs) - 5),
         "at": moment(row["predicted_at"]),

@@ -135,7 +135,8 @@ def _tile(row: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
     confidence = row.get("confidence")
     prediction = ""
     if said:
-        prediction = f"{said}, {confidence:.1%}" if confidence is not None else str(said)
+        sure = f", {confidence:.1%} as answered" if confidence is not None else ""
+        prediction = f"{said}{sure}"
     known = {"sample_id", "uri", "source_uri", "label", "prediction", "confidence", "flags"}
     named = [one.column for one in asked.filters] + ([asked.sort] if asked.sort else [])
     more = [(column, told(row[column])) for column in dict.fromkeys(named) if column not in known]

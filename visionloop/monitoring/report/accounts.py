@@ -188,7 +188,7 @@ class Counts:
             *steps,
             Step(
                 "selected",
-                "Ever chosen",
+                "Chosen so far",
                 "pictures",
                 len(chosen),
                 int(pool.sum()),
@@ -197,7 +197,7 @@ class Counts:
                     ("chosen, and outside of the pool now", outside),
                     ("chosen, and not in the lake any more", gone),
                 ),
-                rest=parts(("never chosen", int(pool.sum()) - inside)),
+                rest=parts(("not chosen in any round", int(pool.sum()) - inside)),
             ),
         ]
 

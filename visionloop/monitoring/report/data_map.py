@@ -58,7 +58,7 @@ class EmbeddingMap:
         space_words: What it is made from, in words.
         method: ``t-SNE`` or ``PCA``.
         sampling: How the points were drawn, in words: "5,000 of 1,000,000 …".
-        predicted_by: Name of the model whose predictions are shown, "" for none.
+        predicted_by: In words whose predictions are shown, "" for nobody's.
         reason: Why there is no map, "" where there is one.
     """
 

@@ -13,12 +13,11 @@ import pyarrow.compute as pc
 
 from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.report.data import FlagKind, Gallery, Picture
-from visionloop.monitoring.report.lineage import model_in_service
 from visionloop.monitoring.report.pictures import Pictures, lookup
-from visionloop.monitoring.report.reading import Reader, array
+from visionloop.monitoring.report.reading import Reader, array, named_model
 from visionloop.monitoring.standing import current_flags
 from visionloop.monitoring.telling import evidence_lines, evidence_of, file_name
-from visionloop.words import round_name
+from visionloop.words import counted, round_name
 
 # Newest rounds shown, pictures of each, examples of each kind of flag, and of errors.
 ROUNDS, SELECTED, EXAMPLES, ERRORS = 2, 24, 6, 24
@@ -113,22 +112,13 @@ def shown_sample(row: Mapping[str, Any]) -> str:
     return str(images[0]) if isinstance(images, list) and images else ""
 
 
-def _erring(reader: Reader) -> tuple[str, pa.Table]:
-    """Return a model and what it predicted: of the holdout alone, where none predicted more."""
-    if reader.predicting:
-        return reader.predicting, reader.predictions
-    served = model_in_service(reader)
-    rows = reader.holdout_predictions
-    return served, rows.filter(pc.equal(rows["model_id"], served)).drop_columns(["model_id"])
-
-
 def confident_errors(reader: Reader) -> tuple[list[dict[str, Any]], int]:
     """Return the errors on labelled pictures that the model is surest of, and how many there are.
 
-    They are of the newest model that predicted more than the holdout. A picture that it learned
-    from is an error no less: a label that a model cannot learn is worth a look.
+    They are of the model in service, see `Reader.erring`. A picture that it learned from is an
+    error no less: a label that a model cannot learn is worth a look.
     """
-    (_, rows), answers = _erring(reader), reader.answers
+    (_, rows), answers = reader.erring, reader.answers
     known = answers.filter(
         pc.and_(
             pc.is_valid(answers["label"]),
@@ -200,7 +190,10 @@ def _is_number(value: Any) -> bool:
 
 
 def flag_kinds(
-    chosen: Chosen, pictures: Pictures, planted: Mapping[str, Mapping[str, int]] | None
+    chosen: Chosen,
+    pictures: Pictures,
+    planted: Mapping[str, Mapping[str, int]] | None,
+    upcoming: str = "",
 ) -> tuple[FlagKind, ...]:
     """Return the flags of files and samples by kind: the severest first, then the most frequent.
 
@@ -208,6 +201,7 @@ def flag_kinds(
         chosen: What to show.
         pictures: Their pictures.
         planted: Defects that were put in on purpose, ``{round id: {kind: n}}``.
+        upcoming: Id of the round that was not opened yet.
     """
     found: dict[str, dict[str, int]] = {
         kind: {} for counts in (planted or {}).values() for kind in counts
@@ -221,7 +215,7 @@ def flag_kinds(
     for kind, by_round in found.items():
         made = []
         for row in chosen.flags.get(kind, ()):
-            title, *lines = evidence_lines(row) or [kind.replace("_", " ")]
+            title, *lines = evidence_lines(row, upcoming) or [kind.replace("_", " ")]
             sample = shown_sample(row)
             name = file_name(row["subject"]) if row["subject_type"] == "file" else ""
             made.append(_picture(pictures, sample, title, tuple(lines), name))
@@ -254,7 +248,7 @@ def error_gallery(reader: Reader, chosen: Chosen, pictures: Pictures) -> Gallery
         chosen: What is shown.
         pictures: Thumbnails and names of samples.
     """
-    erring, rows = _erring(reader)
+    erring, rows = reader.erring
     if not rows.num_rows:
         return None
     held = set(reader.holdout.to_pylist())
@@ -262,12 +256,18 @@ def error_gallery(reader: Reader, chosen: Chosen, pictures: Pictures) -> Gallery
     for row in chosen.errors:
         title = f"{row['truth']}, taken for {row['label']}"
         where = "of the holdout" if row["sample_id"] in held else "of the pool, labelled"
-        lines = (f"{row['confidence']:.0%} sure", where)
+        lines = (f"{row['confidence']:.1%} sure as answered", where)
         made.append(_picture(pictures, row["sample_id"], title, lines))
-    name = reader.model_names.get(erring, erring)
-    note = (
-        f"Of the {name}. {len(made):,} of {chosen.n_errors:,} errors are shown, the surest first."
-    )
+    name = f"the {named_model(reader.model_names, erring)}"
+    if erring == reader.in_service:
+        name += ", in service"
+    alone = "" if erring == reader.predicting else "; it has answered the holdout alone so far"
+    note = f"Answers of {name}{alone}. "
+    total = counted(chosen.n_errors, "error")
+    if made or not chosen.n_errors:
+        note += f"{len(made):,} of {total} shown, the surest first."
+    else:
+        note += f"{total}, of none of them was it {CONFIDENT:.0%} sure."
     return Gallery("Most confident errors", chosen.n_errors, tuple(made), note)
 
 

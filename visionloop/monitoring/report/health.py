@@ -11,13 +11,13 @@ import pyarrow.compute as pc
 
 from visionloop.monitoring.acting_state import standing_acts
 from visionloop.monitoring.failed_stages import KIND, failures
+from visionloop.monitoring.findings import score_now
 from visionloop.monitoring.kinds import KINDS, SEVERITIES
 from visionloop.monitoring.report.data_drift import DriftSeries
 from visionloop.monitoring.report.data_health import FailedStage, StandingAct, StandingFlag
 from visionloop.monitoring.report.galleries import OF_PICTURES, worst
 from visionloop.monitoring.report.lineage import with_names
 from visionloop.monitoring.report.reading import Reader, content
-from visionloop.monitoring.findings import score_now
 from visionloop.monitoring.telling import evidence_lines, evidence_of, file_name, measured_apart
 from visionloop.monitoring.unjudged import (
     LABELS,
@@ -78,7 +78,7 @@ def _standing(reader: Reader, row: Mapping[str, Any]) -> StandingFlag:
         severity_of(row["kind"]),
         _subject(reader, row),
         row["subject_type"] or "",
-        score_now(row["score"], evidence),
+        None if row["score"] is None else score_now(row["score"], evidence),
         row["threshold"],
         str(evidence.get("unit") or ""),
         with_names(reader, str(evidence.get("reference") or "")),

@@ -29,15 +29,6 @@ _ARMS = {
 }
 
 
-def model_in_service(reader: Reader) -> str:
-    """Return the id of the model in service, "" for none."""
-    for row in reversed(reader.decisions):
-        if row["decision"] in ("publish", "rollback") and row["outcome"] == "published":
-            return str(row["subject"])
-    loop = [row for row in reader.experiments if row["arm"] != "random"]
-    return next((str(m["model_id"]) for m in reversed(loop) if m["state"] == "in_service"), "")
-
-
 def lineage(reader: Reader, models: Sequence[ModelRow], n_holdout: int) -> Lineage | None:
     """Return where the model in service comes from, None without one.
 
@@ -46,7 +37,7 @@ def lineage(reader: Reader, models: Sequence[ModelRow], n_holdout: int) -> Linea
         models: Every model.
         n_holdout: Labelled holdout samples.
     """
-    model_id = model_in_service(reader)
+    model_id = reader.in_service
     if not model_id:
         return None
     about = [line for row, line in _lines(reader) if row["subject"] == model_id]

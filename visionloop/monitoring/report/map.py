@@ -163,7 +163,7 @@ def embedding_map(
     labels = lookup(reader.answers, ids, "label")
     said = lookup(reader.predictions, ids, "label", "confidence")
     picks = _picks(reader, ids)
-    told = _flags(flags, ids)
+    told = _flags(flags, ids, reader.upcoming)
     indices, thumbs = _thumbnails(ids, pictures, [*sample.evidence, *picks, *told])
     points = []
     for i, sample_id in enumerate(ids):
@@ -192,7 +192,6 @@ def embedding_map(
                 small,
             )
         )
-    by = reader.model_names.get(reader.predicting, reader.predicting)
     note = "" if method == "t-SNE" else f" Fewer than {TSNE_FROM}: principal components."
     return EmbeddingMap(
         tuple(points),
@@ -202,7 +201,7 @@ def embedding_map(
         sample.space_words,
         method,
         sample.words + note,
-        by,
+        reader.predicting_words,
     )
 
 
@@ -212,7 +211,7 @@ def _picks(reader: Reader, ids: list[str]) -> dict[str, dict[str, Any]]:
     return {row["sample_id"]: row for row in mine.sort_by("round_id").to_pylist()}
 
 
-def _flags(flags: pa.Table, ids: list[str]) -> dict[str, list[tuple[str, str]]]:
+def _flags(flags: pa.Table, ids: list[str], upcoming: str) -> dict[str, list[tuple[str, str]]]:
     of_samples = flags.filter(_of_samples(flags))
     mine = of_samples.filter(pc.is_in(of_samples["subject"], value_set=pa.array(ids, pa.string())))
     found: dict[str, list[tuple[str, str]]] = {}
@@ -221,7 +220,7 @@ def _flags(flags: pa.Table, ids: list[str]) -> dict[str, list[tuple[str, str]]]:
         title = kind.title if kind else row["kind"].replace("_", " ")
         of = found.setdefault(row["subject"], [])
         if len(of) < _FLAGS_OF_ONE:
-            lines = evidence_lines(row)
+            lines = evidence_lines(row, upcoming)
             of.append((title, f"{title}: {lines[0]}" if lines else title))
     return found
 

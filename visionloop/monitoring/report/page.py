@@ -82,7 +82,7 @@ def _environment(upcoming: str) -> Environment:
         reading.chance,
         reading.difference,
         reading.figure,
-        reading.measured,
+        reading.apart,
         reading.duration,
     ):
         made.filters[read.__name__] = read

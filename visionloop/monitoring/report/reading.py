@@ -133,6 +133,31 @@ class Reader:
         return model_names(self.experiments)
 
     @cached_property
+    def in_service(self) -> str:
+        """Id of the model in service, "" for none."""
+        for row in reversed(self.decisions):
+            if row["decision"] in ("publish", "rollback") and row["outcome"] == "published":
+                return str(row["subject"])
+        loop = [row for row in self.experiments if row["arm"] != "random"]
+        return next((str(m["model_id"]) for m in reversed(loop) if m["state"] == "in_service"), "")
+
+    @cached_property
+    def predicting_words(self) -> str:
+        """Whose predictions of all pictures are shown, "" for nobody's.
+
+        Where that is not the model in service, it says so.
+        """
+        if not self.predicting:
+            return ""
+        name = named_model(self.model_names, self.predicting)
+        if not self.in_service:
+            return name
+        if self.in_service == self.predicting:
+            return f"{name}, in service"
+        served = named_model(self.model_names, self.in_service)
+        return f"{name}: the {served}, in service now, has answered the holdout alone so far"
+
+    @cached_property
     def predicting(self) -> str:
         """The newest model that predicted more than the holdout, "" for none."""
         from visionloop.monitoring.predicting import predicting_model
@@ -142,12 +167,27 @@ class Reader:
     @cached_property
     def predictions(self) -> pa.Table:
         """What `predicting` predicted: sample_id, label and confidence."""
-        wanted = ("sample_id", "label", "confidence")
+        return self._predicted(self.predicting)
+
+    @cached_property
+    def erring(self) -> tuple[str, pa.Table]:
+        """Whose errors are shown, "" for nobody's, and its predictions, as in `predictions`.
+
+        It is the model in service, that of the holdout alone where it was just published; where it
+        has predicted nothing, it is `predicting`.
+        """
+        if self.in_service and self.in_service != self.predicting:
+            rows = self._predicted(self.in_service)
+            if rows.num_rows:
+                return self.in_service, rows
+        return self.predicting, self.predictions
+
+    def _predicted(self, model_id: str) -> pa.Table:
         from pyiceberg.expressions import AlwaysFalse, EqualTo
 
         # A model of another's making may bear any name.
-        mine = EqualTo(term="model_id", value=self.predicting)
-        return self.read("predictions", *wanted, where=mine if self.predicting else AlwaysFalse())
+        mine = EqualTo(term="model_id", value=model_id) if model_id else AlwaysFalse()
+        return self.read("predictions", "sample_id", "label", "confidence", where=mine)
 
     @cached_property
     def holdout_predictions(self) -> pa.Table:

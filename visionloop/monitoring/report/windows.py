@@ -21,6 +21,7 @@ from visionloop.monitoring.report.data_drift import DRIFT
 from visionloop.monitoring.report.drift import comparisons
 from visionloop.monitoring.report.events import event_states
 from visionloop.monitoring.report.reading import Reader
+from visionloop.monitoring.telling import measured_apart
 
 BINS = 20
 
@@ -81,7 +82,8 @@ def _drifted(reader: Reader) -> dict[tuple[str, str, str], tuple[str, ...]]:
         title = about.title if about else str(one["kind"]).replace("_", " ").capitalize()
         against = str(one["against"])
         against = against if against.startswith("round ") else f"the {against}"
-        said = f"{title}, against {against}: {one['score']:.2f}, threshold {one['threshold']:.2f}"
+        measured = measured_apart(one["score"], one["threshold"], str(one.get("unit") or ""))
+        said = f"{title}, against {against}: {', threshold '.join(measured)}"
         key = (str(one["subject"]), str(one["model_id"] or ""), str(one["round_id"]))
         found[key] = (*found.get(key, ()), said)
     return found

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from visionloop.monitoring.report.charts.reading import (
+    NONE,
     chance,
     difference,
     duration,
@@ -17,9 +18,6 @@ from visionloop.monitoring.report.data import ReportData, new_since
 from visionloop.monitoring.report.data_drift import DRIFT, STABLE
 from visionloop.monitoring.report.data_models import AHEAD, UNDECIDED, ModelRow, Saved
 from visionloop.words import counted
-
-# An en dash, where a figure does not exist.
-NONE = "\u2013"
 
 
 @dataclass(frozen=True)
@@ -156,10 +154,10 @@ def calibration(model: ModelRow) -> str:
     """Return what is known of a model's calibration."""
     if model.ece is None:
         return f"The calibration of the {model.name} is not known."
-    span = f" ({interval(model.ece)})" if model.ece.low < model.ece.high else ""
+    span = f"{interval(model.ece)}, " if model.ece.low < model.ece.high else ""
     return (
-        f"The {model.name} is off by {percent(model.ece.value)}{span} on average: how sure it is, "
-        "against how often it is right (expected calibration error)."
+        f"The {model.name} is off by {percent(model.ece.value)} ({span}n = {model.ece.n:,}) on "
+        "average: how sure it is, against how often it is right (expected calibration error)."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from visionloop.monitoring.report.charts.reading import duration, figure, measured, percent
+from visionloop.monitoring.report.charts.reading import apart, duration, figure, percent
 from visionloop.monitoring.report.charts.theme import (
     Chart,
     Key,
@@ -103,8 +103,7 @@ def drift(series: DriftSeries, *, name: str, upcoming: str = "") -> Chart | None
         words=f"{series.title}, {series.subject_type} {series.subject}. "
         + " ".join(
             f"{round_name(p.round_id, upcoming).capitalize()}: "
-            f"{measured(p.score, series.unit)}, threshold "
-            f"{measured(p.threshold, series.unit)}, {p.state}."
+            f"{', threshold '.join(apart(p.score, p.threshold, series.unit))}, {p.state}."
             for p, _ in held
         ),
         size=SMALL,
@@ -112,8 +111,7 @@ def drift(series: DriftSeries, *, name: str, upcoming: str = "") -> Chart | None
         rows=tuple(
             (
                 round_number(p.round_id, upcoming),
-                measured(p.score, series.unit),
-                measured(p.threshold, series.unit),
+                *apart(p.score, p.threshold, series.unit),
                 f"{p.n:,}" if p.n else "\u2013",
                 p.state + (f": {p.reason}" if p.reason else ""),
             )

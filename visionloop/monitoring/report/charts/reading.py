@@ -6,6 +6,9 @@ from visionloop.monitoring import telling
 from visionloop.monitoring.intervals import Rate
 from visionloop.monitoring.report.data_models import Difference
 
+# An en dash, where a figure does not exist.
+NONE = "\u2013"
+
 
 def percent(value: float) -> str:
     """Return a share as it is read: ``93.1%``."""
@@ -45,9 +48,14 @@ def figure(value: float) -> str:
     return f"{value:.2e}"
 
 
-def measured(value: float | None, unit: str = "") -> str:
-    """Return a measure with its unit: ``31%`` for a share, ``82 km/h`` otherwise."""
-    return "\u2013" if value is None else telling.measured(value, unit)
+def apart(value: float | None, threshold: float | None, unit: str = "") -> tuple[str, str]:
+    """Return a measure and its threshold, with the digits that tell them apart; a dash for none."""
+    if value is None or threshold is None:
+        one, other = (
+            NONE if held is None else telling.measured(held, unit) for held in (value, threshold)
+        )
+        return one, other
+    return telling.measured_apart(value, threshold, unit)
 
 
 def duration(seconds: float) -> str:

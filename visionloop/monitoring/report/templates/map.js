@@ -149,7 +149,7 @@
     list.append(term, text);
   };
   const brief = (i) => {
-    const sureness = data.confidence[i] < 0 ? "" : `, ${(data.confidence[i] / 10).toFixed(1)}% sure`;
+    const sureness = data.confidence[i] < 0 ? "" : `, ${(data.confidence[i] / 10).toFixed(1)}% sure as answered`;
     const label = one("label", i), said = one("prediction", i);
     return `${data.name[i]}: ${label ? `label ${label}` : "no label"}${said ? `, predicted ${said}${sureness}` : ""}`;
   };
@@ -172,7 +172,7 @@
     head.textContent = data.name[i];
     line(list, "Label", one("label", i) || "none");
     const value = data.confidence[i];
-    line(list, "Prediction", one("prediction", i) ? `${one("prediction", i)}${value < 0 ? "" : `, ${(value / 10).toFixed(1)}% sure`}` : "none");
+    line(list, "Prediction", one("prediction", i) ? `${one("prediction", i)}${value < 0 ? "" : `, ${(value / 10).toFixed(1)}% sure as answered`}` : "none");
     line(list, "Flags", told("flag", i).join("; ") || "none");
     line(list, "Picked", one("picked", i) ? `in ${one("picked", i)}. ${one("why", i)}` : "no");
     line(list, "Came in", one("round", i));
