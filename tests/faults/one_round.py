@@ -1,8 +1,8 @@
 """Runs one round's stages in turn, and dies by SIGKILL where it is told to.
 
-``one_round.py CONFIG MARKERS [POINT]``: with a POINT, ``before`` or ``after`` a stage's writes,
-each stage that has no marker yet leaves one and kills the process there. Started again and again,
-the process is thus killed once in every stage.
+``python -m tests.faults.one_round CONFIG MARKERS [POINT]``: with a POINT, ``before`` or ``after`` a
+stage's writes, each stage that has no marker yet leaves one and kills the process there. Started
+again and again, the process is thus killed once in every stage.
 """
 
 from __future__ import annotations
@@ -13,19 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.turning import turn
 from visionloop.lake.run import Run
-from visionloop.stages.collect_labels import collect_labels
-from visionloop.stages.evaluate import evaluate
-from visionloop.stages.export import export
-from visionloop.stages.harvest import harvest
-from visionloop.stages.infer import infer
 from visionloop.stages.ingest import ingest
-from visionloop.stages.monitor import monitor
-from visionloop.stages.publish import publish
 from visionloop.stages.report import report
-from visionloop.stages.request_labels import request_labels
-from visionloop.stages.select import select
-from visionloop.stages.train import train
 
 
 class File:
@@ -70,17 +61,7 @@ def main() -> None:
         die_once_in_every_stage(markers, sys.argv[3])
     model = File(markers.parent / "model")
     taken = ingest(config=config, run_id="test", open_round=True)
-    at = {"config": config, "round_id": taken.round_id}
-    infer(**at)
-    monitor(**at)
-    harvest(**at)
-    select(**at)
-    request_labels(**at)
-    collect_labels(**at)
-    trained = train(**at, model=model)
-    judged = evaluate(**at, model_id=trained.model_id, model=model)
-    exported = export(**at, model_id=trained.model_id, model=model)
-    publish(**at, model_id=trained.model_id, model_uri=exported.model_uri, passed=judged.passed)
+    turn(config, taken.round_id, model, harvests=True)
     report(config=config, run_id="test")
 
 

@@ -18,7 +18,8 @@ from visionloop.demo.world import World
 from visionloop.lake import Lake
 from visionloop.lake.schemas import TABLES
 
-PROGRAM = Path(__file__).with_name("one_round.py")
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = "tests.faults.one_round"
 # When and by whom a row was written differs between any two runs.
 PASSING = {"run_id", "holder"}
 # The record of the runs themselves is as long as there were runs.
@@ -59,7 +60,8 @@ def write_config(folder: Path, world: Path) -> Path:
 
 def run(config: Path, *point: str) -> int:
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), str(config), str(config.parent / "markers"), *point],
+        [sys.executable, "-m", PROGRAM, str(config), str(config.parent / "markers"), *point],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=240,

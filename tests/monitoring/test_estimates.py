@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.monitoring.test_stages import Metrics, artifact
+from tests.monitoring.artifacts import Metrics, artifact, sourceless
 from visionloop.lake import Lake
 from visionloop.monitoring.report.build import build_report
 from visionloop.monitoring.report.load import load_report
@@ -34,15 +34,7 @@ class Deployed:
         self.said = (said / said.sum(axis=1, keepdims=True)).astype(np.float32)
         self.ids = [f"{i:064x}" for i in range(900)]
         self.vectors = draw.normal(size=(900, 8)).astype(np.float32)
-        self.config = json.dumps(
-            {
-                "name": lake.loop,
-                "lake": lake.uri,
-                "classes": CLASSES,
-                "sources": [{"uri": "/nowhere"}],
-                "labeling": {"provider": "csv"},
-            }
-        )
+        self.config = sourceless(lake, CLASSES)
         self.put("ingest", "0000", samples={
             "sample_id": self.ids,
             "uri": [f"file:///gone/{i}.png" for i in range(900)],

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.monitoring.test_stages import Metrics, artifact
+from tests.monitoring.artifacts import Metrics, artifact, sourceless
 from visionloop.lake import Lake
 from visionloop.monitoring.arrivals import arrivals, source_names
 from visionloop.monitoring.config import MonitoringConfig
@@ -28,15 +28,7 @@ class Sources:
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
         self.draw = np.random.Generator(np.random.PCG64(11))
-        self.config = json.dumps(
-            {
-                "name": lake.loop,
-                "lake": lake.uri,
-                "classes": CLASSES,
-                "sources": [{"uri": "/nowhere"}],
-                "labeling": {"provider": "csv"},
-            }
-        )
+        self.config = sourceless(lake, CLASSES)
         self.brought: dict[tuple[str, str], list[str]] = {}
 
     def bring(

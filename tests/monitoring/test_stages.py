@@ -6,35 +6,19 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.monitoring.artifacts import Metrics, artifact
 from visionloop.demo.world import World
 from visionloop.lake import Lake
 from visionloop.monitoring.report_place import report_uri
 from visionloop.stages.ingest import ingest
 from visionloop.stages.monitor import monitor
 from visionloop.stages.report import report
-
-
-class Metrics:
-    """What a KFP Metrics artifact takes."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, float] = {}
-
-    def log_metric(self, metric: str, value: float) -> None:
-        assert type(value) is float
-        self.values[metric] = value
-
-
-def artifact(path: Path) -> Any:
-    return SimpleNamespace(path=str(path), uri=str(path), metadata={})
 
 
 class Loop:
@@ -137,9 +121,7 @@ def test_drift_of_an_endpoint_is_flagged_once_a_round(loop: Loop) -> None:
         (row,) = rows
         assert (row["subject"], row["kind"]) == ("digits", "confidence_drift")
         evidence = json.loads(row["evidence"])
-        assert (
-            evidence["reference"] == "what the model said in the harvest of round 0 (300 images)"
-        )
+        assert evidence["reference"] == "what the model said in the harvest of round 0 (300 images)"
         assert (evidence["images_now"], evidence["harvested_in_round"]) == (300, "0001")
         assert evidence["now"] < evidence["before"] and evidence["look"] == 2
 

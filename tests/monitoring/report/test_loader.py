@@ -13,23 +13,15 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from tests.training.small_loop import N_IMAGES, Folder, SmallLoop
+from tests.turning import turn
 from visionloop.cli import main
 from visionloop.lake import Lake
 from visionloop.monitoring.report.data import ReportData
 from visionloop.monitoring.report.load import load_report
 from visionloop.monitoring.report.summary import numbers, summary
 from visionloop.monitoring.report_place import report_uri
-from visionloop.stages.collect_labels import collect_labels
-from visionloop.stages.evaluate import evaluate
-from visionloop.stages.export import export
-from visionloop.stages.infer import infer
 from visionloop.stages.ingest import ingest
-from visionloop.stages.monitor import monitor
-from visionloop.stages.publish import publish
 from visionloop.stages.report import report
-from visionloop.stages.request_labels import request_labels
-from visionloop.stages.select import select
-from visionloop.stages.train import train
 
 
 @dataclass(frozen=True)
@@ -43,21 +35,6 @@ class Turned:
     data: ReportData
 
 
-def one_round(config: str, round_id: str, folder: Path) -> None:
-    """Run the stages of a round behind its intake, in turn."""
-    at = {"config": config, "round_id": round_id}
-    model = Folder(str(folder / f"model-{round_id}"))
-    infer(**at)
-    monitor(**at)
-    select(**at)
-    request_labels(**at)
-    collect_labels(**at)
-    trained = train(**at, model=model)
-    judged = evaluate(**at, model_id=trained.model_id, model=model)
-    exported = export(**at, model_id=trained.model_id, model=model)
-    publish(**at, model_id=trained.model_id, model_uri=exported.model_uri, passed=judged.passed)
-
-
 @pytest.fixture(scope="module")
 def turned(tmp_path_factory: pytest.TempPathFactory) -> Turned:
     folder = tmp_path_factory.mktemp("turned")
@@ -67,7 +44,7 @@ def turned(tmp_path_factory: pytest.TempPathFactory) -> Turned:
         training={"epochs": 1, "min_updates": 20, "control_arm": True},
         gates={"min_accuracy": 0.0, "max_drop": 1.0},
     )
-    one_round(loop.config, "0000", folder)
+    turn(loop.config, "0000", Folder(str(folder / "model-0000")))
     first = loop.lake.version()
     pixels, _ = load_digits(return_X_y=True)
     for i in range(N_IMAGES, N_IMAGES + 20):
@@ -78,7 +55,7 @@ def turned(tmp_path_factory: pytest.TempPathFactory) -> Turned:
     with (folder / "truth.csv").open("a") as file:
         file.writelines(f"{i:04d}.png,{i % 10}\n" for i in range(N_IMAGES, N_IMAGES + 20))
     ingest(config=loop.config, round_id="0001", run_id="r", open_round=True)
-    one_round(loop.config, "0001", folder)
+    turn(loop.config, "0001", Folder(str(folder / "model-0001")))
     return Turned(loop.config, loop.lake, folder, first, load_report(loop.lake))
 
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from tests.selection.small_lake import put
 from tests.serving.conftest import picture
 from tests.serving.inference_service.conftest import World
+from tests.serving.inference_service.killing import kill, start_trial
 from tests.serving.inference_service.test_canary import Publishing, one_in_service, send
-from tests.serving.inference_service.test_resuming import start_publish, text, wait_for
 
 
 def test_a_block_ends_a_trial_and_lets_none_begin(make_world: Callable[..., World]) -> None:
@@ -40,10 +40,7 @@ def test_a_trial_that_was_killed_and_is_blocked_since_gives_its_traffic_back(
     world = make_world("Standard")
     one_in_service(world)
     world.canary["minutes"] = 5
-    child = start_publish(world, "m0002-bb")
-    wait_for(lambda: '"tried_since": "2' in text(world.record()))
-    child.kill()
-    child.wait()
+    kill(start_trial(world, "m0002-bb"))
     assert len(world.kserve.shares()) == 2
     row = {"decision": "block", "outcome": "blocked", "subject": "clothing", "inputs": "{}"}
     put(world.lake, "decisions", [{**row, "reason": "So.", "decided_at": datetime.now(UTC)}])

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
+from tests.servers import wait_until
 from tests.serving.conftest import picture
 from tests.serving.inference_service.conftest import World, fail_in_the_dark, grey
+from tests.serving.inference_service.killing import kill, start_trial, text
 from tests.serving.inference_service.test_canary import one_in_service, send
 from visionloop.serving.inference_service.record import (
     PROMOTING,
@@ -27,32 +26,6 @@ MODES = [
     pytest.param("Knative", "v0.16.0", id="Knative"),
     pytest.param("Standard", "v0.20.0", id="Standard"),
 ]
-PROGRAM = """
-import json, sys
-from visionloop.stages.publish import publish
-publish(**json.loads(sys.argv[1]))
-"""
-
-
-def start_publish(world: World, model_id: str) -> subprocess.Popen[bytes]:
-    """Publish in a process of its own, which can be killed."""
-    uri = f"file://{world.folder / 'lake' / 'models' / model_id}"
-    arguments = {"config": world.config(), "model_id": model_id, "model_uri": uri, "passed": True}
-    arguments["round_id"] = f"{world.round:04d}"
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, json.dumps(arguments)], stderr=subprocess.DEVNULL
-    )
-
-
-def wait_for(what: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
-def text(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
 
 
 @pytest.mark.slow
@@ -63,12 +36,10 @@ def test_a_publish_killed_in_its_canary_goes_on_with_what_was_counted(
     world = make_world(mode, version)
     one_in_service(world)
     world.canary["minutes"] = 0.3
-    child = start_publish(world, "m0002-bb")
-    wait_for(lambda: '"tried_since": "2' in text(world.record()))
+    child = start_trial(world, "m0002-bb")
     send(world, [picture(seed) for seed in range(40)])
-    wait_for(lambda: sum(n for n, _ in tallied(world)) == 40)
-    child.kill()
-    child.wait()
+    wait_until(lambda: sum(n for n, _ in tallied(world)) == 40)
+    kill(child)
     since = json.loads(text(world.record()))["tried_since"]
     generation = world.kserve.service()["metadata"]["generation"]
     assert len(world.kserve.shares()) == 2, "the canary goes on meanwhile"
@@ -95,10 +66,7 @@ def test_a_publish_killed_after_it_decided_keeps_to_its_decision(
     world = make_world(mode)
     one_in_service(world)
     world.canary["minutes"] = 5
-    child = start_publish(world, "m0002-bb")
-    wait_for(lambda: '"tried_since": "2' in text(world.record()))
-    child.kill()
-    child.wait()
+    kill(start_trial(world, "m0002-bb"))
 
     def decide(record: Rollout | None) -> Rollout | None:
         assert record is not None
@@ -118,10 +86,7 @@ def test_a_canary_that_was_left_gets_nothing_when_the_current_model_is_published
     world = make_world("Knative")
     one_in_service(world)
     world.canary["minutes"] = 5
-    child = start_publish(world, "m0002-bb")
-    wait_for(lambda: '"tried_since": "2' in text(world.record()))
-    child.kill()
-    child.wait()
+    kill(start_trial(world, "m0002-bb"))
     assert world.publish("m0001-aa")[1:] == (True, "m0001-aa")
     assert world.kserve.shares() == {"m0001-aa": 100}
     percents = [s["predictor"].get("canaryTrafficPercent") for s in world.kserve.history]
