@@ -21,6 +21,7 @@ from visionloop.monitoring.drift import (
     confidence_drift,
     embedding_drift,
 )
+from visionloop.monitoring.looks import level_of_look
 
 OURS = "ours"
 REFERENCE, WINDOW = 500, 300
@@ -28,6 +29,7 @@ LOOKS, BEGINS = 20, 10
 CLASSES, DIMENSIONS = 10, 16
 # Of the peers' tests, as all of them are set where nobody says otherwise.
 LEVEL = 0.05
+THRESHOLDS = MonitoringConfig()
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Setting:
 # of one is a third. A difference of any size counts, as it does with the peers; they share the
 # level between the looks, of which they have to know the number.
 SETTINGS = (
-    Setting("by default", MonitoringConfig(), LEVEL),
+    Setting("by default", THRESHOLDS, LEVEL),
     Setting(
         f"level {LEVEL} in all looks",
         MonitoringConfig(
@@ -108,7 +110,7 @@ class Case:
 
 def drift_rows(peers: AllPeers, quick: bool) -> list[Row]:
     """Return the share of streams with a false alarm, and how much of a drift is found and when."""
-    rows: list[Row] = []
+    rows = reach_rows()
     for case in CASES:
         number = case.streams[1] if quick else case.streams[0]
         for told, strength in {"no drift": 0.0, **case.strengths}.items():
@@ -122,6 +124,34 @@ def drift_rows(peers: AllPeers, quick: bool) -> list[Row]:
                     alarms[who] = [[look[i] for look in looks] for looks in each]
                 rows += told_rows(f"{case.name}, {setting.name}", told, bool(strength), alarms)
     return rows
+
+
+def reach_rows() -> list[Row]:
+    """Return how far two windows have to be apart to be significant, as looks go on."""
+    rows = []
+    for look in (1, 10, 100, 800):
+        ours = level_of_look(look, THRESHOLDS.drift_significance)
+        usual = THRESHOLDS.drift_significance * 6 / (np.pi * look) ** 2
+        reach = [_least_distance(level / TESTS) for level in (ours, usual)]
+        case = f"look {look}: least KS distance that is significant, {REFERENCE} and {REFERENCE}"
+        rows.append(Row(case, reach[0], "a level that falls as 6/(pi k)^2", reach[1], ""))
+    return rows
+
+
+def _least_distance(level: float) -> float:
+    """Return the least Kolmogorov-Smirnov distance of two windows whose p value is below a level.
+
+    By halving: the p value falls as the distance grows.
+    """
+    from scipy.stats import ks_2samp
+
+    even = np.arange(REFERENCE, dtype=np.float64)
+    low, high = 0, REFERENCE
+    while high - low > 1:
+        middle = (low + high) // 2
+        found = ks_2samp(even, even + middle - 0.5, method="asymp")
+        low, high = (low, middle) if found.pvalue < level else (middle, high)
+    return high / REFERENCE
 
 
 def alarms_of(ours: Ours, stream: Stream, setting: Setting) -> list[bool]:

@@ -21,6 +21,7 @@ from benchmarks._monitoring_streams import (
     Stream,
     alarms_of,
     plain_alarms,
+    reach_rows,
     stream_of,
     told_rows,
 )
@@ -112,3 +113,11 @@ def test_a_drift_that_is_not_found_counts_as_all_the_looks_that_there_were() -> 
     assert (found.ours, found.peer, looks.ours, looks.peer) == (0.5, 1.0, 6.0, 1.0)
     (false,) = told_rows("c", "none", False, {"ours": ours, "them": [before] * 2})
     assert (false.ours, false.peer) == (0.5, 0.0)
+
+
+def test_late_looks_ask_for_little_more_than_the_first() -> None:
+    ours = [row.ours for row in reach_rows()]
+    theirs = [row.peer for row in reach_rows()]
+    assert ours == sorted(ours) and ours[0] == 0.138 and ours[-1] == 0.2
+    # Beside the usual series: a little more at first, less from then on.
+    assert ours[0] >= theirs[0] and ours[-1] < theirs[-1]
