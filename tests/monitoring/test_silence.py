@@ -16,6 +16,7 @@ from visionloop.demo.world import CAMERAS
 from visionloop.lake import Lake
 from visionloop.lake.schemas import arrow_schema
 from visionloop.monitoring.cameras import by_camera
+from visionloop.monitoring.findings import score_now
 from visionloop.monitoring.sample_config import SampleThresholds
 from visionloop.monitoring.silence import Silence, silences
 from visionloop.stages.monitor import monitor
@@ -166,9 +167,14 @@ def test_a_camera_that_fell_silent_is_flagged_once_until_it_speaks_again(tmp_pat
     assert flag["score"] == pytest.approx(11 * 24 + 1, abs=0.1) and evidence["unit"] == "hours"
     assert evidence["usual_gap_hours"] == pytest.approx(24, abs=0.1)
     assert evidence["images"][0] == "north|111"
+    before = cameras.lake.version()
+    with cameras.lake.run(stage="ingest", round_id="0001") as run:
+        run.commit()  # the sources were looked at again, and longer nothing came
     monitor(config=cameras.config, round_id="0001")
-    (again,) = cameras.flags()
-    assert again["flagged_at"] == flag["flagged_at"]
+    assert cameras.lake.version() == before
+    assert cameras.flags() == [flag]
+    later = cameras.now + timedelta(days=40)
+    assert score_now(flag["score"], evidence, later) == pytest.approx(51 * 24 + 1, abs=0.1)
     cameras.bring("north|1", range(0, -1, -1))
     monitor(config=cameras.config, round_id="0001")
     assert cameras.flags() == []

@@ -81,6 +81,13 @@ def test_stages_without_a_count_are_compared_by_their_seconds() -> None:
     assert newest([*[(20.0, 0)] * 10, (30.0, 0)]).state == "usual"
 
 
+def test_a_stage_that_waits_or_whose_work_is_not_counted_is_not_judged() -> None:
+    canary = [*[(20.0, 1)] * 12, (3600.0, 1)]
+    every = [runs(canary, stage) for stage in ("publish", "rollback", "monitor", "train")]
+    (pace,) = paces(pa.concat_tables(every), USUAL)
+    assert (pace.stage, pace.state) == ("train", "slow")
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(8, 40), st.integers(0, 10_000))
 def test_usual_runs_are_never_slow(n: int, seed: int) -> None:

@@ -28,6 +28,12 @@ _BEYOND = 3.0
 _RUNS = 60
 # Written by commands, not by stages that work on samples.
 _NO_STAGES = {"open_round", "release_round", "recall_labels", "save_selection", "test"}
+# They wait until an endpoint serves, and for as long as a canary is configured to last.
+_WAITING = {"publish", "rollback"}
+# It judges all labels, answers and drift anew where something has changed, and nothing where not:
+# the files that it counts tell nothing of that work.
+_UNTOLD = {"monitor"}
+_LEFT_OUT = _NO_STAGES | _WAITING | _UNTOLD
 
 
 @dataclass(frozen=True)
@@ -70,14 +76,16 @@ def paces(runs: pa.Table, thresholds: LoopThresholds) -> list[Pace]:
         thresholds: ``slow_stage_…``.
 
     Returns:
-        One for each stage that ever ran.
+        One for each stage that ever ran and whose seconds are those of its amount of work: not of
+        ``publish`` and ``rollback``, which wait for an endpoint and its canary, and not of
+        ``monitor``, which counts files but also judges labels, answers and drift.
     """
     rows = runs.select(
         ["sequence", "stage", "round_id", "started_at", "finished_at", "counts"]
     ).sort_by("sequence")
     by_stage: dict[str, list[dict[str, Any]]] = {}
     for row in rows.to_pylist():
-        if row["stage"] not in _NO_STAGES:
+        if row["stage"] not in _LEFT_OUT:
             by_stage.setdefault(row["stage"], []).append(row)
     return [_pace(name, by_stage[name], thresholds) for name in sorted(by_stage)]
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionloop.lake.schemas import arrow_schema
+from visionloop.monitoring.findings import counts_from
 from visionloop.monitoring.kinds import kind_of
+from visionloop.monitoring.telling import evidence_of
 
 if TYPE_CHECKING:
     from visionloop.lake.run import Run
@@ -26,10 +28,12 @@ def write_standing(
     """Put flags in the place of all that the lake holds of their kinds.
 
     A flag that stood before keeps its time, its round and its run, so that its age can be told; one
-    that is not found any more is withdrawn. Where nothing changed, nothing is written.
+    that is not found any more is withdrawn. Where nothing changed, nothing is written. That time
+    goes on is no change: of a flag that counts from a date (``since`` in its evidence) the score is
+    an age, which whoever reads it tells by `visionloop.monitoring.findings.score_now`.
 
     Args:
-        run: The monitor's run.
+        run: The run that judged.
         kinds: All kinds that were judged, also those of which nothing was found.
         rows: Rows of ``flags`` without round and run; each subject at most once a kind.
 
@@ -99,5 +103,7 @@ def _texts(column: pa.ChunkedArray) -> pa.Array:
     return pc.unique(column.cast(pa.string()))
 
 
-def _said(rows: Any) -> list[str]:
-    return sorted(json.dumps(row, sort_keys=True, default=str) for row in rows)
+def _said(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Return what rows say, whenever it is looked: of an age that it is one."""
+    told = [row | {"score": None} if counts_from(evidence_of(row)) else row for row in rows]
+    return sorted(json.dumps(row, sort_keys=True, default=str) for row in told)
