@@ -145,14 +145,17 @@ def log(text: str, *, level: str = "info", **fields: Any) -> None:
     """Write one line for the log of a pod or a file: time in UTC, then the text.
 
     Where ``VISIONLOOP_LOG=json``, the line is a JSON object with ``time``, ``level``, ``message``,
-    what `log_about` has set, and the fields.
+    what `log_about` has set, and the fields. What is secret in it is replaced by ``***``: a line
+    may repeat the words of a library.
 
     Args:
         text: The line, for people.
         level: ``info``, ``warning`` or ``error``.
         **fields: What programs want of it besides; plain values.
     """
-    now = time.time()
+    from visionloop.redaction import redacted
+
+    now, text = time.time(), redacted(text)
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
     if environment.json_logs():
         record = {
@@ -160,7 +163,7 @@ def log(text: str, *, level: str = "info", **fields: Any) -> None:
             "level": level,
             "message": text,
             **_about,
-            **fields,
+            **{name: redacted(v) if isinstance(v, str) else v for name, v in fields.items()},
         }
         line = json.dumps(record, default=str, ensure_ascii=False)
     else:

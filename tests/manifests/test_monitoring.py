@@ -37,6 +37,7 @@ METRIC = re.compile(r"\bvisionloop_[a-z_]+")
 DAY = 86400
 # Seconds between two samples.
 STEP = 300
+ROLLBACK = "decision_timestamp_seconds{loop='a',decision='rollback'"
 # Of each alert: series that set it off, and series of a loop that is well.
 CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "VisionloopLakeUnreadable": ({"lake_readable": "0"}, {"lake_readable": "1"}),
@@ -64,6 +65,14 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "VisionloopRolledBack": (
         {'rollback_timestamp_seconds{loop="a"}': f"{2 * DAY - 60}"},
         {'rollback_timestamp_seconds{loop="a"}': f"{DAY // 2}"},
+    ),
+    "VisionloopRollbackWaits": (
+        {'rollback_waiting_timestamp_seconds{loop="a"}': "0"},
+        {'rollback_waiting_timestamp_seconds{loop="a"}': f"{2 * DAY - 60}"},
+    ),
+    "VisionloopRollbackFailed": (
+        {f"{ROLLBACK},outcome='failed'}}": f"{2 * DAY - 60}"},
+        {f"{ROLLBACK},outcome='published'}}": f"{2 * DAY - 60}"},
     ),
     "VisionloopStageFailed": (
         {'stage_failed{loop="a",stage="train"}': "1"},
@@ -199,6 +208,16 @@ def test_each_alert_says_how_grave_it_is_what_happened_and_what_to_do() -> None:
         assert rule["labels"]["severity"] in ("critical", "warning", "info"), rule["alert"]
         assert set(rule["annotations"]) == {"summary", "runbook"}, rule["alert"]
         assert len(rule["annotations"]["runbook"]) > 40, rule["alert"]
+
+
+def test_the_docs_list_each_alert_beside_its_severity() -> None:
+    text = (MANIFESTS.parent / "docs" / "observability.md").read_text()
+    listed = {
+        (severity, f"Visionloop{name}")
+        for severity, names in re.findall(r"^\| `(critical|warning|info)`.*?\|(.*)\|$", text, re.M)
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    assert listed == {(rule["labels"]["severity"], rule["alert"]) for rule in rules()}
 
 
 def test_rules_and_dashboard_ask_for_metrics_and_kinds_that_there_are() -> None:

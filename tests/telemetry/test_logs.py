@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from visionloop.cli import main
-from visionloop.progress import relay
+from visionloop.progress import log, relay
 from visionloop.stages.ingest import ingest
 
 
@@ -41,6 +41,17 @@ def test_a_stage_logs_objects_with_its_round_its_run_and_what_it_counted(
     counted = next(line for line in lines if line.get("work") == "ingest")
     assert counted["done"] == counted["total"] == 1 and counted["unit"] == "files"
     assert lines[-1]["outputs"]["n_files"] == 1
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_line_tells_no_secret_whoevers_words_it_repeats(
+    form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VISIONLOOP_LOG", form)
+    monkeypatch.setenv("VISIONLOOP_NOTIFY_TOKEN_CHAT", "hunter2hunter2")
+    log("401 for hunter2hunter2", told="postgresql://u:pass@host/db", n=3)
+    said = capsys.readouterr().err
+    assert "401 for ***" in said and "hunter2" not in said and "pass@" not in said
 
 
 def test_an_error_of_the_command_line_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:

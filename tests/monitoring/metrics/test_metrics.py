@@ -33,6 +33,7 @@ from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.failed_stages import record_failure
 from visionloop.monitoring.intervals import wilson
 from visionloop.monitoring.kinds import KINDS
+from visionloop.monitoring.metrics.families import NAMED
 from visionloop.monitoring.metrics.health import Health, StageTimes, read_health
 from visionloop.monitoring.metrics.reader import Reader
 from visionloop.monitoring.metrics.server import bind
@@ -168,6 +169,26 @@ def test_after_a_rollback_an_endpoint_is_told_by_its_newest_window() -> None:
     alone = told_by(replace(health, data=replace(health.data, windows=windows[1:2])))
     assert value(alone, "expected_accuracy_ratio", endpoint="E") == pytest.approx(0.2)
     assert not any("production_accuracy" in str(name) for name in alone)
+
+
+def test_a_rollback_that_waits_is_told_until_it_is_done() -> None:
+    health = sample_health()
+    rows = [decision("rollback", "called_for", "why"), decision("rollback", "failed", "why", 60)]
+    signed = [row | {"round_id": "0001", "run_id": "r"} for row in rows]
+    told = told_by(replace(health, acts=standing_acts(signed[:1])))
+    assert value(told, "rollback_waiting_timestamp_seconds") == signed[0]["decided_at"].timestamp()
+    told = told_by(replace(health, acts=standing_acts(signed)))
+    assert not any("rollback_waiting" in name for name, _ in told)
+
+
+def test_whoever_names_many_endpoints_in_events_makes_no_more_series_than_are_watched() -> None:
+    health = sample_health()
+    windows = tuple(
+        Window("0001", f"e{i:03d}", "m", i, wilson(i, i), ()) for i in range(1, NAMED + 50)
+    )
+    told = told_by(replace(health, data=replace(health.data, windows=windows)))
+    named = [dict(labels) for name, labels in told if name == "visionloop_expected_accuracy_ratio"]
+    assert len(named) == NAMED and {"endpoint": f"e{NAMED + 49:03d}"} in named
 
 
 def test_an_empty_lake_is_told_and_promises_nothing(lake: Lake) -> None:

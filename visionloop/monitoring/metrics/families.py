@@ -189,10 +189,14 @@ def _models(data: ReportData) -> _Told:
 def _by_endpoint(
     windows: Iterable[Window], rank: Callable[[Window], tuple[Any, ...]]
 ) -> dict[str, Window]:
-    """Return the window of each endpoint that ranks highest."""
+    """Return the window that ranks highest of each endpoint, of many those that rank highest.
+
+    Names of endpoints come with events: whoever may send these could name any number.
+    """
     found: dict[str, Window] = {}
-    for one in sorted(windows, key=rank):
-        found[one.endpoint] = one
+    for one in reversed(sorted(windows, key=rank)):
+        if len(found) < NAMED:
+            found.setdefault(one.endpoint, one)
     return found
 
 
@@ -311,6 +315,12 @@ def _acts(health: Health) -> _Told:
         "rollback_timestamp_seconds",
         "When an earlier model was last brought back",
         [({}, _time(acts.last_swap))],
+    )
+    waits = acts.called_for
+    yield (
+        "rollback_waiting_timestamp_seconds",
+        "Since when a rollback that was decided waits to be done",
+        [({}, _time(waits.at) if waits else None)],
     )
     yield (
         "random_share_raised",
