@@ -217,11 +217,11 @@ def _asked(
         arrays[f"{what}:{number}:looks"] = stream.looks
     alarms = {}
     for name, one, more in (
-        ("evidently", peers.datalab, ""),
+        ("Evidently", peers.datalab, ""),
         ("alibi-detect", peers.alibi, f" {case.alibi}"),
     ):
         if found := one.found(arrays):
-            told = f"{name} {one.versions[name]}{more}"
+            told = f"{name} {one.versions[name.lower()]}{more}"
             alarms[told] = [found[f"{what}:{number}"] for number in range(len(streams))]
     return alarms
 
