@@ -163,7 +163,7 @@ def decision_event(row: Mapping[str, Any], *, loop: str, place: str, report: str
             "round_id": row["round_id"],
             "run_id": row["run_id"],
             "decision": decision,
-            "subject": row["subject"],
+            "subject": redacted(row["subject"] or ""),
             "outcome": outcome,
             "reason": redacted(row["reason"] or ""),
             "report": redacted(report),
@@ -256,7 +256,7 @@ def _example(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]
     # A program of another version may have named nothing.
     subject = row["subject"] or f"{row['subject_type'] or 'something'} without a name"
     return {
-        "subject": row["subject"],
+        "subject": redacted(row["subject"] or ""),
         "subject_type": row["subject_type"],
         "name": redacted(names.get(subject, subject)),
         "score": row["score"],
