@@ -303,3 +303,43 @@ def test_requests_of_every_purpose_and_answers_of_every_kind_are_accounted_for(r
     }
     assert (data.cost.labels, data.cost.holdout_labels) == (3, 2)
     assert (data.cost.imported_labels, data.cost.model_labels) == (1, 2)
+
+
+def test_labels_of_objects_alone_are_bought_like_those_of_a_class_and_once_a_picture(
+    rows: Rows,
+) -> None:
+    rows.pictures(range(10), holdout=[9])
+    box = {"label": "cat", "x_min": 0.1, "y_min": 0.1, "x_max": 0.6, "y_max": 0.6}
+
+    def row(n: int, minute: int = 0, **told: Any) -> dict[str, Any]:
+        return {
+            "sample_id": sample_id(n),
+            "origin": "csv",
+            "annotator": "a",
+            "task": "detection",
+            "boxes": [box],
+            "created_at": START + timedelta(minutes=minute),
+            "n_annotations": 1,
+            **told,
+        }
+
+    rows.write(
+        "collect_labels",
+        labels=[
+            row(0),
+            row(0, 1),  # corrected: still one
+            row(1, boxes=[]),  # nothing is there
+            row(2, label="cat", task="classification", boxes=None),
+            row(3, label="cat", task=None),  # a class, and where it is
+            row(4, n_annotations=None, origin="import"),
+            row(5, origin="model", annotator="model", n_annotations=None),
+            row(6),
+            row(6, 1, origin="withdrawn", annotator="csv", boxes=None, n_annotations=0),
+            row(7, origin="skipped", boxes=None),
+            row(9),
+        ],
+    )
+    cost = load_report(rows.lake, pictures=False).cost
+    assert (cost.labels, cost.holdout_labels) == (4, 1)
+    assert (cost.imported_labels, cost.model_labels) == (1, 1)
+    assert [one.labels for one in cost.rounds] == [4]

@@ -221,7 +221,7 @@ def _efficiency() -> Efficiency:
             f"000{i}": Difference(value, value - 0.03, value + 0.03, 597, True, "Newcombe")
             for i, value in enumerate((0.02, 0.122, 0.095))
         },
-        Saved(wilson(499, 597), 60, 39.0, 35.0, 44.0),
+        Saved(0.836, 60.0, 39.0, 8, 27),
         (ShareComparison("", wilson(31, 54), wilson(2, 6)),),
     )
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from visionloop.labeling.answers import CONFLICT, DETECTION, SKIPPED, WITHDRAWN, standing
 from visionloop.monitoring.report.data_cost import Cost, RoundCost
 from visionloop.monitoring.report.data_models import AHEAD, Difference, ModelRow
 from visionloop.monitoring.report.models import Compared, finite
@@ -114,6 +116,9 @@ def _bought_in_all(
 def _labels(reader: Reader) -> tuple[Counter[str], Counter[str], int, int]:
     """Return labels bought for training and for the holdout by round, imports, and models'."""
     known = reader.answers.filter(pc.is_valid(reader.answers["label"]))
+    objects = _about_objects(reader)
+    more = pc.invert(pc.is_in(objects["sample_id"], value_set=array(known["sample_id"])))
+    known = pa.concat_tables([known.select(objects.column_names), objects.filter(more)])
     model = pc.equal(pc.fill_null(known["origin"], ""), "model")
     asked = pc.and_(pc.is_valid(known["n_annotations"]), pc.invert(model))
     held = pc.is_in(array(known["sample_id"]), value_set=reader.holdout)
@@ -124,6 +129,27 @@ def _labels(reader: Reader) -> tuple[Counter[str], Counter[str], int, int]:
     by_models = int(pc.sum(model).as_py() or 0)
     imported = known.num_rows - bought.total() - holdout.total() - by_models
     return bought, holdout, imported, by_models
+
+
+def _about_objects(reader: Reader) -> pa.Table:
+    """Return the answer that counts of each sample in which objects were looked for, no class."""
+    names = ["sample_id", "origin", "round_id", "n_annotations"]
+    light = [*names, "label", "task", "annotator", "created_at"]
+    rows: list[dict[str, Any]] = []
+    for batch in reader.batches("labels", *light, "boxes"):
+        origin = pc.fill_null(batch["origin"], "")
+        drawn = pc.fill_null(pc.greater(pc.list_value_length(batch["boxes"]), 0), False)
+        # A list without objects says that there are none, where the row says nothing else.
+        alone = pc.or_(
+            pc.fill_null(pc.equal(batch["task"], DETECTION), False), pc.is_null(batch["label"])
+        )
+        about = pc.or_(drawn, pc.and_(pc.is_valid(batch["boxes"]), alone))
+        about = pc.and_(about, pc.not_equal(origin, SKIPPED))
+        back = pc.is_in(origin, value_set=pa.array([CONFLICT, WITHDRAWN]))
+        rows += batch.filter(pc.or_(about, back)).select(light).to_pylist()
+    held = [row for row in standing(rows).values() if row["origin"] != CONFLICT]
+    columns = reader.answers.select(names).schema
+    return pa.Table.from_pylist([{name: row[name] for name in names} for row in held], columns)
 
 
 def _counts(values: Any) -> Counter[str]:

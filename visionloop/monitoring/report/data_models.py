@@ -59,42 +59,31 @@ class ArmPoint:
 
 @dataclass(frozen=True)
 class Saved:
-    """Labels that the loop saved to be as accurate as the last model of the random arm.
+    """Labels that the loop saved, at the highest accuracy that both arms have reached.
 
     Attributes:
-        target: Accuracy of that model.
-        random_labels: Labels that it learned from.
-        loop_labels: Labels after which the loop reached it, interpolated between two rounds; None
-            where that cannot be told.
-        low: The same for the upper ends of the loop's intervals: the fewest it may have been.
-        high: The same for their lower ends; None where those never reach it.
-        reason: Why it cannot be told, "" otherwise.
+        level: That accuracy, [0, 1].
+        random_labels: Labels after which the random arm reached it, interpolated between two
+            rounds; None where that cannot be told.
+        loop_labels: The same of the loop.
+        least: The fewest that it may have saved, by the 95% interval; None where nothing bounds it.
+        most: The most that it may have saved; None where nothing bounds it.
+        reason: Why it cannot be told, or is bounded on one side only; "" otherwise.
     """
 
-    target: Rate
-    random_labels: int
+    level: float
+    random_labels: float | None = None
     loop_labels: float | None = None
-    low: float | None = None
-    high: float | None = None
+    least: int | None = None
+    most: int | None = None
     reason: str = ""
 
     @property
     def saved(self) -> int | None:
         """Labels saved, negative where the loop needed more; None where it cannot be told."""
-        return self._less(self.loop_labels)
-
-    @property
-    def least(self) -> int | None:
-        """The fewest that it may have saved; None where no number bounds it."""
-        return self._less(self.high if self.loop_labels is not None else None)
-
-    @property
-    def most(self) -> int | None:
-        """The most that it may have saved; None where that cannot be told."""
-        return self._less(self.low if self.loop_labels is not None else None)
-
-    def _less(self, labels: float | None) -> int | None:
-        return None if labels is None else round(self.random_labels - labels)
+        if self.random_labels is None or self.loop_labels is None:
+            return None
+        return round(self.random_labels - self.loop_labels)
 
 
 @dataclass(frozen=True)

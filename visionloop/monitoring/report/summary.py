@@ -44,7 +44,7 @@ def summary(data: ReportData) -> dict[str, Any]:
           adds_up}]}`` over all rounds; ``entered``, ``rest`` and ``kept`` are ``[{name, n}]``
         - ``events``: the same of logged events; ``steps`` is empty without a harvest
         - ``efficiency``: ``{against_random, by_round, labels_saved, labels_saved_low,
-          labels_saved_high, reason, shares}``; no ``labels_saved_low`` where nothing bounds it
+          labels_saved_high, reason, shares}``; null where nothing bounds it
         - ``flags``: ``{kind: {standing, new, severity, title}}``; ``standing`` counts flags that
           count now, ``new`` those of them that the newest round brought
         - ``not_judged``: ``[{kinds, text, n, needed, have}]``, what there was too little of to be

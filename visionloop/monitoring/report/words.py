@@ -69,15 +69,25 @@ def _saved(data: ReportData) -> Figure:
     return Figure(
         name,
         f"{found.saved:,}",
-        f"to be {percent(found.target.value)} accurate; random choice took "
-        f"{counted(found.random_labels, 'label')}, the loop {_span(found)}",
+        f"{_span(found)}, to be {percent(found.level)} accurate; random choice took "
+        f"{found.random_labels:,.0f}, the loop {found.loop_labels:,.0f}",
     )
 
 
 def _span(found: Saved) -> str:
-    low = f"{found.low:,.0f}" if found.low is not None else "fewer"
-    high = f"{found.high:,.0f}" if found.high is not None else "more than were bought"
-    return f"{low} to {high}"
+    """Return the interval of labels saved, and whether it says anything."""
+    if found.least is None and found.most is None:
+        return "with no bound on either side"
+    if found.least is None:
+        said = f"at most {found.most:,}"
+    elif found.most is None:
+        said = f"at least {found.least:,}"
+    else:
+        said = f"{found.least:,} to {found.most:,}"
+    may_be_none = (found.least is None or found.least <= 0) and (
+        found.most is None or found.most >= 0
+    )
+    return f"{said}; may be chance" if may_be_none else said
 
 
 def _flagged(data: ReportData) -> Figure:
@@ -139,12 +149,13 @@ def efficiency(data: ReportData) -> str:
     ahead = sum(one.says == AHEAD for one in found.differences.values())
     said += f" It was significantly ahead in {ahead} of {counted(len(both), 'round')}."
     saved = found.saved
-    if saved is not None and saved.loop_labels is not None and saved.saved is not None:
+    if saved is not None and saved.saved is not None:
         said += (
-            f" The random arm's last accuracy, {percent(saved.target.value)} after "
-            f"{counted(saved.random_labels, 'label')}, the loop reached after about "
-            f"{saved.loop_labels:,.0f} ({_span(saved)})."
+            f" To be {percent(saved.level)} accurate, which both arms reached, random choice took "
+            f"about {saved.random_labels:,.0f} labels and the loop about {saved.loop_labels:,.0f}: "
+            f"{saved.saved:,} saved ({_span(saved)})."
         )
+        said += f" {saved.reason[:1].upper()}{saved.reason[1:]}." if saved.reason else ""
     elif saved is not None and saved.reason:
         said += f" Labels saved cannot be told: {saved.reason.rstrip('.')}."
     return said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from visionloop.monitoring import telling
 from visionloop.monitoring.intervals import Rate
-from visionloop.monitoring.report.data_models import Difference
+from visionloop.monitoring.report.data_models import SIGNIFICANCE, Difference
 
 # An en dash, where a figure does not exist.
 NONE = "\u2013"
@@ -36,8 +36,21 @@ def difference(value: Difference) -> str:
 
 
 def chance(value: Difference) -> str:
-    """Return why a difference proves nothing: ``may be chance (p = 0.07)``."""
-    return "may be chance" if value.p is None else f"may be chance (p = {value.p:.2g})"
+    """Return why a difference proves nothing: ``may be chance (p = 0.07)``.
+
+    The interval is approximate and the test is exact: where one of them sees a difference that the
+    other does not, both are told.
+    """
+    if value.p is None:
+        return "may be chance"
+    if value.low > 0 or value.high < 0:
+        return (
+            f"may be chance: the exact test gives p = {value.p:.2g}, and the interval, which is "
+            "approximate, is a little too narrow where few pictures tell two models apart"
+        )
+    if value.p < SIGNIFICANCE:
+        return f"may be chance: the interval holds 0, though the exact test gives p = {value.p:.2g}"
+    return f"may be chance (p = {value.p:.2g})"
 
 
 def figure(value: float) -> str:
