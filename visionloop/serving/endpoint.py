@@ -104,12 +104,14 @@ def wait_for_model(
         if waited > timeout:
             if refusal := why_refused(url, model_id):
                 state += f", and refuses this one: {refusal.rstrip('.')}"
-            raise (VisionloopError if answers else NoAnswer)(
-                f"the endpoint {name!r} did not come up with model {model_id} within "
-                f"{timeout:g} s: {state}",
-                where=url,
-                remedy="Start it with `visionloop serve --model <pointer>` or look at its log, "
-                "then run the round again; the model that was in service is in service again",
+            what = f"the endpoint {name!r} did not come up with model {model_id} within "
+            what += f"{timeout:g} s: {state}"
+            remedy = (
+                "Start it with `visionloop serve --model <pointer>` or look at its log, then run "
+                "the round again; the model that was in service is in service again"
             )
+            if answers:
+                raise VisionloopError(what, where=url, remedy=remedy)
+            raise NoAnswer(what, where=url, remedy=remedy)
         on_wait(waited)
         time.sleep(POLL_SECONDS)
