@@ -76,8 +76,8 @@ def test_the_threshold_of_a_doubted_label_is_explained() -> None:
     held = row("label_suspect", 0.152, 0.751, label="coat", suggested="shirt", holdout=False)
     assert evidence_lines(held) == [
         "labelled coat, likelier shirt",
-        "the label has a probability of 15.2%, shirt one of 75.1%: a label is doubted where another "
-        "class is likelier",
+        "the label has a probability of 15.2%, shirt one of 75.1%: a label is doubted where "
+        "another class is likelier",
     ]
 
 

@@ -74,6 +74,7 @@ def test_a_watch_explains_in_a_dry_run_then_starts_a_round_and_then_waits_for_it
     started = loop.watch()
     assert names(started)[:3] == ["harvest", "watch", "list_files"]
     assert names(started)[-2:] == ["collect_labels", "report"]
+    assert names(started).count("report") == 1, "the round's parts leave it to the round"
     assert started.waiting
     held = loop.lake.rounds.current()
     assert held is not None and (held.round_id, held.state) == ("0000", "waiting")
@@ -99,7 +100,7 @@ def test_the_command_explains_without_starting_or_writing_anything(
     command = ["watch", "--config", str(loop.file), "--dry-run"]
     assert main(command) == 0
     told = capsys.readouterr().out
-    assert told.startswith("start: Round 0 starts: 10 new images of 10")
+    assert told.startswith("start: Round 0 starts: 10 new images, 10 start a round")
     assert "drift               start     cannot be told no answers" in told
     assert "stay in service     stay      off" in told
     assert "nothing was harvested, written or started" in told

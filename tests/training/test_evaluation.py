@@ -128,6 +128,8 @@ def test_few_numbers_are_cut_in_halves_and_few_values_not_at_all() -> None:
     halves = slice_names([float(i) for i in range(10)])
     assert halves is not None and len(set(halves)) == 2
     assert slice_names([1, 2, 2, None]) == ["1", "2", "2", "(none)"]
+    # A sidecar may say "(none)" itself: it is not among those that say nothing.
+    assert slice_names(["(none)", None, "a"]) == ['"(none)"', "(none)", "a"]
     odd = slice_names([math.nan, math.inf, *map(float, range(10))])
     assert odd is not None and odd[:2] == ["(none)", "(none)"]
 

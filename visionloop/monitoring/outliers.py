@@ -166,8 +166,8 @@ def flag_outliers(
             score=one.ratio,
             threshold=outliers.limit,
             unit="times the usual distance",
-            reference=f"{outliers.n_reference:,} {known}; the limit is learned from their own "
-            f"distances, so that {thresholds.outlier_share:.2%} of sound samples pass it",
+            reference=f"{outliers.n_reference:,} {known}, which teach the limit: nominally "
+            f"{thresholds.outlier_share:.2%} of sound ones pass it, in trials up to six times that",
             images=[one.sample_id, one.nearest],
             distance=one.distance,
             usual_distance=outliers.usual,

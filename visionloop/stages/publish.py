@@ -133,7 +133,7 @@ def publish(
                     model_uri,
                     demand=lambda _: _demand_free(opened, model_id),
                 )
-                reason = f"passed its gate; in service {seconds:.1f} s after the pointer moved"
+                reason = f"passed its gate; {_moved(loop, seconds)}"
         except _Refused as refused:
             published, outcome = False, refused.outcome
             reason = f"{refused}; it passed its gate"
@@ -266,6 +266,12 @@ def _told(loop: LoopConfig, figures: dict[str, Any]) -> list[list[str]]:
             )
         rows.append(["canary", f"{canary['percent']}% of the traffic, {canary['seconds']:g} s"])
     return rows
+
+
+def _moved(loop: LoopConfig, seconds: float) -> str:
+    if not loop.serving.url:
+        return "the pointer names it, and no endpoint is configured that would be waited for"
+    return f"in service {seconds:.1f} s after the pointer moved"
 
 
 def move_pointer(

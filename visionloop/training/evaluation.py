@@ -213,7 +213,7 @@ def slice_names(values: Sequence[Any]) -> list[str] | None:
     if all(isinstance(value, (bool, str)) for value in known):
         if len(set(known)) > MAX_VALUES:
             return None
-        return [MISSING if value is None else str(value) for value in values]
+        return [MISSING if value is None else _said(value) for value in values]
     if not all(isinstance(value, (int, float)) for value in known):
         return None
     numbers = np.array([float(value) for value in known])
@@ -235,6 +235,12 @@ def slice_names(values: Sequence[Any]) -> list[str] | None:
         else MISSING
         for value in values
     ]
+
+
+def _said(value: Any) -> str:
+    """Return a text as a slice is named; one that is spelt as what is missing stands in quotes."""
+    text = str(value)
+    return f'"{text}"' if text == MISSING else text
 
 
 def _finite(value: Any) -> bool:

@@ -239,6 +239,24 @@ def test_it_ends_while_the_making_of_a_report_begins(tmp_path: Path) -> None:
     assert not Path(following._folder.name).exists()
 
 
+def test_a_report_that_is_not_made_in_time_is_given_up_and_it_says_so(small: SmallLake) -> None:
+    following = Following(str(small.folder / "lake"), report_seconds=0.01)
+    following.start()
+    until(lambda: bool(following.shown.no_report))
+    child = following._child
+    assert following.shown.no_report.endswith("could not be made within 0.01 seconds")
+    assert child is not None and not child.is_alive()
+    following.close()
+
+
+def test_rounds_and_answers_are_told_as_on_the_page(small: SmallLake, client: TestClient) -> None:
+    # No round was opened: what came in did so before the first.
+    assert "before round 0" in client.get("/images?sort=round").text
+    told = client.get("/images").text
+    assert "cat, 90.0% as answered" in told and "0000" not in told.replace(small.ids[0], "")
+    assert "90.00% sure as answered" in client.get(f"/images/{small.ids[0]}").text
+
+
 def test_a_newer_version_is_told_and_shown_and_an_older_ones_files_may_go(
     own: SmallLake, view: Open
 ) -> None:

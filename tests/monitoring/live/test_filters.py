@@ -13,12 +13,18 @@ from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
 
 from visionloop.errors import InputError
-from visionloop.labeling.answers import latest_answers
+from visionloop.labeling.answers import latest_answers, latest_boxes
 from visionloop.lake.schemas import arrow_schema
+from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.live.asking import Asked, Finder, asked_of, facets
 from visionloop.monitoring.live.filters import Filter
 from visionloop.monitoring.live.index import Index
-from visionloop.monitoring.live.labels import LABEL_COLUMNS, current_labels
+from visionloop.monitoring.live.labels import (
+    LABEL_COLUMNS,
+    OBJECTS,
+    current_labels,
+    current_objects,
+)
 
 START = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -119,6 +125,25 @@ def test_a_set_has_each_of_its_names() -> None:
     ]  # fmt: skip
 
 
+def test_a_kind_of_flag_is_found_by_its_name_and_by_its_title() -> None:
+    index = index_of(flags=["blurred, from_a_newer_version", None, "dark"])
+    assert found(index, "column=flags&op=eq&value=Too dark") == []
+    assert found(index, "column=flags&op=eq&value=outlier") == []
+    assert found(index, "column=flags&op=eq&value=from_a_newer_version") == [0]
+    title = KINDS["blurred"].title.upper()
+    assert found(index, f"column=flags&op=eq&value={title}") == [0]
+    with pytest.raises(InputError, match=r"no kind of flag `blured` \(did you mean `blurred`\?\)"):
+        found(index, "column=flags&op=ne&value=blured")
+
+
+@pytest.mark.parametrize("value", ["2", "0002", "round 2", "Round 2"])
+def test_a_round_is_found_as_it_is_read(value: str) -> None:
+    index = index_of(round=["0001", "0002", None], picked_in=["0002", None, None])
+    assert found(index, f"column=round&op=eq&value={value}") == [1]
+    assert found(index, f"column=picked_in&op=eq&value={value}") == [0]
+    assert index.words("round", "0002") == "round 2"
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [
@@ -182,25 +207,33 @@ WHO = st.tuples(
     st.sampled_from(["", "0000", "0001", "0010"]),
     st.integers(0, 3),
     st.sampled_from(["", "ann", "model"]),
+    st.sampled_from([None, 0, 1, 3]),
+    st.sampled_from([None, "classification", "detection"]),
 )
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(WHO, max_size=12))
-def test_the_label_that_counts_is_that_of_the_rows_read_one_by_one(
+def test_what_counts_is_what_the_rows_say_that_are_read_one_by_one(
     said: list[tuple[Any, ...]],
 ) -> None:
     names = ["sample_id", "label", "origin", "round_id", "created_at", "annotator"]
+    names += [OBJECTS, "task"]
     rows = [dict(zip(names, one, strict=True)) for one in said]
     for row in rows:
         row["created_at"] = START + timedelta(hours=row["created_at"])
-        row["task"] = "classification"
+        row["boxes"] = None if row[OBJECTS] is None else [{}] * row[OBJECTS]
         row["n_annotations"] = None if row["origin"] == "import" else 1
         if row["origin"] in ("skipped", "conflict", "withdrawn"):
             row["label"] = None
     schema = arrow_schema("labels")
-    table = pa.Table.from_pylist(rows, schema=pa.schema([schema.field(n) for n in LABEL_COLUMNS]))
+    kept = pa.schema([schema.field(n) for n in LABEL_COLUMNS] + [pa.field(OBJECTS, pa.int32())])
+    table = pa.Table.from_pylist(rows, schema=kept)
     wanted = {sample: row["label"] for sample, row in latest_answers(rows).items()}
     got = current_labels(table).to_pylist()
     assert {row["sample_id"]: row["label"] for row in got} == wanted
     assert len(got) == len(wanted)
+    boxed = {sample: len(row["boxes"]) for sample, row in latest_boxes(rows).items()}
+    counted = current_objects(table).to_pylist()
+    assert {row["sample_id"]: row[OBJECTS] for row in counted} == boxed
+    assert len(counted) == len(boxed)

@@ -136,7 +136,8 @@ def test_the_map_tells_of_each_point_what_the_lake_knows(turned: Turned) -> None
     assert (found.n_total, len(found.points)) == (turned.data.n_samples, turned.data.n_samples)
     # The model of round 1 was just published and has predicted the holdout alone.
     assert found.predicted_by == (
-        "model of round 0: the model of round 1, in service now, has answered the holdout alone so far"
+        "model of round 0: the model of round 1, in service now, has answered the holdout alone "
+        "so far"
     )
     assert all(0 <= p.x <= 1 and 0 <= p.y <= 1 for p in found.points)
     picked = [p for p in found.points if p.picked_in]

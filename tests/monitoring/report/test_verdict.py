@@ -132,15 +132,15 @@ def test_standing_flags_are_named_with_how_much_and_informing_ones_are_not_told(
 def test_what_is_so_now_is_told_before_what_was_found_once_and_most_of_it_first() -> None:
     data = replace(
         healthy(),
-        flag_counts={"bad_metadata": 1, "label_suspect": 122, "pool_exhausted": 1, "gps_jump": 9},
-        new_flags={"bad_metadata": 1, "gps_jump": 9},
+        flag_counts={"bad_sidecar": 1, "label_suspect": 122, "pool_exhausted": 1, "gps_jump": 9},
+        new_flags={"bad_sidecar": 1, "gps_jump": 9},
     )
     found = verdict(data, GATED)
     assert [one.key.partition(".")[2] for one in found.findings] == [
         "label_suspect",
         "pool_exhausted",
         "gps_jump",
-        "bad_metadata",
+        "bad_sidecar",
     ]
     assert found.because.startswith("4 things are odd. The first: Labels in doubt: 122 now")
     alone = verdict(replace(data, flag_counts={"label_suspect": 2}), GATED)

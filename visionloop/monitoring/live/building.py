@@ -18,6 +18,7 @@ from visionloop.monitoring.live.columns import METADATA, column_of
 from visionloop.monitoring.live.index import BETWEEN, Index
 from visionloop.monitoring.live.joining import joined, latest
 from visionloop.monitoring.predicting import predicting_model
+from visionloop.monitoring.report.reading import Reader
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
@@ -62,13 +63,16 @@ def build_index(lake: Lake, version: str) -> Index:
     columns |= _picks(lake, version, ids)
     columns |= _metadata(lake, version, ids)
     runs = lake.stage_runs()
+    reader = Reader(lake, version)
+    reader.predicting = model  # looking for it would read all predictions once more
     return Index(
         version,
         _as_of(runs, version),
         pa.table({name: _packed(name, values) for name, values in columns.items()}),
-        _model_words(lake, version, model),
+        reader.predicting_words,
         model,
         _space(lake, runs, version),
+        reader.upcoming,
     )
 
 
@@ -85,27 +89,14 @@ def _packed(name: str, values: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _labels(lake: Lake, version: str, ids: pa.ChunkedArray) -> dict[str, Any]:
-    from visionloop.labeling.answers import latest_boxes
-    from visionloop.monitoring.live.labels import LABEL_COLUMNS, current_labels
+    from visionloop.monitoring.live.labels import current_labels, current_objects, read_labels
 
-    columns = [*LABEL_COLUMNS]
-    rows = lake.read("labels", columns=columns, version=version)
-    found = joined(
-        ids, current_labels(rows), "sample_id", {"label": "label", "origin": "label_origin"}
-    )
-    # Rows that speak of objects alone, or of both: few where images have a class.
-    about = pc.or_(pc.is_null(rows["label"]), pc.equal(pc.fill_null(rows["task"], ""), "detection"))
-    if pc.any(pc.and_(about, pc.is_null(rows["label"]))).as_py():
-        every = [*columns, "boxes"]
-        boxed = latest_boxes(lake.read("labels", columns=every, version=version).to_pylist())
-        counted = pa.table(
-            {
-                "sample_id": pa.array(list(boxed), pa.string()),
-                "n": pa.array([len(row["boxes"]) for row in boxed.values()], pa.int32()),
-            }
-        )
-        if counted.num_rows:
-            found |= joined(ids, counted, "sample_id", {"n": "objects"})
+    rows = read_labels(lake, version)
+    names = {"label": "label", "origin": "label_origin"}
+    found = joined(ids, current_labels(rows), "sample_id", names)
+    boxed = current_objects(rows)
+    if boxed.num_rows:
+        found |= joined(ids, boxed, "sample_id", {"objects": "objects"})
     return found
 
 
@@ -194,19 +185,11 @@ def _as_of(runs: pa.Table, version: str) -> Any:
     return pc.max(own["finished_at"]).as_py() if own.num_rows else None
 
 
-def _model_words(lake: Lake, version: str, model: str) -> str:
-    from visionloop.monitoring.report.reading import Reader
-
-    reader = Reader(lake, version)
-    reader.predicting = model  # looking for it would read all predictions once more
-    return reader.predicting_words
-
-
 def _space(lake: Lake, runs: pa.Table, version: str) -> str:
     spaces = lake.spaces(version=version)
     ordered = runs.filter(pc.equal(runs["stage"], "infer")).sort_by([("sequence", "descending")])
-    for told in ordered["outputs"].to_pylist():
-        space = json.loads(told or "{}").get("space")
+    for told in ordered["outputs"]:  # the newest says it: the others stay unread
+        space = json.loads(told.as_py() or "{}").get("space")
         if space in spaces:
             return str(space)
     return spaces[0] if spaces else ""

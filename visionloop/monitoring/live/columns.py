@@ -14,6 +14,9 @@ TEXT, NUMBER, TIME, YES_NO, SET = "text", "number", "time", "yes or no", "set"
 # Prefix of the columns of the table `metadata`: a sidecar may name anything.
 METADATA = "metadata."
 
+# Columns that hold ids of rounds, which people read and write as numbers.
+ROUNDS = ("round", "picked_in")
+
 # What a column without a title of its own is called, and what is said of it.
 TITLES = {
     "sample_id": "Image id",

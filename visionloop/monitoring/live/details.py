@@ -118,9 +118,9 @@ def details_of(lake: Lake, index: Index, sample_id: str) -> Details:
     return Details(
         _facts(index, row, metadata=False),
         _facts(index, row, metadata=True),
-        tuple(_label(one) for one in labels),
+        tuple(_label(one, index.upcoming) for one in labels),
         tuple(_prediction(one, models) for one in predictions),
-        tuple(flag_of(one) for one in flags),
+        tuple(flag_of(one, index.upcoming) for one in flags),
         tuple((round_name(one["round_id"]), why(one)) for one in picks),
         _events(row, labels, predictions, picks, flags, asked, trained, inferred, models),
     )
@@ -132,13 +132,8 @@ def _facts(
     found = []
     for name, column in index.columns.items():
         value = row[name]
-        if name.startswith(METADATA) is metadata:
-            if isinstance(value, list):
-                text = ", ".join(KINDS[one].title if one in KINDS else one for one in value)
-            else:
-                text = told(value)
-            if text:
-                found.append((column.title, name, text))
+        if name.startswith(METADATA) is metadata and (text := index.words(name, value)):
+            found.append((column.title, name, text))
     return tuple(found)
 
 
@@ -163,7 +158,7 @@ def _models(lake: Lake, version: str) -> _Models:
     )
 
 
-def _label(row: Mapping[str, Any]) -> dict[str, Any]:
+def _label(row: Mapping[str, Any], upcoming: str = "") -> dict[str, Any]:
     said = row["label"] if row["label"] is not None else _without(row)
     boxes = [
         f"{box['label'] or 'an object'} at {told(box['x_min'])}, {told(box['y_min'])} to "
@@ -174,7 +169,7 @@ def _label(row: Mapping[str, Any]) -> dict[str, Any]:
         "said": said,
         "boxes": boxes,
         "origin": _ORIGINS.get(row["origin"] or "", row["origin"] or "somebody"),
-        "round": round_name(row["round_id"]) if row["round_id"] else "",
+        "round": round_name(row["round_id"] or "", upcoming),
         "at": moment(row["created_at"]),
         "answers": row["n_annotations"],
         "quality": told(row["quality"]),
@@ -220,11 +215,12 @@ def _prediction(row: Mapping[str, Any], models: _Models) -> dict[str, Any]:
     }
 
 
-def flag_of(row: Mapping[str, Any]) -> Flag:
+def flag_of(row: Mapping[str, Any], upcoming: str = "") -> Flag:
     """Return a row of ``flags`` in words.
 
     Args:
         row: The row.
+        upcoming: Id of the round that was not opened yet.
     """
     kind = KINDS.get(row["kind"])
     images = evidence_of(row).get("images") or ()
@@ -233,7 +229,7 @@ def flag_of(row: Mapping[str, Any]) -> Flag:
         kind.title if kind else row["kind"].replace("_", " ").capitalize(),
         kind.severity if kind else "warning",
         kind.meaning if kind else "",
-        tuple(evidence_lines(row)),
+        tuple(evidence_lines(row, upcoming)),
         tuple(str(one) for one in images if one != row["subject"]),
         row["flagged_at"],
     )

@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from visionloop.errors import InputError
-from visionloop.monitoring.live.columns import NUMBER, SET, TEXT, TIME, YES_NO, Column
+from visionloop.monitoring.kinds import KINDS
+from visionloop.monitoring.live.columns import NUMBER, ROUNDS, SET, TEXT, TIME, YES_NO, Column
 from visionloop.monitoring.live.index import BETWEEN, Index, codes_and_names
-from visionloop.words import counted
+from visionloop.words import counted, round_id_of
 
 Mask = NDArray[np.bool_]
 
@@ -91,8 +92,10 @@ def filters_of(
     for name, op, value in zip(columns, ops, values, strict=True):
         if name:
             column = column_named(name, index)
-            made = Filter(name, op, "" if op in _NO_VALUE else value.strip())
+            made = Filter(name, op, "" if op in _NO_VALUE else _meant(column, op, value.strip()))
             _check(made, column)
+            if column.kind == SET and op in ("eq", "ne"):
+                _check_kind(made, index)
             found.append(made)
     return tuple(found)
 
@@ -112,6 +115,29 @@ def column_named(name: str, index: Index) -> Column:
             remedy=f"Use one of {', '.join(index.columns)}",
         )
     return index.columns[name]
+
+
+def _meant(column: Column, op: str, value: str) -> str:
+    """Return a value as the column holds it: of a round its id, of a kind of flag its name."""
+    if column.name in ROUNDS and op != "contains":
+        return round_id_of(value)
+    if column.kind == SET and op in ("eq", "ne"):
+        titles = {kind.title.casefold(): kind.name for kind in KINDS.values()}
+        return titles.get(value.casefold(), value)
+    return value
+
+
+def _check_kind(made: Filter, index: Index) -> None:
+    from visionloop.validation import nearest
+
+    held = {kind for kind, _ in index.counts(made.column, None, len(KINDS) + LONGEST)}
+    known = sorted({*KINDS, *held})
+    if made.value not in known:
+        raise InputError(
+            f"there is no kind of flag `{made.value[:80]}`{nearest(made.value, known)}",
+            where=f"filter on {made.column}",
+            remedy="Use one of " + (", ".join(sorted(held)) or ", ".join(known)),
+        )
 
 
 def _check(made: Filter, column: Column) -> None:

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 2.0
 _AFTER_FAILURE = 20.0
+# A report of a million images takes about a minute; one that takes as long as this waits for
+# something that does not come, such as a storage that does not answer.
+REPORT_SECONDS = 30 * 60.0
+# What is asked to end is ended after so long.
+_ENDING = 10.0
 
 
 class _Empty(VisionloopError):
@@ -79,6 +84,7 @@ class Following:
         loop: Name of the loop; empty: the only one, or ``default``.
         thresholds: Of the report.
         reports: Whether reports are made.
+        report_seconds: A report that is not made within so long is given up.
     """
 
     def __init__(
@@ -89,8 +95,10 @@ class Following:
         thresholds: MonitoringConfig | None = None,
         *,
         reports: bool = True,
+        report_seconds: float = REPORT_SECONDS,
     ) -> None:
         self.uri, self._catalog, self._loop = lake, catalog, loop
+        self._report_seconds = report_seconds
         self._thresholds = thresholds or MonitoringConfig()
         self._folder = tempfile.TemporaryDirectory(prefix="visionloop-live-")
         self._lock = threading.Lock()
@@ -220,13 +228,13 @@ class Following:
                 lake, version = self._shown.lake, self._shown.newest
             assert lake is not None
             began = time.monotonic()
-            page = self._make(lake, version)
+            page, why = self._make(lake, version)
             # Beside a loop at work a report is made half of the time at most.
             pause = max(LOOK_SECONDS, time.monotonic() - began)
             if page is not None:
                 self._put(report=Report(version, page), no_report="")
             elif not self._ended.is_set():
-                self._put(no_report=f"The report of version {version} could not be made")
+                self._put(no_report=why)
                 pause = max(pause, _AFTER_FAILURE)
 
     def _is_due(self) -> bool:
@@ -234,25 +242,34 @@ class Following:
         held = shown.report.version if shown.report else ""
         return shown.index is not None and shown.newest != held
 
-    def _make(self, lake: Lake, version: str) -> bytes | None:
-        """Return a version's report, None where it could not be made."""
+    def _make(self, lake: Lake, version: str) -> tuple[bytes | None, str]:
+        """Return a version's report, or None and in words why it was not made."""
         file = Path(self._folder.name) / "report.html"
         file.unlink(missing_ok=True)
-        self._child = multiprocessing.get_context("spawn").Process(
+        child = multiprocessing.get_context("spawn").Process(
             target=_write,
             args=(lake.uri, self._catalog, lake.loop, version, self._thresholds, str(file)),
             daemon=True,
             name="visionloop report",
         )
-        self._child.start()
+        self._child = child
+        child.start()
         if self._ended.is_set():
-            self._child.terminate()
-        self._child.join()
-        if self._child.exitcode == 0 and file.exists():
-            return file.read_bytes()
+            child.terminate()
+        child.join(self._report_seconds)
+        late = child.is_alive()
+        if late:
+            child.terminate()
+            child.join(_ENDING)
+            child.kill()
+            child.join()
+        if not late and child.exitcode == 0 and file.exists():
+            return file.read_bytes(), ""
+        why = f"The report of version {version} could not be made"
+        why += f" within {self._report_seconds:,g} seconds" if late else ""
         if not self._ended.is_set():
-            log(f"live view: the report of version {version} was not made; the newest is next")
-        return None
+            log(f"live view: {why}; the newest is next")
+        return None, why
 
 
 def _words(error: Exception) -> str:

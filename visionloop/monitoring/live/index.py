@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from visionloop.monitoring.live.columns import SET, Column, column_of
+from visionloop.monitoring.kinds import KINDS
+from visionloop.monitoring.live.columns import ROUNDS, SET, Column, column_of, told
+from visionloop.words import round_name
 
 Rows = NDArray[np.int64]
 
@@ -38,6 +40,7 @@ class Index:
         model: Whose predictions are shown, in words; empty for nobody's.
         model_id: Its id.
         space: The embedding space in which neighbours are looked for, empty for none.
+        upcoming: Id of the round that comes next, see `visionloop.words.round_name`.
     """
 
     version: str
@@ -46,6 +49,7 @@ class Index:
     model: str = ""
     model_id: str = ""
     space: str = ""
+    upcoming: str = ""
     _orders: dict[tuple[str, bool], Rows] = field(default_factory=dict, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
@@ -58,6 +62,21 @@ class Index:
         """The columns by name, in the order in which they are told."""
         found = (column_of(one.name, one.type) for one in self.table.schema)
         return {column.name: column for column in found if column is not None}
+
+    def words(self, column: str, value: Any) -> str:
+        """Return a value of a column as people read it.
+
+        Args:
+            column: The column's name.
+            value: A value of it; of a set the list of its names.
+        """
+        if isinstance(value, list):
+            return ", ".join(self.words(column, one) for one in value)
+        if column in ROUNDS:
+            return round_name(told(value), self.upcoming)
+        if self.columns[column].kind == SET and value in KINDS:
+            return KINDS[value].title
+        return told(value)
 
     @property
     def nbytes(self) -> int:

@@ -1,25 +1,60 @@
 """The label that counts of each image, for a million rows of ``labels`` at once.
 
-It is what `visionloop.labeling.answers.latest_answers` says, which goes over rows one by one: here
-it is asked of the images alone that a withdrawal or a conflict speaks of.
+It is what `visionloop.labeling.answers.latest_answers` and `latest_boxes` say, which go over rows
+one by one: here they are asked of the images alone that a withdrawal or a conflict speaks of.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from visionloop.labeling.answers import CONFLICT, MODEL, SKIPPED, WITHDRAWN, latest_answers
+from visionloop.labeling.answers import (
+    CONFLICT,
+    DETECTION,
+    MODEL,
+    SKIPPED,
+    WITHDRAWN,
+    latest_answers,
+    latest_boxes,
+)
 from visionloop.lake.schemas import arrow_schema
 from visionloop.monitoring.live.joining import latest
 
-# What of ``labels`` decides which row counts.
+if TYPE_CHECKING:
+    from visionloop.lake import Lake
+
+# What of ``labels`` decides which row counts, and how many boxes it has; null without a list.
 LABEL_COLUMNS = (
     "sample_id", "task", "label", "annotator", "origin", "created_at", "n_annotations", "round_id",
 )  # fmt: skip
+OBJECTS = "objects"
 _TOLD = ("sample_id", "label", "origin")
 _SCHEMA = pa.schema([column for column in arrow_schema("labels") if column.name in _TOLD])
+_OBJECTS = pa.schema([_SCHEMA.field("sample_id"), pa.field(OBJECTS, pa.int32())])
+
+_Rows = list[dict[str, Any]]
+
+
+def read_labels(lake: Lake, version: str) -> pa.Table:
+    """Return `LABEL_COLUMNS` of all rows of ``labels``, and of their boxes the number alone.
+
+    Args:
+        lake: The lake.
+        version: Its version.
+    """
+    schema = pa.schema([arrow_schema("labels").field(name) for name in LABEL_COLUMNS])
+    parts = [schema.append(_OBJECTS.field(OBJECTS)).empty_table()]
+    for batch in lake.batches("labels", columns=[*LABEL_COLUMNS, "boxes"], version=version):
+        rows = pa.Table.from_batches([batch])
+        told = rows.select(LABEL_COLUMNS).cast(schema)
+        number = pc.list_value_length(rows["boxes"]).cast(pa.int32())
+        parts.append(told.append_column(OBJECTS, number))
+    return pa.concat_tables(parts)
 
 
 def current_labels(rows: pa.Table) -> pa.Table:
@@ -28,24 +63,63 @@ def current_labels(rows: pa.Table) -> pa.Table:
     Args:
         rows: Table ``labels``, with `LABEL_COLUMNS`.
     """
+    return _current(rows, _speaks(rows), latest_answers, _SCHEMA)
+
+
+def current_objects(rows: pa.Table) -> pa.Table:
+    """Return sample_id and objects, their number, of each image that somebody looked for some in.
+
+    Args:
+        rows: From `read_labels`.
+    """
+    number = rows[OBJECTS]
+    # As `latest_boxes`: an empty list says something where the row says nothing else.
+    alone = pc.or_(pc.is_null(rows["label"]), pc.equal(pc.fill_null(rows["task"], ""), DETECTION))
+    says = pc.and_(pc.is_valid(number), pc.or_(pc.fill_null(pc.greater(number, 0), False), alone))
+    said = pc.and_(says, pc.invert(_was_skipped(rows)))
+
+    def boxed(held: _Rows) -> Mapping[str, Mapping[str, Any]]:
+        # A list is asked whether it is one, and whether it is empty.
+        return latest_boxes(
+            {**row, "boxes": None if row[OBJECTS] is None else range(row[OBJECTS])} for row in held
+        )
+
+    return _current(rows, said, boxed, _OBJECTS)
+
+
+def _was_skipped(rows: pa.Table) -> pa.ChunkedArray:
+    return pc.fill_null(pc.equal(rows["origin"], SKIPPED), False)
+
+
+def _speaks(rows: pa.Table) -> pa.ChunkedArray:
+    return pc.or_(pc.is_valid(rows["label"]), _was_skipped(rows))
+
+
+def _current(
+    rows: pa.Table,
+    said: pa.ChunkedArray,
+    one_by_one: Callable[[_Rows], Mapping[str, Mapping[str, Any]]],
+    schema: pa.Schema,
+) -> pa.Table:
+    """Return the row that counts of each image.
+
+    Args:
+        rows: Table ``labels``.
+        said: bool [n], the rows that say something.
+        one_by_one: The rule, for images of which something was taken back.
+        schema: Columns to return.
+    """
     if not rows.num_rows:
-        return _SCHEMA.empty_table()
+        return schema.empty_table()
     back = pc.is_in(rows["origin"], value_set=pa.array([CONFLICT, WITHDRAWN]))
     taken = pc.unique(rows["sample_id"].filter(back))
     special = pc.is_in(rows["sample_id"], value_set=taken)
-    answers = latest_answers(rows.filter(special).to_pylist())
-    told = pa.table(
-        {
-            "sample_id": list(answers),
-            "label": [row["label"] for row in answers.values()],
-            "origin": [row["origin"] for row in answers.values()],
-        },
-        schema=_SCHEMA,
+    settled = one_by_one(rows.filter(special).to_pylist()).values()
+    told = pa.Table.from_pylist(
+        [{name: row[name] for name in schema.names} for row in settled], schema=schema
     )
-    said = pc.or_(
-        pc.is_valid(rows["label"]), pc.fill_null(pc.equal(rows["origin"], SKIPPED), False)
-    )
-    return pa.concat_tables([told, _newest(rows.filter(pc.and_(said, pc.invert(special))))])
+    plain = _newest(rows.filter(pc.and_(said, pc.invert(special))))
+    return pa.concat_tables([told, plain.select(schema.names).cast(schema)])
 
 
 def _newest(rows: pa.Table) -> pa.Table:
@@ -61,4 +135,4 @@ def _newest(rows: pa.Table) -> pa.Table:
     for name in ("annotator", "label"):
         rows = rows.append_column(f"{name}_or_none", pc.fill_null(rows[name], ""))
     order = ["people", "counted", "created_at", "annotator_or_none", "label_or_none"]
-    return latest(rows, "sample_id", order).select(_SCHEMA.names).cast(_SCHEMA)
+    return latest(rows, "sample_id", order)

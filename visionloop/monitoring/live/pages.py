@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from visionloop.errors import VisionloopError
-from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.live.asking import SIZES, Asked, Found, facets
-from visionloop.monitoring.live.columns import moment, told
+from visionloop.monitoring.live.columns import moment
 from visionloop.monitoring.live.details import Details
 from visionloop.monitoring.live.filters import OPERATORS
 from visionloop.monitoring.live.following import Shown
@@ -120,15 +119,14 @@ def images(
         index=index,
         asked=asked,
         found=found,
-        tiles=[_tile(row, asked) for row in rows],
+        tiles=[_tile(row, asked, index) for row in rows],
         facets={name: pairs for name, pairs in counted.items() if len(pairs) > 1},
         operators=OPERATORS,
         sizes=SIZES,
-        kinds=KINDS,
     )
 
 
-def _tile(row: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
+def _tile(row: Mapping[str, Any], asked: Asked, index: Index) -> dict[str, Any]:
     """Return what is told under a thumbnail: label, prediction, flags, and what was asked for."""
     name = file_name(str(row.get("source_uri") or row["uri"] or "")) or row["sample_id"][:12]
     said = row.get("prediction")
@@ -139,14 +137,18 @@ def _tile(row: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
         prediction = f"{said}{sure}"
     known = {"sample_id", "uri", "source_uri", "label", "prediction", "confidence", "flags"}
     named = [one.column for one in asked.filters] + ([asked.sort] if asked.sort else [])
-    more = [(column, told(row[column])) for column in dict.fromkeys(named) if column not in known]
+    more = [
+        (column, index.words(column, row[column]))
+        for column in dict.fromkeys(named)
+        if column not in known
+    ]
     return {
         "sample_id": row["sample_id"],
         "name": name,
         "label": row.get("label"),
         "prediction": prediction,
         "wrong": row.get("agrees") is False,
-        "flags": [KINDS[kind].title if kind in KINDS else kind for kind in row["flags"]],
+        "flags": [index.words("flags", kind) for kind in row["flags"]],
         "small": max(row["width"] or 0, row["height"] or 0) <= _SQUARES,
         "more": more,
     }
@@ -180,12 +182,12 @@ def image(
     for other in {name for name, _ in near or ()} | {o for f in details.flags for o in f.images}:
         place = index.row_of(other)
         if place >= 0:
-            names[other] = _tile(index.rows([place])[0], Asked())
+            names[other] = _tile(index.rows([place])[0], Asked(), index)
     return _drawn(
         "image.html.j2",
         shown,
         index=index,
-        tile=_tile(row, Asked()),
+        tile=_tile(row, Asked(), index),
         row=row,
         details=details,
         near=near,

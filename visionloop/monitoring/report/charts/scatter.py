@@ -22,7 +22,8 @@ def groups(found: EmbeddingMap) -> list[tuple[str, str]]:
     counts: dict[str, int] = {}
     for point in found.points:
         if point.label:
-            counts[point.label] = counts.get(point.label, 0) + 1
+            label = _told(point.label)
+            counts[label] = counts.get(label, 0) + 1
     ordered = sorted(counts, key=lambda label: (-counts[label], label))
     shown = NAMED if len(ordered) <= NAMED else NAMED - 1
     named = [(label, f"c{i}") for i, label in enumerate(ordered[:shown])]
@@ -31,6 +32,11 @@ def groups(found: EmbeddingMap) -> list[tuple[str, str]]:
     if any(not point.label for point in found.points):
         named.append((UNLABELLED, "grey"))
     return named
+
+
+def _told(label: str) -> str:
+    """Return a class as the legend names it; one called like a group of its own in quotes."""
+    return f'"{label}"' if label in (UNLABELLED, OTHER) else label
 
 
 def still(found: EmbeddingMap) -> tuple[Markup, tuple[Key, ...]]:
@@ -45,7 +51,7 @@ def still(found: EmbeddingMap) -> tuple[Markup, tuple[Key, ...]]:
     names = dict(named)
     rows = []
     for point in found.points:
-        label = point.label or UNLABELLED
+        label = _told(point.label) if point.label else UNLABELLED
         rows.append(
             {
                 "x": round(point.x, 4),

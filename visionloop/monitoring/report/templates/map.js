@@ -33,15 +33,20 @@
     if (value < 0) return "not predicted";
     return value < 500 ? "under 50%" : value < 800 ? "50 to 80%" : value < 950 ? "80 to 95%" : "95% and more";
   };
+  // A class or a source may be called like what stands for none: then it is quoted.
+  const named = (column, i, none) => {
+    const text = one(column, i);
+    return QUIET.has(text) ? `"${text}"` : text || none;
+  };
   const ways = {
-    label: (i) => one("label", i) || "no label",
-    prediction: (i) => one("prediction", i) || "not predicted",
+    label: (i) => named("label", i, "no label"),
+    prediction: (i) => named("prediction", i, "not predicted"),
     agreement: agreed,
     confidence: sure,
     flag: (i) => one("flag_kind", i) || "no flag",
     round: (i) => one("round", i) || "unknown",
     picked: (i) => one("picked", i) || "not picked",
-    source: (i) => one("source", i) || "unknown",
+    source: (i) => named("source", i, "unknown"),
     split: (i) => one("split", i) || "unknown",
   };
   const QUIET = new Set(["no label", "not predicted", "no flag", "unknown", "not picked"]);
