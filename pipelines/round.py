@@ -72,6 +72,7 @@ def round(
             tolerations=tolerations,
             accelerator_cpu=accelerator_cpu,
             accelerator_memory=accelerator_memory,
+            reports=False,
         )
         harvested = harvest(
             config=config,
@@ -90,6 +91,7 @@ def round(
             round_id=taken_in.outputs["round_id"],
             n_samples=n_samples,
             strategy=strategy,
+            reports=False,
         )
         with dsl.If(labelled.output != "", name="labels-finished"):
             train_and_publish(
@@ -106,4 +108,5 @@ def round(
                 tolerations=tolerations,
                 accelerator_cpu=accelerator_cpu,
                 accelerator_memory=accelerator_memory,
+                reports=False,
             )

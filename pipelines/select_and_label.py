@@ -8,6 +8,7 @@ from visionloop.components.collect_labels.component import collect_labels
 from visionloop.components.plan_selection.component import plan_selection
 from visionloop.components.request_labels.component import request_labels
 from visionloop.components.select.component import select
+from visionloop.pipelines.closing import report_after
 from visionloop.pipelines.fan_out import select_shards
 from visionloop.pipelines.placement import cached_by_version, never_cached
 
@@ -22,6 +23,7 @@ def select_and_label(
     lake: str = "",
     n_samples: int = 0,
     strategy: str = "",
+    reports: bool = True,
 ) -> str:
     """Select samples, request their labels, collect those that are finished.
 
@@ -35,6 +37,7 @@ def select_and_label(
         lake: URI of the lake; empty takes the configuration's.
         n_samples: Budget in samples; 0 takes the configuration's.
         strategy: Name of the strategy; empty takes the configuration's.
+        reports: Write the report at the end; `round` writes one of its own.
 
     Returns:
         Version of the lake to train on; empty while the round waits for labels.
@@ -89,6 +92,8 @@ def select_and_label(
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
     )
     never_cached(collected)
+
+    report_after(collected, config=config, lake=lake, reports=reports)
 
     output: Any = collected.outputs["trainable_version"]
     return output

@@ -6,6 +6,7 @@ from visionloop.components.evaluate.component import evaluate
 from visionloop.components.export.component import export
 from visionloop.components.publish.component import publish
 from visionloop.components.train.component import train
+from visionloop.pipelines.closing import report_after
 from visionloop.pipelines.placement import (
     ACCELERATOR_CPU,
     ACCELERATOR_MEMORY,
@@ -33,6 +34,7 @@ def train_and_publish(
     tolerations: list[dict[str, str]] = [],  # noqa: B006
     accelerator_cpu: str = ACCELERATOR_CPU,
     accelerator_memory: str = ACCELERATOR_MEMORY,
+    reports: bool = True,
 ) -> None:
     """Train a model, evaluate it, export it, and publish it if it passes its gates.
 
@@ -51,6 +53,7 @@ def train_and_publish(
         tolerations: Kubernetes tolerations of such a task.
         accelerator_cpu: Cores of such a task.
         accelerator_memory: Memory of such a task.
+        reports: Write the report at the end; `round` writes one of its own.
     """
     trained = train(
         config=config,
@@ -103,3 +106,5 @@ def train_and_publish(
         run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
     )
     never_cached(published)
+
+    report_after(published, config=config, lake=lake, reports=reports)

@@ -140,6 +140,7 @@ def test_a_round_waits_for_people_and_says_so(
     told = capsys.readouterr()
     assert "Round 0 waits for 6 labels in" in told.out and "it goes on" in told.out
     assert "✓ select" in told.err and "3 selected" in told.err
+    assert "✓ report" in told.err, "a part of a round leaves a page, too"
 
 
 def test_a_missing_source_fails_the_run_with_one_paragraph_and_status_2(

@@ -118,7 +118,10 @@ def left(turn: Turn, name: str) -> dict[str, dict[str, Any]]:
     """The artifacts that a task left: uri and metadata by name."""
     # Harvesting is done twice, by the watch and by its round: into one folder.
     # A task in a loop lies in a folder of its iteration; each leaves the same.
-    found, *_ = turn.folder.rglob(f"{name.replace('_', '-')}/executor_output.json")
+    # A task that several pipelines have gets a number in the one that they are parts of.
+    mine = re.compile(name.replace("_", "-") + r"(-\d+)?")
+    each = turn.folder.rglob("executor_output.json")
+    found, *_ = (path for path in each if mine.fullmatch(path.parent.name))
     told = json.loads(found.read_text(encoding="utf-8"), parse_constant=refuse)
     artifacts = {}
     for key, value in told.get("artifacts", {}).items():
