@@ -64,13 +64,14 @@ def test_labels_are_told_by_why_with_what_would_do() -> None:
     from visionloop.labeling.trust.suspect_flags import TOO_FEW, TOO_WEAK
 
     told = {"in": 40, "why_unchecked": {TOO_FEW: 12, "automatic": 1}, "doubt": None}
-    few, automatic = of_labels(told)
+    (few,) = of_labels(told)
     assert (few.n, few.needed) == (12, 15)
     assert few.text == (
         "12 of 40 labels were not judged: of a class that too few labels of the pool teach "
         "(15 are needed)."
     )
-    assert automatic.text == "1 of 40 labels was not judged: automatic."
+    one = {"in": 40, "why_unchecked": {"without an embedding": 1}, "doubt": None}
+    assert of_labels(one)[0].text == "1 of 40 labels was not judged: without an embedding."
     weak = {"in": 40, "why_unchecked": {TOO_WEAK: 40}, "doubt": {"skill": 0.4, "least_skill": 0.65}}
     assert "(skill 0.40, 0.65 is needed)" in of_labels(weak)[0].text
     assert of_labels({}) == []

@@ -29,6 +29,7 @@ OF_PICTURES = frozenset({OUTLIER, SEMANTIC, *QUALITY})
 OF_DRIFT = frozenset(kind.name for kind in DRIFT_KINDS)
 # As `visionloop.monitoring.drift` says it.
 TOO_FEW, NOTHING_TO_COMPARE = "too few to say", "nothing to compare"
+_OBJECTS_SAID = "of objects alone, which nothing here judges"
 _SUBJECTS = 20
 _NAMED = 3
 
@@ -125,20 +126,23 @@ def of_labels(told: Mapping[str, Any]) -> list[Unjudged]:
         told: What the run that judged them tells: ``in``, ``why_unchecked`` and ``doubt``; empty
             where none were judged.
     """
+    from visionloop.labeling.trust.labelled import AUTOMATIC, OBJECTS, SMALL_POOL
+    from visionloop.labeling.trust.out_of_sample import LEAST_LABELS
     from visionloop.labeling.trust.suspect_flags import LEAST_TAUGHT, TOO_FEW, TOO_WEAK
 
+    enough = {TOO_FEW: LEAST_TAUGHT, SMALL_POOL: LEAST_LABELS}
     found = []
     unchecked, doubt = told.get("why_unchecked") or {}, told.get("doubt")
     for why, n in sorted(unchecked.items(), key=lambda one: (-one[1], one[0])):
+        if why == AUTOMATIC:
+            continue  # people's answers to a random share of them judge these
         text = f"{n:,} of {counted(told['in'], 'label')} {'was' if n == 1 else 'were'} not judged: "
-        needed = None
-        if why == TOO_FEW:
-            needed = LEAST_TAUGHT
-            text += f"{why} ({needed:,} are needed)"
+        text += _OBJECTS_SAID if why == OBJECTS else why
+        needed = enough.get(why)
+        if needed is not None:
+            text += f" ({needed:,} are needed)"
         elif why == TOO_WEAK and doubt:
-            text += f"{why} (skill {doubt['skill']:.2f}, {doubt['least_skill']:.2f} is needed)"
-        else:
-            text += why
+            text += f" (skill {doubt['skill']:.2f}, {doubt['least_skill']:.2f} is needed)"
         found.append(Unjudged((LABELS,), f"{text}.", n, needed))
     return found
 

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+# Why a label is not judged, where others ask for the reason.
+AUTOMATIC, OBJECTS = "automatic", "objects"
+SMALL_POOL = "while the pool has too few labels"
 _WEIGHTS = (0.25, 0.5, 0.75, 1.0)
 # Samples that earlier models must cover before their word is compared with the embeddings'.
 _COMPARABLE = 30
@@ -112,9 +115,9 @@ def read_labelled(lake: Lake, loop: LoopConfig, space: str, version: str = "") -
         if row["label"] is not None
     }
     unchecked: Counter[str] = Counter()
-    unchecked["objects"] = len(latest_boxes(rows).keys() - answers.keys())
+    unchecked[OBJECTS] = len(latest_boxes(rows).keys() - answers.keys())
     people = {sample: row for sample, row in answers.items() if row["origin"] != MODEL}
-    unchecked["automatic"] = len(answers) - len(people)
+    unchecked[AUTOMATIC] = len(answers) - len(people)
     models = lake.read("experiments", where="arm == 'loop'", version=version or None).to_pylist()
     classes = _classes(loop, models, people)
     strange = [sample for sample, row in people.items() if row["label"] not in classes]
@@ -138,7 +141,7 @@ def read_labelled(lake: Lake, loop: LoopConfig, space: str, version: str = "") -
     labels = np.array([classes.index(people[s]["label"]) for s in ids], dtype=np.int64)
     pool = labels[~holdout]
     if len(pool) < LEAST_LABELS or (np.bincount(pool, minlength=2) > SEEN).sum() < 2:
-        unchecked["while the pool has too few labels"] = len(ids)
+        unchecked[SMALL_POOL] = len(ids)
         none = np.zeros((0, len(classes)))
         return Labelled(
             [], classes, labels[:0], [], holdout[:0], none, none, None, {}, _not_zero(unchecked)
