@@ -107,9 +107,12 @@ class Rounds:
 
     def current_or_next(self) -> str:
         """Return the id of the open round, or of the one that comes next."""
-        held = self.all()
-        opened = [one for one in held if one.state != DONE]
-        return opened[0].round_id if opened else _id(len(held))
+        opened = self.current()
+        return opened.round_id if opened else self.upcoming()
+
+    def upcoming(self) -> str:
+        """Return the id of the round that comes next: what runs between two rounds carries it."""
+        return _id(len(self.all()))
 
     def open(
         self, run_id: str, *, take_over: bool = False, lease_minutes: float = LEASE_MINUTES

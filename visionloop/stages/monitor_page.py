@@ -111,12 +111,12 @@ def _table(lake: Lake, version: str, shown: Sequence[dict[str, Any]]) -> str:
     from visionloop.monitoring.kinds import kind_of
     from visionloop.monitoring.telling import evidence_lines
 
-    names = _names(lake, version, shown)
+    names, upcoming = _names(lake, version, shown), lake.rounds.upcoming()
     rows = [
         (
             kind_of(row["kind"]).title,
             names.get(row["subject"], row["subject"]),
-            "; ".join(evidence_lines(row)),
+            "; ".join(evidence_lines(row, upcoming)),
         )
         for row in shown
     ]

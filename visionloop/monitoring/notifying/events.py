@@ -95,6 +95,7 @@ def flags_event(
     place: str,
     names: Mapping[str, str],
     report: str = "",
+    upcoming: str = "",
 ) -> Event:
     """Return the event that tells of new flags, grouped by kind, the gravest kind first.
 
@@ -104,6 +105,7 @@ def flags_event(
         place: Root of the lake.
         names: What people call a subject, such as a file's name for a sample's id.
         report: Where the report lies, empty where there is none.
+        upcoming: Id of the round that was not opened yet.
     """
     by_kind: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
@@ -112,7 +114,7 @@ def flags_event(
     groups.sort(key=lambda g: (-SEVERITIES.index(g["severity"]), -g["n"], g["kind"]))
     rounds = sorted({row["round_id"] for row in rows if row["round_id"]})
     newest = rounds[-1] if rounds else ""
-    lines = [f"{_where(loop, newest)}: {counted(len(rows), 'new flag')}"]
+    lines = [f"{_where(loop, newest, upcoming)}: {counted(len(rows), 'new flag')}"]
     lines += [f"- {group['text']}" for group in groups]
     lines += [f"Report: {report}"] if report else []
     times = [row["flagged_at"] for row in rows if row["flagged_at"] is not None]
@@ -274,8 +276,8 @@ def _badness(row: Mapping[str, Any]) -> float:
     return abs(float(score) - float(threshold)) / (abs(float(threshold)) or 1.0)
 
 
-def _where(loop: str, round_id: str | None) -> str:
-    return f"Loop {loop}, {round_name(round_id)}" if round_id else f"Loop {loop}"
+def _where(loop: str, round_id: str | None, upcoming: str = "") -> str:
+    return f"Loop {loop}, {round_name(round_id, upcoming)}" if round_id else f"Loop {loop}"
 
 
 def _key(row: Mapping[str, Any]) -> str:

@@ -173,7 +173,14 @@ def _events(
     mine = [row for row in flags if outbox.wants_flag(row["kind"], receiver)]
     if mine and "flags" in receiver.events:
         names = _names(lake, mine)
-        event = flags_event(mine, loop=lake.loop, place=lake.place, names=names, report=report)
+        event = flags_event(
+            mine,
+            loop=lake.loop,
+            place=lake.place,
+            names=names,
+            report=report,
+            upcoming=lake.rounds.upcoming(),
+        )
         told.append(event)
     for row in sorted(decisions, key=lambda row: row["decided_at"]):
         if (row["decision"], row["outcome"]) not in _QUIET:
