@@ -171,6 +171,12 @@ def test_the_gate_rejects_what_is_below_the_minimum_also_as_the_first_model() ->
     assert decide(0.5)[0]
 
 
+def test_a_first_model_that_no_gate_holds_back_passes_and_the_reason_says_so() -> None:
+    passed, reason = decide(0.1, min_accuracy=0.0)
+    assert passed and "gates.min_accuracy is 0: any accuracy passes" in reason
+    assert "any accuracy" not in decide(0.5)[1]
+
+
 def test_a_model_that_was_not_evaluated_passes_only_where_that_is_allowed() -> None:
     passed, reason = decide(None)
     assert not passed and "allow_unevaluated" in reason
