@@ -22,10 +22,13 @@ def start_trial(world: World, model_id: str) -> subprocess.Popen[bytes]:
     uri = f"file://{world.folder / 'lake' / 'models' / model_id}"
     arguments = {"config": world.config(), "model_id": model_id, "model_uri": uri, "passed": True}
     arguments["round_id"] = f"{world.round:04d}"
-    child = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, json.dumps(arguments)], stderr=subprocess.DEVNULL
-    )
-    wait_until(lambda: '"tried_since": "2' in text(world.record()))
+    child = subprocess.Popen([sys.executable, "-c", PROGRAM, json.dumps(arguments)])
+
+    def tries() -> bool:
+        assert child.poll() is None, "the publish ended before it tried the model"
+        return '"tried_since": "2' in text(world.record())
+
+    wait_until(tries)
     return child
 
 
