@@ -388,3 +388,10 @@ def test_text_and_marks_have_the_contrast_that_wcag_aa_asks(scheme: str) -> None
     for mark in ("grey", *(f"c{i}" for i in range(10))):
         for ground in ("paper", "raised"):
             assert contrast(palette[mark], palette[ground]) >= 3, mark
+
+
+def test_what_was_not_judged_stands_under_the_flags_with_what_it_takes(text: str) -> None:
+    section = text[text.index('<section id="flags"') : text.index('<section id="drift"')]
+    listed = section[section.index("Not judged: too few to say") :]
+    assert "9 stages have too few earlier runs to tell a pace, 8 are needed" in listed
+    assert "and 6 more" in listed
