@@ -287,7 +287,7 @@ def test_columns_are_documented(small: SmallLake, client: TestClient) -> None:
     assert "contains" not in columns["metadata.latitude"]["operators"]
     for name, column in columns.items():
         for op in column["operators"]:
-            value = {"number": "1", "time": "2026-11-20", "yes or no": "no"}.get(
+            value = {"number": "1", "time": "2026-11-20", "yes or no": "no", "set": "dark"}.get(
                 column["kind"], "x"
             )
             asked = client.get("/api/images", params={"column": name, "op": op, "value": value})

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from visionloop.monitoring.joining import joined, latest
 from visionloop.monitoring.live.columns import METADATA, column_of
 from visionloop.monitoring.live.index import BETWEEN, Index
-from visionloop.monitoring.live.joining import joined, latest
 from visionloop.monitoring.predicting import predicting_model
 from visionloop.monitoring.report.reading import Reader
 
@@ -89,7 +89,7 @@ def _packed(name: str, values: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _labels(lake: Lake, version: str, ids: pa.ChunkedArray) -> dict[str, Any]:
-    from visionloop.monitoring.live.labels import current_labels, current_objects, read_labels
+    from visionloop.monitoring.current_labels import current_labels, current_objects, read_labels
 
     rows = read_labels(lake, version)
     names = {"label": "label", "origin": "label_origin"}

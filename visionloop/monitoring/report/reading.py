@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from visionloop.labeling.answers import SKIPPED, latest_answers
+from visionloop.monitoring.current_labels import LABEL_COLUMNS, current_labels
 from visionloop.words import round_name
 
 if TYPE_CHECKING:
@@ -109,23 +109,8 @@ class Reader:
 
         Columns sample_id, label, origin, round_id, created_at and n_annotations; one row a sample.
         """
-        columns = ["sample_id", "label", "origin", "round_id", "created_at", "n_annotations"]
-        every = self.read("labels", *columns, "task", "annotator")
-        if not every.num_rows:
-            return every.select(columns)
-        counts = every.group_by("sample_id").aggregate([("sample_id", "count")])
-        several = counts.filter(pc.greater(counts["sample_id_count"], 1))["sample_id"]
-        again = pc.is_in(every["sample_id"], value_set=array(several))
-        skips = pc.fill_null(pc.equal(every["origin"], SKIPPED), False)
-        speaks = pc.or_(pc.is_valid(every["label"]), skips)
-        single = every.filter(pc.and_(pc.invert(again), speaks))
-        kept = [single.select(columns)]
-        # What was said more than once, or taken back, is settled by the rule that all follow.
-        settled = latest_answers(every.filter(again).to_pylist())
-        if settled:
-            rows = [{name: row[name] for name in columns} for row in settled.values()]
-            kept.append(pa.Table.from_pylist(rows, schema=kept[0].schema))
-        return pa.concat_tables(kept).combine_chunks()
+        names = ("sample_id", "label", "origin", "round_id", "created_at", "n_annotations")
+        return current_labels(self.read("labels", *LABEL_COLUMNS), names).combine_chunks()
 
     @cached_property
     def model_names(self) -> dict[str, str]:

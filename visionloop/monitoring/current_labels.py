@@ -6,7 +6,7 @@ one by one: here they are asked of the images alone that a withdrawal or a confl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from visionloop.labeling.answers import (
     latest_boxes,
 )
 from visionloop.lake.schemas import arrow_schema
-from visionloop.monitoring.live.joining import latest
+from visionloop.monitoring.joining import latest
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
@@ -33,9 +33,7 @@ LABEL_COLUMNS = (
     "sample_id", "task", "label", "annotator", "origin", "created_at", "n_annotations", "round_id",
 )  # fmt: skip
 OBJECTS = "objects"
-_TOLD = ("sample_id", "label", "origin")
-_SCHEMA = pa.schema([column for column in arrow_schema("labels") if column.name in _TOLD])
-_OBJECTS = pa.schema([_SCHEMA.field("sample_id"), pa.field(OBJECTS, pa.int32())])
+_OBJECTS = pa.schema([arrow_schema("labels").field("sample_id"), pa.field(OBJECTS, pa.int32())])
 
 _Rows = list[dict[str, Any]]
 
@@ -57,13 +55,17 @@ def read_labels(lake: Lake, version: str) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def current_labels(rows: pa.Table) -> pa.Table:
-    """Return sample_id, label and origin of each image that is labelled or was skipped.
+def current_labels(
+    rows: pa.Table, names: Sequence[str] = ("sample_id", "label", "origin")
+) -> pa.Table:
+    """Return the row that counts of each image that is labelled or was skipped.
 
     Args:
         rows: Table ``labels``, with `LABEL_COLUMNS`.
+        names: Columns to return, of `LABEL_COLUMNS`.
     """
-    return _current(rows, _speaks(rows), latest_answers, _SCHEMA)
+    schema = pa.schema([arrow_schema("labels").field(name) for name in names])
+    return _current(rows, _speaks(rows), latest_answers, schema)
 
 
 def current_objects(rows: pa.Table) -> pa.Table:
