@@ -50,7 +50,7 @@ def test_every_command_of_the_page_does_what_it_says(
         said.append(capsys.readouterr().out)
     text = "\n".join(said)
     for expected in (
-        "open round  0000, waiting since",
+        "open round  0, waiting since",
         "held by nobody: the next run resumes it",
         "media       0 where they were found, 12 copied",
         f"{VERSION} collect_labels 0000",
