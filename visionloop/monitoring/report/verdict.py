@@ -78,9 +78,11 @@ def verdict(data: ReportData, limits: Limits) -> Verdict:
         return Verdict(LOOK, "Have a look", _because(findings, n, "is", "are", "odd"), findings)
     if data.in_service_accuracy is None:
         return Verdict(CANNOT_TELL, "Cannot tell yet", _not_yet(findings), findings)
-    no_gate = next((one for one in findings if one.key == NO_GATE), None)
-    if no_gate is not None:
-        said = f"Nothing is odd, but it takes a gate to call the loop healthy. {no_gate.text}"
+    if any(one.key == NO_GATE for one in findings):
+        said = (
+            f"The model in service is {told_accuracy(data.in_service_accuracy)}, and nothing is "
+            "odd, but nobody has said how accurate it has to be."
+        )
         return Verdict(CANNOT_TELL, "Cannot tell: no gate is set", said, findings)
     said = f"The model in service is {told_accuracy(data.in_service_accuracy)}, and nothing is odd"
     if untold:

@@ -98,8 +98,7 @@ def _accuracy(data: ReportData, limits: Limits) -> Iterator[Finding]:
         yield Finding(
             INFO,
             "No gate is set: a model of any accuracy is published, unless it falls behind the best "
-            f"before it. The model in service is {told_accuracy(rate)}; whether that is enough "
-            "cannot be told.",
+            f"before it. Whether one that is {told_accuracy(rate)} will do cannot be told.",
             "models",
             "Set the least accuracy that will do: `gates.min_accuracy`.",
             NO_GATE,
