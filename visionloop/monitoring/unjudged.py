@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from visionloop.monitoring.drift_kinds import DRIFT_KINDS
-from visionloop.monitoring.kinds import KINDS
 from visionloop.words import counted
 
 if TYPE_CHECKING:
@@ -73,11 +72,10 @@ def read_unjudged(rows: Iterable[Mapping[str, Any]]) -> tuple[Unjudged, ...]:
 
 
 def title_of(one: Unjudged) -> str:
-    """Return what was not looked for, in a few words."""
+    """Return what was not looked for: the kinds of flag by name, for their titles say it is so."""
     if one.kinds == QUALITY:
         return "Quality of pictures"
-    titles = [KINDS[kind].title if kind in KINDS else kind for kind in one.kinds]
-    return ", ".join([*titles[:1], *(title[:1].lower() + title[1:] for title in titles[1:])])
+    return ", ".join(kind.replace("_", " ") for kind in one.kinds).capitalize()
 
 
 def of_pictures(

@@ -68,7 +68,7 @@ def _not_judged(not_judged: Sequence[Unjudged]) -> list[str]:
     rows = [(markdown_text(title_of(one)), markdown_text(one.text)) for one in not_judged]
     if not rows:
         return []
-    return ["\n## Not judged: too few to say\n", markdown_table(["what", "why"], rows)]
+    return ["\n## Not judged: too few to say\n", markdown_table(["flag", "why"], rows)]
 
 
 def _by_severity(new: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
