@@ -27,7 +27,7 @@ TITLES = {
     "format": "Format",
     "captured_at": "Captured",
     "ingested_at": "Came in",
-    "round": "Came in with round",
+    "round": "Round of its intake",
     "source": "Source",
     "split": "Split",
     "group_key": "Group",
@@ -48,7 +48,7 @@ TITLES = {
     "agrees": "Prediction is the label",
     "flags": "Flags",
     "checks": "Checks",
-    "picked_in": "Picked in round",
+    "picked_in": "Round that picked it",
     "arm": "Picked by",
     "rank": "Choice, from 0",
 }
