@@ -9,6 +9,7 @@ from tests.selection.small_lake import NOW, put
 from visionloop.lake import Lake
 from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.telling import evidence_lines, measured
+from visionloop.monitoring.unjudged import Unjudged
 from visionloop.stages.monitor_page import monitor_page
 
 
@@ -105,3 +106,11 @@ def test_shares_are_percent_and_large_numbers_have_commas() -> None:
         "12,346 km/h",
         "2.5",
     ]
+
+
+def test_what_was_not_judged_is_listed_and_names_in_it_are_not_obeyed(lake: Lake) -> None:
+    one = Unjudged(("camera_silent",), "1 camera has too few: <b>*x*</b> (2).", 1, 10, {"x": 2})
+    text = monitor_page(lake, lake.version(), [], [], [one])
+    listed = text[text.index("## Not judged: too few to say") :]
+    assert "| Camera silent |" in listed and "1 camera has too few" in listed
+    assert "<b>" not in listed and "*x*" not in listed

@@ -22,7 +22,7 @@ def monitor_page(
     version: str,
     new: Sequence[dict[str, Any]],
     sections: Sequence[str],
-    not_judged: Sequence[Unjudged],
+    not_judged: Sequence[Unjudged] = (),
 ) -> str:
     """Return the page.
 
