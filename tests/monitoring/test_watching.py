@@ -122,7 +122,7 @@ def test_the_label_budget_holds_a_round_back_when_it_would_be_passed(
     if outcome == "wait":
         assert decision.reason == (
             "Round 4 does not start: 81 labels were asked for in the last 30 days, and 20 more "
-            "make 101 of at most 100. What called for it: 60 new images, 50 start a round that start a round "
+            "make 101 of at most 100. What called for it: 60 new images, 50 start a round "
             "(60 files at the sources, 0 samples in the lake)."
         )
 

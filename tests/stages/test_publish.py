@@ -69,6 +69,12 @@ def test_a_new_model_retires_the_old_one(lake: Lake) -> None:
         trained(lake, model)
         publish(config=config(lake), model_id=model, model_uri=f"file:///{model}", passed=True)
     assert states(lake) == {"m1": "retired", "m2": "in_service"}
+    # Nothing serves here, so that nothing is said to be in service after some seconds.
+    reasons = lake.read("decisions", where="decision == 'publish'")["reason"].to_pylist()
+    assert set(reasons) == {
+        "passed its gate; the pointer names it, and no endpoint is configured that would be waited "
+        "for"
+    }
     held = read_pointer(pointer_uri(lake, "test"))
     assert held is not None and (held.model_id, held.previous) == ("m2", "m1")
 
