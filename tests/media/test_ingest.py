@@ -26,6 +26,7 @@ from visionloop.lake import Lake
 from visionloop.lake.schemas import arrow_schema
 from visionloop.lake.storage import FileStorage, StorageError, join, normalise
 from visionloop.stages.ingest import IngestOutputs, ingest
+from visionloop.stages.monitor import monitor
 
 
 class Saved:
@@ -254,6 +255,19 @@ def test_metadata_lands_in_typed_columns_and_gives_the_time_of_capture(loop: Loo
     d = next(r for r in loop.rows("metadata") if r["weather"] == "fog")
     assert d["s_iso"] is None and json.loads(d["raw"])["s"]["iso"] == "auto"
     assert sorted(f["kind"] for f in loop.rows("flags")) == ["bad_sidecar", "metadata_conflict"]
+
+
+@pytest.mark.parametrize("broken", ["{broken", "[1, 2]"])
+def test_a_broken_sidecar_is_told_once_also_when_the_monitor_has_looked(
+    tmp_path: Path, broken: str
+) -> None:
+    loop = Loop(tmp_path)
+    loop.put("a.png", picture())
+    loop.put("a.json", broken)
+    loop.ingest()
+    monitor(config=json.dumps(loop.settings))
+    of_sample = [flag["kind"] for flag in loop.rows("flags") if flag["subject_type"] == "sample"]
+    assert of_sample == ["bad_sidecar"]
 
 
 def test_sidecars_are_left_alone_where_the_source_says_so(tmp_path: Path) -> None:

@@ -159,15 +159,6 @@ SAMPLE_KINDS = (
         "Check where the file comes from; the picture itself is read as usual.",
     ),
     Kind(
-        "bad_metadata",
-        "A sidecar that is no object",
-        "metadata",
-        "warning",
-        False,
-        "The file with a picture's metadata holds something else than names and values.",
-        "Write the sidecar as one JSON object, and ingest again.",
-    ),
-    Kind(
         "future_time",
         "Captured in the future",
         "metadata",

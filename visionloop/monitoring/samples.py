@@ -18,7 +18,6 @@ from visionloop.media.listing import is_no_image
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.contradictions import flag_contradictions
 from visionloop.monitoring.findings import Findings
-from visionloop.monitoring.metadata import flag_sidecars
 from visionloop.monitoring.outliers import Outliers, flag_outliers
 from visionloop.monitoring.same_pixels import ReadPixels, flag_attached, flag_pixel_duplicates
 from visionloop.monitoring.sample_flags import (
@@ -188,7 +187,6 @@ def _check_new_samples(
     flag_near_duplicates(population, thresholds, read_greys, findings)
     n_vectors = flag_semantic_duplicates(population, thresholds, read_vectors, findings)
     outliers = flag_outliers(new, thresholds, read_vectors, findings)
-    flag_sidecars(metadata, new, findings)
     flag_contradictions(metadata, samples, new, thresholds, findings)
     flagged = {flag["subject"] for flag in findings.flags[first:]}
     unmeasured = 0

@@ -114,7 +114,6 @@ _SPECIAL = {
     "near_duplicate": ("original_uri", "bits"),
     "semantic_duplicate": ("original_uri",),
     "attached_data": ("attached",),
-    "bad_metadata": ("problem",),
     "unreadable": ("reason", "detail"),
     "confident_disagreement": ("label", "answered", *_SURE),
     "stale_label": ("label", "answered", "why", *_SURE),
@@ -140,8 +139,6 @@ def _special(row: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[str]:
         lines += [one.replace("_", " ")[:_LONGEST] for one in said]
     elif kind == "attached_data":
         lines.append(f"{evidence.get('attached')} behind the picture")
-    elif kind == "bad_metadata":
-        lines.append(str(evidence.get("problem", "")))
     elif kind == "label_conflict" and isinstance(evidence.get("votes"), dict):
         # Without the names: pages are handed around, and `visionloop labels status` has them.
         said_by = Counter(str(one) for one in evidence["votes"].values())

@@ -125,7 +125,7 @@ def test_what_an_older_round_brought_is_told_where_a_vacuum_took_the_version_bef
 
 
 def test_evidence_of_another_form_holds_no_notification_back(lake: Lake, hook: Receiver) -> None:
-    write(lake, "flags", flag("bad_metadata", "x", evidence=json.dumps(["no object"])))
+    write(lake, "flags", flag("bad_sidecar", "x", evidence=json.dumps(["no object"])))
     write(lake, "decisions", decision("block", "blocked", "why"))
     assert tell_new(lake, telling(hook.url)) == delivery.Sent(taken=2)
 
