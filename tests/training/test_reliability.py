@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from visionloop.training.reliability import (
     BINS,
     brier_score,
     calibration_error,
     calibration_interval,
+    errors_by_chance,
     reliability_table,
+    resampled_errors,
 )
 
 
@@ -72,3 +75,15 @@ def test_the_table_of_reliability_has_every_sample_once() -> None:
     hits = sum(row["n"] * row["right"] for row in held)
     assert hits == pytest.approx(right.sum())
     assert all(row["right"] is None for row in table if not row["n"])
+
+
+@pytest.mark.parametrize(("n", "seed"), [(2, 0), (40, 1), (700, 2), (3000, 3)])
+def test_errors_are_distributed_as_by_drawing_whole_samples(n: int, seed: int) -> None:
+    sure, right = answers(n, seed, 0.9)
+    draw = np.random.Generator(np.random.PCG64(seed))
+    rows = draw.integers(0, n, (1500, n))
+    plain = [calibration_error(sure[own], right[own]) for own in rows]
+    ours = resampled_errors(sure, right, 1500, draw)
+    assert stats.ks_2samp(plain, ours).pvalue > 0.001
+    chance = [calibration_error(sure, draw.random(n) < sure) for _ in range(1500)]
+    assert stats.ks_2samp(chance, errors_by_chance(sure, 1500, draw)).pvalue > 0.001

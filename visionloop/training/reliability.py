@@ -54,25 +54,75 @@ def calibration_interval(
     if n < 2:
         return Interval(error, 0.0, 1.0, n)
     rng = np.random.Generator(np.random.PCG64(0))
-    cells = np.zeros((n, BINS))
-    cells[np.arange(n), _bins(confidence, BINS)] = _gaps(confidence, right)
-    sure = np.zeros((n, BINS))
-    sure[np.arange(n), _bins(confidence, BINS)] = 1.0
-    drawn, calibrated = [], []
-    block = max(1, _AT_ONCE // n)
-    for begin in range(0, _RESAMPLES, block):
-        number = min(block, _RESAMPLES - begin)
-        times = rng.multinomial(n, np.full(n, 1 / n), size=number)
-        drawn.append(np.abs(times @ cells).sum(axis=1) / n)
-        gaps = confidence - (rng.random((number, n)) < confidence)
-        calibrated.append(np.abs(gaps @ sure).sum(axis=1) / n)
+    resampled = resampled_errors(confidence, right, _RESAMPLES, rng)
     tail = (1 - level) / 2
-    resampled = np.concatenate(drawn)
     many = float(np.quantile(resampled, 1 - tail))
-    by_chance = float(np.quantile(np.concatenate(calibrated), 1 - tail))
+    chance = errors_by_chance(confidence, _RESAMPLES, rng)
+    by_chance = float(np.quantile(chance, 1 - tail))
     low = 0.0 if error <= by_chance else max(0.0, 2 * error - many)
     high = max(error, many - (float(resampled.mean()) - error))
     return Interval(error, min(low, error), min(1.0, high), n)
+
+
+def resampled_errors(
+    confidence: NDArray[np.float32],
+    right: NDArray[np.bool_],
+    number: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Return the calibration errors of samples drawn with replacement from these.
+
+    How many fall into each bin is drawn first, then which of the bin's own: the same distribution
+    as drawing all at once, without a count of each sample.
+
+    Args:
+        confidence: Largest probability of each sample, float32 [n].
+        right: Whether it was right, bool [n].
+        number: How many times n samples are drawn.
+        rng: Draws them.
+
+    Returns:
+        float64 [number].
+    """
+    n, bins, gaps = len(confidence), _bins(confidence, BINS), _gaps(confidence, right)
+    own = [part for part in (gaps[bins == i] for i in range(BINS)) if len(part)]
+    counts = rng.multinomial(n, [len(part) / n for part in own], size=number)
+    errors = np.zeros(number)
+    block = max(1, _AT_ONCE // n)
+    for begin in range(0, number, block):
+        for part, times in zip(own, counts[begin : begin + block].T, strict=True):
+            drawn = part[rng.integers(0, len(part), int(times.sum()), dtype=np.uint32)]
+            total = np.concatenate([[0.0], np.cumsum(drawn)])
+            ends = np.cumsum(times)
+            errors[begin : begin + block] += np.abs(total[ends] - total[ends - times])
+    return errors / n
+
+
+def errors_by_chance(
+    confidence: NDArray[np.float32], number: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return the calibration errors of a model that is right as often as it is sure.
+
+    Args:
+        confidence: Largest probability of each sample, float32 [n].
+        number: How many times its n answers are drawn.
+        rng: Draws them.
+
+    Returns:
+        float64 [number].
+    """
+    n, bins = len(confidence), _bins(confidence, BINS)
+    order = np.argsort(bins, kind="stable")
+    sure, there = confidence[order], np.unique(bins)
+    starts = np.searchsorted(bins[order], there)
+    expected = np.add.reduceat(sure.astype(np.float64), starts)
+    errors = []
+    block = max(1, _AT_ONCE // n)
+    for begin in range(0, number, block):
+        drawn = rng.random((min(block, number - begin), n), dtype=np.float32) < sure
+        hits = np.add.reduceat(drawn, starts, axis=1, dtype=np.int64)
+        errors.append(np.abs(expected - hits).sum(axis=1) / n)
+    return np.concatenate(errors)
 
 
 def brier_score(
