@@ -53,7 +53,7 @@ def test_every_command_of_the_page_does_what_it_says(
         "open round  0, waiting since",
         "held by nobody: the next run resumes it",
         "media       0 where they were found, 12 copied",
-        f"{VERSION} collect_labels 0000",
+        f"{VERSION} collect_labels 0 ",
         "checks: nothing is broken",
         "would merge 0 small files",
         "merged 0 small files",
