@@ -22,6 +22,7 @@ from visionloop.monitoring.report.data import (
     Slice,
     Window,
 )
+from visionloop.monitoring.unjudged import Unjudged
 
 
 def thumbnail(seed: int) -> str:
@@ -86,6 +87,16 @@ def full_report() -> ReportData:
         loop="digits",
         lake="file:///tmp/demo/lake",
         version="v-42-9f31",
+        not_judged=(
+            Unjudged(
+                ("slow_stage",),
+                "9 stages have too few earlier runs to tell a pace, 8 are needed: ingest (3), "
+                "monitor (3), train_on_the_accelerators_of_the_cluster (2) and 6 more.",
+                9,
+                8,
+                {"ingest": 3, "monitor": 3, "train_on_the_accelerators_of_the_cluster": 2},
+            ),
+        ),
         as_of=datetime(2026, 11, 22, 10, 20, tzinfo=UTC),
         rounds=tuple(rounds),
         in_service="m-2f3a9c2e1b",

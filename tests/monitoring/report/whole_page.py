@@ -42,7 +42,6 @@ from visionloop.monitoring.report.data_models import (
     ShareComparison,
     SliceRow,
 )
-from visionloop.monitoring.unjudged import Unjudged
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -103,16 +102,6 @@ def whole() -> ReportData:
                 NOON,
                 "Look at the camera; `visionloop health` says what came in.",
                 ("sample-00001", "sample-00000", "sample-00399"),
-            ),
-        ),
-        not_judged=(
-            Unjudged(
-                ("slow_stage",),
-                "9 stages have too few earlier runs to tell a pace, 8 are needed: ingest (3), "
-                "monitor (3), train_on_the_accelerators_of_the_cluster (2) and 6 more.",
-                9,
-                8,
-                {"ingest": 3, "monitor": 3, "train_on_the_accelerators_of_the_cluster": 2},
             ),
         ),
         acts=(StandingAct("random_share", "The random share is raised to 30%.", NOON, 0.3),),
