@@ -164,7 +164,7 @@ def not_judged(reader: Reader, series: Sequence[DriftSeries]) -> tuple[Unjudged,
     """
     outputs = [content(run["outputs"]) for run in reversed(reader.runs)]
     rows = next((told["not_judged"] for told in outputs if "not_judged" in told), ())
-    labels = next((told["labels"] for told in outputs if told.get("labels")), {})
+    labels: dict[str, Any] = next((told["labels"] for told in outputs if told.get("labels")), {})
     last = [
         {
             "kind": one.kind,
