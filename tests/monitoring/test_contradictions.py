@@ -216,3 +216,48 @@ def test_what_stays_in_line_can_be_travelled(
     assert line
     km = great_circle(lat[line[:-1]], lon[line[:-1]], lat[line[1:]], lon[line[1:]])
     assert bool((km <= np.maximum(1.0, SPEED * np.diff(hours[line]))).all())
+
+
+def plainly(rows: list[dict[str, Any]], new: set[str]) -> set[tuple[str, str]]:
+    """Return what is wrong with samples, one at a time: times, places and sizes."""
+    wrong = set()
+    for row in rows:
+        if row["id"] not in new:
+            continue
+        told, captured = row["more"], row["hours"]
+        at = None if captured is None else NOON + timedelta(hours=captured)
+        if at is not None and at - NOW > timedelta(hours=24):
+            wrong.add((row["id"], "future_time"))
+        elif at is not None and at < datetime(1990, 1, 1, tzinfo=UTC):
+            wrong.add((row["id"], "implausible_time"))
+        north, east = row["place"]
+        off = any(
+            value is not None and not abs(value) <= reach
+            for value, reach in ((north, 90), (east, 180))
+        )
+        if off or (north == 0 and east == 0):
+            wrong.add((row["id"], "impossible_place"))
+        w, h = told["width"], told["height"]
+        sound = all(side is not None and side > 0 for side in (w, h))
+        if sound and (w, h) not in ((640, 480), (480, 640)):
+            wrong.add((row["id"], "size_conflict"))
+    return wrong
+
+
+HOURS = st.sampled_from([None, 0, 24 * 22, 24 * 21 + 24, 24 * 21 + 24.001, -24 * 365 * 60])
+DEGREES = st.sampled_from([None, 0.0, 45.0, -90.0, 90.5, 180.0, -181.0, float("nan")])
+SIDES = st.sampled_from([None, 640, 480, 0, -3, 2**53 + 1])
+
+
+@given(
+    st.lists(st.tuples(HOURS, DEGREES, DEGREES, SIDES, SIDES, st.booleans()), min_size=1),
+)
+def test_all_at_once_are_judged_as_one_at_a_time(made: list[tuple[Any, ...]]) -> None:
+    rows = [
+        {"id": f"s{i}", "hours": hours, "place": (north, east), "camera": str(i)}
+        | {"more": {"width": w, "height": h}}
+        for i, (hours, north, east, w, h, _) in enumerate(made)
+    ]
+    new = {f"s{i}" for i, one in enumerate(made) if one[-1]}
+    found = {(flag["subject"], flag["kind"]) for flag in flagged(rows, new)}
+    assert found == plainly(rows, new)

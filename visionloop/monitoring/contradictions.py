@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -36,22 +36,28 @@ def flag_contradictions(
         thresholds: Speed, distance, tolerance of clocks, earliest date, columns of cameras.
         findings: Receives the flags.
     """
-    _flag_times(samples, new, thresholds, findings)
+    # Of a million samples only those in question become objects of Python's.
+    only = pa.array(list(new), pa.string())
+    come = samples.filter(pc.is_in(samples["sample_id"], value_set=only))
+    _flag_times(come, thresholds, findings)
     if metadata is None:
         return
-    off = _flag_places(metadata, new, findings)
-    _flag_sizes(metadata, samples, new, findings)
-    _flag_jumps(metadata, samples, new, off, thresholds, findings)
+    told = metadata.filter(pc.is_in(metadata["sample_id"], value_set=only))
+    off = _flag_places(told, findings)
+    _flag_sizes(told, come, findings)
+    _flag_jumps(metadata, samples, only, off, thresholds, findings)
 
 
-def _flag_times(
-    samples: pa.Table, new: set[str], thresholds: SampleThresholds, findings: Findings
-) -> None:
+def _flag_times(samples: pa.Table, thresholds: SampleThresholds, findings: Findings) -> None:
     earliest = datetime.fromisoformat(thresholds.captured_after).replace(tzinfo=UTC)
+    captured_at = samples["captured_at"]
+    ahead_of = pc.subtract(captured_at, pc.coalesce(samples["ingested_at"], findings.now))
+    tolerance = timedelta(hours=thresholds.clock_tolerance_hours) - timedelta(microseconds=1)
+    odd = samples.filter(
+        pc.or_(pc.less(captured_at, earliest), pc.greater(ahead_of, pa.scalar(tolerance)))
+    )
     names = ("sample_id", "captured_at", "ingested_at")
-    for sample, captured, ingested in zip(*(samples[n].to_pylist() for n in names), strict=True):
-        if sample not in new or captured is None:
-            continue
+    for sample, captured, ingested in zip(*(odd[n].to_pylist() for n in names), strict=True):
         come = ingested or findings.now
         ahead = (captured - come).total_seconds() / _HOUR
         told = {"captured_at": captured.isoformat(), "images": [sample]}
@@ -81,17 +87,13 @@ def _flag_times(
             )
 
 
-def _flag_places(metadata: pa.Table, new: set[str], findings: Findings) -> set[str]:
+def _flag_places(metadata: pa.Table, findings: Findings) -> set[str]:
     """Flag coordinates off the globe, and the place 0, 0 of a receiver without a fix."""
     off: set[str] = set()
-    ids = metadata["sample_id"].to_pylist()
     for latitude, longitude in place_columns(metadata):
-        pairs = zip(
-            ids, metadata[latitude].to_pylist(), metadata[longitude].to_pylist(), strict=True
-        )
-        for sample, north, east in pairs:
-            if sample not in new:
-                continue
+        odd = metadata.filter(_odd_places(metadata[latitude], metadata[longitude]))
+        columns = (odd[name].to_pylist() for name in ("sample_id", latitude, longitude))
+        for sample, north, east in zip(*columns, strict=True):
             for name, value, reach in ((latitude, north, 90.0), (longitude, east, 180.0)):
                 if value is None or abs(value) <= reach:
                     continue
@@ -122,24 +124,40 @@ def _flag_places(metadata: pa.Table, new: set[str], findings: Findings) -> set[s
     return off
 
 
-def _flag_sizes(metadata: pa.Table, samples: pa.Table, new: set[str], findings: Findings) -> None:
+def _odd_places(north: pa.ChunkedArray, east: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return which places are off the globe, not finite, or exactly 0, 0."""
+    places = [one.cast(pa.float64(), safe=False) for one in (north, east)]
+    off = [
+        # What is no number is within nothing.
+        pc.fill_null(pc.invert(pc.less_equal(pc.abs(one), reach)), False)
+        for one, reach in zip(places, (90.0, 180.0), strict=True)
+    ]
+    nowhere = [pc.fill_null(pc.equal(one, 0.0), False) for one in places]
+    return pc.or_(pc.or_(*off), pc.and_(*nowhere))
+
+
+def _flag_sizes(metadata: pa.Table, samples: pa.Table, findings: Findings) -> None:
     for pair in _SIZES:
         if not set(pair) <= set(metadata.column_names):
             continue
-        if not all(pa.types.is_primitive(metadata.schema.field(name).type) for name in pair):
+        if not all(_is_number(metadata.schema.field(name).type) for name in pair):
             continue
         told = metadata.select(["sample_id", *pair]).rename_columns(["sample_id", "w", "h"])
         both = samples.select(["sample_id", "width", "height"]).join(
             told, "sample_id", join_type="inner"
         )
-        for row in sorted(both.to_pylist(), key=lambda row: row["sample_id"]):
+        w, h, width, height = (
+            both[name].cast(pa.float64(), safe=False) for name in ("w", "h", "width", "height")
+        )
+        as_told = pc.and_(pc.equal(w, width), pc.equal(h, height))
+        # A picture that is stored lying and shown upright is no contradiction.
+        turned = pc.and_(pc.equal(w, height), pc.equal(h, width))
+        odd = both.filter(pc.invert(pc.or_(as_told, turned)))
+        for row in sorted(odd.to_pylist(), key=lambda row: row["sample_id"]):
             sizes = (row["w"], row["h"], row["width"], row["height"])
-            if row["sample_id"] not in new or not all(_is_size(one) for one in sizes):
+            if not all(_is_size(one) for one in sizes):
                 continue
             w, h, width, height = sizes
-            # A picture that is stored lying and shown upright is no contradiction.
-            if {(w, h), (h, w)} & {(width, height)}:
-                continue
             findings.flag(
                 row["sample_id"],
                 "size_conflict",
@@ -152,6 +170,10 @@ def _flag_sizes(metadata: pa.Table, samples: pa.Table, new: set[str], findings: 
             )
 
 
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
 def _is_size(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and value > 0
 
@@ -159,13 +181,16 @@ def _is_size(value: object) -> bool:
 def _flag_jumps(
     metadata: pa.Table,
     samples: pa.Table,
-    new: set[str],
+    new: pa.Array,
     off: set[str],
     thresholds: SampleThresholds,
     findings: Findings,
 ) -> None:
-    for ids, captured, latitude, longitude, camera in _ways(metadata, samples, new, thresholds):
-        sound = np.array([one not in off for one in ids]) & (np.abs(latitude) <= 90)
+    lost = pa.array(sorted(off), pa.string())
+    for ids, is_new, captured, latitude, longitude, camera in _ways(
+        metadata, samples, new, thresholds
+    ):
+        sound = ~pc.is_in(ids, value_set=lost).to_numpy() & (np.abs(latitude) <= 90)
         sound &= (np.abs(longitude) <= 180) & ((latitude != 0) | (longitude != 0))
         rows = np.flatnonzero(sound)
         found = jumps(
@@ -176,9 +201,9 @@ def _flag_jumps(
             apart=thresholds.gps_jump_above,
         )
         for jump in found:
-            sample, other = ids[rows[jump.row]], ids[rows[jump.other]]
-            if sample not in new:
+            if not is_new[rows[jump.row]]:
                 continue
+            sample, other = ids[rows[jump.row]].as_py(), ids[rows[jump.other]].as_py()
             findings.flag(
                 sample,
                 "gps_jump",
@@ -194,9 +219,12 @@ def _flag_jumps(
 
 
 def _ways(
-    metadata: pa.Table, samples: pa.Table, new: set[str], thresholds: SampleThresholds
-) -> Iterator[tuple[list[str], np.ndarray, np.ndarray, np.ndarray, str]]:
-    """Yield ids, capture times in hours, latitudes, longitudes and name of each camera with new."""
+    metadata: pa.Table, samples: pa.Table, new: pa.Array, thresholds: SampleThresholds
+) -> Iterator[tuple[pa.ChunkedArray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]]:
+    """Yield each camera with new samples.
+
+    Its ids, which of them are new, capture times in hours, latitudes, longitudes, and its name.
+    """
     column = camera_column(metadata, thresholds.camera_columns)
     pairs = place_columns(metadata)
     if not column or not pairs:
@@ -206,13 +234,13 @@ def _ways(
         {
             "sample_id": metadata["sample_id"],
             "camera": camera_names(metadata, column),
-            "lat": metadata[latitude].cast(pa.float64()),
-            "lon": metadata[longitude].cast(pa.float64()),
+            "lat": metadata[latitude].cast(pa.float64(), safe=False),
+            "lon": metadata[longitude].cast(pa.float64(), safe=False),
         }
     ).join(samples.select(["sample_id", "captured_at"]), "sample_id", join_type="inner")
     told = told.drop_null().sort_by([(name, "ascending") for name in _ORDER])
-    fresh = pc.is_in(told["sample_id"], value_set=pa.array(sorted(new), pa.string()))
-    wanted = set(told.filter(fresh)["camera"].to_pylist())
+    told = told.append_column("is_new", pc.is_in(told["sample_id"], value_set=new))
+    wanted = set(pc.unique(told.filter(told["is_new"])["camera"]).to_pylist())
     for camera, rows in by_camera(told["camera"]):
         if camera not in wanted:
             continue
@@ -221,7 +249,8 @@ def _ways(
         finite = np.isfinite(own["lat"].to_numpy()) & np.isfinite(own["lon"].to_numpy())
         own, hours = own.filter(pa.array(finite)), hours[finite]
         yield (
-            own["sample_id"].to_pylist(),
+            own["sample_id"],
+            own["is_new"].to_numpy(),
             hours,
             own["lat"].to_numpy(),
             own["lon"].to_numpy(),
