@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.monitoring.artifacts import Metrics
 from tests.selection.small_lake import CLASSES, deploy, fill, label, put
 from tests.stages.acting_loop import BACK, NOW, ActingLoop, worse_loop
 from visionloop.cli import main
@@ -97,7 +98,10 @@ def test_a_decision_of_an_act_holds_what_it_was_made_by(loop: ActingLoop) -> Non
     loop.publish("m1")
     loop.labels_judged(ok=200, flagged=100)
     before = loop.lake.version()
-    loop.watch(run_id="r1")
+    measured = Metrics()
+    loop.watch(run_id="r1", metrics=measured)
+    assert measured.values["label_suspects"] == pytest.approx(1 / 3)
+    assert measured.values["label_suspects_n"] == 300
     rows = loop.lake.read("decisions", where="run_id == 'r1'").to_pylist()
     by = {row["decision"]: json.loads(row["inputs"]) for row in rows}
     assert by.keys() == {"watch", "block"}
