@@ -164,7 +164,8 @@ def not_judged(reader: Reader, series: Sequence[DriftSeries]) -> tuple[Unjudged,
     """
     outputs = [content(run["outputs"]) for run in reversed(reader.runs)]
     rows = next((told["not_judged"] for told in outputs if "not_judged" in told), ())
-    labels: dict[str, Any] = next((told["labels"] for told in outputs if told.get("labels")), {})
+    judged = (told.get("labels") for told in outputs)
+    labels: dict[str, Any] = next((one for one in judged if isinstance(one, dict)), {})
     last = [
         {
             "kind": one.kind,
@@ -178,7 +179,7 @@ def not_judged(reader: Reader, series: Sequence[DriftSeries]) -> tuple[Unjudged,
     elsewhere = OF_DRIFT | {LABELS}
     return (
         *(one for one in read_unjudged(rows) if elsewhere.isdisjoint(one.kinds)),
-        *(of_labels(labels) if isinstance(labels, dict) else ()),
+        *of_labels(labels),
         *of_comparisons(last),
     )
 
