@@ -12,6 +12,7 @@ import pytest
 from tests.labeling.conftest import Asking
 from tests.labeling.test_collecting import Page
 from visionloop.cli import main
+from visionloop.cli.labels_status import _annotator
 
 Answering = Callable[..., Asking]
 
@@ -267,3 +268,11 @@ def test_one_of_something_is_told_in_the_singular(command: Any, asking: Asking) 
     command("collect")
     assert "1 draft," in command("status", text=True)
     assert "1 request was taken back" in command("recall", text=True)
+
+
+def test_how_often_an_annotator_agrees_is_told_with_the_answers_behind_it() -> None:
+    share = {"value": 0.9, "low": 0.79, "high": 0.96, "n": 50, "enough": True}
+    few = {**share, "n": 3, "enough": False}
+    person = {"annotator": "ann", "n": 50, "skipped": 0, "drafts": 0, "rejected": 0}
+    person |= {"median_seconds": None, "with_others": share, "with_gold": few}
+    assert _annotator(person) == "  by ann: 50 done, 90% like others (79% to 96%, n = 50)"

@@ -119,20 +119,7 @@ def _round(one: Mapping[str, Any]) -> Iterator[str]:
         told = [f"{n[name]:,} {word}" for name, word in _PARTS.items() if n.get(name)]
         yield f"  {purpose:<9} {', '.join(told)}"
     yield from _unusable(one)
-    for person in one["annotators"]:
-        told = [f"{person['n']:,} done"] if person["n"] else []
-        told += [f"{person['skipped']:,} skipped"] if person["skipped"] else []
-        told += [counted(person["drafts"], "draft")] if person["drafts"] else []
-        told += [f"{person['rejected']:,} rejected"] if person["rejected"] else []
-        seconds = person["median_seconds"]
-        told += [] if seconds is None else [f"median {seconds:.1f} s"]
-        told += [
-            f"{share['value']:.0%} like {whom} ({share['low']:.0%} to {share['high']:.0%}, "
-            f"n = {share['n']:,})"
-            for key, whom in _LIKE.items()
-            if (share := person[key])["enough"]
-        ]
-        yield f"  by {person['annotator'] or 'nobody named'}: {', '.join(told)}"
+    yield from map(_annotator, one["annotators"])
     told = [
         f"{name} {share['value']:.2f} ({share['low']:.2f} to {share['high']:.2f})"
         for key, name in _AGREEMENT.items()
@@ -140,6 +127,22 @@ def _round(one: Mapping[str, Any]) -> Iterator[str]:
     ]
     if told:
         yield f"  people agree: {', '.join(told)}"
+
+
+def _annotator(person: Mapping[str, Any]) -> str:
+    told = [f"{person['n']:,} done"] if person["n"] else []
+    told += [f"{person['skipped']:,} skipped"] if person["skipped"] else []
+    told += [counted(person["drafts"], "draft")] if person["drafts"] else []
+    told += [f"{person['rejected']:,} rejected"] if person["rejected"] else []
+    seconds = person["median_seconds"]
+    told += [] if seconds is None else [f"median {seconds:.1f} s"]
+    told += [
+        f"{share['value']:.0%} like {whom} ({share['low']:.0%} to {share['high']:.0%}, "
+        f"n = {share['n']:,})"
+        for key, whom in _LIKE.items()
+        if (share := person[key])["enough"]
+    ]
+    return f"  by {person['annotator'] or 'nobody named'}: {', '.join(told)}"
 
 
 def _unusable(one: Mapping[str, Any]) -> Iterator[str]:
