@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from scipy import stats
 
-from visionloop.monitoring.outliers import NEIGHBOURS, Outliers, find_outliers
+from visionloop.monitoring.findings import Findings
+from visionloop.monitoring.outliers import NEIGHBOURS, Outliers, find_outliers, flag_outliers
 from visionloop.monitoring.sample_config import SampleThresholds
 from visionloop.monitoring.tails import upper_tail
+from visionloop.monitoring.telling import evidence_lines
 
 THRESHOLDS = SampleThresholds()
 D = 24
@@ -137,3 +140,15 @@ def test_a_few_huge_values_do_not_move_the_limit_far() -> None:
     sound = rng.standard_normal(2000)
     spoilt = np.concatenate([sound, np.full(20, 1e3)])
     assert upper_tail(spoilt).limit(0.001) < 2 * upper_tail(sound).limit(0.001)
+
+
+def test_the_evidence_says_that_the_share_of_sound_samples_is_nominal() -> None:
+    x = np.concatenate([group(400, 0), group(1, 2, axis=5)])
+    ids = names(len(x), "any")
+    findings = Findings(datetime.now(UTC))
+    flag_outliers({ids[-1]}, THRESHOLDS, lambda: [(pa.array(ids), x)], findings)
+    (flag,) = findings.flags
+    assert evidence_lines(flag)[-1] == (
+        "compared with 400 samples known before, which teach the limit: nominally 0.10% of sound "
+        "ones pass it, in trials up to six times that"
+    )

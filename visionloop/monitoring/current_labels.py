@@ -33,7 +33,11 @@ LABEL_COLUMNS = (
     "sample_id", "task", "label", "annotator", "origin", "created_at", "n_annotations", "round_id",
 )  # fmt: skip
 OBJECTS = "objects"
-_OBJECTS = pa.schema([arrow_schema("labels").field("sample_id"), pa.field(OBJECTS, pa.int32())])
+_LABELS = arrow_schema("labels")
+# A number of boxes is told as a number of answers is.
+_NUMBER = _LABELS.field("n_annotations").with_name(OBJECTS)
+_SAMPLE = _LABELS.field("sample_id")
+_OBJECTS = pa.schema([_SAMPLE, _NUMBER])
 
 _Rows = list[dict[str, Any]]
 
@@ -45,12 +49,12 @@ def read_labels(lake: Lake, version: str) -> pa.Table:
         lake: The lake.
         version: Its version.
     """
-    schema = pa.schema([arrow_schema("labels").field(name) for name in LABEL_COLUMNS])
-    parts = [schema.append(_OBJECTS.field(OBJECTS)).empty_table()]
+    schema = pa.schema([_LABELS.field(name) for name in LABEL_COLUMNS])
+    parts = [schema.append(_NUMBER).empty_table()]
     for batch in lake.batches("labels", columns=[*LABEL_COLUMNS, "boxes"], version=version):
         rows = pa.Table.from_batches([batch])
         told = rows.select(LABEL_COLUMNS).cast(schema)
-        number = pc.list_value_length(rows["boxes"]).cast(pa.int32())
+        number = pc.list_value_length(rows["boxes"]).cast(_NUMBER.type)
         parts.append(told.append_column(OBJECTS, number))
     return pa.concat_tables(parts)
 
@@ -64,7 +68,7 @@ def current_labels(
         rows: Table ``labels``, with `LABEL_COLUMNS`.
         names: Columns to return, of `LABEL_COLUMNS`.
     """
-    schema = pa.schema([arrow_schema("labels").field(name) for name in names])
+    schema = pa.schema([_LABELS.field(name) for name in names])
     return _current(rows, _speaks(rows), latest_answers, schema)
 
 
