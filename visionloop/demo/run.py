@@ -131,7 +131,7 @@ def _configure(folder: Path, world: World) -> LoopConfig:
         "selection": {"n_samples": BUDGET, "strategy": "auto", "seed": SEED},
         "labeling": {"provider": "oracle", "labels": "truth.csv"},
         "training": {"architecture": "small_cnn", "image_size": 32, "control_arm": True},
-        "gates": {"max_drop": 0.02},
+        "gates": {"min_accuracy": 0.7, "max_drop": 0.02},
         "serving": {"url": f"http://127.0.0.1:{free_port()}"},
     }
     path.write_text(yaml.safe_dump(settings, sort_keys=False))
