@@ -213,7 +213,10 @@ def test_a_chat_gets_words_and_no_markup_of_others(lake: Lake, hook: Receiver) -
     tell_new(lake, telling(hook.url, format="text"))
     [told] = hook.taken
     assert set(told) == {"text"}
-    assert "&lt;b&gt;&amp;.png" in told["text"] and "Loop test, before round 0: 1 new flag" in told["text"]
+    assert (
+        "&lt;b&gt;&amp;.png" in told["text"]
+        and "Loop test, before round 0: 1 new flag" in told["text"]
+    )
 
 
 def test_requests_are_signed_and_carry_the_token_and_no_secret_is_told(
