@@ -230,6 +230,8 @@ def _leave(lake: Lake, ids: list[str], uris: list[str]) -> None:
     for path, text in {
         f"label_requests/{lake.loop}-0000.csv": "sample_id,file,purpose,label\n" + rows,
         f"reports/{lake.loop}.html": f"<img alt='{ids[0]}'>",
+        # A page of an earlier visionloop, with a picture made anew: nothing names the sample.
+        "report.html": "<img src='data:image/jpeg;base64,YQ=='>",
         f"training/{lake.loop}/m1/plan.json": "{}",
         f"failures/{lake.loop}/20260501T000000.000000Z-infer-0.json": json.dumps(
             {"stage": "infer", "what": f"{uris[0]} cannot be read"}

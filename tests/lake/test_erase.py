@@ -170,7 +170,7 @@ def test_the_events_of_others_stay_where_they_were(erased: Erased) -> None:
 
 def test_files_beside_the_tables_lose_what_tells_of_it(erased: Erased) -> None:
     gone = set(erased.told["beside"]["removed"])
-    assert {"reports/test.html", "training/test/m1/samples.parquet"} < gone
+    assert {"reports/test.html", "report.html", "training/test/m1/samples.parquet"} < gone
     assert {"shards/test/ingest-1.part.parquet", "training/test/m1/plan.json"} < gone
     text = erased.lake.storage.read(erased.lake.path("label_requests", "test-0000.csv")).decode()
     assert [row.split(",")[0] for row in text.splitlines()] == ["sample_id", *map(identity, LEFT)]

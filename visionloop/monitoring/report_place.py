@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from visionloop.lake.erasing.beside import OLD_REPORT, REPORTS
+
 if TYPE_CHECKING:
     from visionloop.lake import Lake
-
-FOLDER = "reports"
 
 
 def report_uri(lake: Lake) -> str:
@@ -16,4 +16,13 @@ def report_uri(lake: Lake) -> str:
     Args:
         lake: The lake.
     """
-    return lake.path(FOLDER, f"{lake.loop}.html")
+    return lake.path(REPORTS, f"{lake.loop}.html")
+
+
+def old_report_uri(lake: Lake) -> str:
+    """Return the URI of the page that an earlier visionloop left at the lake's root.
+
+    Args:
+        lake: The lake.
+    """
+    return lake.path(OLD_REPORT)

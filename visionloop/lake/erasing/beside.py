@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 JOURNAL = "erasing.json"
 # Pages with pictures, one of each loop, which its next round writes anew.
 REPORTS = "reports"
+# Where an earlier visionloop left one page for all loops of a lake; no stage writes it anew.
+OLD_REPORT = "report.html"
 # What one file of these names concerns all of them: they are made again as one.
 _WHOLE = {"shards": 2, "training": 3}
 # One sample a line.
@@ -95,7 +97,7 @@ def clear(
         folder = path.partition("/")[0] if "/" in path else ""
         if path == JOURNAL or info.uri.startswith(f"{events}/"):
             continue
-        if folder == REPORTS:
+        if folder == REPORTS or path == OLD_REPORT:
             _delete(lake, info, done, dry_run)
             continue
         undecoded = len(scanner.undecoded)
