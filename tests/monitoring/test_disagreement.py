@@ -12,13 +12,13 @@ import pytest
 from tests.selection.small_lake import put
 from visionloop.config import load_config
 from visionloop.lake import Lake
+from visionloop.monitoring.ages import with_ages
 from visionloop.monitoring.disagreement import (
     Said,
     contradicted,
     disagreement_rows,
     least_holdout,
 )
-from visionloop.monitoring.findings import score_now
 from visionloop.monitoring.stale import added_classes, stale_rows
 from visionloop.stages.monitor import monitor
 from visionloop.stages.monitor_answers import check_answers
@@ -266,13 +266,15 @@ def test_an_hour_that_passes_changes_no_flag_of_a_stale_label_and_its_age_is_tol
             return run.commit()
 
     first = look(NOW)
-    (flag,) = lake.read("flags", where="kind == 'stale_label'").to_pylist()
+    flag_table = lake.read("flags", where="kind == 'stale_label'")
+    (flag,) = flag_table.to_pylist()
     assert (flag["score"], flag["threshold"]) == (5.0, 3.0)
     snapshot = lake.snapshot("flags")
     assert look(NOW + timedelta(hours=1)) == first
     assert lake.snapshot("flags") == snapshot
-    evidence = json.loads(flag["evidence"])
-    assert score_now(flag["score"], evidence, NOW + timedelta(days=40)) == 45.0
+    later = NOW + timedelta(days=40)
+    (aged,) = with_ages(flag_table, later, None).to_pylist()
+    assert aged["score"] == 45.0
     # A label that is given anew is another one.
     common = {"task": "classification", "origin": "csv", "annotator": "ann", "created_at": NOW}
     put(lake, "labels", [{"sample_id": flag["subject"], "label": "cat", **common}], "0001")

@@ -15,10 +15,12 @@ from tests.monitoring.test_stages import Loop
 from visionloop.demo.world import CAMERAS
 from visionloop.lake import Lake
 from visionloop.lake.schemas import arrow_schema
+from visionloop.monitoring.ages import with_ages
 from visionloop.monitoring.cameras import by_camera
-from visionloop.monitoring.findings import score_now
+from visionloop.monitoring.report.load import load_report
 from visionloop.monitoring.sample_config import SampleThresholds
 from visionloop.monitoring.silence import Silence, silences
+from visionloop.monitoring.telling import evidence_lines
 from visionloop.stages.monitor import monitor
 
 START = np.datetime64("2026-01-05T08:00", "us")
@@ -173,11 +175,28 @@ def test_a_camera_that_fell_silent_is_flagged_once_until_it_speaks_again(tmp_pat
     monitor(config=cameras.config, round_id="0001")
     assert cameras.lake.version() == before
     assert cameras.flags() == [flag]
-    later = cameras.now + timedelta(days=40)
-    assert score_now(flag["score"], evidence, later) == pytest.approx(51 * 24 + 1, abs=0.1)
     cameras.bring("north|1", range(0, -1, -1))
     monitor(config=cameras.config, round_id="0001")
     assert cameras.flags() == []
+
+
+def test_a_silence_is_told_up_to_the_last_look_at_the_sources(tmp_path: Path) -> None:
+    cameras = Cameras(tmp_path)
+    cameras.bring("north", range(30, 10, -1))
+    cameras.bring("south", range(30, -1, -1))
+    monitor(config=cameras.config, round_id="0000")
+    held = cameras.lake.read("flags")
+    # Nobody ran anything for forty days: how silent the camera was nobody can tell.
+    later = cameras.now + timedelta(days=40)
+    data = load_report(cameras.lake, pictures=False, now=later)
+    (told,) = data.standing
+    assert told.score == pytest.approx(11 * 24 + 1, abs=0.1)
+    # Whoever looked at the sources after nine days knows of nine more.
+    (aged,) = with_ages(held, later, cameras.now + timedelta(days=9)).to_pylist()
+    assert aged["score"] == pytest.approx(20 * 24 + 1, abs=0.1)
+    (line,) = [one for one in evidence_lines(aged) if "threshold" in one]
+    assert line.startswith("481 hours, threshold ")
+    assert with_ages(held, later, None).equals(held)
 
 
 def test_a_source_that_names_no_camera_is_one_beside_those_that_are_named(tmp_path: Path) -> None:

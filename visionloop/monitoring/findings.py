@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +14,6 @@ from visionloop.lake.schemas import arrow_schema
 
 # In the evidence of a flag whose score is an age: from when it counts, ISO 8601.
 SINCE = "since"
-_UNITS = {"hours": timedelta(hours=1), "days": timedelta(days=1)}
 
 
 @dataclass
@@ -112,29 +111,6 @@ def flag_row(
         "evidence": json.dumps(evidence, sort_keys=True),
         "flagged_at": now,
     }
-
-
-def counts_from(evidence: Mapping[str, Any]) -> datetime | None:
-    """Return the date from which the score of a flag counts; None where it is no age.
-
-    Args:
-        evidence: The flag's evidence.
-    """
-    return datetime.fromisoformat(evidence[SINCE]) if SINCE in evidence else None
-
-
-def score_now(score: float, evidence: Mapping[str, Any], now: datetime | None = None) -> float:
-    """Return the score of a flag as it is now: an age grows without being written again.
-
-    Args:
-        score: As it was written.
-        evidence: The flag's evidence.
-        now: The time of the reading; None for the clock's.
-    """
-    since = counts_from(evidence)
-    if since is None:
-        return score
-    return ((now or datetime.now(UTC)) - since) / _UNITS[evidence["unit"]]
 
 
 def rows_table(name: str, rows: list[dict[str, Any]]) -> pa.Table:

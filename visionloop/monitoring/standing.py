@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionloop.lake.schemas import arrow_schema
-from visionloop.monitoring.findings import counts_from
+from visionloop.monitoring.ages import counts_from
 from visionloop.monitoring.kinds import kind_of
 from visionloop.monitoring.telling import evidence_of
 
@@ -30,7 +30,7 @@ def write_standing(
     A flag that stood before keeps its time, its round and its run, so that its age can be told; one
     that is not found any more is withdrawn. Where nothing changed, nothing is written. That time
     goes on is no change: of a flag that counts from a date (``since`` in its evidence) the score is
-    an age, which whoever reads it tells by `visionloop.monitoring.findings.score_now`.
+    an age, which whoever reads it tells by `visionloop.monitoring.ages.with_ages`.
 
     Args:
         run: The run that judged.

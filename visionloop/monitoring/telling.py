@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from visionloop.monitoring.findings import SINCE, score_now
+from visionloop.monitoring.findings import SINCE
 from visionloop.words import in_round
 
 # What is told apart from the rest, or is for programs.
@@ -89,7 +89,7 @@ def evidence_lines(row: Mapping[str, Any], upcoming: str = "") -> list[str]:
 
 
 def _score(row: Mapping[str, Any], evidence: Mapping[str, Any]) -> str:
-    value = score_now(row["score"], evidence)
+    value = row["score"]
     unit, comma, span = str(evidence.get("unit") or "").partition(", ")
     name = str(evidence.get("measure") or "").replace("_", " ")
     if comma:  # `likeness, 0 to 1`: a name and its span, rather than a unit

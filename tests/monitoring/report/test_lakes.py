@@ -103,6 +103,24 @@ def test_flags_are_shown_worst_first_in_words_with_what_counts_now(rows: Rows) -
     assert silent.lines == ("usual gap: 2",)
 
 
+def test_ages_are_told_as_of_the_version_that_the_report_is_of(rows: Rows) -> None:
+    rows.pictures(range(2))
+    given = {"since": (datetime.now(UTC) - timedelta(days=400)).isoformat(), "unit": "days"}
+    flag = {"subject": sample_id(0), "kind": "stale_label", "score": 400.0, "threshold": 365.0}
+    rows.flags([{**flag, "evidence": {**given, "measure": "age", "why": "labelled long ago"}}])
+    version, later = rows.lake.version(), datetime.now(UTC) + timedelta(days=100)
+
+    def told(version: str | None) -> str:
+        (kind,) = load_report(rows.lake, version=version, pictures=False, now=later).flags
+        (shown,) = kind.gallery.pictures
+        (line,) = [one for one in (shown.title, *shown.lines) if one.startswith("age")]
+        return line
+
+    assert told(None) == "age 500 days, threshold 365 days"
+    rows.pictures(range(2, 4), "0001")
+    assert told(version) == "age 400 days, threshold 365 days"
+
+
 def test_a_label_that_a_model_contradicts_has_a_gallery_of_its_own(rows: Rows) -> None:
     rows.pictures(range(3))
     rows.flags(

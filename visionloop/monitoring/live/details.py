@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from visionloop.monitoring.ages import with_ages
 from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.live.columns import METADATA, moment, told
 from visionloop.monitoring.live.index import Index
@@ -108,7 +109,10 @@ def details_of(lake: Lake, index: Index, sample_id: str) -> Details:
         read("predictions"), key=lambda one: _moment(one["predicted_at"]), reverse=True
     )
     picks = sorted(read("selections"), key=lambda one: one["round_id"], reverse=True)
-    flags = [one for one in read("flags", "subject") if one["subject_type"] in ("sample", "label")]
+    held = lake.read("flags", where=EqualTo(term="subject", value=sample_id), version=index.version)
+    # Of an image no silence is told, which alone asks when the sources were looked at.
+    aged = with_ages(held, datetime.now(UTC), None).to_pylist()
+    flags = [one for one in aged if one["subject_type"] in ("sample", "label")]
     flags.sort(key=lambda one: _moment(one["flagged_at"]), reverse=True)
     asked = read("label_requests")
     trained = read("training_sets")

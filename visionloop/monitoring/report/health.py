@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 
 from visionloop.monitoring.acting_state import standing_acts
 from visionloop.monitoring.failed_stages import KIND, failures
-from visionloop.monitoring.findings import score_now
 from visionloop.monitoring.kinds import KINDS, SEVERITIES
 from visionloop.monitoring.report.data_drift import DriftSeries
 from visionloop.monitoring.report.data_health import FailedStage, StandingAct, StandingFlag
@@ -78,7 +77,7 @@ def _standing(reader: Reader, row: Mapping[str, Any]) -> StandingFlag:
         severity_of(row["kind"]),
         _subject(reader, row),
         row["subject_type"] or "",
-        None if row["score"] is None else score_now(row["score"], evidence),
+        row["score"],
         row["threshold"],
         str(evidence.get("unit") or ""),
         with_names(reader, str(evidence.get("reference") or "")),

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from visionloop.monitoring.acting_state import standing_acts
+from visionloop.monitoring.ages import with_ages
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.report.accounts import Counts
 from visionloop.monitoring.report.annotators import annotators
@@ -75,8 +76,8 @@ def load_report(
         thresholds: Which slices are small.
         pictures: Whether pictures and the embedding map are made too: what numbers alone are
             wanted for goes without, in a fraction of the time.
-        now: When the report is made: labels are overdue or not at that time, now by default. Of an
-            older version it is the end of its last stage.
+        now: When the report is made: labels are overdue or not and flags are as old as at that
+            time, now by default. Of an older version it is the end of its last stage.
     """
     newest = lake.version()
     reader = Reader(lake, version or newest)
@@ -92,7 +93,8 @@ def load_report(
     as_of = max((row["finished_at"] for row in reader.runs if row["finished_at"]), default=None)
     old = reader.version != newest
     failed = failed_stages(lake, as_of if old else None)
-    flags = still_failed(current(reader), failed)
+    at = (as_of if old else now) or datetime.now(UTC)
+    flags = with_ages(still_failed(current(reader), failed), at, reader.looked_at)
     costs = cost(reader, models, [one.round_id for one in rounds])
     evaluated = next((row for row in reversed(reader.experiments) if _has_confusion(row)), None)
     series = drift_series(reader, _standing_pairs(flags))
@@ -139,7 +141,7 @@ def load_report(
             flags=flag_kinds(choose(reader, flags), Pictures(reader, ()), planted, reader.upcoming),
             map=EmbeddingMap(reason="Pictures were not asked for."),
         )
-    limits = _limits(reader, models, served, as_of if old else now or datetime.now(UTC))
+    limits = _limits(reader, models, served, at)
     return replace(data, verdict=verdict(data, limits))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,12 @@ class Reader:
         # A report of an older version does not know what came after it.
         last = max((r["sequence"] for r in rows if r["version"] == self.version), default=None)
         return rows if last is None else [row for row in rows if row["sequence"] <= last]
+
+    @cached_property
+    def looked_at(self) -> datetime | None:
+        """When the sources were last looked at, None where nobody did."""
+        looks = [row["started_at"] for row in self.runs if row["stage"] == "ingest"]
+        return max((one for one in looks if one), default=None)
 
     @cached_property
     def requests(self) -> list[dict[str, Any]]:
