@@ -37,7 +37,7 @@ METRIC = re.compile(r"\bvisionloop_[a-z_]+")
 DAY = 86400
 # Seconds between two samples.
 STEP = 300
-ROLLBACK = "decision_timestamp_seconds{loop='a',decision='rollback'"
+DECIDED = "decision_timestamp_seconds"
 # Of each alert: series that set it off, and series of a loop that is well.
 CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "VisionloopLakeUnreadable": ({"lake_readable": "0"}, {"lake_readable": "1"}),
@@ -70,9 +70,19 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {'rollback_waiting_timestamp_seconds{loop="a"}': "0"},
         {'rollback_waiting_timestamp_seconds{loop="a"}': f"{2 * DAY - 60}"},
     ),
+    # What came into service since, by a person or a round, is not the worse model.
     "VisionloopRollbackFailed": (
-        {f"{ROLLBACK},outcome='failed'}}": f"{2 * DAY - 60}"},
-        {f"{ROLLBACK},outcome='published'}}": f"{2 * DAY - 60}"},
+        {
+            f'{DECIDED}{{loop="a",decision="rollback",outcome="failed"}}': f"{2 * DAY - 60}",
+            f'{DECIDED}{{loop="a",decision="rollback",outcome="published"}}': f"{2 * DAY - 3600}",
+        },
+        {
+            f'{DECIDED}{{loop="a",decision="rollback",outcome="failed"}}': f"{2 * DAY - 3600}",
+            f'{DECIDED}{{loop="a",decision="rollback",outcome="published"}}': f"{2 * DAY - 60}",
+            f'{DECIDED}{{loop="b",decision="rollback",outcome="failed"}}': f"{2 * DAY - 3600}",
+            f'{DECIDED}{{loop="b",decision="publish",outcome="published"}}': f"{2 * DAY - 60}",
+            f'{DECIDED}{{loop="c",decision="rollback",outcome="overtaken"}}': f"{2 * DAY - 60}",
+        },
     ),
     "VisionloopStageFailed": (
         {'stage_failed{loop="a",stage="train"}': "1"},

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from tests.servers import free_port
+from tests.servers import free_port, wait_until
 from tests.stages.endpoints import endpoint
+from visionloop.config import load_config
 from visionloop.errors import VisionloopError
 from visionloop.lake import Lake
+from visionloop.lake.lock import writer_lock
+from visionloop.serving.endpoint import NoAnswer
 from visionloop.serving.pointer import Pointer, pointer_uri, read_pointer, write_pointer
+from visionloop.stages import publish as publishing
 from visionloop.stages.publish import publish
 
 
@@ -155,3 +160,31 @@ def test_publishing_twice_is_publishing_once(lake: Lake) -> None:
     assert lake.read("experiments").num_rows == 1
     held = read_pointer(place)
     assert held is not None and held.previous == ""
+
+
+def test_a_pointer_goes_back_also_while_another_process_writes(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(lake, "m1", "m2")
+    publish(config=config(lake), model_id="m1", model_uri="file:///m1", passed=True)
+    place, over = pointer_uri(lake, "test"), threading.Event()
+    monkeypatch.setattr(publishing, "_PUT_BACK_SECONDS", 0.2)
+
+    def served() -> str:
+        held = read_pointer(place)
+        return held.model_id if held else ""
+
+    def writes() -> None:
+        wait_until(lambda: served() == "m2")
+        with writer_lock(lake.catalog_uri, lake.loop):
+            over.wait(60)
+
+    setting = load_config(config(lake, url=f"http://127.0.0.1:{free_port()}", timeout_s=1.5))
+    writer = threading.Thread(target=writes)
+    writer.start()
+    # What is told is why the endpoint failed, and that may pass: the lock is nobody's fault.
+    with pytest.raises(NoAnswer, match="did not come up with model m2"):
+        publishing.move_pointer(setting, lake, "m2", "file:///m2", demand=lambda _: None)
+    assert writer.is_alive() and served() == "m1"
+    over.set()
+    writer.join(timeout=60)

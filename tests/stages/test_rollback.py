@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import threading
 import time
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from tests.servers import free_port, wait_until
+from tests.servers import answering, free_port, wait_until
 from tests.serving.conftest import write_bundle
 from visionloop.cli import main
 from visionloop.errors import InputError, VisionloopError
@@ -143,3 +144,32 @@ def test_an_endpoint_that_comes_up_with_nothing_gives_back_no_pointer_that_moved
     thread.join(timeout=60)
     held = read_pointer(place)
     assert len(failed) == 1 and held and held.model_id == "m3"
+
+
+def test_a_rollback_tells_of_the_model_that_came_right_after_it(lake: Lake, tmp_path: Path) -> None:
+    published(lake, tmp_path, "m1", "m2")
+    place, writing, told = pointer_uri(lake, "test"), threading.Event(), threading.Event()
+
+    class Endpoint(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if not writing.is_set():
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"name": "test", "versions": ["m1"]}).encode())
+            told.set()
+
+    done = []
+    with answering(Endpoint) as address:
+        given = json.dumps(json.loads(config(lake)) | {"serving": {"url": f"http://{address}"}})
+        thread = threading.Thread(target=lambda: done.append(rollback(config=given)))
+        thread.start()
+        wait_until(lambda: (held := read_pointer(place)) and held.model_id == "m1")
+        with writer_lock(lake.catalog_uri, lake.loop):
+            writing.set()
+            assert told.wait(60)
+            write_pointer(place, Pointer("m3", "file:///m3", "", "m1", "file:///m1"))
+        thread.join(timeout=60)
+    assert done[0][1:] == ("m3", "m2")
+    assert states(lake)["m2"] == "rolled_back"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import socket
 import threading
@@ -13,6 +14,8 @@ import pytest
 from tests.servers import free_port, wait_until
 from tests.stages.acting_loop import ActingLoop, worse_loop
 from tests.stages.endpoints import counting, endpoint
+from visionloop.config import load_config
+from visionloop.lake import lock
 from visionloop.serving.pointer import pointer_uri
 from visionloop.stages import watch_acts
 from visionloop.stages.rollback import rollback
@@ -59,6 +62,36 @@ def test_an_endpoint_that_does_not_answer_is_left_to_the_next_watch(worse: Actin
         watching.join(timeout=60)
     assert done == ["Model m1 is in service again, in the place of m2."]
     assert worse.decisions("rollback")[1:] == [("rollback", "published", "m1")]
+
+
+def test_a_rollback_that_meets_another_writer_is_left_to_the_next_watch(
+    worse: ActingLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worse.serving = {"url": f"http://127.0.0.1:{free_port()}", "timeout_s": 0.1}
+    worse.watch()  # decides, and meets nobody at the endpoint
+    worse.serving, lake = {}, worse.lake
+    defaults = inspect.unwrap(lock.writer_lock).__kwdefaults__
+    with monkeypatch.context() as patched, lock.writer_lock(lake.catalog_uri, lake.loop):
+        patched.setitem(defaults, "timeout", 0.2)
+        config = load_config(worse.config)
+        told = watch_acts.finish_rollback(config, lake, held_by="", run_id="")
+    assert told.startswith("The rollback to m1 waits for the next watch: another process has been")
+    assert worse.in_service() == ("m2", "m1")
+    assert worse.watch().acts == "Model m1 is in service again, in the place of m2."
+
+
+def test_a_rollback_that_another_model_overtook_is_told_as_that_and_not_as_failed(
+    worse: ActingLoop,
+) -> None:
+    worse.serving = {"url": f"http://127.0.0.1:{free_port()}", "timeout_s": 0.1}
+    worse.watch()
+    worse.serving = {}
+    worse.publish("m3")
+    told = "Model m1 need not come back: m3 is in service by now, not m2."
+    assert worse.watch().acts == told
+    assert worse.watch().acts == ""
+    assert worse.in_service() == ("m3", "m2") and worse.states()["m3"] == "in_service"
+    assert worse.decisions("rollback")[1:] == [("rollback", "overtaken", "m1")]
 
 
 def test_a_rollback_that_waited_for_a_day_is_given_up(

@@ -20,6 +20,10 @@ from visionloop.lake.catalog import sqlite_file
 TIMEOUT_SECONDS = 600.0
 
 
+class LakeBusy(VisionloopError):
+    """Another process held the writer's lock for all the time that was waited."""
+
+
 @contextlib.contextmanager
 def writer_lock(catalog_uri: str, loop: str, *, timeout: float = TIMEOUT_SECONDS) -> Iterator[None]:
     """Hold the writer's lock of a loop.
@@ -31,7 +35,7 @@ def writer_lock(catalog_uri: str, loop: str, *, timeout: float = TIMEOUT_SECONDS
         timeout: Seconds to wait for another writer.
 
     Raises:
-        VisionloopError: Another process held the lock for all of that time.
+        LakeBusy: Another process held the lock for all of that time.
     """
     if database := sqlite_file(catalog_uri):
         holder = _file_lock(database.with_name(f".{loop}.lock"), timeout)
@@ -41,8 +45,8 @@ def writer_lock(catalog_uri: str, loop: str, *, timeout: float = TIMEOUT_SECONDS
         yield
 
 
-def _busy(loop: str, timeout: float) -> VisionloopError:
-    return VisionloopError(
+def _busy(loop: str, timeout: float) -> LakeBusy:
+    return LakeBusy(
         f"another process has been writing the loop {loop!r} for {timeout:.0f} s",
         where=loop,
         remedy="Wait for it to end, or stop it, and run this again; nothing was written",

@@ -9,6 +9,8 @@ decision           outcome                   subject
 ``rollback``       ``called_for``            the model that is to come back; written before the act
                    ``published``             the model that came back; a person's too
                    ``failed``                the model that could not be brought back
+                   ``overtaken``             the model that need not come back: another one than the
+                                             one to be taken back was in service by then
 =================  ========================  =====================================================
 """
 
@@ -25,7 +27,7 @@ RANDOM_SHARE, BLOCK, UNBLOCK, ROLLBACK, WATCH = (
 )  # fmt: skip
 RAISED, RESTORED = "raised", "restored"
 BLOCKED, LIFTED, BY_HAND = "blocked", "lifted", "by_hand"
-CALLED_FOR, FAILED, PUBLISHED = "called_for", "failed", "published"
+CALLED_FOR, FAILED, PUBLISHED, OVERTAKEN = "called_for", "failed", "published", "overtaken"
 # What the reason of whatever was blocked begins with.
 BLOCKED_SINCE = "blocked since"
 ACTS = (RANDOM_SHARE, BLOCK, UNBLOCK, ROLLBACK)
@@ -139,7 +141,7 @@ def standing_acts(decisions: Iterable[Mapping[str, Any]]) -> StandingActs:
             excused[BLOCK] = _excused(row)
         elif what == WATCH and any(excused.values()):
             excused = _still_excused(row, excused)
-        elif what == ROLLBACK and outcome in (CALLED_FOR, FAILED, PUBLISHED):
+        elif what == ROLLBACK and outcome in (CALLED_FOR, FAILED, PUBLISHED, OVERTAKEN):
             swap = _swap(row)
             called_for = swap if outcome == CALLED_FOR else None
             if outcome == FAILED:

@@ -110,6 +110,7 @@ def roll_out(
     tried: bool = True,
     harvest: Callable[[], None],
     blocked: Callable[[], str] = str,
+    demand: Callable[[Pointer | None], None] = lambda pointer: None,
 ) -> Outcome:
     """Bring a model into service, or find that the one before shall stay.
 
@@ -120,6 +121,8 @@ def roll_out(
         tried: Try it on part of the traffic first, as the configuration says.
         harvest: Brings what was answered into the lake.
         blocked: Asked before it is promoted: why it must not be, or an empty string.
+        demand: Asked with the pointer as it is before a rollout of a model that is not in service;
+            raises where it must not be. The rollout ends where another model comes afterwards.
 
     Returns:
         What came of it. The rollout's record stays until `forget`, so that figures are not lost
@@ -135,6 +138,8 @@ def roll_out(
     again = pointer is not None and pointer.model_id == model.model_id
     before = pointer.before() if pointer is not None and again else pointer
     current = Served(before.model_id, before.model_uri) if before else None
+    if not again:
+        demand(pointer)
     rollouts = open_rollouts(loop, lake)
     record = read_record(kept)
     # What was rolled back once, a person may put back.

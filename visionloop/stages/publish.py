@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 
 BLOCKED = "blocked"
+# How long a pointer that has to go back waits for whoever writes the lake.
+_PUT_BACK_SECONDS = 30.0
 
 
 class _Refused(Exception):
@@ -302,8 +305,9 @@ def move_pointer(
         VisionloopError: The endpoint did not come up with it; the pointer is back where it was,
             unless somebody else has moved it meanwhile.
     """
+    from visionloop.failures import explain
     from visionloop.lake.lock import writer_lock
-    from visionloop.progress import progress
+    from visionloop.progress import log, progress
     from visionloop.serving.endpoint import wait_for_model
     from visionloop.serving.pointer import (
         Pointer,
@@ -343,7 +347,15 @@ def move_pointer(
             bar.advance()
             return waited
     except BaseException:  # an interrupt too must not leave a model in service that nobody saw up
-        with writer_lock(lake.catalog_uri, lake.loop):
+        with ExitStack() as held:
+            try:
+                held.enter_context(
+                    writer_lock(lake.catalog_uri, lake.loop, timeout=_PUT_BACK_SECONDS)
+                )
+            except Exception as problem:
+                # Nor may a lake that is busy or gone; what is raised is why the endpoint failed.
+                why = explain(problem).what
+                log(f"the pointer goes back without the writer's lock: {why}", level="warning")
             if read_pointer(place) != moved:
                 pass  # somebody else has put another model into service since
             elif before is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visionloop.errors import InputError, VisionloopError
@@ -21,12 +22,16 @@ if TYPE_CHECKING:
     from visionloop.serving.pointer import Pointer
 
 
+class Overtaken(InputError):
+    """Another model came into service before the one that was to be taken back was: it stays."""
+
+
 class RollbackOutputs(NamedTuple):
-    """What `rollback` returns.
+    """What a rollback returns.
 
     Attributes:
         lake_version: Lake version after it.
-        in_service: Id of the model in service now.
+        in_service: Id of the model in service now; another one may have come after it.
         rolled_back: Id of the model that was taken out of service, or out of its canary.
     """
 
@@ -75,11 +80,12 @@ def rollback(
     target, uri = _target(opened, pointer, model_id)
     reason = f"put back by hand in the place of {pointer.model_id}"
     inputs = {"by": "hand", "before": pointer.model_id, "named": bool(model_id)}
-    version = _swap(loop, opened, target, uri, reason, inputs, run_id)
-    return RollbackOutputs(version, target, pointer.model_id)
+    return _swap(loop, opened, target, uri, reason, inputs, run_id)
 
 
-def roll_back_as_decided(loop: LoopConfig, lake: Lake, swap: Swap, *, run_id: str) -> str:
+def roll_back_as_decided(
+    loop: LoopConfig, lake: Lake, swap: Swap, *, run_id: str
+) -> RollbackOutputs:
     """Do what the watch has decided, or the rest of it where a watch was killed halfway.
 
     Args:
@@ -88,24 +94,17 @@ def roll_back_as_decided(loop: LoopConfig, lake: Lake, swap: Swap, *, run_id: st
         swap: What was decided.
         run_id: The run, written on every row.
 
-    Returns:
-        The lake version after it.
-
     Raises:
-        InputError: Another model is in service by now, or the one to bring back cannot be used.
+        Overtaken: Another model is in service by now.
+        InputError: The model to bring back cannot be used.
         VisionloopError: It did not come up; the model that was in service is again.
     """
     from visionloop.serving.pointer import pointer_uri, read_pointer
 
     pointer = read_pointer(pointer_uri(lake, loop.endpoint))
-    if pointer is None or pointer.model_id not in (swap.before, swap.model_id):
-        raise InputError(
-            f"{pointer.model_id if pointer else 'no model'} is in service by now, not "
-            f"{swap.before}",
-            where=f"endpoint {loop.endpoint} of {lake.place}",
-            remedy="Nothing needs to be done",
-        )
-    if pointer.model_id == swap.before:
+    if pointer is None or pointer.model_id != swap.model_id:
+        _demand(loop, lake, pointer, swap.before)
+    if pointer is not None and pointer.model_id == swap.before:
         if loop.serving.kserve is not None:
             _end_rollout(loop, lake, pointer, run_id, by="by rule of the watch")
         _target(lake, pointer, swap.model_id)
@@ -121,7 +120,7 @@ def _swap(
     reason: str,
     inputs: dict[str, Any],
     run_id: str,
-) -> str:
+) -> RollbackOutputs:
     from visionloop.serving.pointer import pointer_uri, read_pointer
 
     before = inputs["before"]
@@ -130,16 +129,17 @@ def _swap(
         record_decision(run, "rollback", target, "published", reason, inputs | figures)
         # Read once the lake is this run's alone: a publish may have moved it again.
         pointer = read_pointer(pointer_uri(lake, loop.endpoint))
-        if pointer is not None and pointer.model_id == target:
+        in_service = pointer.model_id if pointer else ""
+        if in_service == target:
             mark_in_service(run, target, rolled_back=before)
         else:
             set_states(run, {before: ROLLED_BACK})
-        version = run.commit(outputs={"in_service": pointer.model_id if pointer else ""})
+        version = run.commit(outputs={"in_service": in_service})
     if loop.serving.kserve is not None:
         from visionloop.stages.kserve_publish import forget
 
         forget(loop, lake, target)
-    return version
+    return RollbackOutputs(version, in_service, before)
 
 
 def _target(lake: Lake, pointer: Pointer, model_id: str) -> tuple[str, str]:
@@ -179,16 +179,25 @@ def _target(lake: Lake, pointer: Pointer, model_id: str) -> tuple[str, str]:
     return wanted, uri
 
 
-def _bring_back(loop: LoopConfig, lake: Lake, target: str, uri: str, before: str) -> dict[str, Any]:
-    def demand(pointer: Pointer | None) -> None:
-        now = pointer.model_id if pointer else "no model"
-        if now != before:
-            raise InputError(
-                f"{now} is in service by now, not {before}",
-                where=f"endpoint {loop.endpoint} of {lake.place}",
-                remedy="See `visionloop lake status`; if it shall not stay, roll back again",
-            )
+def _demand(loop: LoopConfig, lake: Lake, pointer: Pointer | None, before: str) -> None:
+    """Refuse to take a model back that is not in service any more.
 
+    Raises:
+        Overtaken: It is so.
+    """
+    now = pointer.model_id if pointer else "no model"
+    if now != before:
+        raise Overtaken(
+            f"{now} is in service by now, not {before}",
+            where=f"endpoint {loop.endpoint} of {lake.place}",
+            remedy="See `visionloop lake status`; if it shall not stay, roll back again",
+        )
+
+
+def _bring_back(loop: LoopConfig, lake: Lake, target: str, uri: str, before: str) -> dict[str, Any]:
+    from visionloop.serving.pointer import pointer_uri, read_pointer
+
+    demand = partial(_demand, loop, lake, before=before)
     if loop.serving.kserve is None:
         from visionloop.stages.publish import move_pointer
 
@@ -197,8 +206,11 @@ def _bring_back(loop: LoopConfig, lake: Lake, target: str, uri: str, before: str
     from visionloop.serving.inference_service.endpoint import Served
     from visionloop.stages.kserve_publish import roll_out
 
-    found = roll_out(loop, lake, Served(target, uri), tried=False, harvest=lambda: None)
+    found = roll_out(
+        loop, lake, Served(target, uri), tried=False, harvest=lambda: None, demand=demand
+    )
     if not found.published:
+        demand(read_pointer(pointer_uri(lake, loop.endpoint)))
         raise VisionloopError(
             f"{target} is not in service: {found.reason}",
             where=f"endpoint {loop.endpoint} of {lake.place}",

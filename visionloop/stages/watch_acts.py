@@ -117,7 +117,8 @@ def finish_rollback(loop: LoopConfig, lake: Lake, *, held_by: str, run_id: str) 
     """Do the rollback that was decided and is not done, also by a watch that was killed.
 
     One that cannot be done is given up, and written down: the same model is not rolled back by rule
-    a second time. Where something did not answer, nothing is known of what can be done: it is left
+    a second time. Where another model came into service, there is nothing to take back any more.
+    Where something was busy or did not answer, nothing is known of what can be done: it is left
     to the next watch, for a day.
 
     Args:
@@ -129,7 +130,8 @@ def finish_rollback(loop: LoopConfig, lake: Lake, *, held_by: str, run_id: str) 
     Returns:
         What became of it, one sentence; empty where there was nothing to do.
     """
-    from visionloop.stages.rollback import roll_back_as_decided
+    from visionloop.monitoring.acting_state import FAILED, OVERTAKEN, ROLLBACK
+    from visionloop.stages.rollback import Overtaken, roll_back_as_decided
     from visionloop.stages.watch_service import acts_that_stand
 
     swap = acts_that_stand(lake).called_for
@@ -138,17 +140,22 @@ def finish_rollback(loop: LoopConfig, lake: Lake, *, held_by: str, run_id: str) 
     if held_by:
         return f"The rollback to {swap.model_id} waits: a round is being run by {held_by}."
     try:
-        roll_back_as_decided(loop, lake, swap, run_id=run_id or "watch")
+        done = roll_back_as_decided(loop, lake, swap, run_id=run_id or "watch")
     except StaleRead:
         raise  # the whole watch looks again, and goes on from what stands then
+    except Overtaken as error:
+        told = f"Model {swap.model_id} need not come back: {error.what}."
+        _write(lake, ROLLBACK, swap.model_id, OVERTAKEN, told, _of(swap), run_id)
+        return told
     except VisionloopError as error:
         if _may_pass(error) and datetime.now(UTC) - swap.at < _PATIENCE:
             why = error.what.rstrip(". ")
             return f"The rollback to {swap.model_id} waits for the next watch: {why}."
         told = f"Model {swap.model_id} was not brought back: {error.what.rstrip('. ')}."
-        _write(lake, "rollback", swap.model_id, "failed", told, _of(swap), run_id)
+        _write(lake, ROLLBACK, swap.model_id, FAILED, told, _of(swap), run_id)
         return told
-    return f"Model {swap.model_id} is in service again, in the place of {swap.before}."
+    after = "" if done.in_service == swap.model_id else f"; {done.in_service} came after it"
+    return f"Model {swap.model_id} is in service again, in the place of {swap.before}{after}."
 
 
 def unblock(loop: LoopConfig, lake: Lake, because: str) -> str:
@@ -199,14 +206,15 @@ def unblock(loop: LoopConfig, lake: Lake, because: str) -> str:
 
 
 def _may_pass(error: BaseException | None) -> bool:
-    """Return whether an error came of something that did not answer, and may the next time."""
+    """Return whether an error came of what was busy or did not answer, and may not be next time."""
     from visionloop.cluster.refusals import Refused, Unreachable
     from visionloop.cluster.transport import PASSING
+    from visionloop.lake.lock import LakeBusy
     from visionloop.lake.storage import StorageError
     from visionloop.serving.endpoint import NoAnswer
 
     while error is not None and not isinstance(error, InputError):
-        if isinstance(error, Unreachable | NoAnswer | StorageError):
+        if isinstance(error, Unreachable | NoAnswer | StorageError | LakeBusy):
             return True
         if isinstance(error, Refused) and error.status in PASSING:
             return True

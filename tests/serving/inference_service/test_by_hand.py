@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 
 import pytest
 
+from tests.servers import wait_until
 from tests.serving.inference_service.conftest import World
 from tests.serving.inference_service.test_canary import Publishing
 from visionloop.errors import InputError, VisionloopError
+from visionloop.lake import Lake
+from visionloop.lake.lock import writer_lock
 from visionloop.serving.inference_service.record import (
     ROLLING_BACK,
     Claim,
@@ -22,6 +26,7 @@ from visionloop.serving.inference_service.record import (
 )
 from visionloop.serving.inference_service.rollout import Rollouts
 from visionloop.serving.inference_service.waiting import RolloutFailed
+from visionloop.serving.pointer import Pointer, pointer_uri, write_pointer
 from visionloop.stages.rollback import rollback
 
 
@@ -114,6 +119,46 @@ def test_a_rollback_makes_no_inference_service_in_another_namespace(
     assert world.server.read("InferenceService", "clothing", "elsewhere") is None
     config["cluster"]["namespace"] = "models"
     assert rollback(config=json.dumps(config)).in_service == "m0001-aa"
+
+
+def test_a_rollback_takes_no_model_back_that_came_meanwhile(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world("Standard")
+    three(world)
+    place, told = pointer_uri(world.lake, "clothing"), []
+    before = len(world.server.requests)
+
+    def rolls_back() -> None:
+        try:
+            rollback(config=world.config(), model_id="m0001-aa")
+        except InputError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=rolls_back)
+    with writer_lock(world.lake.catalog_uri, f"{world.lake.loop}.clothing.rollout"):
+        thread.start()
+        # It has read what is in service, and waits for its turn.
+        wait_until(lambda: len(world.server.requests) > before)
+        held = world.pointer()
+        assert held and held.model_id == "m0002-bb"
+        uri = held.model_uri.replace("m0002-bb", "m0003-cc")
+        write_pointer(place, Pointer("m0003-cc", uri, "", held.model_id, held.model_uri))
+    thread.join(timeout=60)
+    pointer = world.pointer()
+    assert pointer and pointer.model_id == "m0003-cc"
+    assert len(told) == 1 and told[0].startswith("m0003-cc is in service by now, not m0002-bb")
+    assert world.kserve.shares() == {"m0002-bb": 100} and not world.record().exists()
+
+
+def test_no_rollout_begins_where_another_model_came_into_service(lake: Lake) -> None:
+    place = pointer_uri(lake, "clothing")
+    write_pointer(place, Pointer("m2", "file:///m2"))
+    claim = Claim(lake, "clothing", Rollout("m1"), "m2")
+    write_pointer(place, Pointer("m3", "file:///m3"))
+    with pytest.raises(Overruled, match="m3 was put into service meanwhile"):
+        claim.take(anew=True)
+    assert read_record(record_uri(lake, "clothing")) is None
 
 
 def test_a_word_that_comes_between_read_and_write_is_not_overwritten(

@@ -147,7 +147,7 @@ class Claim:
             anew: It goes on with none: one of the model that was rolled back is over.
 
         Raises:
-            Overruled: The same rollout was ended meanwhile.
+            Overruled: The same rollout was ended meanwhile, or another model came into service.
         """
         self._change(lambda held: anew and held.state == ROLLED_BACK, first=True)
 
@@ -185,17 +185,22 @@ class Claim:
     def _change(self, is_over: Callable[[Rollout], bool], *, first: bool) -> None:
         def change(held: Rollout | None) -> Rollout | None:
             other = held is None or held.model_id != self.record.model_id or is_over(held)
-            if not (first and other):
+            if first and other:
+                self._demand_pointer()
+            else:
                 self._demand(held)
             return self.record
 
         change_record(self.lake, self.endpoint, change)
 
-    def _demand(self, held: Rollout | None) -> None:
+    def _demand_pointer(self) -> None:
         pointer = read_pointer(pointer_uri(self.lake, self.endpoint))
         now = pointer.model_id if pointer else ""
         if now != self.in_service:
             raise Overruled(f"{now or 'no model'} was put into service meanwhile")
+
+    def _demand(self, held: Rollout | None) -> None:
+        self._demand_pointer()
         if held is None:
             raise Overruled("its rollout was ended meanwhile")
         if held.model_id != self.record.model_id:
