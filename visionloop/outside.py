@@ -14,6 +14,7 @@ from visionloop import environment, telemetry
 from visionloop.failures import explain
 from visionloop.progress import log, log_about
 from visionloop.redaction import redacted
+from visionloop.words import round_name
 
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
@@ -88,9 +89,9 @@ def _tell(
     root = str(arguments.get("lake") or config.lake)
     lake = Lake.open(root, catalog=config.catalog, loop=config.name)
     round_id = str(outputs.get("round_id") or arguments.get("round_id") or "")
-    run_id = str(arguments.get("run_id") or "")
+    run_id, upcoming = str(arguments.get("run_id") or ""), ""
     try:
-        round_id, run_id = _round(lake, stage, round_id, run_id)
+        round_id, run_id, upcoming = _round(lake, stage, round_id, run_id)
     except Exception as problem:
         # The lake may be what failed the stage.
         log(f"{stage}: the round cannot be told: {explain(problem)}", level="warning")
@@ -98,16 +99,18 @@ def _tell(
     if traced:
         _trace(lake, stage, round_id, run_id, started, ended, outputs, error)
     if notified:
-        _notify(lake, config, stage, round_id, run_id, error)
+        _notify(lake, config, stage, round_id, run_id, upcoming, error)
 
 
-def _round(lake: Lake, stage: str, round_id: str, run_id: str) -> tuple[str, str]:
+def _round(lake: Lake, stage: str, round_id: str, run_id: str) -> tuple[str, str, str]:
+    """Return a stage's round and run, and the round that was not opened yet."""
     rounds = lake.rounds.all() if lake.exists() else []
     if not round_id:
         newest = rounds[-1].round_id if rounds else ""
         round_id = newest if stage == _LAST and newest else lake.rounds.current_or_next()
     held = next((one for one in rounds if one.round_id == round_id), None)
-    return round_id, run_id or (held.run_id if held else "")
+    upcoming = "" if held else lake.rounds.upcoming()
+    return round_id, run_id or (held.run_id if held else ""), upcoming
 
 
 def _trace(
@@ -145,7 +148,7 @@ def _trace(
     # A harvest writes a report too, long after the round: that one is no end of it.
     if held is not None and held.state == "done" and _is_newest(lake, round_id):
         whole = telemetry.StageSpan(
-            name=f"round {round_id}",
+            name=round_name(round_id),
             place=place,
             loop=lake.loop,
             round_id=round_id,
@@ -170,6 +173,7 @@ def _notify(
     stage: str,
     round_id: str,
     run_id: str,
+    upcoming: str,
     error: BaseException | None,
 ) -> None:
     from visionloop.monitoring.notifying.noticing import tell_failure, tell_new
@@ -179,7 +183,9 @@ def _notify(
     else:
         known = explain(error, during=f"stage {stage}")
         told = {"what": known.what, "where": known.where, "remedy": known.remedy}
-        sent = tell_failure(lake, config.notify, stage, told, round_id=round_id, run_id=run_id)
+        sent = tell_failure(
+            lake, config.notify, stage, told, round_id=round_id, run_id=run_id, upcoming=upcoming
+        )
     if sent.taken or sent.left or sent.refused or sent.expired:
         said = f"{sent.taken} taken, {sent.left} waiting, {sent.refused} refused"
         log(

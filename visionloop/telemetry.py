@@ -28,7 +28,7 @@ class StageSpan:
     """What is told of one stage, or of a whole round.
 
     Attributes:
-        name: The stage's, or ``round 0003``.
+        name: The stage's, or ``round 3``.
         place: Root of the lake.
         loop: Name of the loop.
         round_id: The round that it worked on.

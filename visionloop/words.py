@@ -22,7 +22,7 @@ def round_number(round_id: str, upcoming: str = "") -> str:
         upcoming: Id of the round that comes next and was not opened yet. Work between two rounds
             carries it, and is told to be after the round before.
     """
-    if not round_id.isdigit():
+    if not (round_id.isascii() and round_id.isdigit()):
         return round_id
     number = int(round_id)
     if round_id != upcoming:

@@ -8,13 +8,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from tests.conftest import ROOT
 from tests.lake.old_lake import LOOP, VERSION, restored
 from visionloop.cli import main
 from visionloop.lake import Lake
-from visionloop.lake.schemas import SCHEMA_VERSION
+from visionloop.lake.schemas import SCHEMA_VERSION, arrow_schema
 
 
 def commands() -> list[str]:
@@ -154,3 +155,19 @@ def test_a_restored_lake_is_whole_without_the_one_it_was_made_from(
     shutil.rmtree(folder / "lake")
     assert main(["lake", "restore", "kept", "--lake", "again"]) == 0
     assert told(capsys, "check", "--lake", "again", "--loop", LOOP)["broken"] == 0
+
+
+def test_what_ran_between_two_rounds_is_told_as_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = Lake.open(str(tmp_path / "lake"), loop="test")
+    with lake.run(stage="watch") as run:
+        row = {"decision": "watch", "subject": run.round_id, "outcome": "wait"}
+        run.append("decisions", pa.Table.from_pylist([row], schema=arrow_schema("decisions")))
+        run.commit()
+    there = ["lake", "versions", "--lake", lake.uri, "--loop", "test"]
+    assert main(there) == 0
+    assert "watch          before 0  20" in capsys.readouterr().out
+    lake.rounds.open("r")
+    assert main(there) == 0
+    assert "watch          0         20" in capsys.readouterr().out

@@ -33,6 +33,7 @@ def row(kind: str, score: float | None, threshold: float | None, **evidence: Any
         ("0000", "0001", ("0", "round 0", "in round 0")),
         ("trial a", "0001", ("trial a", "round trial a", "in round trial a")),
         ("", "0001", ("", "", "")),
+        ("²", "0001", ("²", "round ²", "in round ²")),
     ],
 )
 def test_what_ran_after_a_round_is_not_told_to_be_of_one_that_never_was(

@@ -106,7 +106,7 @@ def test_a_report_after_the_round_is_part_of_it_and_closes_its_trace(
         run.commit()
     report(config=config)
     first, last, whole = spans
-    assert (last.name, whole.name) == ("report", "round 0000")
+    assert (last.name, whole.name) == ("report", "round 0")
     assert attributes(last)["round_id"] == "0000"
     assert first.trace_id == last.trace_id == whole.trace_id
     assert first.parent_span_id == last.parent_span_id == whole.span_id
@@ -115,7 +115,7 @@ def test_a_report_after_the_round_is_part_of_it_and_closes_its_trace(
     assert attributes(whole)["outcome"] == "kept"
     write(lake, "flags", flag("unreadable", "x"), round_id="0001")  # a harvest's, weeks later
     report(config=config, run_id="harvest-9")
-    assert [span.name for span in spans] == ["ingest", "report", "round 0000", "report"]
+    assert [span.name for span in spans] == ["ingest", "report", "round 0", "report"]
 
 
 def test_rounds_loops_and_lakes_have_traces_of_their_own() -> None:

@@ -160,9 +160,9 @@ def _versions(args: argparse.Namespace) -> int:
     from visionloop.lake.status import history
 
     lake = _open(args)
-    runs = history(lake)[-args.last if args.last else 0 :]
+    runs, upcoming = history(lake)[-args.last if args.last else 0 :], lake.rounds.upcoming()
     lines = [
-        f"{'':>5} {'version':<17}{'stage':<15}{'round':<7}{'finished (UTC)':<18}{'rows changed'}"
+        f"{'':>5} {'version':<17}{'stage':<15}{'round':<10}{'finished (UTC)':<18}{'rows changed'}"
     ]
     for one in runs:
         changed = ", ".join(
@@ -170,7 +170,7 @@ def _versions(args: argparse.Namespace) -> int:
         )
         lines.append(
             f"{one['sequence']:>5} {one['version'] + ('' if one['readable'] else '*'):<17}"
-            f"{one['stage']:<15}{round_number(one['round_id']):<7}"
+            f"{one['stage']:<15}{round_number(one['round_id'], upcoming):<10}"
             f"{one['finished_at']:%Y-%m-%d %H:%M}  {changed}"
         )
     if not all(one["readable"] for one in runs):

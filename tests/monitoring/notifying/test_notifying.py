@@ -219,6 +219,31 @@ def test_a_chat_gets_words_and_no_markup_of_others(lake: Lake, hook: Receiver) -
     )
 
 
+def test_a_decision_between_two_rounds_is_told_as_flags_of_that_time_are(
+    lake: Lake, hook: Receiver
+) -> None:
+    config = telling(hook.url, format="json")
+    write(lake, "flags", flag("unreadable", "a"))
+    write(lake, "decisions", decision("block", "blocked", "Doubts."))
+    tell_new(lake, config)
+    lake.rounds.open("r")
+    write(lake, "decisions", decision("gate", "rejected", "Worse.", after=1))
+    tell_new(lake, config)
+    assert [told["text"].splitlines()[0] for told in hook.taken] == [
+        "Loop test, before round 0: 1 new flag",
+        "Loop test, before round 0: block blocked: Doubts.",
+        "Loop test, round 0: gate rejected: Worse.",
+    ]
+
+
+def test_a_rollback_that_another_model_overtook_wakes_nobody(lake: Lake, hook: Receiver) -> None:
+    config = telling(hook.url, min_severity="error")
+    write(lake, "decisions", decision("rollback", "overtaken", "m3 is in service by now"))
+    assert tell_new(lake, config) == delivery.Sent()
+    write(lake, "decisions", decision("rollback", "failed", "it is broken", after=1))
+    assert tell_new(lake, config) == delivery.Sent(taken=1)
+
+
 def test_requests_are_signed_and_carry_the_token_and_no_secret_is_told(
     lake: Lake, hook: Receiver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,7 +303,9 @@ def test_a_stage_that_fails_is_told_with_its_remedy_and_its_error_stays_the_firs
     [told] = hook.taken
     assert told["type"] == "org.visionloop.stage.failed"
     assert told["data"]["stage"] == "ingest" and told["data"]["severity"] == "error"
-    assert told["data"]["remedy"] and "the stage ingest failed" in told["data"]["text"]
+    assert told["data"]["remedy"] and told["data"]["text"].startswith(
+        "Loop told, before round 0: the stage ingest failed: "
+    )
     hook.status = 500
     with pytest.raises(InputError):
         ingest(config=json.dumps(config | {"name": "other"}))

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from visionloop.monitoring.acting_state import OVERTAKEN
 from visionloop.monitoring.kinds import KINDS, SEVERITIES, Kind, Severity
 from visionloop.monitoring.telling import evidence_of
 from visionloop.redaction import redacted
@@ -25,6 +26,7 @@ EXAMPLES = 3
 # How grave a decision is, by itself and its outcome; "" is any other outcome.
 _DECISIONS: dict[tuple[str, str], Severity] = {
     ("rollback", ""): "error",
+    ("rollback", OVERTAKEN): "info",
     ("block", ""): "error",
     ("publish", "blocked"): "error",
     ("publish", "rolled_back"): "error",
@@ -137,7 +139,9 @@ def flags_event(
     )
 
 
-def decision_event(row: Mapping[str, Any], *, loop: str, place: str, report: str = "") -> Event:
+def decision_event(
+    row: Mapping[str, Any], *, loop: str, place: str, report: str = "", upcoming: str = ""
+) -> Event:
     """Return the event that tells of a decision.
 
     Args:
@@ -145,12 +149,13 @@ def decision_event(row: Mapping[str, Any], *, loop: str, place: str, report: str
         loop: Name of the loop.
         place: Root of the lake.
         report: Where the report lies.
+        upcoming: Id of the round that was not opened yet.
     """
     decision, outcome = row["decision"], row["outcome"] or ""
     severity = _DECISIONS.get((decision, outcome)) or _DECISIONS.get((decision, "")) or "info"
     named = f"{decision} {outcome}".replace("_", " ").strip()
     why = row["reason"] or "no reason was written"
-    text = redacted(f"{_where(loop, row['round_id'])}: {named}: {why}")
+    text = redacted(f"{_where(loop, row['round_id'], upcoming)}: {named}: {why}")
     return Event(
         id=_id(DECISION, place, loop, decision, row["subject"], outcome, str(row["decided_at"])),
         type=DECISION,
@@ -174,7 +179,14 @@ def decision_event(row: Mapping[str, Any], *, loop: str, place: str, report: str
 
 
 def failed_event(
-    stage: str, error: Mapping[str, str], *, loop: str, place: str, round_id: str, run_id: str
+    stage: str,
+    error: Mapping[str, str],
+    *,
+    loop: str,
+    place: str,
+    round_id: str,
+    run_id: str,
+    upcoming: str = "",
 ) -> Event:
     """Return the event that tells of a stage that failed.
 
@@ -185,12 +197,13 @@ def failed_event(
         place: Root of the lake.
         round_id: The round, empty where that is not known.
         run_id: The run, empty where that is not known.
+        upcoming: Id of the round that was not opened yet.
     """
     now = datetime.now(UTC)
     # A task that is tried again fails for the same reason; without a run, once an hour is told.
     once = run_id or now.strftime("%Y-%m-%dT%H")
     what = redacted(error["what"])
-    lines = [f"{_where(loop, round_id)}: the stage {stage} failed: {what}"]
+    lines = [f"{_where(loop, round_id, upcoming)}: the stage {stage} failed: {what}"]
     lines += [redacted(error["remedy"])] if error["remedy"] else []
     told = {name: redacted(value) for name, value in error.items()}
     return Event(

@@ -71,6 +71,7 @@ def tell_failure(
     *,
     round_id: str,
     run_id: str,
+    upcoming: str = "",
 ) -> delivery.Sent:
     """Tell of a stage that failed.
 
@@ -81,12 +82,19 @@ def tell_failure(
         error: ``what``, ``where`` and ``remedy``.
         round_id: The round, empty where that is not known.
         run_id: The run, empty where that is not known.
+        upcoming: Id of the round that was not opened yet.
 
     Raises:
         VisionloopError: The outbox cannot be read or written.
     """
     event = failed_event(
-        stage, error, loop=lake.loop, place=lake.place, round_id=round_id, run_id=run_id
+        stage,
+        error,
+        loop=lake.loop,
+        place=lake.place,
+        round_id=round_id,
+        run_id=run_id,
+        upcoming=upcoming,
     )
     for receiver in config.to:
         if outbox.wanted(event, receiver):
@@ -169,7 +177,7 @@ def _events(
 ) -> list[Event]:
     report = report_uri(lake)
     report = report if lake.storage.exists(report) else ""
-    told = []
+    upcoming, told = lake.rounds.upcoming(), []
     mine = [row for row in flags if outbox.wants_flag(row["kind"], receiver)]
     if mine and "flags" in receiver.events:
         names = _names(lake, mine)
@@ -179,12 +187,15 @@ def _events(
             place=lake.place,
             names=names,
             report=report,
-            upcoming=lake.rounds.upcoming(),
+            upcoming=upcoming,
         )
         told.append(event)
     for row in sorted(decisions, key=lambda row: row["decided_at"]):
         if (row["decision"], row["outcome"]) not in _QUIET:
-            told.append(decision_event(row, loop=lake.loop, place=lake.place, report=report))
+            event = decision_event(
+                row, loop=lake.loop, place=lake.place, report=report, upcoming=upcoming
+            )
+            told.append(event)
     return [event for event in told if outbox.wanted(event, receiver)]
 
 
