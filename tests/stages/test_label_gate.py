@@ -12,12 +12,18 @@ import pytest
 
 from tests.labeling.trust.blobs import CLASSES, NOW, Blobs, blobs, label, lake_of
 from tests.selection.small_lake import put
+from visionloop.config import load_config
+from visionloop.errors import StaleRead, VisionloopError
+from visionloop.labeling.trust import suspect_flags
 from visionloop.lake import Lake
+from visionloop.lake.checking import check
 from visionloop.lake.run import Run
 from visionloop.stages.monitor import monitor
-from visionloop.stages.monitor_labels import labels_told
+from visionloop.stages.monitor_labels import check_labels, labels_told
+from visionloop.stages.monitor_part import Look
 from visionloop.stages.publish import PublishOutputs, publish
 from visionloop.stages.watch import watch
+from visionloop.stages.watch_acts import unblock
 
 KNOWN = 100
 
@@ -61,6 +67,17 @@ class Collecting:
             config=self.config, lake_version=self.lake.version(), model_id=model,
             model_uri=f"file:///{model}", passed=True,
         )  # fmt: skip
+
+    def correct(self) -> None:
+        """Let the next round give every sample its right label."""
+        opened = self.lake.rounds.open("run", take_over=True)
+        right = replace(self.made, given=self.made.truth)
+        label(self.lake, right, range(400), round_id=opened.round_id)
+
+    def stand(self, kind: str) -> None:
+        """Let a flag about the loop stand."""
+        row = {"subject": "pool", "subject_type": "loop", "kind": kind, "flagged_at": NOW}
+        put(self.lake, "flags", [row])
 
     def decisions(self, which: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.lake.read(
@@ -176,11 +193,132 @@ def test_a_flag_of_a_doubted_label_blocks_where_the_rule_names_its_kind(tmp_path
 
 
 def test_what_a_person_has_excused_does_not_block_the_next_round(tmp_path: Path) -> None:
-    from visionloop.config import load_config
-    from visionloop.stages.watch_acts import unblock
-
     loop = Collecting(tmp_path, 0.4)
     loop.collect()
     assert not loop.publish("m1").published
     unblock(load_config(loop.config), loop.lake, "they are hard")
     assert loop.publish("m2").published
+
+
+def test_what_was_judged_adds_up_for_who_checks_the_lake(tmp_path: Path) -> None:
+    loop = Collecting(tmp_path, 0.4)
+    loop.collect()
+    loop.publish("m1")
+    (counted,) = [one for one in check(loop.lake) if one.check.startswith("stage_runs: in = ")]
+    assert (counted.checked, counted.examples) == (1, [])
+
+
+@pytest.mark.parametrize("blocking", [{}, {"max_label_suspects": 0, "flags": ["label_suspect"]}])
+def test_a_round_whose_labels_were_corrected_is_published_where_no_watch_runs(
+    tmp_path: Path, blocking: dict[str, Any]
+) -> None:
+    loop = Collecting(tmp_path, 0.4, **blocking)
+    loop.collect()
+    assert not loop.publish("m1").published
+    loop.correct()
+    assert loop.publish("m2")[1:] == (True, "m2")
+    (lifted,) = loop.decisions("unblock")
+    assert (lifted["round_id"], lifted["outcome"]) == ("0001", "lifted")
+    assert ("0 of 400 checked" if not blocking else "no flag stands") in lifted["reason"]
+    assert json.loads(lifted["inputs"])["rules"], "with what it was decided by"
+    assert loop.publish("m3").published and len(loop.decisions("unblock")) == 1
+
+
+def test_a_block_of_doubted_labels_ends_where_their_rule_is_switched_off(tmp_path: Path) -> None:
+    loop = Collecting(tmp_path, 0.4)
+    loop.collect()
+    assert not loop.publish("m1").published
+    off = json.loads(loop.config)
+    off["watch"]["block_publication"] = {"max_label_suspects": 0}
+    loop.config = json.dumps(off)
+    assert loop.publish("m2").published
+    assert "is off now" in loop.decisions("unblock")[0]["reason"]
+
+
+def test_labels_that_are_right_again_lift_nothing_that_something_else_would_block(
+    tmp_path: Path,
+) -> None:
+    loop = Collecting(tmp_path, 0.4, flags=["pool_exhausted"])
+    loop.collect()
+    assert not loop.publish("m1").published
+    loop.correct()
+    loop.stand("pool_exhausted")
+    assert not loop.publish("m2").published
+    # Errors of the server are counted by a watch alone.
+    errors = json.loads(loop.config)
+    errors["watch"]["block_publication"] = {"max_error_rate": 0.1}
+    loop.config = json.dumps(errors)
+    assert not loop.publish("m3").published and loop.decisions("unblock") == []
+
+
+def test_what_a_watch_blocked_for_another_reason_is_left_to_a_watch(tmp_path: Path) -> None:
+    loop = Collecting(tmp_path, 0.02, flags=["pool_exhausted"])
+    loop.collect()
+    loop.stand("pool_exhausted")
+    assert loop.publish("m1").published, "only doubted labels are judged here"
+    assert "pool" in watch(config=loop.config).acts
+    assert not loop.publish("m2").published and loop.decisions("unblock") == []
+
+
+def test_what_a_publication_found_of_newer_labels_is_not_overwritten_by_an_older_monitor(
+    tmp_path: Path,
+) -> None:
+    loop = Collecting(tmp_path, 0.4)
+    loop.monitor()
+    with loop.lake.run(stage="monitor") as run:
+        loop.collect()
+        assert not loop.publish("m1").published
+        doubted, told = loop.suspects(), loop.told()
+        with pytest.raises(StaleRead, match="judged the labels"):
+            check_labels(Look(loop.lake, run, load_config(loop.config), "base", NOW))
+    assert loop.suspects() == doubted and loop.told() == told and len(doubted) > 100
+
+
+def test_nor_where_it_is_found_while_the_monitor_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = Collecting(tmp_path, 0.4)
+    judge, told = suspect_flags.judge_labels, []
+
+    def overtaken(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        found = judge(*arguments)
+        loop.collect()
+        assert not loop.publish("m1").published
+        told.extend(loop.told())
+        return found
+
+    monkeypatch.setattr(suspect_flags, "judge_labels", overtaken)
+    with loop.lake.run(stage="monitor") as run, pytest.raises(StaleRead, match="judged"):
+        check_labels(Look(loop.lake, run, load_config(loop.config), "base", NOW))
+    assert len(loop.suspects()) > 100 and loop.told() == told != []
+    assert watch(config=loop.config, dry_run=True).acts == "", "the block stands"
+
+
+def test_labels_that_cannot_be_judged_are_an_error_and_publish_goes_on_when_they_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = Collecting(tmp_path, 0.02)
+    loop.collect()
+
+    def short_of_memory(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("sklearn.linear_model.LogisticRegression.fit", short_of_memory)
+    with pytest.raises(VisionloopError, match="nothing is published before they are") as failed:
+        loop.publish("m1")
+    assert "out of memory" in failed.value.what and "cluster.memory" in failed.value.remedy
+    assert loop.told() == [] and loop.decisions("publish") == []
+    monkeypatch.undo()
+    assert loop.publish_again("m1")[1:] == (True, "m1")
+
+
+def test_rounds_of_a_program_that_counted_no_looks_count_as_looks(tmp_path: Path) -> None:
+    loop = Collecting(tmp_path, 0.4)
+    with loop.lake.run(stage="monitor", round_id="0006") as run:
+        told = {"in": 100, "ok": 90, "flagged": 10, "unchecked": 0}
+        run.commit(outputs={"labels": told})
+    assert labels_told(loop.lake)["look"] == 7
+    loop.collect()
+    loop.monitor()
+    assert labels_told(loop.lake)["look"] == 8

@@ -246,6 +246,11 @@ def test_answers_of_two_models_are_looked_at_once_for_each_new_label_also_within
     # The round goes on, and brings more of its labels.
     loop.random_picks("0002", 20, better=0, worse=0, first=60)
     assert [looks(), looks()] == [2, 2]
+    # A watch that is not asked to compare them forgets nothing for the next.
+    loop.watching = {}
+    loop.watch()
+    loop.watching = BACK
+    assert looks() == 2
 
 
 def test_labels_that_are_given_again_judge_nobody(loop: ActingLoop) -> None:

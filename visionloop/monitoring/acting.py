@@ -25,9 +25,11 @@ from visionloop.monitoring.acting_state import (
     ROLLBACK,
     UNBLOCK,
     Standing,
+    rule_of,
 )
 from visionloop.monitoring.falling import Fall
 from visionloop.monitoring.rule import NO, OFF, STAY, UNKNOWN, YES, Rule
+from visionloop.monitoring.unjudged import LABELS
 
 
 @dataclass(frozen=True)
@@ -114,19 +116,34 @@ def _share_act(
     return Act(RANDOM_SHARE, RESTORED, round_id, reason, inputs)
 
 
-def blocks(service: Service, config: ActingConfig) -> Act | None:
-    """Return the act that blocks publication, if it is called for and not blocked already.
+def act_on_labels(service: Service, config: ActingConfig) -> Act | None:
+    """Return what doubted labels alone call for: publication is blocked, or free again.
 
-    Nothing is lifted: that takes all that a watch looks at.
+    It is free again where they alone had blocked it, and no flag stands that would block it anew.
+    Where errors of the server may do so, they have to be counted, too: that is left to a watch.
 
     Args:
         service: What was seen of labels and flags; errors of the server are none of it.
         config: The section ``watch``.
     """
-    without_errors = config.block_publication.model_copy(update={"max_error_rate": 0.0})
-    asked = config.model_copy(update={"block_publication": without_errors})
-    rules = block_rules(service, asked, service.acts.excused.get(BLOCK, frozenset()))
-    return _block_act(service, rules) if service.acts.block is None else None
+    stands, blocking = service.acts.block, config.block_publication
+    kinds = blocking.flags
+    if stands is None:
+        kinds = tuple(kind for kind in kinds if kind == LABELS)
+    elif blocking.max_error_rate or not stands.grounds or not all(map(_of_labels, stands.grounds)):
+        return None
+    asked = blocking.model_copy(update={"max_error_rate": 0.0, "flags": kinds})
+    rules = block_rules(
+        service,
+        config.model_copy(update={"block_publication": asked}),
+        service.acts.excused.get(BLOCK, frozenset()),
+    )
+    return _block_act(service, rules)
+
+
+def _of_labels(ground: str) -> bool:
+    """Return whether a ground of a block is that labels are doubted."""
+    return rule_of(ground) == "label_suspects" or ground.startswith(f"flags_block: {LABELS} of ")
 
 
 def _block_act(service: Service, rules: Sequence[Rule]) -> Act | None:

@@ -30,9 +30,9 @@ _RUNS = 60
 _NO_STAGES = {"open_round", "release_round", "recall_labels", "save_selection", "test"}
 # They wait until an endpoint serves, and for as long as a canary is configured to last.
 _WAITING = {"publish", "rollback"}
-# It judges all labels, answers and drift anew where something has changed, and nothing where not:
-# the files that it counts tell nothing of that work.
-_UNTOLD = {"monitor"}
+# They judge all labels anew where something has changed, and nothing where not; the monitor answers
+# and drift, too. What they count tells nothing of that work, and a run may only write what follows.
+_UNTOLD = {"monitor", "judge_labels"}
 _LEFT_OUT = _NO_STAGES | _WAITING | _UNTOLD
 
 
@@ -77,8 +77,9 @@ def paces(runs: pa.Table, thresholds: LoopThresholds) -> list[Pace]:
 
     Returns:
         One for each stage that ever ran and whose seconds are those of its amount of work: not of
-        ``publish`` and ``rollback``, which wait for an endpoint and its canary, and not of
-        ``monitor``, which counts files but also judges labels, answers and drift.
+        ``publish`` and ``rollback``, which wait for an endpoint and its canary, not of ``monitor``,
+        which counts files but also judges labels, answers and drift, and not of the judging of
+        labels before a publication.
     """
     rows = runs.select(
         ["sequence", "stage", "round_id", "started_at", "finished_at", "counts"]

@@ -6,6 +6,7 @@ import json
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from visionloop.errors import StaleRead
 from visionloop.stages.artifacts import markdown_table
 from visionloop.stages.monitor_part import Look, Part
 from visionloop.words import counted
@@ -31,6 +32,10 @@ def check_labels(look: Look) -> Part:
         What was found. The run's outputs hold under ``labels``: in = ok + flagged + unchecked, why
         what is unchecked, what judged and how far it can be believed, of which state of the
         tables it is, and how often the labels were looked at with another result.
+
+    Raises:
+        StaleRead: Another run has judged a later state of them meanwhile: what this one finds
+            would take the place of what is newer.
     """
     from visionloop.labeling.trust.suspect_flags import KIND, judge_labels
     from visionloop.monitoring.standing import write_standing
@@ -38,9 +43,12 @@ def check_labels(look: Look) -> Part:
     lake, run, loop = look.lake, look.run, look.loop
     tables = ("labels", "annotations", f"embeddings_{look.space}", "samples", "predictions")
     of = [*(lake.snapshot(name, version=run.base) for name in tables), _models(look)]
-    told, new = labels_told(lake), []
-    if told.get("of") != of or "look" not in told:
+    told, new = _told_before(look, of), []
+    if told.get("of") != of:
         checks = judge_labels(lake, loop, look.space, run.base, look.now)
+        run.refuse_stale()  # from here on nobody else judges
+        told = _told_before(look, of)
+    if told.get("of") != of:
         new = write_standing(run, [KIND], checks.flags.to_pylist())
         told = {
             **checks.counts(),
@@ -66,6 +74,26 @@ def _models(look: Look) -> str:
     return sha256(json.dumps([known, told]).encode()).hexdigest()
 
 
+def _told_before(look: Look, of: list[Any]) -> dict[str, Any]:
+    """Return what was told of the labels last, and refuse what is of a later state than this run's.
+
+    Raises:
+        StaleRead: It is.
+    """
+    from visionloop.lake import versions
+
+    told, sequence = _newest(look.lake)
+    if told.get("of") != of:
+        read = versions.find(look.lake.table("stage_runs"), look.run.base)
+        if sequence > read.sequence:
+            raise StaleRead(
+                "another run judged the labels while this one worked",
+                where=f"loop {look.lake.loop} of {look.lake.place}",
+                remedy="Start the pipeline again: it goes on from what the other found",
+            )
+    return told
+
+
 def _look(before: dict[str, Any], checks: LabelChecks) -> int:
     """Return how often the doubted share of the labels was looked at, with this time.
 
@@ -88,15 +116,23 @@ def labels_told(lake: Lake) -> dict[str, Any]:
     Returns:
         As the outputs of `check_labels` hold it; empty where none were judged.
     """
+    return _newest(lake)[0]
+
+
+def _newest(lake: Lake) -> tuple[dict[str, Any], int]:
+    """Return what was told last, and the sequence of the run that did; -1 for none."""
     from pyiceberg.expressions import In
 
     judging = In(term="stage", literals=["monitor", JUDGING])
     runs = lake.stage_runs(where=judging).sort_by([("sequence", "descending")])
-    for outputs in runs["outputs"]:
+    columns = (runs[name] for name in ("outputs", "sequence", "round_id"))
+    for outputs, sequence, round_id in zip(*columns, strict=True):
         told: dict[str, Any] = json.loads(outputs.as_py() or "{}").get("labels") or {}
         if told:
-            return told
-    return {}
+            # A program that counted no looks took each round for one.
+            told.setdefault("look", int(round_id.as_py() or 0) + 1)
+            return told, int(sequence.as_py())
+    return {}, -1
 
 
 def label_metrics(told: dict[str, Any]) -> dict[str, float]:

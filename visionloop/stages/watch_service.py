@@ -61,7 +61,7 @@ def look_at_service(loop: LoopConfig, lake: Lake, version: str, *, n_comparisons
         flags=_flags(loop, lake, version, in_service),
         suspects=_suspects(lake),
         requests=_requests(loop, lake, pointer, version) if counts and pointer else None,
-        pairs=_pairs(loop, lake, in_service, before, version) if pairs and before else None,
+        pairs=_pairs(loop, lake, pointer, version) if pairs and pointer and before else None,
         acts=acts_with_excuses(lake, version),
     )
 
@@ -175,13 +175,13 @@ def _suspects(lake: Lake) -> Suspects | None:
     if not told:
         return None
     n_checked = int(told["ok"]) + int(told["flagged"])
-    return Suspects(n_checked, int(told["flagged"]), int(told.get("look") or 1))
+    return Suspects(n_checked, int(told["flagged"]), int(told["look"]))
 
 
 def _requests(loop: LoopConfig, lake: Lake, pointer: Pointer, version: str) -> Requests:
     from visionloop.monitoring.acting_seen import Requests, read_again
 
-    held = _counted_before(lake, version)
+    held = _counted_before(lake, version, pointer.published_at)
     try:
         now = _pods(loop, lake, pointer.model_id) if loop.serving.kserve else _server(loop)
     # What answers with something else than HTTP, or breaks off, is no server that counts.
@@ -193,32 +193,49 @@ def _requests(loop: LoopConfig, lake: Lake, pointer: Pointer, version: str) -> R
     return read_again(held, pointer.model_id, now, least, since=since)
 
 
-def _seen_before(lake: Lake, version: str) -> dict[str, Any]:
-    """Return what the watch before saw of the service."""
+def _seen_before(lake: Lake, version: str, what: str, since: str) -> dict[str, Any]:
+    """Return what the newest watch that looked at something of the service saw of it.
+
+    A watch does not look at what no rule asks for. What was looked at before is not forgotten by
+    that: it would be tested at the first look's level once more.
+
+    Args:
+        lake: The lake.
+        version: The version to read at.
+        what: ``pairs`` or ``requests``.
+        since: Where the newest watch did not look: how far back others are read, ISO 8601; empty
+            for that one alone.
+    """
     mine = "decision == 'watch'"
     times = lake.read("decisions", columns=["decided_at"], where=mine, version=version)
     if not times.num_rows:
         return {}
     newest = max(times["decided_at"].to_pylist())
-    where = f"{mine} and decided_at == '{newest.isoformat()}'"
-    row = lake.read("decisions", where=where, version=version).to_pylist()[0]
-    seen: dict[str, Any] = json.loads(row["inputs"])["seen"].get("service") or {}
-    return seen
+    times_of = [f"decided_at == '{newest.isoformat()}'"]
+    times_of += [f"decided_at >= '{since}'"] if since else []
+    for where in times_of:
+        rows = lake.read("decisions", where=f"{mine} and {where}", version=version).to_pylist()
+        for row in sorted(rows, key=lambda row: row["decided_at"], reverse=True):
+            service: dict[str, Any] = json.loads(row["inputs"])["seen"].get("service") or {}
+            found: dict[str, Any] = service.get(what) or {}
+            if found:
+                return found
+    return {}
 
 
-def _compared_before(lake: Lake, version: str) -> Pairs | None:
-    """Return the two models' answers as the watch before saw them."""
+def _compared_before(lake: Lake, version: str, since: str) -> Pairs | None:
+    """Return the two models' answers as a watch before saw them."""
     from visionloop.monitoring.acting_seen import Pairs
 
-    held = _seen_before(lake, version).get("pairs")
+    held = _seen_before(lake, version, "pairs", since)
     return Pairs(**{**held, "of": tuple(held.get("of", ()))}) if held else None
 
 
-def _counted_before(lake: Lake, version: str) -> Requests | None:
-    """Return what the watch before had counted."""
+def _counted_before(lake: Lake, version: str, since: str) -> Requests | None:
+    """Return what a watch before had counted."""
     from visionloop.monitoring.acting_seen import Requests
 
-    held = _seen_before(lake, version).get("requests")
+    held = _seen_before(lake, version, "requests", since)
     if not held:
         return None
     pairs = {name: tuple(held[name]) for name in ("total", "before")}
@@ -256,7 +273,7 @@ def _pods(loop: LoopConfig, lake: Lake, in_service: str) -> Mapping[str, tuple[i
     return found
 
 
-def _pairs(loop: LoopConfig, lake: Lake, in_service: str, before: str, version: str) -> Pairs:
+def _pairs(loop: LoopConfig, lake: Lake, pointer: Pointer, version: str) -> Pairs:
     """Compare two models on random picks whose first labels came after both were trained.
 
     Nobody chose these images for what a model says of them, and neither has learned from them.
@@ -266,6 +283,8 @@ def _pairs(loop: LoopConfig, lake: Lake, in_service: str, before: str, version: 
     from visionloop.labeling.answers import MODEL, latest_answers
     from visionloop.lake.parts import rows_of
     from visionloop.monitoring.acting_seen import Pairs, pairs_again
+
+    in_service, before = pointer.model_id, pointer.previous
 
     def read(table: str, columns: list[str], where: Any) -> list[dict[str, Any]]:
         rows = lake.read(table, columns=columns, where=where, version=version).to_pylist()
@@ -306,4 +325,4 @@ def _pairs(loop: LoopConfig, lake: Lake, in_service: str, before: str, version: 
         (in_service, before),
     )
     least = loop.watch.roll_back.min_labels
-    return pairs_again(_compared_before(lake, version), now, least)
+    return pairs_again(_compared_before(lake, version, pointer.published_at), now, least)
