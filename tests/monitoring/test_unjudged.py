@@ -29,6 +29,7 @@ from visionloop.monitoring.unjudged import (
     of_silences,
     read_unjudged,
     title_of,
+    with_earlier,
 )
 from visionloop.stages.ingest import ingest
 from visionloop.stages.monitor import monitor
@@ -50,6 +51,30 @@ def test_every_group_of_pictures_says_how_many_there_are_and_how_many_it_takes()
     assert few.text.startswith("10 new pictures were not judged: 50 samples with an embedding")
     assert without.text == "1 new picture has no embedding."
     assert of_pictures(Outliers(n_judged=10), 30, None, thresholds) == ()
+
+
+def test_pictures_that_were_never_judged_are_told_of_for_good() -> None:
+    thresholds = MonitoringConfig(min_population=50, outlier_min_reference=200)
+    few = Outliers(0, 0, 60, "60 samples with an embedding are too few to tell what is usual")
+    first = with_earlier(of_pictures(few, 40, 60, thresholds), ())
+    assert [(one.kinds, one.n) for one in first] == [(QUALITY, 40), (("outlier",), 60)]
+    few = Outliers(0, 2, 3, "63 samples with an embedding are too few to tell what is usual")
+    second = with_earlier(of_pictures(few, 43, 63, thresholds), first)
+    # What counts all pictures so far has the earlier ones in it.
+    assert [(one.kinds, one.n, one.earlier) for one in second] == [
+        (QUALITY, 43, False),
+        (("outlier",), 3, False),
+        (("outlier",), 2, False),
+        (("outlier",), 60, True),
+    ]
+    assert with_earlier(None, second) == second
+    third = with_earlier(of_pictures(Outliers(n_judged=300), 363, 363, thresholds), second)
+    assert third == with_earlier((), third)
+    assert [(one.kinds, one.n) for one in third] == [(QUALITY, 43), (("outlier",), 65)]
+    assert third[1].text == (
+        "65 pictures that came in earlier were not judged: each is looked at once."
+    )
+    assert read_unjudged([one.plain() for one in third]) == third
 
 
 def test_what_the_configuration_switches_off_is_not_called_too_few_to_say() -> None:
@@ -78,6 +103,9 @@ def test_labels_are_told_by_why_with_what_would_do() -> None:
 
 def test_a_small_holdout_and_new_cameras_say_how_far_they_are() -> None:
     assert of_answers("", 10, 120, 99) == []
+    # Without a model in service no number of labels would do.
+    (none,) = of_answers("no model in service has answered", 0, None, 99)
+    assert (none.needed, none.have) == (None, {})
     (one,) = of_answers("40 labels of the holdout were answered", 60, 40, 99)
     assert (one.kinds, one.n, one.have, one.needed) == (
         ("confident_disagreement", "stale_label"),
@@ -161,6 +189,20 @@ def test_the_monitor_the_page_and_the_numbers_tell_the_same_until_there_is_enoug
     assert [one for one in again if "blurred" in one.kinds] == [
         one for one in data.not_judged if "blurred" in one.kinds
     ]
+    # Two more come: those before were not judged either, and the verdict names what is so now.
+    outliers = [one for one in data.not_judged if one.kinds == ("outlier",)]
+    assert [(one.n, one.earlier) for one in outliers] == [(4, False)]
+    for i in (4, 5):
+        Image.fromarray((rng.random((20, 20, 3)) * 255).astype(np.uint8)).save(photos / f"{i}.png")
+    ingest(config=config)
+    monitor(config=config)
+    grown = load_report(lake, pictures=False)
+    outliers = [one for one in grown.not_judged if one.kinds == ("outlier",)]
+    assert [(one.n, one.earlier) for one in outliers] == [(2, False), (4, True)]
+    off = json.dumps(json.loads(config) | {"monitoring": {"outlier_share": 0}})
+    monitor(config=off)
+    grown = load_report(lake, pictures=False)
+    assert not [one for one in grown.not_judged if "outlier" in one.kinds]
 
 
 @pytest.fixture

@@ -44,6 +44,8 @@ class Unjudged:
         needed: How many of what is counted are needed; None where no number would do.
         have: How many there are: of each subject by its name, the most first, at most 20; under ""
             where there is one subject.
+        earlier: Whether this is of pictures that came in before the newest ones: each is looked at
+            once, so what it was not judged for then it never is.
     """
 
     kinds: tuple[str, ...]
@@ -51,6 +53,7 @@ class Unjudged:
     n: int
     needed: int | None = None
     have: Mapping[str, int] = field(default_factory=dict)
+    earlier: bool = False
 
     def plain(self) -> dict[str, Any]:
         """Return it fit for JSON, as the monitor's run and the report's numbers hold it."""
@@ -66,6 +69,7 @@ def read_unjudged(rows: Iterable[Mapping[str, Any]]) -> tuple[Unjudged, ...]:
             int(row["n"]),
             row["needed"],
             dict(row["have"]),
+            bool(row.get("earlier", False)),
         )
         for row in rows
     )
@@ -117,6 +121,28 @@ def of_pictures(
     return tuple(found)
 
 
+def with_earlier(
+    found: Sequence[Unjudged] | None, before: Sequence[Unjudged]
+) -> tuple[Unjudged, ...]:
+    """Return what pictures were not judged for, those that came in before among them.
+
+    Args:
+        found: From `of_pictures`, of the newest pictures; None where none is new.
+        before: What the look before this one told of pictures.
+    """
+    if found is None:
+        return tuple(before)
+    # These count all pictures so far, the earlier ones among them.
+    whole = {one.kinds for one in found} & {QUALITY, (SEMANTIC,)}
+    kept = []
+    for kinds in dict.fromkeys(one.kinds for one in before if one.kinds not in whole):
+        n = sum(one.n for one in before if one.kinds == kinds)
+        said = counted(n, "picture that came in earlier was", "pictures that came in earlier were")
+        text = f"{said} not judged: each is looked at once."
+        kept.append(Unjudged(kinds, text, n, earlier=True))
+    return (*found, *kept)
+
+
 def of_labels(told: Mapping[str, Any]) -> list[Unjudged]:
     """Return which labels were not judged, by why.
 
@@ -145,18 +171,18 @@ def of_labels(told: Mapping[str, Any]) -> list[Unjudged]:
     return found
 
 
-def of_answers(why: str, n: int, n_holdout: int | None, needed: int) -> list[Unjudged]:
+def of_answers(why: str, n: int, n_holdout: int | None, least: int) -> list[Unjudged]:
     """Return why labels were not held against the answers of the model in service.
 
     Args:
         why: Why not; empty where they were.
         n: Labels that it answered to.
         n_holdout: Those of the holdout among them; None where no model answers.
-        needed: How many of the holdout it takes.
+        least: How many of the holdout it takes.
     """
     if not why:
         return []
-    have = {} if n_holdout is None else {"": n_holdout}
+    have, needed = ({}, None) if n_holdout is None else ({"": n_holdout}, least)
     kinds = ("confident_disagreement", "stale_label")
     return [Unjudged(kinds, f"{why[:1].upper()}{why[1:]}.", n, needed, have)]
 

@@ -10,7 +10,6 @@ from visionloop.stages.monitor_part import Look, Part
 from visionloop.words import counted
 
 if TYPE_CHECKING:
-    from visionloop.lake import Lake
     from visionloop.monitoring.outliers import Outliers
     from visionloop.monitoring.samples import Checked
     from visionloop.monitoring.unjudged import Unjudged
@@ -27,6 +26,7 @@ def check_new_samples(look: Look) -> tuple[Checked, Part]:
     """
     from visionloop.monitoring.pixels import read_greys, read_pixels
     from visionloop.monitoring.samples import check_samples
+    from visionloop.monitoring.unjudged import with_earlier
     from visionloop.progress import progress
 
     run, lake = look.run, look.lake
@@ -44,6 +44,7 @@ def check_new_samples(look: Look) -> tuple[Checked, Part]:
         )
         bar.advance(checked.n_in)
         bar.note(f"{checked.states['flagged']} flagged")
+    not_judged = with_earlier(checked.not_judged, _not_judged_before(look))
     run.append("checks", checked.checks)
     run.append("flags", checked.flags)
     metrics = {"n_in": checked.n_in, **{f"n_{state}": n for state, n in checked.states.items()}}
@@ -52,18 +53,24 @@ def check_new_samples(look: Look) -> tuple[Checked, Part]:
         {name: float(value) for name, value in metrics.items()},
         _page(checked, look.space),
         {"kinds": checked.kinds, "outliers": outliers_told(checked.outliers, look.space)},
-        _not_judged_before(lake) if checked.not_judged is None else checked.not_judged,
+        not_judged,
     )
 
 
-def _not_judged_before(lake: Lake) -> tuple[Unjudged, ...]:
-    """Return what the last new pictures were not judged for: they are looked at once."""
-    from visionloop.monitoring.unjudged import OF_PICTURES, read_unjudged
+def _not_judged_before(look: Look) -> tuple[Unjudged, ...]:
+    """Return what pictures were not judged for that came in before: they are looked at once."""
+    from visionloop.monitoring.unjudged import OF_PICTURES, OUTLIER, SEMANTIC, read_unjudged
 
-    runs = lake.stage_runs(where="stage == 'monitor'").sort_by("sequence")
+    thresholds, switched_off = look.loop.monitoring, set()
+    if not thresholds.outlier_share:
+        switched_off.add(OUTLIER)
+    if not thresholds.semantic_duplicate_share:
+        switched_off.add(SEMANTIC)
+    runs = look.lake.stage_runs(where="stage == 'monitor'").sort_by("sequence")
     outputs = json.loads(runs["outputs"][-1].as_py() or "{}") if runs.num_rows else {}
     held = read_unjudged(outputs.get("not_judged") or ())
-    return tuple(one for one in held if OF_PICTURES.issuperset(one.kinds))
+    asked = OF_PICTURES - switched_off
+    return tuple(one for one in held if asked.issuperset(one.kinds))
 
 
 def outliers_told(outliers: Outliers, space: str) -> dict[str, Any]:

@@ -57,16 +57,27 @@ def test_nothing_odd_is_healthy_and_says_how_good() -> None:
     assert "93.0% accurate (91.2 to 94.4 on 1,000 holdout pictures)" in found.because
 
 
-@pytest.mark.parametrize("least", [None, 0.0])
-def test_where_no_gate_is_set_nothing_is_called_healthy(least: float | None) -> None:
+@pytest.mark.parametrize(
+    ("least", "why"),
+    [
+        (None, "No gate has judged a model by a least accuracy. "),
+        (0.0, "The last gate had no least accuracy: a model of any accuracy passed it. "),
+    ],
+)
+def test_where_no_gate_says_what_will_do_nothing_is_called_healthy(
+    least: float | None, why: str
+) -> None:
     data = replace(healthy(), in_service_accuracy=wilson(190, 1000))
     found = verdict(data, Limits(min_accuracy=least, now=NOW))
-    assert (found.state, found.title) == ("cannot tell", "Cannot tell: no gate is set")
+    assert found.state == "cannot tell"
+    assert found.title == "Cannot tell: no gate says what will do"
     (one,) = found.findings
     assert (one.severity, one.key, one.unknown) == ("info", "no_gate", True)
     assert "19.0% accurate (16.7 to 21.5 on 1,000 holdout pictures)" in one.text
     assert "19.0% accurate (16.7 to 21.5" in found.because
-    assert "any accuracy" in one.text and "gates.min_accuracy" in one.remedy
+    # It stays until the next model is judged, whoever has set a gate meanwhile.
+    assert one.text.startswith(why)
+    assert "`gates.min_accuracy`: the next `evaluate` judges by it" in one.remedy
     told = summary(replace(data, verdict=found))
     assert told["verdict"] == "cannot tell"
     assert reasons_to_fail(told, ["cannot-tell"]) and not reasons_to_fail(told, ["look"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -161,10 +161,9 @@ def not_judged(reader: Reader, series: Sequence[DriftSeries]) -> tuple[Unjudged,
         reader: The lake.
         series: Every measure of drift.
     """
-    outputs = [content(run["outputs"]) for run in reversed(reader.runs)]
-    rows = next((told["not_judged"] for told in outputs if "not_judged" in told), ())
-    judged = (told.get("labels") for told in outputs)
-    labels: dict[str, Any] = next((one for one in judged if isinstance(one, dict)), {})
+    rows = next(_told(reader, "not_judged"), ())
+    judged = (one for one in _told(reader, "labels") if isinstance(one, dict))
+    labels: dict[str, Any] = next(judged, {})
     last = [
         {
             "kind": one.kind,
@@ -181,6 +180,15 @@ def not_judged(reader: Reader, series: Sequence[DriftSeries]) -> tuple[Unjudged,
         *of_labels(labels),
         *of_comparisons(last),
     )
+
+
+def _told(reader: Reader, name: str) -> Iterator[Any]:
+    """Yield what the outputs of runs hold under a name, the newest first, read when asked for."""
+    for run in reversed(reader.runs):
+        if f'"{name}"' in (run["outputs"] or ""):
+            told = content(run["outputs"])
+            if name in told:
+                yield told[name]
 
 
 def flag_counts(flags: pa.Table) -> dict[str, int]:

@@ -83,7 +83,7 @@ def verdict(data: ReportData, limits: Limits) -> Verdict:
             f"The model in service is {told_accuracy(data.in_service_accuracy)}, and nothing is "
             "odd, but nobody has said how accurate it has to be."
         )
-        return Verdict(CANNOT_TELL, "Cannot tell: no gate is set", said, findings)
+        return Verdict(CANNOT_TELL, "Cannot tell: no gate says what will do", said, findings)
     said = f"The model in service is {told_accuracy(data.in_service_accuracy)}, and nothing is odd"
     if untold:
         said += f", as far as can be told: {_lower(untold[0].text)}"
@@ -273,8 +273,8 @@ def _sums(data: ReportData) -> Iterator[Finding]:
 
 
 def _not_judged(data: ReportData) -> Iterator[Finding]:
-    # Of drift there is a finding of its own.
-    untold = [one for one in data.not_judged if OF_DRIFT.isdisjoint(one.kinds)]
+    # Of drift there is a finding of its own, and what is past no number would mend any more.
+    untold = [one for one in data.not_judged if OF_DRIFT.isdisjoint(one.kinds) and not one.earlier]
     if untold:
         titles = list(dict.fromkeys(title_of(one).lower() for one in untold))
         yield Finding(

@@ -17,7 +17,7 @@ from visionloop.words import counted
 FEW = 50
 # Slices that are named.
 _SLICES = 3
-# Key of the finding that nobody has said how accurate a model has to be.
+# Key of the finding that no gate has said how accurate a model has to be.
 NO_GATE = "no_gate"
 
 
@@ -95,12 +95,15 @@ def _accuracy(data: ReportData, limits: Limits) -> Iterator[Finding]:
             "accuracy_below_gate",
         )
     if not limits.min_accuracy:
+        never = "No gate has judged a model by a least accuracy"
+        any_passed = "The last gate had no least accuracy: a model of any accuracy passed it"
         yield Finding(
             INFO,
-            "No gate is set: a model of any accuracy is published, unless it falls behind the best "
-            f"before it. Whether one that is {told_accuracy(rate)} will do cannot be told.",
+            f"{never if limits.min_accuracy is None else any_passed}. Whether one that is "
+            f"{told_accuracy(rate)} will do cannot be told.",
             "models",
-            "Set the least accuracy that will do: `gates.min_accuracy`.",
+            "Set the least accuracy that will do, `gates.min_accuracy`: the next `evaluate` judges "
+            "by it.",
             NO_GATE,
             unknown=True,
         )
