@@ -18,7 +18,7 @@ from visionloop.lake import Lake
 from visionloop.lake.vacuum import vacuum
 from visionloop.monitoring.live import following as following_module
 from visionloop.monitoring.live.app import live_app
-from visionloop.monitoring.live.following import Following
+from visionloop.monitoring.live.following import ANEW_SECONDS, Following, Report
 from visionloop.monitoring.live.guard import Guard, is_loopback, name_of, refuse_open_host
 from visionloop.monitoring.live.pictures import Pictures
 from visionloop.serving.access import Access
@@ -247,6 +247,22 @@ def test_a_report_that_is_not_made_in_time_is_given_up_and_it_says_so(small: Sma
     assert following.shown.no_report.endswith("could not be made within 0.01 seconds")
     assert child is not None and not child.is_alive()
     following.close()
+
+
+def test_a_report_is_made_anew_after_some_minutes_though_nobody_wrote_to_the_lake(
+    client: TestClient,
+) -> None:
+    index = client.following.shown.index  # type: ignore[attr-defined]
+    following, now = Following("somewhere", reports=False), time.monotonic()
+    assert not following._is_due()
+    following._put(index=index, newest="v")
+    assert following._is_due()
+    following._put(report=Report("v", b"", now))
+    assert not following._is_due()
+    # Labels fell due meanwhile, and flags grew older.
+    following._put(report=Report("v", b"", now - ANEW_SECONDS))
+    assert following._is_due()
+    following._folder.cleanup()  # its threads were never started
 
 
 def test_rounds_and_answers_are_told_as_on_the_page(small: SmallLake, client: TestClient) -> None:

@@ -36,6 +36,9 @@ _AFTER_FAILURE = 20.0
 # A report of a million images takes about a minute; one that takes as long as this waits for
 # something that does not come, such as a storage that does not answer.
 REPORT_SECONDS = 30 * 60.0
+# Of a lake that nobody writes to labels fall due and flags grow older all the same: a report is
+# made anew when it is as old as this.
+ANEW_SECONDS = 10 * 60.0
 # What is asked to end is ended after so long.
 _ENDING = 10.0
 
@@ -46,10 +49,17 @@ class _Empty(VisionloopError):
 
 @dataclass(frozen=True)
 class Report:
-    """The report of a version, as a page of its own."""
+    """The report of a version, as a page of its own.
+
+    Attributes:
+        version: The version.
+        page: The page.
+        made: When its making began, on the clock `time.monotonic`.
+    """
 
     version: str
     page: bytes
+    made: float
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,7 @@ class Following:
         thresholds: Of the report.
         reports: Whether reports are made.
         report_seconds: A report that is not made within so long is given up.
+        anew_seconds: A report of the same version is made anew when it is as old as this.
     """
 
     def __init__(
@@ -96,9 +107,10 @@ class Following:
         *,
         reports: bool = True,
         report_seconds: float = REPORT_SECONDS,
+        anew_seconds: float = ANEW_SECONDS,
     ) -> None:
         self.uri, self._catalog, self._loop = lake, catalog, loop
-        self._report_seconds = report_seconds
+        self._report_seconds, self._anew_seconds = report_seconds, anew_seconds
         self._thresholds = thresholds or MonitoringConfig()
         self._folder = tempfile.TemporaryDirectory(prefix="visionloop-live-")
         self._lock = threading.Lock()
@@ -232,15 +244,18 @@ class Following:
             # Beside a loop at work a report is made half of the time at most.
             pause = max(LOOK_SECONDS, time.monotonic() - began)
             if page is not None:
-                self._put(report=Report(version, page), no_report="")
+                self._put(report=Report(version, page, began), no_report="")
             elif not self._ended.is_set():
                 self._put(no_report=why)
                 pause = max(pause, _AFTER_FAILURE)
 
     def _is_due(self) -> bool:
-        shown = self._shown
-        held = shown.report.version if shown.report else ""
-        return shown.index is not None and shown.newest != held
+        shown, held = self._shown, self._shown.report
+        if shown.index is None:
+            return False
+        if held is None or held.version != shown.newest:
+            return True
+        return time.monotonic() - held.made >= self._anew_seconds
 
     def _make(self, lake: Lake, version: str) -> tuple[bytes | None, str]:
         """Return a version's report, or None and in words why it was not made."""

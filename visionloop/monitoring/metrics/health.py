@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from visionloop.lake import Lake
     from visionloop.monitoring.config import MonitoringConfig
     from visionloop.monitoring.report.data import ReportData
+
+# Of a lake that nobody writes to labels fall due and flags grow older all the same.
+TOLD_ANEW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Health:
 
     Attributes:
         data: What the report shows.
+        told_at: As of when that is.
         stages: By stage.
         ended: When the newest round that is done ended; None where none is.
         waiting: When the round that waits began to; None where none does.
@@ -50,6 +54,7 @@ class Health:
     """
 
     data: ReportData
+    told_at: datetime
     stages: dict[str, StageTimes]
     ended: datetime | None
     waiting: datetime | None
@@ -60,24 +65,33 @@ class Health:
     failures: tuple[tuple[str, datetime], ...] = ()
 
 
-def read_health(lake: Lake, thresholds: MonitoringConfig, before: Health | None = None) -> Health:
+def read_health(
+    lake: Lake,
+    thresholds: MonitoringConfig,
+    before: Health | None = None,
+    now: datetime | None = None,
+) -> Health:
     """Read a loop's health.
 
     Args:
         lake: The lake.
         thresholds: The section ``monitoring`` of the configuration.
-        before: What was read last: the report's data are taken from it where they are the same.
+        before: What was read last: the report's data are taken from it where they are the same and
+            were told less than `TOLD_ANEW` ago.
+        now: When it is read; None for the clock's time.
 
     Raises:
         VisionloopError: The lake cannot be read.
     """
     from visionloop.monitoring.report.load import load_report
 
+    now = now or datetime.now(UTC)
     failed = tuple((one.stage, one.when) for one in failures(lake))
-    if before and (before.data.version, before.failures) == (lake.version(), failed):
-        data = before.data
+    same = before and (before.data.version, before.failures) == (lake.version(), failed)
+    if before and same and now - before.told_at < TOLD_ANEW:
+        data, told_at = before.data, before.told_at
     else:
-        data = load_report(lake, thresholds=thresholds, pictures=False)
+        data, told_at = load_report(lake, thresholds=thresholds, pictures=False, now=now), now
     rounds, runs = lake.rounds.all(), lake.stage_runs()
     done = [one.updated_at for one in rounds if one.state == DONE]
     waiting = [_asked_at(runs, one) for one in rounds if one.state == WAITING]
@@ -88,6 +102,7 @@ def read_health(lake: Lake, thresholds: MonitoringConfig, before: Health | None 
     held = list(outbox.waiting(lake))
     return Health(
         data=data,
+        told_at=told_at,
         stages=_stages(runs.select(["stage", "started_at", "finished_at"])),
         ended=max(done, default=None),
         waiting=min(waiting, default=None),
