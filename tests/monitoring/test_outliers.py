@@ -150,5 +150,5 @@ def test_the_evidence_says_that_the_share_of_sound_samples_is_nominal() -> None:
     (flag,) = findings.flags
     assert evidence_lines(flag)[-1] == (
         "compared with 400 samples known before, which teach the limit: nominally 0.10% of sound "
-        "ones pass it, in trials up to six times that"
+        "ones pass it"
     )

@@ -167,7 +167,7 @@ def flag_outliers(
             threshold=outliers.limit,
             unit="times the usual distance",
             reference=f"{outliers.n_reference:,} {known}, which teach the limit: nominally "
-            f"{thresholds.outlier_share:.2%} of sound ones pass it, in trials up to six times that",
+            f"{thresholds.outlier_share:.2%} of sound ones pass it",
             images=[one.sample_id, one.nearest],
             distance=one.distance,
             usual_distance=outliers.usual,

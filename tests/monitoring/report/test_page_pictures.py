@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 from pathlib import Path
 
@@ -50,8 +51,12 @@ def test_a_confidence_that_is_no_number_does_not_take_the_page_away(tmp_path: Pa
 
 
 def test_a_bucket_that_nobody_here_may_read_takes_no_other_picture_away(
-    tmp_path: Path, without_google: None, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    without_google: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("VISIONLOOP_LOG", "json")
     rows = Rows(tmp_path)
     rows.pictures(range(1))
     there = tmp_path / "there.jpg"
@@ -59,5 +64,8 @@ def test_a_bucket_that_nobody_here_may_read_takes_no_other_picture_away(
     kept, lost, found = "gs://bucket/0.jpg", "gs://bucket/1.jpg", there.as_uri()
     made = thumbnails(rows.lake, {kept: sample_id(0), lost: sample_id(1), found: ""})
     assert made.keys() == {kept, found}
-    [said] = [r.message for r in caplog.records if r.name.startswith("visionloop")]
-    assert said.startswith("2 pictures cannot be shown: no Google credentials were found")
+    # As all lines of the log are: JSON where it is asked for, without what is secret.
+    [said] = [json.loads(one) for one in capsys.readouterr().err.splitlines()]
+    assert said["level"] == "warning"
+    why = "no Google credentials were found"
+    assert said["message"].startswith(f"2 pictures cannot be shown: {why}")

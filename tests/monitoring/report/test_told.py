@@ -116,6 +116,27 @@ def test_drift_over_rounds_tells_the_gravest_comparison_and_what_cannot_be_told(
     assert not series.standing
 
 
+@pytest.mark.parametrize(
+    ("against", "said"),
+    [
+        ("round 0003", "round 3"),  # as an earlier visionloop wrote it
+        ("round 3", "round 3"),
+        ("holdout", "the holdout"),
+    ],
+)
+def test_the_window_that_one_drifted_from_is_named_as_rounds_are(
+    rows: Rows, against: str, said: str
+) -> None:
+    one = {"endpoint": "door", "model_id": "m", "confidence": 0.9, "label": "cat"}
+    rows.write("harvest", "0004", confidences=[one])
+    changes = {"subject": "door", "subject_type": "endpoint", "model_id": "m"}
+    found = compared("0004", "drift", 0.4, against) | changes
+    rows.write("monitor", "0004", outputs={"comparisons": [found]})
+    (window,) = load_report(rows.lake, pictures=False).windows
+    (line,) = window.flags
+    assert f", against {said}: 0.4" in line
+
+
 def test_without_any_comparison_nothing_is_said_to_be_stable(rows: Rows) -> None:
     rows.pictures(range(3))
     data = load_report(rows.lake, pictures=False)

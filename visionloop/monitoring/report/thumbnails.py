@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from visionloop.errors import InputError, UnreadableMedia
 from visionloop.monitoring.media_reading import read_media
+from visionloop.progress import log
 from visionloop.words import counted
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
-
-_LOG = logging.getLogger(__name__)
 
 # Shown at 104 to 150 CSS pixels; twice that for a dense screen would double the page.
 SIDE = 160
@@ -76,7 +74,7 @@ def thumbnails(lake: Lake, pictures: Mapping[str, str]) -> dict[str, Thumbnail]:
             found.update(_read(lake, some))
         except InputError as error:
             # A laptop with the lake but no right to the bucket still gets its page.
-            _LOG.warning("%s cannot be shown: %s", counted(len(some), "picture"), error)
+            log(f"{counted(len(some), 'picture')} cannot be shown: {error}", level="warning")
     lost = {sample: uri for uri, sample in pictures.items() if sample and uri not in found}
     for sample, image in _kept(lake, lost) if lost else ():
         made = thumbnail(image)

@@ -22,6 +22,7 @@ from visionloop.monitoring.report.drift import comparisons
 from visionloop.monitoring.report.events import event_states
 from visionloop.monitoring.report.reading import Reader
 from visionloop.monitoring.telling import measured_apart
+from visionloop.words import round_name
 
 BINS = 20
 
@@ -81,7 +82,9 @@ def _drifted(reader: Reader) -> dict[tuple[str, str, str], tuple[str, ...]]:
         about = KINDS.get(one["kind"])
         title = about.title if about else str(one["kind"]).replace("_", " ").capitalize()
         against = str(one["against"])
-        against = against if against.startswith("round ") else f"the {against}"
+        # Lakes of an earlier visionloop have ids here: `round 0003`.
+        of_round = against.startswith("round ")
+        against = round_name(against.removeprefix("round ")) if of_round else f"the {against}"
         measured = measured_apart(one["score"], one["threshold"], str(one.get("unit") or ""))
         said = f"{title}, against {against}: {', threshold '.join(measured)}"
         key = (str(one["subject"]), str(one["model_id"] or ""), str(one["round_id"]))
