@@ -79,9 +79,9 @@ def publish(
     become ready, answer a known image as its file does, and pass its canary; otherwise the model
     before keeps, or gets back, all the traffic. A publish that was killed goes on where it was.
 
-    The labels are judged first, those of this round with them: what the watch's rule says of them
-    blocks this very publication. While it is blocked, by that or by a watch, the model before
-    stays, and the round ends with it. That is
+    The labels are judged first, those of this round with them, where a rule of the watch asks for
+    doubted ones: it blocks this very publication, or lifts what they had blocked. While it is
+    blocked, by that or by a watch, the model before stays, and the round ends with it. That is
     asked at the moment at which the pointer moves, under the writer's lock: a watch that blocks
     meanwhile comes either before or after it.
 
