@@ -17,26 +17,26 @@ def harvest(
     lake: str = "",
     events: str = "",
 ) -> None:
-    """Bring back the confidences of the deployed model, flag drift, and write the report.
+    """Bring back the confidences of the deployed model, flag drift; report however that ends.
 
     Args:
         config: Text of loop.yaml, or the URI of one.
         lake: URI of the lake; empty takes the configuration's.
         events: URI of the logged events; empty takes the configuration's, else the lake's.
     """
-    harvested = harvest_component(
-        config=config, lake=lake, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, events=events
-    )
-    never_cached(harvested)
-
-    monitored = monitor(
-        config=config,
-        lake=lake,
-        lake_version=harvested.outputs["lake_version"],
-        round_id="",
-    )
-    never_cached(monitored)  # what stands is so by the clock too
-
     reported = report(config=config, lake=lake, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
-    reported.after(monitored)
     never_cached(reported)
+
+    with dsl.ExitHandler(reported, name="part"):
+        harvested = harvest_component(
+            config=config, lake=lake, run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER, events=events
+        )
+        never_cached(harvested)
+
+        monitored = monitor(
+            config=config,
+            lake=lake,
+            lake_version=harvested.outputs["lake_version"],
+            round_id="",
+        )
+        never_cached(monitored)  # what stands is so by the clock too

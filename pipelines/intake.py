@@ -8,7 +8,7 @@ from visionloop.components.infer.component import infer
 from visionloop.components.ingest.component import ingest
 from visionloop.components.list_files.component import list_files
 from visionloop.components.monitor.component import monitor
-from visionloop.pipelines.closing import report_after
+from visionloop.pipelines.closing import by_itself
 from visionloop.pipelines.fan_out import infer_shards, ingest_shards
 from visionloop.pipelines.placement import (
     ACCELERATOR_CPU,
@@ -26,7 +26,7 @@ class Intake(NamedTuple):
 
 
 @dsl.pipeline(name="intake", description="Ingest what is new, embed and predict it, check it.")
-def intake(
+def intake_part(
     config: str,
     lake: str = "",
     open_round: bool = False,
@@ -37,7 +37,6 @@ def intake(
     tolerations: list[dict[str, str]] = [],  # noqa: B006
     accelerator_cpu: str = ACCELERATOR_CPU,
     accelerator_memory: str = ACCELERATOR_MEMORY,
-    reports: bool = True,
 ) -> Intake:
     """Ingest what is new, embed and predict it, check it.
 
@@ -52,7 +51,6 @@ def intake(
         tolerations: Kubernetes tolerations of such a task.
         accelerator_cpu: Cores of such a task.
         accelerator_memory: Memory of such a task.
-        reports: Write the report at the end; `round` writes one of its own.
 
     Returns:
         lake_version: Version of the lake after the intake.
@@ -121,9 +119,10 @@ def intake(
     # What stands is so by the clock too: a camera is silent and a stage failed where nothing came.
     never_cached(monitored)
 
-    report_after(monitored, config=config, lake=lake, reports=reports)
-
     outputs: Any = Intake(
         lake_version=monitored.outputs["lake_version"], round_id=ingested.outputs["round_id"]
     )
     return outputs
+
+
+intake = by_itself(intake_part)

@@ -317,7 +317,9 @@ def split_tables(text: str) -> tuple[tuple[str, ...], str]:
 
 def _own_tasks(spec: Any) -> Iterator[tuple[Any, Any]]:
     """Yield a pipeline's tasks, also inside its conditions, but not those of pipelines in it."""
-    nested = {f"comp-{name.replace('_', '-')}" for name in pipelines.NAMES}
+    # A part of a round is nested in the pipeline of its own name, which it is all of.
+    own = spec.pipeline_info.name
+    nested = {f"comp-{name.replace('_', '-')}" for name in pipelines.NAMES} - {f"comp-{own}"}
     waiting = [spec.root.dag]
     while waiting:
         for task in waiting.pop().tasks.values():

@@ -4,10 +4,10 @@ from kfp import dsl
 
 from visionloop.components.harvest.component import harvest
 from visionloop.components.report.component import report
-from visionloop.pipelines.intake import intake
+from visionloop.pipelines.intake import intake_part
 from visionloop.pipelines.placement import ACCELERATOR_CPU, ACCELERATOR_MEMORY, never_cached
-from visionloop.pipelines.select_and_label import select_and_label
-from visionloop.pipelines.train_and_publish import train_and_publish
+from visionloop.pipelines.select_and_label import select_and_label_part
+from visionloop.pipelines.train_and_publish import train_and_publish_part
 
 
 @dsl.pipeline(
@@ -61,7 +61,7 @@ def round(
     never_cached(reported)
 
     with dsl.ExitHandler(reported, name="turn"):
-        taken_in = intake(
+        taken_in = intake_part(
             config=config,
             lake=lake,
             open_round=True,
@@ -72,7 +72,6 @@ def round(
             tolerations=tolerations,
             accelerator_cpu=accelerator_cpu,
             accelerator_memory=accelerator_memory,
-            reports=False,
         )
         harvested = harvest(
             config=config,
@@ -84,17 +83,16 @@ def round(
         harvested.after(taken_in)
         never_cached(harvested)
 
-        labelled = select_and_label(
+        labelled = select_and_label_part(
             config=config,
             lake=lake,
             lake_version=harvested.outputs["lake_version"],
             round_id=taken_in.outputs["round_id"],
             n_samples=n_samples,
             strategy=strategy,
-            reports=False,
         )
         with dsl.If(labelled.output != "", name="labels-finished"):
-            train_and_publish(
+            train_and_publish_part(
                 config=config,
                 lake=lake,
                 lake_version=labelled.output,
@@ -108,5 +106,4 @@ def round(
                 tolerations=tolerations,
                 accelerator_cpu=accelerator_cpu,
                 accelerator_memory=accelerator_memory,
-                reports=False,
             )

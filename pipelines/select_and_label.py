@@ -8,7 +8,7 @@ from visionloop.components.collect_labels.component import collect_labels
 from visionloop.components.plan_selection.component import plan_selection
 from visionloop.components.request_labels.component import request_labels
 from visionloop.components.select.component import select
-from visionloop.pipelines.closing import report_after
+from visionloop.pipelines.closing import by_itself
 from visionloop.pipelines.fan_out import select_shards
 from visionloop.pipelines.placement import cached_by_version, never_cached
 
@@ -16,14 +16,13 @@ from visionloop.pipelines.placement import cached_by_version, never_cached
 @dsl.pipeline(
     name="select-and-label", description="Select samples, request their labels, collect them."
 )
-def select_and_label(
+def select_and_label_part(
     config: str,
     lake_version: str,
     round_id: str,
     lake: str = "",
     n_samples: int = 0,
     strategy: str = "",
-    reports: bool = True,
 ) -> str:
     """Select samples, request their labels, collect those that are finished.
 
@@ -37,7 +36,6 @@ def select_and_label(
         lake: URI of the lake; empty takes the configuration's.
         n_samples: Budget in samples; 0 takes the configuration's.
         strategy: Name of the strategy; empty takes the configuration's.
-        reports: Write the report at the end; `round` writes one of its own.
 
     Returns:
         Version of the lake to train on; empty while the round waits for labels.
@@ -93,7 +91,8 @@ def select_and_label(
     )
     never_cached(collected)
 
-    report_after(collected, config=config, lake=lake, reports=reports)
-
     output: Any = collected.outputs["trainable_version"]
     return output
+
+
+select_and_label = by_itself(select_and_label_part)

@@ -6,7 +6,7 @@ from visionloop.components.evaluate.component import evaluate
 from visionloop.components.export.component import export
 from visionloop.components.publish.component import publish
 from visionloop.components.train.component import train
-from visionloop.pipelines.closing import report_after
+from visionloop.pipelines.closing import by_itself
 from visionloop.pipelines.placement import (
     ACCELERATOR_CPU,
     ACCELERATOR_MEMORY,
@@ -20,7 +20,7 @@ from visionloop.pipelines.placement import (
     name="train-and-publish",
     description="Train, evaluate, export, and publish what passes its gates.",
 )
-def train_and_publish(
+def train_and_publish_part(
     config: str,
     lake_version: str,
     round_id: str,
@@ -34,7 +34,6 @@ def train_and_publish(
     tolerations: list[dict[str, str]] = [],  # noqa: B006
     accelerator_cpu: str = ACCELERATOR_CPU,
     accelerator_memory: str = ACCELERATOR_MEMORY,
-    reports: bool = True,
 ) -> None:
     """Train a model, evaluate it, export it, and publish it if it passes its gates.
 
@@ -53,7 +52,6 @@ def train_and_publish(
         tolerations: Kubernetes tolerations of such a task.
         accelerator_cpu: Cores of such a task.
         accelerator_memory: Memory of such a task.
-        reports: Write the report at the end; `round` writes one of its own.
     """
     trained = train(
         config=config,
@@ -107,4 +105,5 @@ def train_and_publish(
     )
     never_cached(published)
 
-    report_after(published, config=config, lake=lake, reports=reports)
+
+train_and_publish = by_itself(train_and_publish_part)

@@ -156,6 +156,20 @@ def test_a_missing_source_fails_the_run_with_one_paragraph_and_status_2(
     assert "InputError" in log.read_text(encoding="utf-8")
 
 
+def test_a_part_of_a_round_that_fails_leaves_a_page_and_tells_its_own_failure(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "loop.yaml"
+    text = (folder / "loop.yaml").read_text().replace("photos", str(tmp_path / "nowhere"))
+    config.write_text(text.replace("lake: lake", f"lake: {folder / 'lake'}"))
+    page = folder / "lake" / "reports" / "shades.html"
+    written = page.stat().st_mtime_ns
+    assert main(["run", "intake", "--config", str(config), "--output", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "error: task list_files failed: " in told and "✓ report" in told
+    assert page.stat().st_mtime_ns > written
+
+
 def test_what_the_collector_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
     command = [
         sys.executable,

@@ -51,11 +51,14 @@ def spec_and_platform(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return documents[0], documents[1] if len(documents) > 1 else {}
 
 
+def dags(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return [spec["root"]["dag"]] + [c["dag"] for c in spec["components"].values() if "dag" in c]
+
+
 def all_tasks(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Every executed task of a pipeline, however deep, by the name of its stage."""
     found = {}
-    dags = [spec["root"]["dag"]] + [c["dag"] for c in spec["components"].values() if "dag" in c]
-    for dag in dags:
+    for dag in dags(spec):
         for name, task in dag["tasks"].items():
             component = spec["components"][task["componentRef"]["name"]]
             if "executorLabel" in component:
@@ -184,11 +187,13 @@ def chain(spec: dict[str, Any], stage: str) -> list[tuple[str, dict[str, Any]]]:
     return search(spec["root"]["dag"]) or []
 
 
-def test_the_report_is_written_however_the_round_ends(compiled: Path) -> None:
-    spec, _ = spec_and_platform(compiled / "pipelines" / "round.yaml")
+@pytest.mark.parametrize("name", [name for name in pipelines.NAMES if name != "watch"])
+def test_the_report_is_written_however_a_pipeline_ends(compiled: Path, name: str) -> None:
+    spec, _ = spec_and_platform(compiled / "pipelines" / f"{name}.yaml")
     report = spec["root"]["dag"]["tasks"]["report"]
     assert report["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
     assert report["dependentTasks"] == ["exit-handler-1"]
+    assert [task for dag in dags(spec) for task in dag["tasks"] if "report" in task] == ["report"]
 
 
 def test_a_round_trains_only_when_its_labels_are_finished(compiled: Path) -> None:
