@@ -26,7 +26,8 @@ def publish(
     known image as its file does, then it is tried on part of the traffic, and promoted or rolled
     back. Without it the pointer moves. A task that was killed goes on where it was.
 
-    Where the watch's rules ask for doubted labels, these are judged first, and may block it.
+    Where the watch's rules ask for doubted labels, these are judged first, and may block it or lift
+    what they had blocked. Where they cannot be judged, it fails, and goes on when it is run again.
 
     Reads: experiments, decisions, flags, labels, annotations, samples, embeddings, predictions,
         training_sets, stage_runs; the endpoint's pointer, the endpoint where its URL is configured;
