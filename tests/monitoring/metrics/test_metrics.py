@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from visionloop.monitoring.failed_stages import record_failure
 from visionloop.monitoring.intervals import wilson
 from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.metrics.families import NAMED
-from visionloop.monitoring.metrics.health import TOLD_ANEW, Health, StageTimes, read_health
+from visionloop.monitoring.metrics.health import Health, StageTimes, read_health
 from visionloop.monitoring.metrics.reader import Reader
 from visionloop.monitoring.metrics.server import bind
 from visionloop.monitoring.report.data import Window
@@ -235,22 +235,6 @@ def test_the_report_is_read_again_where_the_lake_has_changed_or_a_stage_has_fail
     assert [one.stage for one in third.data.failed] == ["train"]
     write(lake, "flags", flag("unreadable", "y"))
     assert read_health(lake, MonitoringConfig(), third).data is not third.data
-
-
-def test_of_a_lake_that_nobody_writes_to_ages_are_told_anew_after_some_minutes(
-    lake: Lake,
-) -> None:
-    began = datetime.now(UTC)
-    since = {"since": began.isoformat(), "unit": "hours", "reference": "a pace"}
-    silent = flag("stale_label", "dock") | {"subject_type": "camera", "evidence": json.dumps(since)}
-    write(lake, "flags", silent | {"score": 0.0, "threshold": 0.0})
-    first = read_health(lake, MonitoringConfig(), now=began)
-    soon = read_health(lake, MonitoringConfig(), first, began + timedelta(minutes=1))
-    assert soon.data is first.data and soon.told_at == began
-    later = read_health(lake, MonitoringConfig(), soon, began + TOLD_ANEW)
-    (told,) = later.data.standing
-    assert told.score == pytest.approx(TOLD_ANEW / timedelta(hours=1))
-    assert later.told_at == began + TOLD_ANEW
 
 
 def test_names_units_and_help_are_as_prometheus_wants_them() -> None:
