@@ -170,7 +170,13 @@ def _tie(found: Contradicted, i: int) -> dict[str, float]:
 
 
 def told(said: Said, found: Contradicted, i: int) -> dict[str, Any]:
-    """Return what a person needs to judge one answer: both classes, how sure, who, where, when."""
+    """Return what a person needs to judge one answer: both classes, how sure, who, where, when.
+
+    Args:
+        said: Answers and labels.
+        found: What was found of them.
+        i: Which of them is told.
+    """
     answered, labelled = said.answered_at[i], said.labelled_at[i]
     return {
         "label": said.classes[int(said.labels[i])],

@@ -62,7 +62,13 @@ def figure(value: float) -> str:
 
 
 def apart(value: float | None, threshold: float | None, unit: str = "") -> tuple[str, str]:
-    """Return a measure and its threshold, with the digits that tell them apart; a dash for none."""
+    """Return a measure and its threshold, with the digits that tell them apart; a dash for none.
+
+    Args:
+        value: What was measured.
+        threshold: What it is held against.
+        unit: Of both.
+    """
     if value is None or threshold is None:
         one, other = (
             NONE if held is None else telling.measured(held, unit) for held in (value, threshold)
