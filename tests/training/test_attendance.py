@@ -78,9 +78,9 @@ def test_a_job_whose_task_is_gone_stops_and_the_next_one_goes_on_to_the_same_wei
     # A pod that the job starts again knows at its first step.
     with pytest.raises(Interrupted, match="after step 1 of 40"):
         do(plan)
-    with attending(plan):
-        do(plan)
-        do(undisturbed)
+    for one in (plan, undisturbed):
+        with attending(one):
+            do(one)
     assert bundle(plan) == bundle(undisturbed)
 
 
