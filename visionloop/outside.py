@@ -154,7 +154,8 @@ def _trace(
             round_id=round_id,
             run_id=run_id,
             started=held.opened_at.timestamp(),
-            ended=ended if held.run_id == run_id else held.updated_at.timestamp(),
+            # Not now: who tells it again, such as a part that failed weeks later, tells the same.
+            ended=held.updated_at.timestamp(),
             attributes={"outcome": held.outcome, "counts": json.dumps(held.counts)},
             whole=True,
         )

@@ -140,7 +140,7 @@ def test_the_report_shows_found_beside_planted_and_lies_in_the_lake(
     lake = loop.lake
     planted = {"0000": loop.world.planted(1)}
     lake.storage.write(lake.path("demo", "planted.json"), json.dumps(planted).encode())
-    lake.storage.write(lake.path("report.html"), b"what an earlier visionloop left")
+    lake.storage.write(lake.path("report.html"), b"a page that somebody wrote")
     page = artifact(tmp_path / "page.html")
     assert report(config=loop.config, page=page).n_rounds == 1
     text = Path(page.path).read_text()
@@ -150,7 +150,7 @@ def test_the_report_shows_found_beside_planted_and_lies_in_the_lake(
     assert f'</th><td class="n">{n}</td><td class="n">{n}</td>' in row.group()
     assert "data:image/png;base64," in text
     assert lake.storage.read(report_uri(lake)).decode() == text
-    assert not lake.storage.exists(lake.path("report.html"))
+    assert lake.storage.read(lake.path("report.html")) == b"a page that somebody wrote"
 
 
 def test_pictures_whose_files_are_gone_are_shown_by_the_lakes_thumbnails(

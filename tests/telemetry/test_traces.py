@@ -113,6 +113,10 @@ def test_a_report_after_the_round_is_part_of_it_and_closes_its_trace(
     assert not whole.parent_span_id
     assert whole.start_time_unix_nano <= last.start_time_unix_nano
     assert attributes(whole)["outcome"] == "kept"
+    report(config=config)  # of a part that failed before it wrote anything
+    again = spans.pop()
+    assert spans.pop().name == "report"
+    assert again.end_time_unix_nano == whole.end_time_unix_nano
     write(lake, "flags", flag("unreadable", "x"), round_id="0001")  # a harvest's, weeks later
     report(config=config, run_id="harvest-9")
     assert [span.name for span in spans] == ["ingest", "report", "round 0", "report"]

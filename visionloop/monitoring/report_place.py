@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from visionloop.lake.erasing.beside import OLD_REPORT, REPORTS
+from visionloop.lake.erasing.beside import REPORTS
 
 if TYPE_CHECKING:
     from visionloop.lake import Lake
@@ -17,12 +17,3 @@ def report_uri(lake: Lake) -> str:
         lake: The lake.
     """
     return lake.path(REPORTS, f"{lake.loop}.html")
-
-
-def old_report_uri(lake: Lake) -> str:
-    """Return the URI of the page that an earlier visionloop left at the lake's root.
-
-    Args:
-        lake: The lake.
-    """
-    return lake.path(OLD_REPORT)

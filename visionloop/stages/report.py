@@ -49,7 +49,7 @@ def report(
     from visionloop.monitoring.report.load import load_report
     from visionloop.monitoring.report.page import render
     from visionloop.monitoring.report.summary import numbers, summary
-    from visionloop.monitoring.report_place import old_report_uri, report_uri
+    from visionloop.monitoring.report_place import report_uri
 
     loop, opened = open_stage(config, lake)
     data = load_report(opened, planted=read_planted(opened), thresholds=loop.monitoring)
@@ -58,8 +58,6 @@ def report(
     log_metrics(metrics, numbers(summary(data)))
     if opened.exists():
         opened.storage.write(report_uri(opened), html.encode())
-        if opened.storage.exists(old_report_uri(opened)):
-            opened.storage.delete(old_report_uri(opened))
         if run_id:
             # The last task of a run, also of one that failed: the next run need not wait.
             opened.rounds.release(run_id)
