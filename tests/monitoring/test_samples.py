@@ -18,6 +18,7 @@ from visionloop.media.inspect import inspect
 from visionloop.media.likeness import grey
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.samples import Checked, check_samples
+from visionloop.monitoring.unjudged import Unjudged, with_earlier
 from visionloop.monitoring.vector_parts import ReadVectors
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -297,3 +298,21 @@ def test_black_pictures_are_copies_by_their_fingerprints_and_the_flag_says_so() 
     assert (flag["score"], flag["threshold"]) == (0.0, 0.0)
     assert "fingerprints differ" in flag["evidence"]["unit"]
     assert "flat" in flag["evidence"]["unconfirmed"]
+
+
+def test_what_gets_no_check_is_new_to_every_look_and_so_never_one_of_the_earlier_pictures() -> None:
+    intake = Intake()
+    ids = [intake.add(f"{seed}.png", png(seed)) for seed in range(5)]
+    for bare in ids[:3]:
+        intake.samples[bare]["fingerprint"] = None  # of a lake whose ingest took no measures
+    with_vector = [*ids[1:4]]  # two of the three bare ones, and one that gets a check
+    vectors = np.eye(3, 4, dtype=np.float32)
+    told: tuple[Unjudged, ...] = ()
+    looks = []
+    for _ in range(4):
+        checked = intake.check(read_vectors=lambda: [(pa.array(with_vector), vectors)])
+        assert checked.states["unchecked"] == 3
+        told = with_earlier(checked.not_judged, told)
+        looks.append([(o.n, o.earlier, o.again) for o in told if o.kinds == ("outlier",)])
+    assert looks[0] == [(3, False, 2), (2, False, 1)]
+    assert looks[1:] == [[(2, False, 2), (1, False, 1), (2, True, 0)]] * 3

@@ -71,6 +71,11 @@ def test_pictures_that_were_never_judged_are_told_of_for_good() -> None:
     third = with_earlier(of_pictures(Outliers(n_judged=300), 363, 363, thresholds), second)
     assert third == with_earlier((), third)
     assert [(one.kinds, one.n) for one in third] == [(QUALITY, 43), (("outlier",), 65)]
+    # Dark is dark whatever is usual.
+    assert third[0].earlier and third[0].text == (
+        "43 pictures that came in earlier were judged by the absolute limits alone: each is looked "
+        "at once."
+    )
     assert third[1].text == (
         "65 pictures that came in earlier were not judged: each is looked at once."
     )

@@ -29,7 +29,7 @@ from visionloop.monitoring.sample_flags import (
 from visionloop.monitoring.semantic_duplicates import flag_semantic_duplicates
 from visionloop.monitoring.subjects import AGAIN, CARRIER, COPY, UNKNOWN, subjects
 from visionloop.monitoring.unjudged import Unjudged, of_pictures
-from visionloop.monitoring.vector_parts import ReadVectors
+from visionloop.monitoring.vector_parts import ReadVectors, parts_of
 
 STATES = ("ok", "flagged", "unreadable", "unchecked")
 
@@ -189,7 +189,7 @@ def _check_new_samples(
     outliers = flag_outliers(new, thresholds, read_vectors, findings)
     flag_contradictions(metadata, samples, new, thresholds, findings)
     flagged = {flag["subject"] for flag in findings.flags[first:]}
-    unmeasured = 0
+    unchecked: set[str] = set()
     for row in np.flatnonzero(population.is_new).tolist():
         sample = population.ids[row]
         if sample in flagged:
@@ -197,6 +197,16 @@ def _check_new_samples(
         elif population.measured[row]:
             findings.check(sample, "", "ok")
         else:
-            unmeasured += 1
+            unchecked.add(sample)
     n_measured = int(population.measured.sum())
-    return unmeasured, outliers, of_pictures(outliers, n_measured, n_vectors, thresholds)
+    again = _with_and_without(unchecked, read_vectors)
+    not_judged = of_pictures(outliers, n_measured, n_vectors, thresholds, again)
+    return len(unchecked), outliers, not_judged
+
+
+def _with_and_without(ids: set[str], read_vectors: ReadVectors) -> tuple[int, int]:
+    """Return how many samples have an embedding, and how many have none."""
+    if not ids:
+        return 0, 0
+    n = sum(len(ids.intersection(part.names.tolist())) for part in parts_of(read_vectors))
+    return n, len(ids) - n

@@ -46,6 +46,8 @@ class Unjudged:
             where there is one subject.
         earlier: Whether this is of pictures that came in before the newest ones: each is looked at
             once, so what it was not judged for then it never is.
+        again: How many of the subjects the next look has before it once more: pictures that got no
+            check, for ingest took no measures of them.
     """
 
     kinds: tuple[str, ...]
@@ -54,6 +56,7 @@ class Unjudged:
     needed: int | None = None
     have: Mapping[str, int] = field(default_factory=dict)
     earlier: bool = False
+    again: int = 0
 
     def plain(self) -> dict[str, Any]:
         """Return it fit for JSON, as the monitor's run and the report's numbers hold it."""
@@ -70,6 +73,7 @@ def read_unjudged(rows: Iterable[Mapping[str, Any]]) -> tuple[Unjudged, ...]:
             row["needed"],
             dict(row["have"]),
             bool(row.get("earlier", False)),
+            int(row.get("again", 0)),
         )
         for row in rows
     )
@@ -83,7 +87,11 @@ def title_of(one: Unjudged) -> str:
 
 
 def of_pictures(
-    outliers: Outliers, n_measured: int, n_vectors: int | None, thresholds: MonitoringConfig
+    outliers: Outliers,
+    n_measured: int,
+    n_vectors: int | None,
+    thresholds: MonitoringConfig,
+    again: tuple[int, int] = (0, 0),
 ) -> tuple[Unjudged, ...]:
     """Return what new pictures were not judged for.
 
@@ -92,8 +100,11 @@ def of_pictures(
         n_measured: Pictures whose quality was measured, the earlier ones among them.
         n_vectors: Pictures with an embedding; None where no semantic duplicate was looked for.
         thresholds: ``min_population``, ``outlier_share`` and ``outlier_min_reference``.
+        again: How many pictures got no check and are new to the next look, too: those with an
+            embedding, and those without.
     """
     found, least = [], thresholds.min_population
+    with_vector, without = again
     if n_measured < least:
         text = (
             f"What is usual cannot be learned from {counted(n_measured, 'picture')}, {least:,} are "
@@ -105,19 +116,28 @@ def of_pictures(
             f"{counted(n_vectors, 'picture has', 'pictures have')} an embedding, {least:,} are "
             "needed to tell how near is usual."
         )
-        found.append(Unjudged((SEMANTIC,), text, n_vectors, least, {"": n_vectors}))
+        have = {"": n_vectors}
+        found.append(Unjudged((SEMANTIC,), text, n_vectors, least, have, again=with_vector))
     if thresholds.outlier_share and outliers.n_unjudged:
         many, needed = outliers.n_reference, thresholds.outlier_min_reference
         n = counted(outliers.n_unjudged, "new picture was", "new pictures were")
         text = f"{n} not judged: {outliers.why_not}."
         few = 0 < many < needed
-        have = {"": many} if few else {}
-        found.append(Unjudged((OUTLIER,), text, outliers.n_unjudged, needed if few else None, have))
+        found.append(
+            Unjudged(
+                (OUTLIER,),
+                text,
+                outliers.n_unjudged,
+                needed if few else None,
+                {"": many} if few else {},
+                again=with_vector,
+            )
+        )
     if thresholds.outlier_share and outliers.n_without:
         text = (
             f"{counted(outliers.n_without, 'new picture has', 'new pictures have')} no embedding."
         )
-        found.append(Unjudged((OUTLIER,), text, outliers.n_without))
+        found.append(Unjudged((OUTLIER,), text, outliers.n_without, again=without))
     return tuple(found)
 
 
@@ -136,9 +156,12 @@ def with_earlier(
     whole = {one.kinds for one in found} & {QUALITY, (SEMANTIC,)}
     kept = []
     for kinds in dict.fromkeys(one.kinds for one in before if one.kinds not in whole):
-        n = sum(one.n for one in before if one.kinds == kinds)
+        n = sum(one.n - one.again for one in before if one.kinds == kinds)
+        if n <= 0:
+            continue
         said = counted(n, "picture that came in earlier was", "pictures that came in earlier were")
-        text = f"{said} not judged: each is looked at once."
+        how = "judged by the absolute limits alone" if kinds == QUALITY else "not judged"
+        text = f"{said} {how}: each is looked at once."
         kept.append(Unjudged(kinds, text, n, earlier=True))
     return (*found, *kept)
 
