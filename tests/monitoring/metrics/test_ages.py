@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.monitoring.notifying.receiving import flag, write
 from visionloop.lake import Lake
 from visionloop.monitoring.config import MonitoringConfig
-from visionloop.monitoring.metrics.health import TOLD_ANEW, read_health
+from visionloop.monitoring.metrics.health import TOLD_ANEW_SECONDS, read_health
 
 
 def test_of_a_lake_that_nobody_writes_to_ages_are_told_anew_after_some_minutes(
@@ -22,8 +23,13 @@ def test_of_a_lake_that_nobody_writes_to_ages_are_told_anew_after_some_minutes(
     write(lake, "flags", silent | {"score": 0.0, "threshold": 0.0})
     first = read_health(lake, MonitoringConfig(), now=began)
     soon = read_health(lake, MonitoringConfig(), first, began + timedelta(minutes=1))
-    assert soon.data is first.data and soon.told_at == began
-    later = read_health(lake, MonitoringConfig(), soon, began + TOLD_ANEW)
+    assert soon.data is first.data and soon.told == first.told
+    # Some minutes later, by the clock that tells how long something took.
+    some = replace(soon, told=soon.told - TOLD_ANEW_SECONDS)
+    later = read_health(lake, MonitoringConfig(), some, began + timedelta(hours=1))
     (told,) = later.data.standing
-    assert told.score == pytest.approx(TOLD_ANEW / timedelta(hours=1))
-    assert later.told_at == began + TOLD_ANEW
+    assert told.score == pytest.approx(1)
+    assert later.told > some.told
+    # The clock on the wall was set back meanwhile.
+    back = read_health(lake, MonitoringConfig(), some, began - timedelta(hours=1))
+    assert back.data is not some.data

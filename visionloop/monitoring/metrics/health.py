@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from visionloop.monitoring.report.data import ReportData
 
 # Of a lake that nobody writes to labels fall due and flags grow older all the same.
-TOLD_ANEW = timedelta(minutes=5)
+TOLD_ANEW_SECONDS = 5 * 60.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Health:
 
     Attributes:
         data: What the report shows.
-        told_at: As of when that is.
+        told: When that was read, on the clock `time.monotonic`: nobody sets it back.
         stages: By stage.
         ended: When the newest round that is done ended; None where none is.
         waiting: When the round that waits began to; None where none does.
@@ -54,7 +55,7 @@ class Health:
     """
 
     data: ReportData
-    told_at: datetime
+    told: float
     stages: dict[str, StageTimes]
     ended: datetime | None
     waiting: datetime | None
@@ -77,7 +78,7 @@ def read_health(
         lake: The lake.
         thresholds: The section ``monitoring`` of the configuration.
         before: What was read last: the report's data are taken from it where they are the same and
-            were told less than `TOLD_ANEW` ago.
+            were read less than `TOLD_ANEW_SECONDS` ago.
         now: When it is read; None for the clock's time.
 
     Raises:
@@ -85,13 +86,16 @@ def read_health(
     """
     from visionloop.monitoring.report.load import load_report
 
-    now = now or datetime.now(UTC)
+    began = time.monotonic()
     failed = tuple((one.stage, one.when) for one in failures(lake))
     same = before and (before.data.version, before.failures) == (lake.version(), failed)
-    if before and same and now - before.told_at < TOLD_ANEW:
-        data, told_at = before.data, before.told_at
+    if before and same and began - before.told < TOLD_ANEW_SECONDS:
+        data, told = before.data, before.told
     else:
-        data, told_at = load_report(lake, thresholds=thresholds, pictures=False, now=now), now
+        data = load_report(
+            lake, thresholds=thresholds, pictures=False, now=now or datetime.now(UTC)
+        )
+        told = began
     rounds, runs = lake.rounds.all(), lake.stage_runs()
     done = [one.updated_at for one in rounds if one.state == DONE]
     waiting = [_asked_at(runs, one) for one in rounds if one.state == WAITING]
@@ -102,7 +106,7 @@ def read_health(
     held = list(outbox.waiting(lake))
     return Health(
         data=data,
-        told_at=told_at,
+        told=told,
         stages=_stages(runs.select(["stage", "started_at", "finished_at"])),
         ended=max(done, default=None),
         waiting=min(waiting, default=None),

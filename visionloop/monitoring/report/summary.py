@@ -48,9 +48,9 @@ def summary(data: ReportData) -> dict[str, Any]:
         - ``flags``: ``{kind: {standing, new, severity, title}}``; ``standing`` counts flags that
           count now, ``new`` those of them that the newest round brought
         - ``not_judged``: ``[{kinds, text, n, needed, have, earlier, again}]``, what there was too
-          little of to be judged: ``n`` subjects; ``have`` is how many there are of what is counted, by
-          subject ("" for all together), ``needed`` how many it takes, null where no number would
-          do; ``earlier`` is true of pictures that came in before the newest ones; ``again`` of
+          little of to be judged: ``n`` subjects; ``have`` is how many there are of what is counted,
+          by subject ("" for all together), ``needed`` how many it takes, null where no number
+          would do; ``earlier`` is true of pictures that came in before the newest ones; ``again`` of
           ``n`` got no check, for they have no measures, and are new to the next look, too
         - ``drift``: ``[{subject, subject_type, kind, state, standing, score, threshold, unit,
           round_id, n, n_reference, p, reason}]``, the newest comparison of each
