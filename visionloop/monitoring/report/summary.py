@@ -50,8 +50,8 @@ def summary(data: ReportData) -> dict[str, Any]:
         - ``not_judged``: ``[{kinds, text, n, needed, have, earlier, again}]``, what there was too
           little of to be judged: ``n`` subjects; ``have`` is how many there are of what is counted,
           by subject ("" for all together), ``needed`` how many it takes, null where no number
-          would do; ``earlier`` is true of pictures that came in before the newest ones; ``again`` of
-          ``n`` got no check, for they have no measures, and are new to the next look, too
+          would do; ``earlier`` is true of pictures that came in before the newest ones; ``again``
+          of ``n`` got no check, for they have no measures, and are new to the next look, too
         - ``drift``: ``[{subject, subject_type, kind, state, standing, score, threshold, unit,
           round_id, n, n_reference, p, reason}]``, the newest comparison of each
         - ``drift_note``: what was not compared
