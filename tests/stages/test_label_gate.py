@@ -68,11 +68,14 @@ class Collecting:
             model_uri=f"file:///{model}", passed=True,
         )  # fmt: skip
 
+    def give(self, labels: Any) -> None:
+        """Let the next round give every sample another label."""
+        opened = self.lake.rounds.open("run", take_over=True)
+        label(self.lake, replace(self.made, given=labels), range(400), round_id=opened.round_id)
+
     def correct(self) -> None:
         """Let the next round give every sample its right label."""
-        opened = self.lake.rounds.open("run", take_over=True)
-        right = replace(self.made, given=self.made.truth)
-        label(self.lake, right, range(400), round_id=opened.round_id)
+        self.give(self.made.truth)
 
     def stand(self, kind: str) -> None:
         """Let a flag about the loop stand."""
@@ -198,6 +201,36 @@ def test_what_a_person_has_excused_does_not_block_the_next_round(tmp_path: Path)
     assert not loop.publish("m1").published
     unblock(load_config(loop.config), loop.lake, "they are hard")
     assert loop.publish("m2").published
+
+
+def test_what_a_person_has_excused_blocks_again_once_it_was_gone_where_no_watch_runs(
+    tmp_path: Path,
+) -> None:
+    loop = Collecting(tmp_path, 0.4)
+    loop.collect()
+    assert not loop.publish("m1").published
+    unblock(load_config(loop.config), loop.lake, "they are hard")
+    loop.correct()
+    assert loop.publish("m2").published and loop.publish("m3").published
+    assert [row["outcome"] for row in loop.decisions("unblock")] == ["by_hand", "excuse_ended"]
+    assert "0 of 400 checked labels are doubted" in loop.decisions("unblock")[1]["reason"]
+    loop.give(loop.made.given)
+    assert not loop.publish("m4").published and len(loop.decisions("block")) == 2
+
+
+@pytest.mark.parametrize("most", [0, 0.2])
+def test_labels_that_cannot_be_judged_any_more_lift_no_block_of_their_flags(
+    tmp_path: Path, most: float
+) -> None:
+    loop = Collecting(tmp_path, 0.1, max_label_suspects=most, flags=["label_suspect"])
+    loop.collect()
+    assert not loop.publish("m1").published
+    loop.give(np.random.default_rng(0).permutation(loop.made.given))
+    assert not loop.publish("m2").published
+    assert loop.suspects() == set() and labels_told(loop.lake)["unchecked"] == 400
+    assert watch(config=loop.config).acts == "" and loop.decisions("unblock") == []
+    loop.correct()
+    assert loop.publish("m3").published
 
 
 def test_what_was_judged_adds_up_for_who_checks_the_lake(tmp_path: Path) -> None:

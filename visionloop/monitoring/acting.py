@@ -18,6 +18,7 @@ from visionloop.monitoring.acting_state import (
     BLOCK,
     BLOCKED,
     CALLED_FOR,
+    EXCUSE_ENDED,
     LIFTED,
     RAISED,
     RANDOM_SHARE,
@@ -121,6 +122,8 @@ def act_on_labels(service: Service, config: ActingConfig) -> Act | None:
 
     It is free again where they alone had blocked it, and no flag stands that would block it anew.
     Where errors of the server may do so, they have to be counted, too: that is left to a watch.
+    Where nothing is blocked, and doubted labels that a person had excused are gone, the excuse
+    ends.
 
     Args:
         service: What was seen of labels and flags; errors of the server are none of it.
@@ -138,12 +141,27 @@ def act_on_labels(service: Service, config: ActingConfig) -> Act | None:
         config.model_copy(update={"block_publication": asked}),
         service.acts.excused.get(BLOCK, frozenset()),
     )
-    return _block_act(service, rules)
+    act = _block_act(service, rules)
+    return _excuse_act(service, rules) if act is None and stands is None else act
 
 
 def _of_labels(ground: str) -> bool:
     """Return whether a ground of a block is that labels are doubted."""
     return rule_of(ground) == "label_suspects" or ground.startswith(f"flags_block: {LABELS} of ")
+
+
+def _excuse_act(service: Service, rules: Sequence[Rule]) -> Act | None:
+    """Return that what a person had excused of doubted labels is gone; None where it is not so."""
+    excused = service.acts.excused.get(BLOCK, frozenset())
+    there = {ground for rule in rules for ground in rule.grounds}
+    told = {rule.name: rule for rule in rules if rule.verdict not in (OFF, UNKNOWN)}
+    gone = {g for g in excused - there if _of_labels(g) and rule_of(g) in told}
+    if not gone:
+        return None
+    found = [told[name] for name in sorted({rule_of(ground) for ground in gone})]
+    reason = f"What a person had excused is gone, and would block again: {_told(found)}."
+    inputs = _inputs(service, rules, ()) | {"excused": sorted(excused - gone)}
+    return Act(UNBLOCK, EXCUSE_ENDED, service.endpoint, reason, inputs)
 
 
 def _block_act(service: Service, rules: Sequence[Rule]) -> Act | None:
@@ -241,6 +259,7 @@ def _inputs(service: Service, rules: Sequence[Rule], found: Sequence[Rule]) -> d
         "causes": [rule.name for rule in found],
         "grounds": sorted({ground for rule in found for ground in rule.grounds}),
         "model_id": service.in_service,
+        "n_unchecked": service.suspects.n_unchecked if service.suspects else None,
         "rules": [asdict(rule) for rule in rules],
     }
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from visionloop.monitoring.acting_config import ActingConfig
-from visionloop.monitoring.acting_seen import Requests, Service, StandingFlags
+from visionloop.monitoring.acting_seen import Requests, Service, StandingFlags, Suspects
+from visionloop.monitoring.acting_state import Standing
 from visionloop.monitoring.differences import paired_difference, paired_p_value
 from visionloop.monitoring.drift_kinds import DRIFT_KINDS
 from visionloop.monitoring.falling import Fall
@@ -20,6 +21,7 @@ from visionloop.monitoring.intervals import wilson
 from visionloop.monitoring.kinds import kind_of
 from visionloop.monitoring.looks import level_of_look
 from visionloop.monitoring.rule import BLOCK, NO, OFF, RAISE, ROLL_BACK, UNKNOWN, YES, Rule
+from visionloop.monitoring.unjudged import LABELS
 from visionloop.words import counted
 
 DRIFT = frozenset(kind.name for kind in DRIFT_KINDS)
@@ -47,7 +49,7 @@ def share_rules(
         _confidence(falls, raising.min_confidence_drop),
     ]
     if raising.flags:
-        rules.append(_flags(service.flags, raising.flags, RAISE))
+        rules.append(_flags(service, raising.flags, RAISE, service.acts.share))
     if raising.to <= service.random_share + _ROUNDING:
         why = f"the random share is {service.random_share:g} already" if raising.to else "off"
         return tuple(_off(rule, why) for rule in rules)
@@ -73,7 +75,7 @@ def block_rules(
         _errors("error_rate", BLOCK, service, blocking.max_error_rate, config),
     ]
     if blocking.flags:
-        rules.append(_flags(service.flags, blocking.flags, BLOCK))
+        rules.append(_flags(service, blocking.flags, BLOCK, service.acts.block))
     return tuple(_excuse(rule, excused) for rule in rules)
 
 
@@ -131,15 +133,46 @@ def _confidence(falls: Sequence[Fall], least: float) -> Rule:
     return Rule(name, RAISE, verdict, worst.drop, least, told, worst.n_now, grounds)
 
 
-def _flags(flags: Sequence[StandingFlags], kinds: Sequence[str], effect: str) -> Rule:
-    found = [one for one in flags if one.kind in kinds]
+def _flags(service: Service, kinds: Sequence[str], effect: str, stands: Standing | None) -> Rule:
+    found = [one for one in service.flags if one.kind in kinds]
     n = sum(one.n for one in found)
     name = "flags_block" if effect == BLOCK else "flags_raise"
     grounds = tuple(sorted(f"{name}: {one.kind} of {one.of} {one.model_id}" for one in found))
     titles = ", ".join(kind_of(kind).title for kind in kinds)
     told = f"{counted(n, 'flag stands', 'flags stand')}: {_named(found)}" if found else ""
     told = told or f"no flag stands of {titles}"
+    doubted = f"{name}: {LABELS} of "
+    concerned = stands is None or any(ground.startswith(doubted) for ground in stands.grounds)
+    why = _unjudged(service, stands) if LABELS in kinds and concerned and not found else ""
+    if why:
+        # A label that nobody could judge has no flag, and may be wrong all the same.
+        return Rule(name, effect, UNKNOWN, n, 1, f"{told}, and {why}", n)
     return Rule(name, effect, YES if found else NO, n, 1, told, n, grounds)
+
+
+def _unjudged(service: Service, stands: Standing | None) -> str:
+    """Return why no flag of a doubted label does not mean that none is doubted; empty if it does.
+
+    Args:
+        service: What was seen.
+        stands: What doubted labels have set off; None for nothing.
+    """
+    seen = service.suspects
+    if seen is None or not seen.n_checked:
+        return "no label could be checked"
+    more = _no_longer_checked(seen, stands)
+    return f"{_unchecked(more)} than when the rule was met" if more else ""
+
+
+def _no_longer_checked(seen: Suspects, stands: Standing | None) -> int:
+    """Return how many labels at most could be judged when an act began, and cannot be now."""
+    if stands is None or stands.n_unchecked is None:
+        return 0
+    return max(seen.n_unchecked - stands.n_unchecked, 0)
+
+
+def _unchecked(n: int) -> str:
+    return f"{counted(n, 'more label', 'more labels')} could not be checked"
 
 
 def _suspects(service: Service, most: float, least: int, config: ActingConfig) -> Rule:
@@ -152,7 +185,13 @@ def _suspects(service: Service, most: float, least: int, config: ActingConfig) -
     n, k = seen.n_checked, seen.n_suspected
     told = f"{k:,} of {counted(n, 'checked label')} {'is' if k == 1 else 'are'} doubted"
     look = max(seen.look, 1)
-    return _rate(name, BLOCK, (k, n), most, least, look, config.act_significance, told)
+    rule = _rate(name, BLOCK, (k, n), most, least, look, config.act_significance, told)
+    stands = service.acts.block
+    more = _no_longer_checked(seen, stands) if stands and name in stands.causes else 0
+    if rule.verdict == NO and (k + more) / (n + more) > most:
+        told = f"{rule.told}; but {_unchecked(more)} than when the rule was met, and may be doubted"
+        return replace(rule, verdict=UNKNOWN, told=told)
+    return rule
 
 
 def _errors(name: str, effect: str, service: Service, most: float, config: ActingConfig) -> Rule:

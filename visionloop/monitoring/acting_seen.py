@@ -33,11 +33,13 @@ class Suspects:
         n_checked: Labels that could be judged.
         n_suspected: Those of them that are likely wrong.
         look: How often they were looked at with another result, with this time.
+        n_unchecked: Labels that could not be judged, without those that never are.
     """
 
     n_checked: int
     n_suspected: int
     look: int = 1
+    n_unchecked: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ decision           outcome                   subject
 ``random_share``   ``raised``, ``restored``  the round from which on it holds
 ``block``          ``blocked``               the endpoint
 ``unblock``        ``lifted``, ``by_hand``   the endpoint
+                   ``excuse_ended``          the endpoint: what a person had excused is gone while
+                                             nothing is blocked; if it comes again, it blocks
 ``rollback``       ``called_for``            the model that is to come back; written before the act
                    ``published``             the model that came back; a person's too
                    ``failed``                the model that could not be brought back
@@ -26,7 +28,7 @@ RANDOM_SHARE, BLOCK, UNBLOCK, ROLLBACK, WATCH = (
     "random_share", "block", "unblock", "rollback", "watch"
 )  # fmt: skip
 RAISED, RESTORED = "raised", "restored"
-BLOCKED, LIFTED, BY_HAND = "blocked", "lifted", "by_hand"
+BLOCKED, LIFTED, BY_HAND, EXCUSE_ENDED = "blocked", "lifted", "by_hand", "excuse_ended"
 CALLED_FOR, FAILED, PUBLISHED, OVERTAKEN = "called_for", "failed", "published", "overtaken"
 # What the reason of whatever was blocked begins with.
 BLOCKED_SINCE = "blocked since"
@@ -46,6 +48,7 @@ class Standing:
         grounds: What met them, see `visionloop.monitoring.rule.Rule`.
         model_id: The model that was in service.
         value: Of a random share: to what it is raised.
+        n_unchecked: Labels that could not be judged then; None where nobody had judged any.
     """
 
     since: datetime
@@ -56,6 +59,7 @@ class Standing:
     grounds: frozenset[str] = frozenset()
     model_id: str = ""
     value: float | None = None
+    n_unchecked: int | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,7 @@ def _standing(row: Mapping[str, Any]) -> Standing:
         frozenset(inputs.get("grounds") or ()),
         str(inputs.get("model_id") or ""),
         inputs.get("to"),
+        inputs.get("n_unchecked"),
     )
 
 

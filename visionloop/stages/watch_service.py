@@ -168,6 +168,7 @@ def _n_judged(monitored: dict[str, Any]) -> int:
 
 
 def _suspects(lake: Lake) -> Suspects | None:
+    from visionloop.labeling.trust.labelled import AUTOMATIC, OBJECTS
     from visionloop.monitoring.acting_seen import Suspects
     from visionloop.stages.monitor_labels import labels_told
 
@@ -175,7 +176,11 @@ def _suspects(lake: Lake) -> Suspects | None:
     if not told:
         return None
     n_checked = int(told["ok"]) + int(told["flagged"])
-    return Suspects(n_checked, int(told["flagged"]), int(told["look"]))
+    # Automatic labels and objects are never judged here, however many there are.
+    why = told.get("why_unchecked") or {}
+    never = sum(int(why.get(reason, 0)) for reason in (AUTOMATIC, OBJECTS))
+    n_unchecked = int(told["unchecked"]) - never
+    return Suspects(n_checked, int(told["flagged"]), int(told["look"]), n_unchecked)
 
 
 def _requests(loop: LoopConfig, lake: Lake, pointer: Pointer, version: str) -> Requests:
