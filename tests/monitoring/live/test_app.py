@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from tests.monitoring.live.small_lake import LATITUDE, MODEL, SmallLake
+from tests.monitoring.live.small_lake import LATITUDE, MODEL, START, SmallLake
 from visionloop.errors import InputError
 from visionloop.lake import Lake
 from visionloop.lake.vacuum import vacuum
@@ -249,18 +249,40 @@ def test_a_report_that_is_not_made_in_time_is_given_up_and_it_says_so(small: Sma
     following.close()
 
 
-def test_a_report_is_made_anew_after_some_minutes_though_nobody_wrote_to_the_lake(
-    client: TestClient,
+def test_an_old_report_is_made_anew_where_somebody_looks_at_it_and_nowhere_else(
+    small: SmallLake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(following_module, "LOOK_SECONDS", 0.02)
+    following, pictures = Following(str(small.folder / "lake"), anew_seconds=0), Pictures()
+    client = TestClient(
+        Guard(live_app(following, pictures), None), base_url="http://127.0.0.1:8092"
+    )
+    with contextlib.closing(following), contextlib.closing(pictures):
+        following.start()
+        until(lambda: following.shown.report is not None)
+        # It is old at once: labels fall due, and flags grow older. Nobody looks at it so far.
+        child, told = following._child, client.get("/version").json()
+        client.get("/images")
+        assert not following._is_due() and following._child is child
+        page = client.get("/").text
+        assert "It is being made anew." in page and f'data-made="{told["report_made"]}"' in page
+        assert '<iframe src="/report"' in page  # the old one is shown meanwhile
+        until(lambda: client.get("/version").json()["report_made"] != told["report_made"])
+        assert following._child is not child and not following._is_due()
+
+
+def test_a_report_is_old_after_some_minutes(client: TestClient) -> None:
     index = client.following.shown.index  # type: ignore[attr-defined]
     following, now = Following("somewhere", reports=False), time.monotonic()
     assert not following._is_due()
     following._put(index=index, newest="v")
     assert following._is_due()
-    following._put(report=Report("v", b"", now))
+    following._put(report=Report("v", b"", now, START))
+    following.ask()
     assert not following._is_due()
-    # Labels fell due meanwhile, and flags grew older.
-    following._put(report=Report("v", b"", now - ANEW_SECONDS))
+    following._put(report=Report("v", b"", now - ANEW_SECONDS, START))
+    assert not following._is_due()
+    following.ask()
     assert following._is_due()
     following._folder.cleanup()  # its threads were never started
 

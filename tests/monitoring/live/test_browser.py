@@ -8,14 +8,21 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from tests.browser import CHROMIUM, browser
-from tests.monitoring.live.small_lake import SmallLake
+from tests.monitoring.live.small_lake import START, SmallLake
+from visionloop.monitoring.live.app import live_app
+from visionloop.monitoring.live.following import Following, Report
+from visionloop.monitoring.live.guard import Guard
+from visionloop.monitoring.live.pictures import Pictures
 
 
 @contextlib.contextmanager
@@ -93,3 +100,45 @@ def test_a_person_pages_filters_and_opens_an_image_without_an_error(tmp_path: Pa
         small.add(3)
         page.wait("!document.getElementById('newer').hidden", seconds=120)
         assert page.complaints == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@pytest.mark.slow
+def test_an_open_page_tells_that_its_report_was_made_anew(tmp_path: Path) -> None:
+    small = SmallLake(tmp_path, 3)
+    following, pictures = Following(str(tmp_path / "lake"), reports=False), Pictures()
+    app = Guard(live_app(following, pictures), None)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    (tmp_path / "browser").mkdir()
+    with (
+        contextlib.closing(following),
+        contextlib.closing(pictures),
+        browser(tmp_path / "browser" / "profile") as page,
+    ):
+        following.start()
+        thread.start()
+        try:
+            deadline = time.monotonic() + 60
+            while not (server.started and following.shown.index):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            version = small.lake.version()
+            old = Report(version, b"<p>old</p>", time.monotonic(), START)
+            following._put(report=old)
+            page.listen()
+            page.open(f"http://127.0.0.1:{port}/")
+            # It looks every five seconds, and what is shown is the newest.
+            page.wait("performance.getEntriesByName(location.origin + '/version').length === 1")
+            page.evaluate("new Promise(then => setTimeout(then, 200))")
+            assert page.evaluate("document.getElementById('newer').hidden") is True
+            made = START + timedelta(minutes=10)
+            following._put(report=Report(version, b"<p>new</p>", time.monotonic(), made))
+            page.wait("!document.getElementById('newer').hidden")
+            page.evaluate("document.getElementById('newer').click()")
+            page.wait(f"document.body.dataset.made === '{made.isoformat()[:-6]}Z'")
+            assert page.complaints == []
+        finally:
+            server.should_exit = True
+            thread.join(30)

@@ -101,6 +101,7 @@ def live_app(following: Following, pictures: Pictures) -> FastAPI:
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     def report() -> Response:
         ready()
+        following.ask()
         return HTMLResponse(pages.report(following.shown), headers=_NEVER)
 
     @app.api_route(REPORT_PATH, methods=["GET", "HEAD"], include_in_schema=False)
@@ -208,6 +209,7 @@ def live_app(following: Following, pictures: Pictures) -> FastAPI:
         told = {
             "images": shown.index.version if shown.index else "",
             "report": shown.report.version if shown.report else "",
+            "report_made": plain(shown.report.made_at) if shown.report else "",
             "newest": shown.newest,
             "as_of": plain(shown.as_of),
             "problem": shown.problem or shown.no_report,

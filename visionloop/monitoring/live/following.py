@@ -2,7 +2,8 @@
 
 A thread looks for a new version every two seconds. The index is built in that thread, whose work is
 done in Arrow; the report is made by a process of its own, so that neither its work nor its memory
-is felt here. What is shown stays until the next is whole. A lake that is not there yet is waited
+is felt here: of each new version, and of the same one where somebody looks at an old report. What
+is shown stays until the next is whole. A lake that is not there yet is waited
 for, and one that cannot be read is tried again, at its newest version then.
 """
 
@@ -14,8 +15,8 @@ import multiprocessing
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,8 +37,8 @@ _AFTER_FAILURE = 20.0
 # A report of a million images takes about a minute; one that takes as long as this waits for
 # something that does not come, such as a storage that does not answer.
 REPORT_SECONDS = 30 * 60.0
-# Of a lake that nobody writes to labels fall due and flags grow older all the same: a report is
-# made anew when it is as old as this.
+# Of a lake that nobody writes to labels fall due and flags grow older all the same: a report that
+# somebody looks at is made anew when it is as old as this.
 ANEW_SECONDS = 10 * 60.0
 # What is asked to end is ended after so long.
 _ENDING = 10.0
@@ -55,11 +56,13 @@ class Report:
         version: The version.
         page: The page.
         made: When its making began, on the clock `time.monotonic`.
+        made_at: The same in UTC.
     """
 
     version: str
     page: bytes
     made: float
+    made_at: datetime
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Shown:
         as_of: When that version's last stage ended.
         problem: Why the newest version is not shown, in words; empty where nothing is wrong.
         no_report: Why the newest report is not shown; empty where nothing is wrong.
+        asked: Whether somebody looked at the report when it was old, and it is to be made anew.
     """
 
     lake: Lake | None = None
@@ -83,6 +87,7 @@ class Shown:
     as_of: datetime | None = None
     problem: str = ""
     no_report: str = ""
+    asked: bool = False
 
 
 class Following:
@@ -95,7 +100,8 @@ class Following:
         thresholds: Of the report.
         reports: Whether reports are made.
         report_seconds: A report that is not made within so long is given up.
-        anew_seconds: A report of the same version is made anew when it is as old as this.
+        anew_seconds: A report of the same version that somebody looks at is made anew when it is
+            as old as this.
     """
 
     def __init__(
@@ -147,6 +153,14 @@ class Following:
         """What there is to show now."""
         with self._lock:
             return self._shown
+
+    def ask(self) -> None:
+        """Say that somebody looks at the report: one that is old is made anew."""
+        with self._changed:
+            held = self._shown.report
+            if held is not None and time.monotonic() - held.made >= self._anew_seconds:
+                self._shown = replace(self._shown, asked=True)
+                self._changed.notify_all()
 
     def refresh(self, stale: Index) -> Index:
         """Return an index that is newer than one whose rows could not be read any more.
@@ -239,23 +253,22 @@ class Following:
                     continue
                 lake, version = self._shown.lake, self._shown.newest
             assert lake is not None
-            began = time.monotonic()
+            began, made_at = time.monotonic(), datetime.now(UTC)
             page, why = self._make(lake, version)
             # Beside a loop at work a report is made half of the time at most.
             pause = max(LOOK_SECONDS, time.monotonic() - began)
             if page is not None:
-                self._put(report=Report(version, page, began), no_report="")
+                made = Report(version, page, began, made_at)
+                self._put(report=made, no_report="", asked=False)
             elif not self._ended.is_set():
-                self._put(no_report=why)
+                self._put(no_report=why, asked=False)
                 pause = max(pause, _AFTER_FAILURE)
 
     def _is_due(self) -> bool:
         shown, held = self._shown, self._shown.report
         if shown.index is None:
             return False
-        if held is None or held.version != shown.newest:
-            return True
-        return time.monotonic() - held.made >= self._anew_seconds
+        return shown.asked or held is None or held.version != shown.newest
 
     def _make(self, lake: Lake, version: str) -> tuple[bytes | None, str]:
         """Return a version's report, or None and in words why it was not made."""

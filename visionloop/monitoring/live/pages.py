@@ -9,7 +9,7 @@ from typing import Any
 
 from visionloop.errors import VisionloopError
 from visionloop.monitoring.live.asking import SIZES, Asked, Found, facets
-from visionloop.monitoring.live.columns import moment
+from visionloop.monitoring.live.columns import moment, plain
 from visionloop.monitoring.live.details import Details
 from visionloop.monitoring.live.filters import OPERATORS
 from visionloop.monitoring.live.following import Shown
@@ -37,7 +37,7 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"moment": moment, "round_name": round_name}
+    made.filters |= {"moment": moment, "plain": plain, "round_name": round_name}
     return made
 
 
@@ -54,7 +54,7 @@ def style() -> str:
 
 
 def script() -> str:
-    """Return the script: it says when there is a newer version, and nothing needs it."""
+    """Return the script: it says when there is a newer version or report; nothing needs it."""
     return (_FOLDER / "live.js").read_text(encoding="utf-8")
 
 

@@ -92,10 +92,8 @@ def read_health(
     if before and same and began - before.told < TOLD_ANEW_SECONDS:
         data, told = before.data, before.told
     else:
-        data = load_report(
-            lake, thresholds=thresholds, pictures=False, now=now or datetime.now(UTC)
-        )
-        told = began
+        now, told = now or datetime.now(UTC), began
+        data = load_report(lake, thresholds=thresholds, pictures=False, now=now)
     rounds, runs = lake.rounds.all(), lake.stage_runs()
     done = [one.updated_at for one in rounds if one.state == DONE]
     waiting = [_asked_at(runs, one) for one in rounds if one.state == WAITING]
