@@ -3,8 +3,8 @@
 A thread looks for a new version every two seconds. The index is built in that thread, whose work is
 done in Arrow; the report is made by a process of its own, so that neither its work nor its memory
 is felt here: of each new version, and of the same one where somebody looks at an old report. What
-is shown stays until the next is whole. A lake that is not there yet is waited
-for, and one that cannot be read is tried again, at its newest version then.
+is shown stays until the next is whole. A lake that is not there yet is waited for, and one that
+cannot be read is tried again, at its newest version then.
 """
 
 from __future__ import annotations
