@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -143,6 +146,39 @@ def test_an_interrupt_while_the_endpoint_comes_up_goes_back_too(
             )
     held = read_pointer(place)
     assert held is not None and held.model_id == "m1"
+
+
+def test_an_interrupt_while_the_lock_is_waited_for_leaves_no_model_that_nobody_saw_up(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(lake, "m1", "m2")
+    publish(config=config(lake), model_id="m1", model_uri="file:///m1", passed=True)
+    place, waited = pointer_uri(lake, "test"), []
+
+    def interrupt(seconds: float) -> None:
+        waited.append(seconds)
+        raise KeyboardInterrupt
+
+    url = f"http://127.0.0.1:{free_port()}"
+    setting = load_config(config(lake, url=url, timeout_s=60))
+    with ExitStack() as held:
+
+        def first(seconds: float) -> None:
+            # From here on another process writes, and the next thing that sleeps is the lock.
+            held.enter_context(writer_lock(lake.catalog_uri, lake.loop))
+            interrupt(seconds)
+
+        monkeypatch.setattr(
+            "visionloop.serving.endpoint.time",
+            SimpleNamespace(sleep=first, monotonic=time.monotonic),
+        )
+        monkeypatch.setattr(
+            "visionloop.lake.lock.time", SimpleNamespace(sleep=interrupt, monotonic=time.monotonic)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            publishing.move_pointer(setting, lake, "m2", "file:///m2", demand=lambda _: None)
+    found = read_pointer(place)
+    assert len(waited) == 2 and found is not None and found.model_id == "m1"
 
 
 def test_publishing_twice_is_publishing_once(lake: Lake) -> None:

@@ -23,6 +23,7 @@ from visionloop.serving.inference_service.record import (
     ROLLING_BACK,
     TRYING,
     Claim,
+    Displaced,
     Overruled,
     Rollout,
     delete_record,
@@ -52,6 +53,7 @@ class Outcome:
         figures: For the decision's row and the page.
         changed: Whether it was not in service before.
         blocked: Whether it was tried, and publication was blocked in the end.
+        displaced: Whether another rollout took its place: it may be begun again.
     """
 
     published: bool
@@ -59,6 +61,7 @@ class Outcome:
     figures: dict[str, Any] = field(default_factory=dict)
     changed: bool = True
     blocked: bool = False
+    displaced: bool = False
 
 
 def open_rollouts(loop: LoopConfig, lake: Lake) -> Rollouts:
@@ -175,7 +178,8 @@ def roll_out(
         return _rolled_out(guarded, loop, model, current, claim, tried, harvest, blocked)
     except Overruled as error:
         # Whoever ended it sees to the traffic.
-        return Outcome(False, f"not put into service: {error.what}", _figures(rollouts, record))
+        reason, displaced = f"not put into service: {error.what}", isinstance(error, Displaced)
+        return Outcome(False, reason, _figures(rollouts, record), displaced=displaced)
 
 
 def _rolled_out(

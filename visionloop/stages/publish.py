@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 
 BLOCKED = "blocked"
-# How long a pointer that has to go back waits for whoever writes the lake.
-_PUT_BACK_SECONDS = 30.0
+# How long a pointer that has to go back waits for whoever writes the lake: well within the 30 s
+# that Kubernetes gives a pod between asking it to end and killing it.
+_PUT_BACK_SECONDS = 8.0
 
 
 class _Refused(Exception):
@@ -352,8 +353,9 @@ def move_pointer(
                 held.enter_context(
                     writer_lock(lake.catalog_uri, lake.loop, timeout=_PUT_BACK_SECONDS)
                 )
-            except Exception as problem:
-                # Nor may a lake that is busy or gone; what is raised is why the endpoint failed.
+            except BaseException as problem:
+                # Nor may a lake that is busy or gone, or a second interrupt while it is waited for;
+                # what is raised is why the endpoint failed.
                 why = explain(problem).what
                 log(f"the pointer goes back without the writer's lock: {why}", level="warning")
             if read_pointer(place) != moved:

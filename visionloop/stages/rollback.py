@@ -96,6 +96,7 @@ def roll_back_as_decided(
 
     Raises:
         Overtaken: Another model is in service by now.
+        Displaced: The rollout of another model took its place, and may fail: it may be tried again.
         InputError: The model to bring back cannot be used.
         VisionloopError: It did not come up; the model that was in service is again.
     """
@@ -204,6 +205,7 @@ def _bring_back(loop: LoopConfig, lake: Lake, target: str, uri: str, before: str
         move_pointer(loop, lake, target, uri, demand=demand)
         return {"url": loop.serving.url}
     from visionloop.serving.inference_service.endpoint import Served
+    from visionloop.serving.inference_service.record import Displaced
     from visionloop.stages.kserve_publish import roll_out
 
     found = roll_out(
@@ -211,7 +213,8 @@ def _bring_back(loop: LoopConfig, lake: Lake, target: str, uri: str, before: str
     )
     if not found.published:
         demand(read_pointer(pointer_uri(lake, loop.endpoint)))
-        raise VisionloopError(
+        kind = Displaced if found.displaced else VisionloopError
+        raise kind(
             f"{target} is not in service: {found.reason}",
             where=f"endpoint {loop.endpoint} of {lake.place}",
             remedy="See what is in service with `visionloop lake status`, and roll back again",

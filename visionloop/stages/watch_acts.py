@@ -118,8 +118,8 @@ def finish_rollback(loop: LoopConfig, lake: Lake, *, held_by: str, run_id: str) 
 
     One that cannot be done is given up, and written down: the same model is not rolled back by rule
     a second time. Where another model came into service, there is nothing to take back any more.
-    Where something was busy or did not answer, nothing is known of what can be done: it is left
-    to the next watch, for a day.
+    Where something was busy or did not answer, or another model's rollout took its place, nothing
+    is known of what can be done: it is left to the next watch, for a day.
 
     Args:
         loop: The configuration.
@@ -206,15 +206,16 @@ def unblock(loop: LoopConfig, lake: Lake, because: str) -> str:
 
 
 def _may_pass(error: BaseException | None) -> bool:
-    """Return whether an error came of what was busy or did not answer, and may not be next time."""
+    """Return whether an error came of what was busy or did not answer, which may pass."""
     from visionloop.cluster.refusals import Refused, Unreachable
     from visionloop.cluster.transport import PASSING
     from visionloop.lake.lock import LakeBusy
     from visionloop.lake.storage import StorageError
     from visionloop.serving.endpoint import NoAnswer
+    from visionloop.serving.inference_service.record import Displaced
 
     while error is not None and not isinstance(error, InputError):
-        if isinstance(error, Unreachable | NoAnswer | StorageError | LakeBusy):
+        if isinstance(error, Unreachable | NoAnswer | StorageError | LakeBusy | Displaced):
             return True
         if isinstance(error, Refused) and error.status in PASSING:
             return True

@@ -28,6 +28,10 @@ class Overruled(VisionloopError):
     """Somebody ended this rollout, or began another: it changes nothing any more."""
 
 
+class Displaced(Overruled):
+    """Another rollout was begun in the place of this one; nobody has said that it shall not be."""
+
+
 @dataclass
 class Rollout:
     """A rollout.
@@ -202,9 +206,9 @@ class Claim:
     def _demand(self, held: Rollout | None) -> None:
         self._demand_pointer()
         if held is None:
-            raise Overruled("its rollout was ended meanwhile")
+            raise Displaced("its rollout was ended meanwhile")
         if held.model_id != self.record.model_id:
-            raise Overruled(f"the rollout of {held.model_id} took its place")
+            raise Displaced(f"the rollout of {held.model_id} took its place")
         if held.state in (ROLLING_BACK, ROLLED_BACK) and self.record.state != held.state:
             raise Overruled(held.reason)
 
