@@ -113,6 +113,7 @@ def test_the_numbers_are_those_of_the_lake(small: Path, capsys: pytest.CaptureFi
     assert value(told, "files", state="unreadable") == 1
     assert value(told, "rounds", state="running") == 1
     assert value(told, "samples") == 1
+    assert value(told, "pool_samples") == 1, "an intake is enough to tell it"
     assert value(told, "publication_blocked") == 0
     assert value(told, "stage_failed", stage="monitor") == 0
     assert time.time() - value(told, "stage_last_success_timestamp_seconds", stage="monitor") >= 0

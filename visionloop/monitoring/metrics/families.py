@@ -211,11 +211,10 @@ def _counts(data: ReportData) -> _Told:
             ({"purpose": "holdout"}, data.cost.holdout_labels),
         ],
     )
-    selectable = data.total.step("selectable")
     yield (
         "pool_samples",
-        "Samples that are left to choose from",
-        [({}, selectable.n if selectable else None)],
+        "Samples that are left to choose from, as the newest monitor counted them",
+        [({}, data.left_to_select)],
     )
     funnels = [one.funnel for one in data.rounds]
     states = ("ok", "flagged", "unreadable", "unchecked")

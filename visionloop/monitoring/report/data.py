@@ -260,6 +260,8 @@ class ReportData:
         flag_counts: Flags that stand now by kind, of all subjects.
         new_flags: Flags of each kind that the newest round brought.
         not_judged: What there was too little of to be judged.
+        left_to_select: Pictures that can still be selected, as the newest monitor counted them;
+            None where none has run.
         upcoming: Id of the round that comes next and was not opened yet: what ran after the last
             round carries it.
     """
@@ -304,6 +306,7 @@ class ReportData:
     new_flags: dict[str, int] = field(default_factory=dict)
     not_judged: tuple[Unjudged, ...] = ()
     upcoming: str = ""
+    left_to_select: int | None = None
 
 
 def new_since(data: ReportData) -> str:

@@ -182,6 +182,21 @@ def not_judged(reader: Reader, series: Sequence[DriftSeries]) -> tuple[Unjudged,
     )
 
 
+def left_to_select(reader: Reader) -> int | None:
+    """Return how many pictures can still be selected, as the newest monitor counted them.
+
+    Args:
+        reader: The lake.
+
+    Returns:
+        The number of the monitor's page and metrics; None where no monitor has run.
+    """
+    # `select` tells of its pool, too, as a plain number.
+    counted_then = (one for one in _told(reader, "pool") if isinstance(one, dict))
+    left = next(counted_then, {}).get("n_left")
+    return None if left is None else int(left)
+
+
 def _told(reader: Reader, name: str) -> Iterator[Any]:
     """Yield what the outputs of runs hold under a name, the newest first, read when asked for."""
     for run in reversed(reader.runs):

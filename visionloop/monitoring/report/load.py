@@ -34,6 +34,7 @@ from visionloop.monitoring.report.health import (
     acts,
     failed_stages,
     flag_counts,
+    left_to_select,
     new_flags,
     not_judged,
     standing_flags,
@@ -131,6 +132,7 @@ def load_report(
         flag_counts=flag_counts(flags),
         upcoming=reader.upcoming,
         not_judged=not_judged(reader, series),
+        left_to_select=left_to_select(reader),
         new_flags=new_flags(flags, rounds[-1].round_id if rounds else ""),
     )
     if pictures:
