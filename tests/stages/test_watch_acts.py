@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ from visionloop.lake import Lake
 from visionloop.stages.publish import publish
 from visionloop.stages.rollback import rollback
 from visionloop.stages.select import select
+from visionloop.stages.watch_service import _seen_before
 
 # Runs a watch that is killed at a point: before its rows are visible, before the model moves, or
 # after it has moved and before that is written.
@@ -251,6 +253,35 @@ def test_answers_of_two_models_are_looked_at_once_for_each_new_label_also_within
     loop.watch()
     loop.watching = BACK
     assert looks() == 2
+
+
+def test_what_watches_saw_is_read_no_further_back_than_it_has_to(
+    loop: ActingLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop.watching = BACK
+    loop.publish("m1")
+    loop.publish("m2")
+    loop.random_picks("0002", 60, better=2, worse=4)
+    loop.watch()
+    (row,) = loop.lake.read("decisions", where="decision == 'watch'").to_pylist()
+    first, idle = row["decided_at"], json.dumps({"seen": {"service": {"pairs": None}}})
+    rows = [{**row, "decided_at": first + timedelta(hours=i)} for i in range(1, 41)]
+    rows[-1]["inputs"] = rows[-2]["inputs"] = idle  # no rule asked them to look
+    put(loop.lake, "decisions", rows, row["round_id"])
+    read, n_read = Lake.read, []
+
+    def counted(lake: Lake, table: str, **arguments: Any) -> Any:
+        found = read(lake, table, **arguments)
+        n_read.append(found.num_rows if "columns" not in arguments else 0)
+        return found
+
+    monkeypatch.setattr(Lake, "read", counted)
+    version = loop.lake.version()
+    assert _seen_before(loop.lake, version, "pairs", first.isoformat())["n"] == 60
+    assert 0 < sum(n_read) < 20
+    # And no further than the model in service has been there.
+    late = rows[-1]["decided_at"].isoformat()
+    assert _seen_before(loop.lake, version, "pairs", late) == {}
 
 
 def test_labels_that_are_given_again_judge_nobody(loop: ActingLoop) -> None:

@@ -215,10 +215,14 @@ def _seen_before(lake: Lake, version: str, what: str, since: str) -> dict[str, A
     times = lake.read("decisions", columns=["decided_at"], where=mine, version=version)
     if not times.num_rows:
         return {}
-    newest = max(times["decided_at"].to_pylist())
-    times_of = [f"decided_at == '{newest.isoformat()}'"]
-    times_of += [f"decided_at >= '{since}'"] if since else []
-    for where in times_of:
+    newest, *others = sorted(set(times["decided_at"].to_pylist()), reverse=True)
+    earliest = datetime.fromisoformat(since) if since else newest
+    left = [newest, *(at for at in others if at >= earliest)]
+    n = 1
+    while left:
+        # A few rows first: each holds all that a watch saw, and mostly the newest one will do.
+        part, left, n = left[:n], left[n:], n * 8
+        where = f"decided_at >= '{part[-1].isoformat()}' and decided_at <= '{part[0].isoformat()}'"
         rows = lake.read("decisions", where=f"{mine} and {where}", version=version).to_pylist()
         for row in sorted(rows, key=lambda row: row["decided_at"], reverse=True):
             service: dict[str, Any] = json.loads(row["inputs"])["seen"].get("service") or {}
