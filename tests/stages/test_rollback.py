@@ -68,6 +68,18 @@ def test_a_named_model_comes_back_and_each_rollback_is_a_row(lake: Lake, tmp_pat
     assert load_report(lake).in_service == "m3"
 
 
+def test_a_model_that_was_rolled_back_comes_back_by_its_name_alone(
+    lake: Lake, tmp_path: Path
+) -> None:
+    published(lake, tmp_path, "m1", "m2", "m3")
+    assert rollback(config=config(lake))[1:] == ("m2", "m3")
+    assert rollback(config=config(lake))[1:] == ("m1", "m2")
+    with pytest.raises(InputError, match=r"m2 was rolled back, and no other model .* before m1"):
+        rollback(config=config(lake))
+    assert states(lake) == {"m1": "in_service", "m2": "rolled_back", "m3": "rolled_back"}
+    assert rollback(config=config(lake), model_id="m3")[1:] == ("m3", "m1")
+
+
 def test_what_cannot_be_brought_back_is_said(lake: Lake, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no model is in service"):
         rollback(config=config(lake))

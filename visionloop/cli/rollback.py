@@ -16,7 +16,11 @@ from visionloop.cli.parser import show
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "model", nargs="?", default="", metavar="MODEL", help="its id (default: the one before)"
+        "model",
+        nargs="?",
+        default="",
+        metavar="MODEL",
+        help="its id (default: the newest one before that was not itself rolled back)",
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="loop.yaml, path or URI")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")

@@ -54,11 +54,12 @@ def rollback(
     Args:
         config: Text or URI of a ``loop.yaml``.
         lake: Root of the lake; empty for the configuration's.
-        model_id: The model; empty for the one before.
+        model_id: The model; empty for the newest one before that was not itself rolled back.
         run_id: The run, written on every row.
 
     Raises:
-        InputError: There is no such model, or none before, or it is in service already.
+        InputError: There is no such model, or none before that was not rolled back, or it is in
+            service already.
         VisionloopError: It did not come up; the model that was in service is again.
     """
     from visionloop.serving.pointer import pointer_uri, read_pointer
@@ -147,12 +148,7 @@ def _target(lake: Lake, pointer: Pointer, model_id: str) -> tuple[str, str]:
     """Return the model to bring back and its bundle, which must be whole."""
     from visionloop.inference import OnnxModel
 
-    wanted = model_id or pointer.previous
-    if not wanted:
-        raise InputError(
-            f"{pointer.model_id} is the first model in service: there is none before it",
-            remedy="Name a model: visionloop rollback MODEL --config loop.yaml",
-        )
+    wanted = model_id or _the_one_before(lake, pointer)
     if wanted == pointer.model_id:
         raise InputError(
             f"{wanted} is in service already", remedy="Name another, or none for the one before"
@@ -178,6 +174,39 @@ def _target(lake: Lake, pointer: Pointer, model_id: str) -> tuple[str, str]:
         )
     OnnxModel.load(uri)
     return wanted, uri
+
+
+def _the_one_before(lake: Lake, pointer: Pointer) -> str:
+    """Return the newest model that was in service before the current one, none rolled back.
+
+    The pointer names the model whose place the current one took. After a rollback that is the one
+    that was taken back; the rows of the decisions then tell what came before.
+    """
+    remedy = "Name a model: visionloop rollback MODEL --config loop.yaml"
+    current, replaced = pointer.model_id, pointer.previous
+    if not replaced:
+        raise InputError(
+            f"{current} is the first model in service: there is none before it", remedy=remedy
+        )
+    rows = lake.read("experiments", columns=["model_id", "state"]).to_pylist()
+    bad = {row["model_id"] for row in rows if row["state"] == ROLLED_BACK}
+    if replaced not in bad:
+        return replaced
+    came = lake.read(
+        "decisions",
+        columns=["subject", "decided_at"],
+        where="decision in ('publish', 'rollback') and outcome == 'published'",
+    ).to_pylist()
+    served = [row["subject"] for row in sorted(came, key=lambda row: row["decided_at"])]
+    earlier = served[: served.index(current)] if current in served else []
+    found = next((model for model in reversed(earlier) if model not in bad), "")
+    if not found:
+        raise InputError(
+            f"{replaced} was rolled back, and no other model was in service before {current}",
+            where=f"table decisions of {lake.place}",
+            remedy=remedy,
+        )
+    return found
 
 
 def _demand(loop: LoopConfig, lake: Lake, pointer: Pointer | None, before: str) -> None:
