@@ -22,7 +22,7 @@ def monitor(
 ):
     """Flag what is wrong with the samples that are not checked yet.
 
-    Each sample ends as ok, flagged, unreadable or unchecked, and the four add up to the input.
+    Each file ends as ok, flagged, unreadable, no picture or unchecked; these add up to the input.
     Labels that models which did not train on them take for something else are doubted, where these
     models know enough; so are labels that the model in service contradicts surely, or that time
     has overtaken.

@@ -124,6 +124,7 @@ CASES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {
             'round_files{loop="a",state="unreadable"}': "10",
             'round_files{loop="a",state="ok"}': "90",
+            'round_files{loop="a",state="no_picture"}': "1000",
         },
         {'round_files{loop="a",state="unreadable"}': "1", 'round_files{loop="a",state="ok"}': "1"},
     ),

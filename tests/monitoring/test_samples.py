@@ -18,6 +18,7 @@ from visionloop.media.inspect import inspect
 from visionloop.media.likeness import grey
 from visionloop.monitoring.config import MonitoringConfig
 from visionloop.monitoring.samples import Checked, check_samples
+from visionloop.monitoring.subjects import STATES
 from visionloop.monitoring.unjudged import Unjudged, with_earlier
 from visionloop.monitoring.vector_parts import ReadVectors
 
@@ -149,7 +150,7 @@ def test_the_same_bytes_found_again_at_their_own_place_are_no_duplicate() -> Non
     intake.add("a.png", png(1))
     intake.check()
     intake.add("a.png", png(1), generation="2")
-    assert intake.check().states == {"ok": 1, "flagged": 0, "unreadable": 0, "unchecked": 0}
+    assert intake.check().states == dict.fromkeys(STATES, 0) | {"ok": 1}
 
 
 def test_an_exact_copy_is_a_flagged_file_that_names_its_original() -> None:
@@ -193,12 +194,13 @@ def test_an_unreadable_file_is_counted_with_its_reason_and_again_when_it_changed
     assert intake.check().states["unreadable"] == 1
 
 
-def test_a_note_among_photographs_is_unreadable_and_not_flagged_as_a_broken_one() -> None:
+def test_a_note_or_a_sidecar_left_behind_is_no_picture_and_no_broken_one() -> None:
     intake = Intake()
     intake.add("README.txt", b"what these are")
+    intake.add("gone.jpg.json", b'{"camera": "north"}')
     intake.add("a.jpg", b"what these are")
     checked = intake.check()
-    assert checked.states["unreadable"] == 2
+    assert (checked.states["unreadable"], checked.states["no_picture"], checked.n_in) == (1, 2, 3)
     assert [flag["subject"] for flag in flags(checked, "unreadable")] == ["a.jpg"]
 
 
@@ -207,7 +209,7 @@ def test_a_sample_without_measures_stays_unchecked() -> None:
     sample = intake.add("a.png", png(1))
     intake.samples[sample]["sharpness"] = None
     checked = intake.check()
-    assert checked.states == {"ok": 0, "flagged": 0, "unreadable": 0, "unchecked": 1}
+    assert checked.states == dict.fromkeys(STATES, 0) | {"unchecked": 1}
     assert checked.checks.num_rows == 0
 
 

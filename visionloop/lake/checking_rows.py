@@ -67,6 +67,7 @@ PARTS = {
         "ok",
         "flagged",
         "unreadable",
+        "no_picture",
         "skipped",
         "duplicates",
         "unchecked",

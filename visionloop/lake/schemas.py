@@ -227,7 +227,7 @@ TABLES: dict[str, list[tuple[str, pa.DataType]]] = {
         ("received_at", TIME),
         ("decoded", pa.string()),  # JSON: what the event said, without pixels, to pair it later
     ],
-    # The state of each check of each subject: ok | flagged | unreadable | unchecked.
+    # The state of each check of each subject: ok | flagged | unreadable | no_picture | unchecked.
     "checks": [
         ("subject", pa.string()),  # sample_id, or the URI of what cannot be read or is a copy
         ("generation", pa.string()),  # of that URI, "" for a sample

@@ -36,7 +36,7 @@ class Findings:
         Args:
             subject: A sample's id, or the URI of what is none.
             generation: Generation of that URI; empty for a sample.
-            state: ``ok``, ``flagged``, ``unreadable`` or ``unchecked``.
+            state: ``ok``, ``flagged``, ``unreadable``, ``no_picture`` or ``unchecked``.
         """
         self.checks.append(
             {

@@ -1,7 +1,8 @@
 """The checks of what was ingested: every file found gets exactly one state, flags say why.
 
 The subjects are files. A file that carries a sample first is checked as that sample; a further
-copy of the same bytes is a flagged file; a file that cannot be read is checked under its URI. So
+copy of the same bytes is a flagged file; a file that cannot be read is checked under its URI, and
+is no picture where its name says so: a note, a table, the sidecar of a photograph that is gone. So
 the states add up to the files that came in, and none is counted twice.
 """
 
@@ -27,11 +28,9 @@ from visionloop.monitoring.sample_flags import (
     population_of,
 )
 from visionloop.monitoring.semantic_duplicates import flag_semantic_duplicates
-from visionloop.monitoring.subjects import AGAIN, CARRIER, COPY, UNKNOWN, subjects
+from visionloop.monitoring.subjects import AGAIN, CARRIER, COPY, STATES, UNKNOWN, subjects
 from visionloop.monitoring.unjudged import Unjudged, of_pictures
 from visionloop.monitoring.vector_parts import ReadVectors, parts_of
-
-STATES = ("ok", "flagged", "unreadable", "unchecked")
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Checked:
     Attributes:
         checks: Rows of the table ``checks``, one a file that could be checked.
         flags: Rows of the table ``flags``.
-        states: Number of files in each of the four states.
+        states: Number of files in each of the `STATES`.
         kinds: Number of flags of each kind.
         outliers: How the new samples were judged for lying far from all others, or why not.
         not_judged: What the new samples were not judged for; None where none is new.
@@ -56,7 +55,7 @@ class Checked:
 
     @property
     def n_in(self) -> int:
-        """Number of files that came in: the sum of the four states."""
+        """Number of files that came in: the sum of the states."""
         return sum(self.states.values())
 
 
@@ -151,9 +150,11 @@ def _check_files(
             )
         else:
             said = reasons[found.row]
-            findings.check(found.subject, found.generation, "unreadable")
             if is_no_image(found.subject, said["reason"] or ""):
-                continue  # a note among photographs is no broken one
+                # A note among photographs is no broken one: it is told, and not flagged.
+                findings.check(found.subject, found.generation, "no_picture")
+                continue
+            findings.check(found.subject, found.generation, "unreadable")
             findings.flag(
                 found.subject,
                 "unreadable",

@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
+# How the check of a file ends.
+STATES = ("ok", "flagged", "unreadable", "no_picture", "unchecked")
 CARRIER, COPY, AGAIN, UNREADABLE, UNKNOWN = "carrier", "copy", "again", "unreadable", "unknown"
 
 

@@ -54,8 +54,8 @@ def monitor(
 ) -> MonitorOutputs:
     """Check the files without a check, all labels, the newest deployed confidences, the loop.
 
-    Each file ends as ok, flagged, unreadable or unchecked, and the four add up to the input; each
-    label as ok, flagged (in doubt) or unchecked.
+    Each file ends as ok, flagged, unreadable, no picture or unchecked, and the five add up to the
+    input; each label as ok, flagged (in doubt) or unchecked.
 
     Args:
         config: Text or URI of a ``loop.yaml``.

@@ -112,7 +112,9 @@ def outliers_told(outliers: Outliers, space: str) -> dict[str, Any]:
 
 
 def _page(checked: Checked, space: str) -> str:
-    states: list[tuple[Any, ...]] = [(state, n) for state, n in checked.states.items()]
+    states: list[tuple[Any, ...]] = [
+        (state.replace("_", " "), n) for state, n in checked.states.items()
+    ]
     table = markdown_table(["state", "files"], [*states, ("in", checked.n_in)])
     told = outliers_told(checked.outliers, space)["told"] if checked.n_in else ""
     return f"## Files\n\n{table}\n" + (f"\n{told}\n" if told else "")

@@ -41,7 +41,7 @@ check_rows = st.lists(
         {
             "subject": st.sampled_from([*SAMPLES, "a", "b", "c", "d"]),
             "generation": st.sampled_from(["", "1", "2"]),
-            "state": st.sampled_from(["ok", "flagged", "unreadable", "unchecked"]),
+            "state": st.sampled_from(["ok", "flagged", "unreadable", "no_picture", "unchecked"]),
         }
     ),
     max_size=10,

@@ -166,6 +166,18 @@ def test_flags_found_for_good_count_in_the_round_that_found_them() -> None:
     assert keys(new) == [("warning", "flags.label_conflict")]
 
 
+def test_notes_and_sidecars_left_behind_are_no_pictures_that_cannot_be_read() -> None:
+    def told(funnel: Funnel) -> list[str]:
+        assert funnel.adds_up
+        data = replace(healthy(), rounds=(replace(healthy().rounds[0], funnel=funnel),))
+        found = verdict(data, GATED).findings
+        return [one.text for one in found if one.key == "unreadable_share"]
+
+    assert told(Funnel(found=54, ok=14, no_picture=40)) == []
+    (text,) = told(Funnel(found=80, ok=30, unreadable=30, no_picture=20))
+    assert "50.0%" in text and "(30 of 60, 20 files that are no pictures left aside;" in text
+
+
 @pytest.mark.parametrize(
     ("unreadable", "found", "severity"),
     [(1, 3, "warning"), (1, 10, None), (40, 1000, "warning"), (300, 1000, "error")],

@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from visionloop.monitoring.kinds import KINDS
 from visionloop.monitoring.notifying.events import severity_of
 from visionloop.monitoring.report.data_drift import DRIFT
+from visionloop.monitoring.subjects import STATES
 
 if TYPE_CHECKING:
     from visionloop.monitoring.intervals import Rate
@@ -217,16 +218,15 @@ def _counts(data: ReportData) -> _Told:
         [({}, data.left_to_select)],
     )
     funnels = [one.funnel for one in data.rounds]
-    states = ("ok", "flagged", "unreadable", "unchecked")
     yield (
         "files",
         "Files found, by what their check said",
-        [({"state": state}, sum(getattr(one, state) for one in funnels)) for state in states],
+        [({"state": state}, sum(getattr(one, state) for one in funnels)) for state in STATES],
     )
     yield (
         "round_files",
         "Files that the newest round found, by what their check said",
-        [({"state": state}, getattr(funnels[-1], state) if funnels else 0) for state in states],
+        [({"state": state}, getattr(funnels[-1], state) if funnels else 0) for state in STATES],
     )
     events = dict.fromkeys(_EVENTS, 0)
     for one in data.harvest:

@@ -22,7 +22,7 @@ from visionloop.words import round_name
 _COPY_ROLES = {
     "copy": "further copies of a picture",
     "again": "the same file, rewritten with the same bytes",
-    "unreadable": "files that cannot be decoded",
+    "unreadable": "files that cannot be decoded, or are no pictures",
     "unknown": "files whose bytes could not be had",
 }
 
@@ -74,6 +74,7 @@ class Counts:
             ok=states["ok"],
             flagged=states["flagged"],
             unreadable=states["unreadable"],
+            no_picture=states["no_picture"],
             unchecked=states["unchecked"],
             skipped=self._skipped.get(round_id, 0),
             pool=int(select["eligible"]) if select.get("eligible") is not None else None,
@@ -140,7 +141,7 @@ class Counts:
                 "checked",
                 "Files checked",
                 "files",
-                states["ok"] + states["flagged"] + states["unreadable"],
+                found - states["unchecked"],
                 found,
                 "found",
                 rest=parts(("not checked yet", states["unchecked"])),
@@ -148,6 +149,10 @@ class Counts:
                     ("ok", states["ok"]),
                     ("flagged", states["flagged"]),
                     ("unreadable", states["unreadable"]),
+                    (
+                        "no pictures by their names (notes, sidecars left behind)",
+                        states["no_picture"],
+                    ),
                 ),
             ),
             Step("samples", "Pictures", "pictures", n, found, "found", entered, tuple(rest)),

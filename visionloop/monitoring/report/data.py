@@ -24,13 +24,14 @@ from visionloop.words import round_name
 
 @dataclass(frozen=True)
 class Funnel:
-    """What became of the files of one round; the four states add up to ``found``.
+    """What became of the files of one round; the five states add up to ``found``.
 
     Attributes:
         found: Files that the round's intake found for the first time.
         ok: Files whose sample passed every check.
         flagged: Files with at least one flag, further copies of a sample among them.
         unreadable: Files that could not be decoded.
+        no_picture: Files that are no pictures by their names either: notes, sidecars left behind.
         unchecked: Files without a check so far.
         skipped: Files that earlier rounds had taken in; not part of ``found``.
         pool: Samples to choose from after this intake, less holdout and labelled; None if unknown.
@@ -43,6 +44,7 @@ class Funnel:
     ok: int = 0
     flagged: int = 0
     unreadable: int = 0
+    no_picture: int = 0
     unchecked: int = 0
     skipped: int = 0
     pool: int | None = None
@@ -53,7 +55,8 @@ class Funnel:
     @property
     def adds_up(self) -> bool:
         """Whether the states add up to what was found."""
-        return self.found == self.ok + self.flagged + self.unreadable + self.unchecked
+        checked = self.ok + self.flagged + self.unreadable + self.no_picture
+        return self.found == checked + self.unchecked
 
 
 @dataclass(frozen=True)

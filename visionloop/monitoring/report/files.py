@@ -11,9 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from visionloop.monitoring.report.reading import array
-from visionloop.monitoring.subjects import AGAIN, CARRIER, COPY, UNKNOWN, UNREADABLE
+from visionloop.monitoring.subjects import AGAIN, CARRIER, COPY, STATES, UNKNOWN, UNREADABLE
 
-STATES = ("ok", "flagged", "unreadable", "unchecked")
 _ROLES = (CARRIER, COPY, AGAIN, UNREADABLE, UNKNOWN)
 _BETWEEN = "\x1f"
 
@@ -23,7 +22,7 @@ class FileCounts:
     """Files of each round, by the state of their check and by what they are.
 
     Attributes:
-        states: ``{round id: {state: files}}``, of the four states.
+        states: ``{round id: {state: files}}``, of the states of checks.
         roles: ``{round id: {role: files}}``, of the roles of `visionloop.monitoring.subjects`.
         carried: Samples that a file which is there carries: their row in the table of samples.
         carried_in: The round that found that file, in the same order.
@@ -153,10 +152,8 @@ def _states(
     held = array(held)[::-1]
     at = _positions(wanted, held)
     names = array(checks["state"])[::-1].dictionary_encode()
-    numbers = np.array(
-        [STATES.index(name) if name in STATES else 3 for name in names.dictionary.to_pylist()],
-        np.int8,
-    )
+    known = [name if name in STATES else "unchecked" for name in names.dictionary.to_pylist()]
+    numbers = np.array([STATES.index(name) for name in known], np.int8)
     found = at >= 0
     state[found] = numbers[names.indices.to_numpy()][at[found]]
     state[role == _ROLES.index(UNKNOWN)] = STATES.index("unchecked")

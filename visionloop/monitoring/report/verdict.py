@@ -192,18 +192,27 @@ def _files(data: ReportData) -> Iterator[Finding]:
     if not brought:
         return
     newest = brought[-1]
-    rate = wilson(newest.funnel.unreadable, newest.funnel.found)
+    # Notes and sidecars that were left behind are no pictures that cannot be read.
+    n, n_pictures = newest.funnel.unreadable, newest.funnel.found - newest.funnel.no_picture
+    rate = wilson(n, n_pictures)
     if rate.low <= UNREADABLE_LOOK:
         return
     yield Finding(
         ERROR if rate.low > UNREADABLE_ACT else WARNING,
         f"{rate.value:.1%} of the files found {in_round(newest.round_id, data.upcoming)} "
-        f"cannot be read ({newest.funnel.unreadable:,} of {newest.funnel.found:,}; "
+        f"cannot be read ({n:,} of {n_pictures:,}{_left_aside(newest.funnel.no_picture)}; "
         f"{interval(rate)}).",
         "funnel",
         "See what writes them; the gallery of what is not readable names them.",
         "unreadable_share",
     )
+
+
+def _left_aside(n: int) -> str:
+    if not n:
+        return ""
+    files = counted(n, "file that is no picture", "files that are no pictures")
+    return f", {files} left aside"
 
 
 def _waiting(data: ReportData, limits: Limits) -> Iterator[Finding]:
