@@ -67,7 +67,7 @@ def test_an_endpoint_that_refuses_the_model_keeps_the_old_one_and_the_next_run_m
         assert told.exit_status == 1 and told.where == url
         assert f"did not come up with model {new}" in told.what and f"serves {old}" in told.what
         assert "refuses" in told.what and "SHA-256" in told.what
-        assert "run the round again" in told.remedy
+        assert "run the round, or the rollback, again" in told.remedy
         held = read_pointer(pointer)
         assert held is not None and held.model_id == old
         assert served_models(url, "faults") == [old]

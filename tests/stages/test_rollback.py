@@ -17,6 +17,7 @@ from visionloop.cli import main
 from visionloop.errors import InputError, VisionloopError
 from visionloop.lake import Lake
 from visionloop.lake.lock import writer_lock
+from visionloop.monitoring.failed_stages import failures
 from visionloop.serving.pointer import Pointer, pointer_uri, read_pointer, write_pointer
 from visionloop.stages.publish import publish
 from visionloop.stages.rollback import rollback
@@ -156,6 +157,20 @@ def test_an_endpoint_that_comes_up_with_nothing_gives_back_no_pointer_that_moved
     thread.join(timeout=60)
     held = read_pointer(place)
     assert len(failed) == 1 and held and held.model_id == "m3"
+
+
+def test_a_rollback_that_failed_says_what_to_run_again_until_a_model_comes_into_service(
+    lake: Lake, tmp_path: Path
+) -> None:
+    published(lake, tmp_path, "m1", "m2")
+    serving = {"url": f"http://127.0.0.1:{free_port()}", "timeout_s": 0.1}
+    with pytest.raises(VisionloopError, match="did not come up"):
+        rollback(config=json.dumps(json.loads(config(lake)) | {"serving": serving}))
+    (failure,) = failures(lake)
+    assert failure.stage == "rollback"
+    assert "run the round, or the rollback, again" in failure.remedy
+    published(lake, tmp_path, "m3")
+    assert failures(lake) == []
 
 
 def test_a_rollback_tells_of_the_model_that_came_right_after_it(lake: Lake, tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ SHOWN_BY = {
     "plan_selection": "select",
     "select_shard": "select",
 }
+# Also done with once any model came into service: nobody asks for the same one again then.
+ROLLBACK = "rollback"
 # Succeeds by leaving its page.
 REPORT = "report"
 _TIME = "%Y%m%dT%H%M%S.%fZ"
@@ -99,7 +101,8 @@ def record_failure(lake: Lake, failure: Mapping[str, Any], now: datetime) -> str
 def failures(lake: Lake, *, now: datetime | None = None) -> list[Failure]:
     """Return the stages whose last run failed, the newest failure first.
 
-    A failure counts for 90 days, or until its stage succeeds. It works on a lake without tables.
+    A failure counts for 90 days, or until its stage succeeds; that of a rollback also until a model
+    comes into service. It works on a lake without tables.
 
     Args:
         lake: The lake.
@@ -113,6 +116,8 @@ def failures(lake: Lake, *, now: datetime | None = None) -> list[Failure]:
     if not by_stage:
         return []
     successes = _successes(lake, until)
+    if ROLLBACK in by_stage and (came := _last_in_service(lake, until)):
+        successes[ROLLBACK] = max(came, successes.get(ROLLBACK, came))
     found = []
     for name, held in by_stage.items():
         success = successes.get(SHOWN_BY.get(name, name))
@@ -167,6 +172,16 @@ def _successes(lake: Lake, until: datetime) -> dict[str, datetime]:
     if pages:
         found[REPORT] = pages[0].updated
     return found
+
+
+def _last_in_service(lake: Lake, until: datetime) -> datetime | None:
+    """Return when a model last came into service, None for never."""
+    rows = lake.read(
+        "decisions",
+        columns=["decided_at"],
+        where="decision in ('publish', 'rollback') and outcome == 'published'",
+    )
+    return max((at for at in rows["decided_at"].to_pylist() if at <= until), default=None)
 
 
 def _listed(lake: Lake, uri: str) -> list[Any]:

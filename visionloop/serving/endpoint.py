@@ -108,7 +108,8 @@ def wait_for_model(
             what += f"{timeout:g} s: {state}"
             remedy = (
                 "Start it with `visionloop serve --model <pointer>` or look at its log, then run "
-                "the round again; the model that was in service is in service again"
+                "the round, or the rollback, again; the model that was in service is in service "
+                "again"
             )
             if answers:
                 raise VisionloopError(what, where=url, remedy=remedy)

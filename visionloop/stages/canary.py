@@ -148,7 +148,7 @@ def _pods(rollouts: Rollouts, candidate: Served) -> list[dict[str, object]]:
                 f"model {candidate.model_id} fails while it is tried: {reason}"
                 + (f"; the end of its log:\n{tail}\n" if tail else ""),
                 where=f"{rollouts.endpoint.where}, pod {name_of(pod)}",
-                remedy="Correct that and run the round again",
+                remedy="Correct that and run the round, or the rollback, again",
             )
     return found
 

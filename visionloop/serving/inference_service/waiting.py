@@ -259,7 +259,7 @@ def _failed(cluster: Cluster, endpoint: Endpoint, model: Served, verdict: Verdic
         f"model {model.model_id} does not come into service: {reason}"
         + (f"; the end of its log:\n{tail}\n" if tail else ""),
         where=where,
-        remedy=flags_for(reason) or "Correct that and run the round again",
+        remedy=flags_for(reason) or "Correct that and run the round, or the rollback, again",
     )
 
 
