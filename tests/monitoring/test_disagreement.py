@@ -23,6 +23,7 @@ from visionloop.monitoring.stale import added_classes, stale_rows
 from visionloop.stages.monitor import monitor
 from visionloop.stages.monitor_answers import check_answers
 from visionloop.stages.monitor_part import Look
+from visionloop.stages.service_records import mark_in_service
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 CLASSES = ["cat", "dog", "owl"]
@@ -87,6 +88,17 @@ def test_labels_that_were_exchanged_are_found_the_surest_first() -> None:
     assert "200 labels of the holdout" in evidence["reference"]
 
 
+def test_labels_of_the_holdout_teach_the_limit_and_are_not_judged_by_it() -> None:
+    # Two sure errors among so few labels: the surer one lies above the limit by construction.
+    labels = np.zeros(220, dtype=np.int64)
+    answers = labels.copy()
+    answers[[5, 6, 210]] = 1
+    sure = np.full(220, 0.9)
+    sure[5], sure[6], sure[210] = 0.99, 0.98, 0.999
+    found = contradicted(said(labels, answers, sure, 200), 0.01)
+    assert np.flatnonzero(found.flagged).tolist() == [210]
+
+
 def test_of_answers_calibrated_alike_the_evidence_tells_what_sets_the_flagged_apart() -> None:
     rng = np.random.default_rng(0)
     sure = rng.beta(5, 1.5, 3000) * 2 / 3 + 1 / 3
@@ -100,7 +112,7 @@ def test_of_answers_calibrated_alike_the_evidence_tells_what_sets_the_flagged_ap
     for row in tied:
         evidence = json.loads(row["evidence"])
         assert evidence["as_answered"] > evidence["as_answered_threshold"]
-    equal = found.contradicts & (found.confidences == found.limit)
+    equal = found.contradicts & ~held.holdout & (found.confidences == found.limit)
     assert {row["subject"] for row in tied} == {
         held.sample_ids[i]
         for i in np.flatnonzero(equal & (found.as_answered > found.limit_as_answered))
@@ -252,6 +264,24 @@ def test_an_answer_in_production_contradicts_a_label_until_people_confirm_it(lak
     put(lake, "labels", [{"sample_id": names[-1], "label": "cat", **common}], "0001")
     monitor(config=config_of(lake))
     assert lake.read("flags", where="kind == 'confident_disagreement'").num_rows == 0
+
+
+def test_what_a_model_contradicted_is_withdrawn_when_another_one_comes_into_service(
+    lake: Lake,
+) -> None:
+    lake_with_answers(lake)
+    monitor(config=config_of(lake))
+    before = {"model_id": "m0", "arm": "loop", "classes": CLASSES, "state": "retired"}
+    put(lake, "experiments", [{**before, "training_set": "t", "trained_at": NOW}])
+
+    def serve(model_id: str) -> int:
+        with lake.run(stage="rollback", round_id="0000") as run:
+            mark_in_service(run, model_id)
+            run.commit()
+        return lake.read("flags", where="kind == 'confident_disagreement'").num_rows
+
+    assert serve("m1") == 1  # it was in service: a publish that is repeated
+    assert serve("m0") == 0
 
 
 def test_an_hour_that_passes_changes_no_flag_of_a_stale_label_and_its_age_is_told(

@@ -97,6 +97,8 @@ def least_holdout(share: float) -> int:
 def contradicted(said: Said, share: float) -> Contradicted:
     """Return which labels the model contradicts more surely than nearly all right ones.
 
+    Those of the holdout teach what that is, and are not judged.
+
     Args:
         said: What it answered.
         share: Share of the right labels that may be contradicted as surely.
@@ -120,7 +122,9 @@ def contradicted(said: Said, share: float) -> Contradicted:
     teaches = float(sure[teacher]) > LEAST_CONFIDENCE
     limit = float(confidences[teacher]) if teaches else LEAST_CONFIDENCE
     taught = float(raw[teacher]) if teaches else math.nan
-    flagged = (sure > max(float(sure[teacher]), LEAST_CONFIDENCE)) & ~said.confirmed
+    # The holdout taught the limit: its surest contradictions lie above it whatever they are.
+    judged = ~(said.confirmed | said.holdout)
+    flagged = (sure > max(float(sure[teacher]), LEAST_CONFIDENCE)) & judged
     return Contradicted(raw, confidences, contradicts, limit, taught, len(own), flagged)
 
 
@@ -155,7 +159,6 @@ def disagreement_rows(
                 **told(said, found, i),
                 **_tie(found, i),
                 "trained_on_this_label": bool(said.trained[i]),
-                "of_the_holdout": bool(said.holdout[i]),
             },
             now,
         )

@@ -40,7 +40,7 @@ def check_answers(look: Look) -> Part:
         rows += stale.stale_rows(said, found, added, thresholds.stale_after_days, look.now)
     new = write_standing(look.run, [disagreement.KIND, stale.KIND], rows)
     n = {kind: sum(row["kind"] == kind for row in rows) for kind in (disagreement.KIND, stale.KIND)}
-    told = {"n": len(said.sample_ids) if said else 0, "why": _why(said, found), **n}
+    told = {"n": int((~said.holdout).sum()) if said else 0, "why": _why(said, found), **n}
     if found is not None and not found.why:
         told |= {"limit": found.limit, "n_holdout": found.n_holdout}
     metrics = {f"n_{kind}": float(count) for kind, count in n.items()}

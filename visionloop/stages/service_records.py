@@ -16,18 +16,27 @@ IN_SERVICE, RETIRED, ROLLED_BACK = "in_service", "retired", "rolled_back"
 def mark_in_service(run: Run, model_id: str, *, rolled_back: str = "") -> None:
     """Let one model of the loop be in service; whichever was is retired.
 
+    What the one before contradicted is withdrawn: nobody has asked this one yet.
+
     Args:
         run: The run that writes.
         model_id: The model.
         rolled_back: The model whose place it takes, which is not retired but rolled back.
     """
+    from visionloop.monitoring.disagreement import KIND
+    from visionloop.monitoring.standing import write_standing
+
     states = {rolled_back: ROLLED_BACK} if rolled_back else {}
+    served = False
     for row in run.read("experiments", where="arm == 'loop'").to_pylist():
         if row["model_id"] == model_id:
+            served = row["state"] == IN_SERVICE
             states[row["model_id"]] = IN_SERVICE
         elif row["state"] == IN_SERVICE and row["model_id"] != rolled_back:
             states[row["model_id"]] = RETIRED
     set_states(run, states)
+    if not served:
+        write_standing(run, [KIND], [])
 
 
 def set_states(run: Run, states: Mapping[str, str]) -> None:
