@@ -57,7 +57,7 @@ def test_new_images_start_a_round_from_the_threshold_on(
 ) -> None:
     decision = judged(n_new_files=files, n_new_samples=samples)
     assert decision.outcome == outcome
-    assert f"{files} files at the sources, {samples} samples in the lake" in decision.reason
+    assert f"{files} new files at the sources, {samples} new samples in the lake" in decision.reason
 
 
 @pytest.mark.parametrize(("days", "outcome"), [(29.999, "wait"), (30, "start"), (31, "start")])
@@ -123,7 +123,7 @@ def test_the_label_budget_holds_a_round_back_when_it_would_be_passed(
         assert decision.reason == (
             "Round 4 does not start: 81 labels were asked for in the last 30 days, and 20 more "
             "make 101 of at most 100. What called for it: 60 new images, 50 start a round "
-            "(60 files at the sources, 0 samples in the lake)."
+            "(60 new files at the sources, 0 new samples in the lake)."
         )
 
 

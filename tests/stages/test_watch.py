@@ -137,13 +137,13 @@ def test_new_files_start_the_first_round_and_ingested_ones_count_until_a_round_c
     loop.deliver(1)
     found = loop.watch()
     assert (found.decision, found.action, found.round_id) == ("start", "start", "0000")
-    assert "5 files at the sources, 0 samples in the lake" in found.reason
+    assert "5 new files at the sources, 0 new samples in the lake" in found.reason
     ingest(config=loop.config())  # an intake alone is no round
-    assert "0 files at the sources, 5 samples in the lake" in loop.watch().reason
+    assert "0 new files at the sources, 5 new samples in the lake" in loop.watch().reason
     loop.whole_round()
     again = loop.watch()
     assert (again.decision, again.round_id) == ("wait", "0001")
-    assert "0 files at the sources, 0 samples in the lake" in again.reason
+    assert "0 new files at the sources, 0 new samples in the lake" in again.reason
 
 
 def test_what_came_in_while_a_round_waited_counts_for_the_next(loop: Loop) -> None:
@@ -155,7 +155,7 @@ def test_what_came_in_while_a_round_waited_counts_for_the_next(loop: Loop) -> No
     loop.end()
     found = loop.watch()
     assert (found.decision, found.round_id) == ("start", "0001")
-    assert "6 samples in the lake" in found.reason
+    assert "6 new samples in the lake" in found.reason
 
 
 def test_a_file_that_cannot_be_read_starts_no_round_again_and_again(loop: Loop) -> None:

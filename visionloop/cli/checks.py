@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from visionloop.words import counted
+
 if TYPE_CHECKING:
     from visionloop.config import LoopConfig
 
@@ -315,7 +317,9 @@ def _lake_answers(config: LoopConfig) -> str:
 
     opened = Lake.open(config.lake, catalog=config.catalog, loop=config.name)
     version = opened.version()
-    return f"version {version}, {len(opened.rounds.all())} rounds" if version else "empty"
+    if not version:
+        return "empty"
+    return f"version {version}, {counted(len(opened.rounds.all()), 'round')}"
 
 
 def _source(uri: str) -> Finding | str:

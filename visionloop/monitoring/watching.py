@@ -225,8 +225,9 @@ def _labels_finished(sight: Sight, config: WatchConfig) -> Rule:
 def _new_samples(sight: Sight, config: WatchConfig) -> Rule:
     n, least = sight.n_new_files + sight.n_new_samples, config.min_new_samples
     told = (
-        f"{counted(n, 'new image')}, {least:,} start a round ({sight.n_new_files:,} files at the "
-        f"sources, {sight.n_new_samples:,} samples in the lake)"
+        f"{counted(n, 'new image')}, {least:,} start a round "
+        f"({counted(sight.n_new_files, 'new file')} at the sources, "
+        f"{counted(sight.n_new_samples, 'new sample')} in the lake)"
     )
     verdict = OFF if not least else YES if n >= least else NO
     return Rule("new_samples", START, verdict, n, least, told)
