@@ -13,7 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from visionloop.cli.configuration import absolute, add_lake_options, lake_config, open_existing
-from visionloop.cli.parser import add_address_options
+from visionloop.cli.parser import (
+    add_address_options,
+    refuse_address_options,
+    refuse_without_serve,
+)
 from visionloop.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,25 +26,31 @@ if TYPE_CHECKING:
     from visionloop.monitoring.metrics.reader import ReadLoop
 
 
+_EVERY = 60.0
+_PORT = 9109
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_lake_options(parser)
     parser.add_argument(
         "--serve", action="store_true", help="answer Prometheus until SIGTERM or SIGINT"
     )
-    add_address_options(parser, port=9109)
+    add_address_options(parser, port=_PORT)
     parser.add_argument(
         "--every",
         type=float,
-        default=60.0,
         metavar="SECONDS",
-        help="between two readings of the lake; a scrape waits for none (default: %(default)s)",
+        help=f"between two readings of the lake; a scrape waits for none (default: {_EVERY:g})",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    if args.serve and args.every < 1:
+    if not args.serve:
+        refuse_address_options(args, port=_PORT)
+        refuse_without_serve([] if args.every is None else ["--every"])
+    if args.every is not None and args.every < 1:
         raise InputError(f"{args.every:g} seconds are too few", where="--every", remedy="Give 1")
     from visionloop.monitoring.metrics.reader import Reader
     from visionloop.monitoring.metrics.server import serve
@@ -50,9 +60,10 @@ def run(args: argparse.Namespace) -> int:
         whole = reader.refresh(strict=True)
         print(reader.text().decode(), end="")
         return 0 if whole else 1
-    if args.config:
+    if args.config or not args.lake:
         lake_config(args)  # what is wrong with it is told now, and not by each reading
-    serve(reader, host=args.host, port=args.port, port_file=args.port_file, every=args.every)
+    every = _EVERY if args.every is None else args.every
+    serve(reader, host=args.host, port=args.port, port_file=args.port_file, every=every)
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from visionloop import environment
@@ -49,6 +50,41 @@ def add_address_options(parser: argparse._ActionsContainer, *, port: int) -> Non
         metavar="FILE",
         help="gets the port that is used (default: VISIONLOOP_PORT_FILE)",
     )
+
+
+def refuse_address_options(args: argparse.Namespace, *, port: int) -> None:
+    """Refuse the options of `add_address_options` where nothing is served.
+
+    Args:
+        args: The command's arguments.
+        port: The port where none is named.
+
+    Raises:
+        InputError: One was given.
+    """
+    given = {
+        "--host": args.host != "127.0.0.1",
+        "--port": args.port != port,
+        "--port-file": args.port_file != environment.port_file(),
+    }
+    refuse_without_serve([option for option, there in given.items() if there])
+
+
+def refuse_without_serve(options: Sequence[str]) -> None:
+    """Refuse options that only a server reads.
+
+    Args:
+        options: Those that were given.
+
+    Raises:
+        InputError: There is one.
+    """
+    for option in options:
+        raise InputError(
+            f"{option} is for a server, and nothing is served here",
+            where=option,
+            remedy=f"Leave {option} out, or add --serve",
+        )
 
 
 def namespace(text: str) -> str:

@@ -9,16 +9,16 @@ from typing import Any
 
 from visionloop.cli.configuration import add_lake_options, lake_config, open_existing
 from visionloop.cli.parser import show
-from visionloop.cli.report_serving import add_serving_options, serve
+from visionloop.cli.report_serving import add_serving_options, refuse_serving_options, serve
 from visionloop.errors import VisionloopError
+
+_OUTPUT = "report.html"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_lake_options(parser)
-    parser.add_argument(
-        "--output", default="report.html", metavar="FILE", help="default: %(default)s"
-    )
+    parser.add_argument("--output", default=None, metavar="FILE", help=f"default: {_OUTPUT}")
     parser.add_argument("--version", default=None, metavar="ID", help="lake version to describe")
     parser.add_argument(
         "--json", action="store_true", help="print the report's numbers as one JSON object"
@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     if args.serve:
         return serve(args)
+    refuse_serving_options(args)
     from visionloop.monitoring.report.build import read_planted, save_page
     from visionloop.monitoring.report.failing import check_wanted, reasons_to_fail
     from visionloop.monitoring.report.load import load_report
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     data = load_report(
         lake, version=args.version, planted=read_planted(lake), thresholds=config.monitoring
     )
-    path = save_page(render(data), args.output)
+    path = save_page(render(data), _OUTPUT if args.output is None else args.output)
     told = summary(data)
     show({"report": str(path), **told}, as_json=args.json, text=_text(path, told))
     reasons = reasons_to_fail(told, args.fail_on)

@@ -6,7 +6,11 @@ import argparse
 
 from visionloop import environment
 from visionloop.cli.configuration import lake_config
-from visionloop.cli.parser import add_address_options
+from visionloop.cli.parser import (
+    add_address_options,
+    refuse_address_options,
+    refuse_without_serve,
+)
 from visionloop.errors import InputError
 
 _PORT = 8092
@@ -31,6 +35,17 @@ def add_serving_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def refuse_serving_options(args: argparse.Namespace) -> None:
+    """Refuse the options of a report that is served where it is written into a file.
+
+    Raises:
+        InputError: One was given.
+    """
+    refuse_address_options(args, port=_PORT)
+    if args.token_file != environment.report_token_file():
+        refuse_without_serve(["--token-file"])
+
+
 def serve(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
     if args.version:
@@ -39,7 +54,8 @@ def serve(args: argparse.Namespace) -> int:
             where="--version",
             remedy="Write an older version's report into a file, without --serve",
         )
-    for option, given in (("--json", args.json), ("--fail-on", args.fail_on)):
+    alone = {"--json": args.json, "--fail-on": args.fail_on, "--output": args.output is not None}
+    for option, given in alone.items():
         if given:
             raise InputError(
                 f"--serve goes on until it is interrupted, and {option} is for one report",
