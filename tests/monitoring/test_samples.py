@@ -302,6 +302,31 @@ def test_black_pictures_are_copies_by_their_fingerprints_and_the_flag_says_so() 
     assert "flat" in flag["evidence"]["unconfirmed"]
 
 
+def test_flat_pictures_of_other_tones_are_no_copies_of_each_other() -> None:
+    import io
+
+    from PIL import Image
+
+    intake = Intake()
+    black, white, red, dim = (0, 0, 0), (255, 255, 255), (255, 0, 0), (76, 76, 76)
+    told = {"black": black, "dim": dim, "red": red, "white": white}
+    again = {"black_again": (1, 1, 1), "red_again": (254, 1, 0), "white_again": (254, 254, 255)}
+    for i, (name, colour) in enumerate({**told, **again}.items()):
+        out = io.BytesIO()
+        Image.new("RGB", (48 + i, 48), colour).save(out, "PNG")
+        sample = intake.add(f"{i}_{name}.png", out.getvalue())
+        intake.samples[sample]["saturation"] = inspect(out.getvalue()).saturation
+    pairs = {
+        (intake.samples[flag["subject"]]["uri"], flag["evidence"]["original_uri"])
+        for flag in flags(intake.check(), "near_duplicate")
+    }
+    assert pairs == {
+        ("4_black_again.png", "0_black.png"),
+        ("5_red_again.png", "2_red.png"),
+        ("6_white_again.png", "3_white.png"),
+    }
+
+
 def test_what_gets_no_check_is_new_to_every_look_and_so_never_one_of_the_earlier_pictures() -> None:
     intake = Intake()
     ids = [intake.add(f"{seed}.png", png(seed)) for seed in range(5)]

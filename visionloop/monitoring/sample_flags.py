@@ -20,6 +20,8 @@ from visionloop.words import counted
 
 # Takes URIs by sample id; returns what `visionloop.media.likeness` compares, of those there are.
 ReadGreys = Callable[[Mapping[str, str]], Mapping[str, Floats]]
+# Flat pictures that differ by more than this, in brightness or saturation, are not the same one.
+_FLAT_APART = 8 / 255
 # So many candidates are compared at a time: each picture has 16 KiB.
 _PAIRS = 2000
 _UNITS = {
@@ -186,6 +188,7 @@ def flag_near_duplicates(
         for row, other, bits in zip(order[len(known) :], nearest, distance, strict=True)
         if other >= 0
     ]
+    flat = _Flat(population, order)
     for start in range(0, len(candidates), _PAIRS):
         some = candidates[start : start + _PAIRS]
         greys = read_greys({ids[r]: uris[r] for row, other, _ in some for r in (row, other)})
@@ -195,12 +198,7 @@ def flag_near_duplicates(
         )
         scores = dict(zip(shown, likenesses.tolist(), strict=True))
         for row, other, bits in some:
-            evidence: dict[str, Any] = {
-                "original": ids[other],
-                "original_uri": uris[other],
-                "bits": bits,
-            }
-            evidence["images"] = [ids[row], ids[other]]
+            evidence = _of_pair(population, row, other, bits)
             score = scores.get((row, other, bits))
             if score is None:
                 # Without the pixels only what the fingerprint alone is good for can be said.
@@ -208,9 +206,16 @@ def flag_near_duplicates(
                 score, threshold = float(bits), float(NEAR_DUPLICATE_BITS)
                 same = bits <= NEAR_DUPLICATE_BITS
             elif min(float(greys[ids[r]].std()) for r in (row, other)) < 1:
-                # Flat pictures have nothing to compare; equal fingerprints are all they can show.
-                evidence |= _by_fingerprint("the pictures are flat: they have no pixels to compare")
-                score, threshold, same = float(bits), 0.0, bits == 0
+                # Flat pictures share one fingerprint, whatever their tone: that alone is theirs.
+                first = flat.earlier_alike(row) if bits == 0 else None
+                same = first is not None
+                if first is not None:
+                    evidence = _of_pair(population, row, first, bits)
+                evidence |= _by_fingerprint(
+                    "the pictures are flat: beside the fingerprint only their brightness and "
+                    "saturation can be compared"
+                )
+                score, threshold = float(bits), 0.0
             else:
                 evidence["unit"] = "likeness of the pixels, 0 to 1"
                 evidence["reference"] = "the earlier picture, laid over this one"
@@ -220,6 +225,45 @@ def flag_near_duplicates(
                 findings.flag(
                     ids[row], "near_duplicate", score=score, threshold=threshold, **evidence
                 )
+
+
+def _of_pair(population: Population, row: int, other: int, bits: int) -> dict[str, Any]:
+    ids = population.ids
+    return {
+        "original": ids[other],
+        "original_uri": population.uris[other],
+        "bits": bits,
+        "images": [ids[row], ids[other]],
+    }
+
+
+class _Flat:
+    """Finds the earlier pictures of a flat one's fingerprint that are of its tone, too.
+
+    Args:
+        population: All samples.
+        order: Rows with measures, in the order of their arrival.
+    """
+
+    def __init__(self, population: Population, order: list[int]) -> None:
+        self._population, self._order = population, order
+        self._rows: dict[bytes | None, NDArray[np.intp]] = {}
+
+    def earlier_alike(self, row: int) -> int | None:
+        """Return the first earlier row whose brightness and saturation are alike, or None."""
+        prints, measures = self._population.prints, self._population.measures
+        print_ = prints[row]
+        if print_ not in self._rows:
+            found = [other for other in self._order if prints[other] == print_]
+            self._rows[print_] = np.array(found, np.intp)
+        rows = self._rows[print_]
+        earlier = rows[: int(np.flatnonzero(rows == row)[0])]
+        alike = np.ones(len(earlier), np.bool_)
+        for name in ("brightness", "saturation"):
+            apart = np.abs(measures[name][earlier] - measures[name][row])
+            alike &= ~(apart > _FLAT_APART)  # what an older lake has not measured tells nothing
+        first = np.flatnonzero(alike)
+        return int(earlier[first[0]]) if len(first) else None
 
 
 def _by_fingerprint(why: str) -> dict[str, str]:
