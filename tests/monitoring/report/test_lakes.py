@@ -220,7 +220,7 @@ def test_a_stage_that_failed_is_told_though_no_monitor_ran_since(rows: Rows) -> 
     )
     data = load_report(rows.lake, pictures=False)
     assert data.verdict.state == "act"
-    assert "The stage train before round 0 failed" in data.verdict.findings[0].text
+    assert "The stage train failed on" in data.verdict.findings[0].text
     assert summary(data)["failed_stages"][0]["what"] == "no space left"
     assert reasons_to_fail(summary(data), ["failed_stage"])
 

@@ -249,3 +249,25 @@ def test_slices_that_are_worse_beyond_chance_are_named_and_alarm_nobody() -> Non
     found = verdict(data, GATED)
     assert found.state == "healthy"
     assert "camera dock: 50.0% (37.7% to 62.3%, n = 60)" in found.findings[0].text
+
+
+def test_where_no_round_was_ever_opened_nothing_is_told_to_be_before_one() -> None:
+    funnel = Funnel(found=100, ok=50, unreadable=50)
+    data = replace(
+        healthy(),
+        rounds=(Round("0000", funnel=funnel),),
+        upcoming="0000",
+        flag_counts={"impossible_place": 2},
+        new_flags={"impossible_place": 2},
+        failed=(FailedStage("ingest", "0000", NOW, "the disk is gone"),),
+    )
+    told = {one.key: one.text for one in verdict(data, GATED).findings}
+    assert told["flags.impossible_place"] == "A place that is none: 2 since the beginning."
+    assert told["unreadable_share"].startswith("50.0% of the files found cannot be read (50 of 100")
+    assert told["failed_stage"].startswith("The stage ingest failed on 2026-03-08 12:00 UTC")
+    later = replace(
+        data, rounds=(healthy().rounds[0], Round("0004", funnel=funnel)), upcoming="0004"
+    )
+    told = {one.key: one.text for one in verdict(later, GATED).findings}
+    assert told["flags.impossible_place"] == "A place that is none: 2 after round 3."
+    assert "of the files found after round 3 cannot be read" in told["unreadable_share"]

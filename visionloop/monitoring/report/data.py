@@ -319,4 +319,6 @@ def new_since(data: ReportData) -> str:
     newest = data.rounds[-1].round_id
     if newest != data.upcoming:
         return f"since {round_name(newest)} began"
+    if len(data.rounds) == 1:
+        return "since the beginning"
     return round_name(newest, data.upcoming)

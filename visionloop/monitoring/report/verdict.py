@@ -28,7 +28,7 @@ from visionloop.monitoring.report.verdict_models import (
     told_accuracy,
 )
 from visionloop.monitoring.unjudged import OF_DRIFT, title_of
-from visionloop.words import counted, in_round, round_name
+from visionloop.words import counted, in_round, round_id_of, round_name
 
 # Share of unreadable files of the newest round, and of events lost, that are worth a look or an
 # act: judged by the lower end of the interval, so that few files never raise an alarm.
@@ -133,7 +133,7 @@ def _acts(data: ReportData) -> Iterator[Finding]:
 
 def _stages(data: ReportData) -> Iterator[Finding]:
     for one in data.failed:
-        where = f" {in_round(one.round_id, data.upcoming)}" if one.round_id else ""
+        where = _when(one.round_id, data)
         when = f" on {one.at:%Y-%m-%d %H:%M} UTC" if one.at else ""
         name = one.stage.replace("_", " ")
         yield Finding(
@@ -199,13 +199,20 @@ def _files(data: ReportData) -> Iterator[Finding]:
         return
     yield Finding(
         ERROR if rate.low > UNREADABLE_ACT else WARNING,
-        f"{rate.value:.1%} of the files found {in_round(newest.round_id, data.upcoming)} "
+        f"{rate.value:.1%} of the files found{_when(newest.round_id, data)} "
         f"cannot be read ({n:,} of {n_pictures:,}{_left_aside(newest.funnel.no_picture)}; "
         f"{interval(rate)}).",
         "funnel",
         "See what writes them; the gallery of what is not readable names them.",
         "unreadable_share",
     )
+
+
+def _when(round_id: str, data: ReportData) -> str:
+    """Return `` in round 3``, or nothing before the first one, when nothing else can be meant."""
+    if not round_id or (round_id == data.upcoming and round_id_of("0") == round_id):
+        return ""
+    return f" {in_round(round_id, data.upcoming)}"
 
 
 def _left_aside(n: int) -> str:
@@ -269,8 +276,9 @@ def _sums(data: ReportData) -> Iterator[Finding]:
     for account in (data.total, *data.accounts):
         for step in (*account.steps, *account.events):
             if not step.adds_up:
-                where = in_round(account.round_id, data.upcoming) or "of all rounds"
-                text = f"The counts {where} do not add up at the step {step.title.lower()}: "
+                of = _when(account.round_id, data)
+                where = of if account.round_id else " of all rounds"
+                text = f"The counts{where} do not add up at the step {step.title.lower()}: "
                 text += f"{abs(step.missing):,} {step.unit} are unaccounted for."
                 yield Finding(
                     ERROR,
