@@ -127,6 +127,13 @@ def test_a_filter_without_hits_is_no_error_and_a_wrong_one_names_the_columns(
     assert client.get("/api/images?column=lable&op=eq&value=1").json()["remedy"].startswith("Use")
 
 
+def test_a_parameter_that_is_none_is_refused_and_the_nearest_is_named(client: TestClient) -> None:
+    for place in ("/images", "/api/images"):
+        wrong = client.get(f"{place}?colum=label")
+        assert wrong.status_code == 400, place
+        assert "did you mean `column`" in wrong.text, place
+
+
 def test_names_from_data_are_text_on_every_page(small: SmallLake, client: TestClient) -> None:
     pages = ["/images", f"/images/{small.ids[0]}", f"/images/{small.ids[3]}",
              "/images?column=metadata.camera&op=eq&value=%3Ci%3Enorth%3C/i%3E",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 from urllib.parse import urlencode
@@ -14,15 +14,20 @@ import numpy as np
 from visionloop.errors import InputError
 from visionloop.monitoring.live.filters import Filter, column_named, filters_of, mask_of
 from visionloop.monitoring.live.index import Index, Rows
+from visionloop.validation import nearest
 
 SIZES = (24, 60, 120, 240)
 _LARGEST = 500
+_PARAMETERS = ["column", "op", "value", "sort", "order", "page", "size"]
 # Results that are kept, so that turning pages filters nothing again: four bytes an image each.
 _KEPT = 16
 
 
 class Query(Protocol):
     """Parameters of an address, as Starlette has them."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names of the parameters."""
 
     def getlist(self, key: str) -> list[str]:
         """Return all values of a parameter."""
@@ -111,6 +116,13 @@ def asked_of(query: Query, index: Index) -> Asked:
     Raises:
         InputError: It cannot be read; the message says what is wrong.
     """
+    for name in query:
+        if name not in _PARAMETERS:
+            raise InputError(
+                f"{name[:40]!r} is no parameter{nearest(name[:40], _PARAMETERS)}",
+                where="the address",
+                remedy=f"Use one of {', '.join(_PARAMETERS)}",
+            )
     filters = filters_of(
         query.getlist("column"), query.getlist("op"), query.getlist("value"), index
     )
