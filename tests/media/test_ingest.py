@@ -270,6 +270,23 @@ def test_a_broken_sidecar_is_told_once_also_when_the_monitor_has_looked(
     assert of_sample == ["bad_sidecar"]
 
 
+def test_a_repaired_sidecar_takes_its_flag_back_and_a_broken_one_keeps_it(tmp_path: Path) -> None:
+    loop = Loop(tmp_path)
+    for number, name in enumerate(["a", "b", "c"]):
+        loop.put(f"{name}.png", picture(number))
+        sidecar = loop.put(f"{name}.png.json", "{broken")
+        os.utime(sidecar, ns=(10**18, 10**18))
+    loop.ingest()
+    loop.put("a.png.json", {"camera": "dock"})
+    loop.put("b.png.json", "{broken otherwise")
+    loop.ingest()
+    names = {row["sample_id"]: Path(row["uri"]).name for row in loop.rows("samples")}
+    stand = {(names[flag["subject"]], flag["kind"]) for flag in loop.rows("flags")}
+    assert stand == {("b.png", "bad_sidecar"), ("c.png", "bad_sidecar")}
+    assert len(loop.rows("flags")) == 2
+    assert [row["camera"] for row in loop.rows("metadata") if row["camera"]] == ["dock"]
+
+
 def test_sidecars_are_left_alone_where_the_source_says_so(tmp_path: Path) -> None:
     loop = Loop(tmp_path)
     loop.settings["sources"][0]["metadata"] = "none"

@@ -31,6 +31,9 @@ from visionloop.media.metadata_room import MAX_COLUMNS, MAX_OWN_COLUMNS, with_ro
 
 MAX_SIDECAR_BYTES = 1 << 20
 
+# Problems that hold no more where a sample's metadata are read anew and these are not told again.
+# (A conflict may be with an imported set, which a later ingest knows nothing of.)
+MENDED = frozenset({"bad_sidecar", "path_mismatch"})
 # Columns of the table that are no metadata.
 RESERVED = frozenset({"sample_id", "raw", "round_id", "run_id"})
 # Where a time of capture is looked for, in this order, when EXIF has none.

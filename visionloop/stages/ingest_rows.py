@@ -20,7 +20,7 @@ from visionloop.media import records
 from visionloop.media.holdout import HOLDOUT, RESERVED
 from visionloop.media.intake import NEW, Listing
 from visionloop.media.known import Words, files_of
-from visionloop.media.metadata import Problem, metadata_table
+from visionloop.media.metadata import MENDED, Problem, metadata_table
 from visionloop.media.outcomes import KINDS, Rows, ids_of, texts_of
 from visionloop.media.parts import sidecars_of
 from visionloop.media.places import Met, meet
@@ -277,7 +277,8 @@ def _write_metadata(
             held = ingest.run.read("metadata", where=records.among("sample_id", some))
             mine = records.changed_metadata(mine, held, narrowed)
             changed = set(mine["sample_id"].to_pylist())
-            # What is as it was has its flags already.
+            # What is as it was has its flags already; what was mended keeps none.
+            _withdraw(ingest.run, changed)
             ingest.flag(one for one in found if one.sample_id in changed)
             ingest.counts["n_renewed_metadata"] += len(changed)
             if changed:
@@ -285,6 +286,18 @@ def _write_metadata(
                 ingest.run.replace("metadata", mine, these)
     new.clear()
     renewed.clear()
+
+
+def _withdraw(run: Run, samples: Collection[str]) -> None:
+    """Take back what was flagged of metadata that others have taken the place of."""
+    from pyiceberg.expressions import And
+
+    of_metadata = records.among("kind", sorted(MENDED))
+    for some in records.some_at_a_time(sorted(samples)):
+        these = And(records.among("subject", some), of_metadata)
+        held = run.read("flags", where=these)
+        if held.num_rows:
+            run.replace("flags", held.slice(0, 0), these)
 
 
 def _speakers(run: Run, met: Met) -> dict[tuple[int, int], str]:
