@@ -19,10 +19,12 @@ from visionloop.monitoring.report.learned import Labels
 from visionloop.monitoring.report.reading import Reader, array, content
 from visionloop.words import round_name
 
+_NO_PICTURES = "notes and other files that are no pictures"
 _COPY_ROLES = {
     "copy": "further copies of a picture",
     "again": "the same file, rewritten with the same bytes",
-    "unreadable": "files that cannot be decoded, or are no pictures",
+    "unreadable": "files that cannot be decoded",
+    "no_picture": _NO_PICTURES,
     "unknown": "files whose bytes could not be had",
 }
 
@@ -121,6 +123,9 @@ class Counts:
         here = inside & mine
         gone = mine & (self._carried_in == None)  # noqa: E711 - elementwise
         splits = Counter(self._splits[mine].tolist())
+        # Neither can be decoded; what a check has told apart is told apart here, too.
+        roles["no_picture"] = states["no_picture"]
+        roles["unreadable"] -= states["no_picture"]
         rest = [Part(words, roles[role]) for role, words in _COPY_ROLES.items() if roles[role]]
         known = int((inside & ~mine).sum())
         if known:
