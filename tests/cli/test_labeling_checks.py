@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -83,6 +84,8 @@ def test_a_loop_that_is_labelled_elsewhere_is_asked_nothing(
 def test_a_tool_of_ones_own_is_looked_for(
     loop: Loop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    # Another test of the same process may have imported it.
+    monkeypatch.delitem(sys.modules, "folder_tool", raising=False)
     settings = loop.settings | {"labeling": {"provider": "folder_tool:FolderTool"}}
     path = loop.folder / "loop.yaml"
     path.write_text(json.dumps(settings))
