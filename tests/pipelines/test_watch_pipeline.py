@@ -81,7 +81,7 @@ def test_a_watch_explains_in_a_dry_run_then_starts_a_round_and_then_waits_for_it
     assert loop.lake.read("label_requests").num_rows == 3
 
     with loop.lake.run(stage="monitor") as run:
-        run.commit(outputs={"labels": {"ok": 200, "flagged": 100}})
+        run.commit(outputs={"labels": {"ok": 200, "flagged": 100, "unchecked": 0}})
     command = ["watch", "--config", str(loop.file), "--output", str(loop.folder / "out")]
     assert main(command) == 0
     told = capsys.readouterr()
